@@ -1,0 +1,65 @@
+# Every verb sets up what it needs; the only things taken for granted are Python >= 3.11, pip, venv, make and gcc.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := raft node client chaos
+PROTOS := $(shell find proto -name '*.proto' | sort)
+DEMO_SECONDS ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help dev demo test quick check proto proto-check format bench clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable . --group dev
+	rm -rf .ns && mkdir -p .ns/horologe
+	for package in $(PACKAGES); do ln -s ../../$$package .ns/horologe/$$package; done
+	for name in v1 log peer; do ln -s ../../proto/horologe/$$name .ns/horologe/$$name; done
+	touch $@
+
+dev: $(VENV)/.ready ## make .venv with everything, and .ns for type checkers and editors
+
+demo: $(VENV)/.ready ## run a three-node cluster on examples/ and watch it (DEMO_SECONDS=20 ends by itself)
+	@$(BIN)/horologe dev --nodes 3 --examples examples --for $(DEMO_SECONDS)
+
+test: $(VENV)/.ready ## run all tests, quick ones first
+	$(BIN)/pytest tests/unit tests/scenarios tests/raft
+	$(BIN)/pytest tests/integration tests/cluster
+
+quick: $(VENV)/.ready ## run the tests that start no process
+	$(BIN)/pytest tests/unit tests/scenarios tests/raft
+
+check: $(VENV)/.ready proto-check ## lint, format, types, proto
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write
+
+proto: $(VENV)/.ready ## generate Python from proto/
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=proto --grpc_python_out=proto \
+		--mypy_out=proto --mypy_grpc_out=proto $(PROTOS)
+
+proto-check: $(VENV)/.ready ## lint proto/ and make sure that the generated code is up to date
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	@scratch=$$(mktemp -d) && trap 'rm -rf '$$scratch EXIT && PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc --proto_path=proto \
+		--python_out=$$scratch --grpc_python_out=$$scratch --mypy_out=$$scratch --mypy_grpc_out=$$scratch $(PROTOS) \
+		&& cd $$scratch && find . -type f | while read -r file; do \
+			cmp --silent "$$file" "$(CURDIR)/proto/$$file" || { echo "out of date: proto/$$file (run make proto)"; exit 1; }; done
+
+bench: $(VENV)/.ready ## the standard measurements
+	$(BIN)/horologe bench steady --rate 612 --seconds 60
+	$(BIN)/horologe bench burst --count 10000
+	$(BIN)/horologe bench submit --seconds 10
+
+clean: ## remove what make made
+	rm -rf $(VENV) .ns build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .demo

@@ -1,0 +1,1 @@
+"""What loads the cluster and breaks things: local clusters, benchmarks, faults."""

@@ -1,0 +1,1 @@
+"""What runs outside the cluster: the SDK, the worker, the command line."""
