@@ -60,6 +60,7 @@ class Command(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     ORIGIN_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
     PUT_JOBS_FIELD_NUMBER: _builtins.int
     DELETE_JOB_FIELD_NUMBER: _builtins.int
     PAUSE_JOB_FIELD_NUMBER: _builtins.int
@@ -78,6 +79,8 @@ class Command(_message.Message):
     """Names the proposal on that node."""
     request_id: _builtins.bytes
     """A caller's UUID (16 bytes): the same request applied again gives the first result."""
+    request_digest: _builtins.bytes
+    """SHA-256 of what the caller asked for: the same id with another request is refused."""
     @_builtins.property
     def put_jobs(self) -> Global___PutJobs:
         """Create or replace jobs."""
@@ -132,6 +135,7 @@ class Command(_message.Message):
         origin: _builtins.str = ...,
         origin_id: _builtins.int = ...,
         request_id: _builtins.bytes = ...,
+        request_digest: _builtins.bytes = ...,
         put_jobs: Global___PutJobs | None = ...,
         delete_job: Global___DeleteJob | None = ...,
         pause_job: Global___PauseJob | None = ...,
@@ -147,7 +151,7 @@ class Command(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "run_job", b"run_job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "request_id", b"request_id", "run_job", b"run_job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
@@ -242,15 +246,12 @@ class JobDraft(_message.Message):
     NEXT_DUE_MS_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
-    KEEP_NEXT_DUE_FIELD_NUMBER: _builtins.int
     next_due_ms: _builtins.int
     """The first due time after the entry's time, in milliseconds; 0 when there is none."""
     expected_revision: _builtins.int
     """With a value: refuse if the job's revision differs."""
     uid: _builtins.str
     """A random id for a job that is created."""
-    keep_next_due: _builtins.bool
-    """Keep the next due time of a job whose schedule did not change."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The definition, with defaults filled in and output-only fields empty."""
@@ -262,11 +263,10 @@ class JobDraft(_message.Message):
         next_due_ms: _builtins.int = ...,
         expected_revision: _builtins.int = ...,
         uid: _builtins.str = ...,
-        keep_next_due: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "job", b"job", "keep_next_due", b"keep_next_due", "next_due_ms", b"next_due_ms", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "job", b"job", "next_due_ms", b"next_due_ms", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -748,6 +748,7 @@ class SessionRecord(_message.Message):
     OPEN_TIME_MS_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     CLOSED_FIELD_NUMBER: _builtins.int
+    WORKER_NUMBER_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Its number."""
     open_time_ms: _builtins.int
@@ -756,6 +757,8 @@ class SessionRecord(_message.Message):
     """Takes nothing new."""
     closed: _builtins.bool
     """Over: no assignment, no renewal; its attempts are being given up."""
+    worker_number: _builtins.int
+    """The worker's number."""
     @_builtins.property
     def open(self) -> Global___OpenSession:
         """As it was opened."""
@@ -768,10 +771,11 @@ class SessionRecord(_message.Message):
         open_time_ms: _builtins.int = ...,
         draining: _builtins.bool = ...,
         closed: _builtins.bool = ...,
+        worker_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["open", b"open"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "draining", b"draining", "id", b"id", "open", b"open", "open_time_ms", b"open_time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "draining", b"draining", "id", b"id", "open", b"open", "open_time_ms", b"open_time_ms", "worker_number", b"worker_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -876,28 +880,34 @@ class RequestRecord(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CODE_FIELD_NUMBER: _builtins.int
-    VALUE_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """The result's code."""
-    value: _builtins.bytes
-    """The result's value."""
+    text: _builtins.str
+    """The result's text."""
     time_ms: _builtins.int
     """When it was applied, in milliseconds."""
     digest: _builtins.bytes
-    """SHA-256 of the command without its origin: the same id with another content is refused."""
+    """SHA-256 of what the caller asked for."""
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The result's numbers."""
+
     def __init__(
         self,
         *,
         code: _builtins.int = ...,
-        value: _builtins.bytes = ...,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+        text: _builtins.str = ...,
         time_ms: _builtins.int = ...,
         digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "digest", b"digest", "time_ms", b"time_ms", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "digest", b"digest", "numbers", b"numbers", "text", b"text", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,42 @@
+"""What the services of a node share. Made by node.py; nobody else knows all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from horologe.node.clock import Clock
+from horologe.node.config import NodeConfig
+from horologe.node.proposals import Proposals
+from horologe.raft.replica import Inbox, Status
+from horologe.raft.store import Store
+
+
+@dataclass(slots=True)
+class NodeContext:
+    """One node, as its services see it."""
+
+    config: NodeConfig
+    clock: Clock
+    store: Store
+    proposals: Proposals
+    status: Callable[[], Status]
+    """How the replica stood after the last step."""
+    submit: Callable[[Inbox], None]
+    """Hands something to the step thread."""
+    client_addresses: dict[str, str] = field(default_factory=dict)
+    """Client addresses of the members, as far as they have said hello."""
+    applied: asyncio.Condition = field(default_factory=asyncio.Condition)
+    """Notified after each step that applied something."""
+    changes: list[asyncio.Queue[list[int]]] = field(default_factory=list)
+    """One queue per watcher: numbers of executions that changed."""
+
+    async def wait_revision(self, revision: int, timeout_seconds: float) -> bool:
+        """Whether this node has applied `revision`, waiting for it up to a timeout."""
+        try:
+            async with asyncio.timeout(timeout_seconds), self.applied:
+                await self.applied.wait_for(lambda: self.status().revision >= revision)
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,152 @@
+"""The leader's view of the workers: who has a free slot, and who was heard from when.
+
+Rebuilt from the state when a node begins to lead, then kept up by the effects of applied entries.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from horologe.log.v1 import log_pb2
+from horologe.raft.model import PAIR, U32, U64, Effects, Tables
+
+
+@dataclass(slots=True)
+class _Session:
+    queues: tuple[int, ...]
+    free: int
+    takes_work: bool
+    closed: bool
+
+
+class Slots:
+    """Free slots by queue, with reservations that last for one plan."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[int, _Session] = {}
+        self._heard: dict[int, float] = {}
+        # Sessions with a free slot, in turns; one that ran full leaves its line when it comes up.
+        self._lines: dict[int, deque[int]] = defaultdict(deque)
+        self._in_line: set[tuple[int, int]] = set()
+        self._reserved: dict[int, int] = defaultdict(int)
+        self._unread: list[int] = []
+
+    def rebuild(self, tables: Tables, now: float) -> None:
+        """From the state; every session gets a full term from now, because nobody knows what the leader before heard."""
+        self.__init__()  # type: ignore[misc]
+        running: dict[int, int] = defaultdict(int)
+        for key, _ in tables.running.scan():
+            running[PAIR.unpack(key)[0]] += 1
+        for key, _ in list(tables.session.scan()):
+            session = U64.unpack(key)[0]
+            self._read(tables, session, now, running[session])
+
+    def observe(self, effects: Effects) -> None:
+        for assigned in effects.assigned:
+            known = self._sessions.get(assigned[0])
+            if known is not None:
+                known.free -= 1
+        for session, _ in effects.freed:
+            known = self._sessions.get(session)
+            if known is not None:
+                known.free += 1
+                self._join(session, known)
+        for session in effects.sessions_drained:
+            if session in self._sessions:
+                self._sessions[session].takes_work = False
+        for session in effects.sessions_closed:
+            if session in self._sessions:
+                self._sessions[session].takes_work = False
+                self._sessions[session].closed = True
+            # Heard of until it is forgotten in the state: a closed session keeps its attempts until its lease has run out.
+        self._unread += effects.sessions_opened
+
+    def begin_plan(self, tables: Tables, now: float) -> None:
+        """Takes in sessions that were opened, and gives back what the plan before had reserved."""
+        for session, count in self._reserved.items():
+            known = self._sessions.get(session)
+            if known is not None:
+                known.free += count
+                self._join(session, known)
+        self._reserved.clear()
+        unread, self._unread = self._unread, []
+        for session in unread:
+            self._read(tables, session, now, _running_count(tables, session))
+
+    def take(self, queue: int) -> int:
+        """A session with a free slot for this queue, in turns, reserved for this plan; 0 if there is none."""
+        line = self._lines.get(queue)
+        while line:
+            session = line[0]
+            known = self._sessions.get(session)
+            if known is not None and known.free > 0 and known.takes_work:
+                known.free -= 1
+                self._reserved[session] += 1
+                line.rotate(-1)
+                return session
+            line.popleft()
+            self._in_line.discard((queue, session))
+        return 0
+
+    def queues(self) -> list[int]:
+        """Queues that somebody with a free slot may be waiting on."""
+        return [queue for queue, line in self._lines.items() if line]
+
+    def hear(self, sessions: Sequence[int], now: float, tables: Tables) -> tuple[list[int], list[int]]:
+        """Renews the leases of sessions; answers those renewed and those that no longer exist."""
+        renewed: list[int] = []
+        gone: list[int] = []
+        for session in sessions:
+            if session not in self._sessions:
+                self._read(tables, session, now, _running_count(tables, session))
+            known = self._sessions.get(session)
+            if known is None or known.closed:
+                gone.append(session)
+            else:
+                self._heard[session] = now
+                renewed.append(session)
+        return renewed, gone
+
+    def expired(self, now: float, term_seconds: float, count_max: int) -> list[int]:
+        """Sessions that were not heard from for a term."""
+        found = [session for session, heard in self._heard.items() if now - heard > term_seconds]
+        return sorted(found)[:count_max]
+
+    def forget(self, session: int) -> None:
+        self._sessions.pop(session, None)
+        self._heard.pop(session, None)
+
+    def _read(self, tables: Tables, session: int, now: float, running: int) -> None:
+        raw = tables.session.get(U64.pack(session))
+        if raw is None or session in self._sessions:
+            return
+        record = log_pb2.SessionRecord.FromString(bytes(raw))
+        queues = tuple(
+            U32.unpack(number)[0]
+            for name in record.open.queues
+            if (number := tables.queue.get(name.encode())) is not None
+        )
+        free = record.open.slot_count - running
+        known = _Session(queues, free, not record.closed and not record.draining, record.closed)
+        self._sessions[session] = known
+        self._heard[session] = now
+        self._join(session, known)
+
+    def _join(self, session: int, known: _Session) -> None:
+        if known.free <= 0 or not known.takes_work:
+            return
+        for queue in known.queues:
+            if (queue, session) not in self._in_line:
+                self._in_line.add((queue, session))
+                self._lines[queue].append(session)
+
+
+def _running_count(tables: Tables, session: int) -> int:
+    count = 0
+    for key, _ in tables.running.scan(PAIR.pack(session, 0)):
+        if PAIR.unpack(key)[0] != session:
+            break
+        count += 1
+    return count

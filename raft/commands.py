@@ -1,0 +1,73 @@
+"""The fixed-size records inside commands: what a plan and a completion say of each execution.
+
+These bytes are part of the log's format (horologe.log.v1): a field is never moved, and a new form gets a new name.
+All integers are big-endian; times are milliseconds since the epoch; 0 stands for "none".
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from struct import Struct
+
+COMMAND_BYTES_MAX = 1 << 20
+"""A log entry is never larger: the Raft engine corrupts entries that do not fit one of its batches (4 MiB)."""
+
+FIRE = Struct(">QQQQQQQIBB")
+"""job, revision, due_ms, next_due_ms, session, missed_first_ms, missed_last_ms, missed_count, missed_fate, run
+
+The job's earliest pending due time is `missed_first_ms` if `missed_count` is not 0, else `due_ms`. The missed ones, from
+`missed_first_ms` to `missed_last_ms`, share `missed_fate`; `due_ms` runs if `run` is 1. `session` is 0 when no worker has
+a free slot: the execution is then queued."""
+
+ASSIGN = Struct(">QQ")
+"""execution, session"""
+
+RETRY = Struct(">QQQ")
+"""execution, next_attempt_ms, session (0: queue it)"""
+
+SESSION = Struct(">Q")
+"""session"""
+
+TIMEOUT = Struct(">QQ")
+"""execution, token"""
+
+OUTCOME = Struct(">QQHBBiIIi")
+"""execution, token, attempt, outcome, flags, exit_code, start_delay_ms, duration_ms, retry_delay_ms
+
+`retry_delay_ms` is what the job's policy and the proposer's dice say if the attempt failed; NO_RETRY: not again (out of
+attempts); GIVE_UP: not again (the failure is permanent)."""
+
+NO_RETRY = -1
+GIVE_UP = -2
+
+
+class MissedFate(IntEnum):
+    """What becomes of missed due times."""
+
+    NONE = 0
+    COALESCED = 1
+    MISSED_CATCHUP_SKIP = 2
+    MISSED_CATCHUP_WINDOW = 3
+
+
+class Outcome(IntEnum):
+    """Numbers as in horologe.v1.AttemptResult.Outcome."""
+
+    SUCCEEDED = 1
+    FAILED = 2
+    TIMED_OUT = 3
+    CANCELLED = 4
+
+
+class OutcomeFlag(IntFlag):
+    """One bit each in an outcome."""
+
+    HAS_DETAIL = 1
+    HAS_EXIT_CODE = 2
+
+
+class CompletionStatus(IntEnum):
+    """What became of a reported outcome; one number per outcome in the result of a Complete command."""
+
+    RECORDED = 0
+    LEASE_LOST = 1

@@ -1,0 +1,393 @@
+"""Commands on executions: fire, assign, retry, complete, cancel, time out, lose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from horologe.log.v1 import log_pb2
+from horologe.raft import wheel
+from horologe.raft.commands import (
+    ASSIGN,
+    FIRE,
+    GIVE_UP,
+    OUTCOME,
+    RETRY,
+    TIMEOUT,
+    CompletionStatus,
+    MissedFate,
+    Outcome,
+    OutcomeFlag,
+)
+from horologe.raft.model import (
+    FINAL_STATES,
+    LEDGER_KEY,
+    PAIR,
+    U64,
+    AttemptState,
+    Code,
+    Execution,
+    ExecutionFlag,
+    ExecutionState,
+    JobFlag,
+    JobState,
+    LeaseLoss,
+    LedgerEntry,
+    LedgerOutcome,
+    Overlap,
+    Reason,
+    Result,
+    TimerKind,
+    Trigger,
+)
+from horologe.raft.state import InvariantError, State
+
+_MISSED_ROWS = {
+    MissedFate.COALESCED: (LedgerOutcome.COALESCED, Reason.CATCHUP_LATEST),
+    MissedFate.MISSED_CATCHUP_SKIP: (LedgerOutcome.MISSED, Reason.CATCHUP_SKIP),
+    MissedFate.MISSED_CATCHUP_WINDOW: (LedgerOutcome.MISSED, Reason.CATCHUP_WINDOW),
+}
+_ATTEMPT_STATES = {
+    Outcome.SUCCEEDED: AttemptState.SUCCEEDED,
+    Outcome.FAILED: AttemptState.FAILED,
+    Outcome.TIMED_OUT: AttemptState.TIMED_OUT,
+    Outcome.CANCELLED: AttemptState.CANCELLED,
+}
+
+
+@dataclass(slots=True)
+class OpenSessions:
+    """Sessions that may get work in this entry, looked up once each: session -> worker number, or None."""
+
+    state: State
+    known: dict[int, int | None] = field(default_factory=dict)
+
+    def worker_of(self, session: int) -> int | None:
+        if session == 0:
+            return None
+        if session not in self.known:
+            self.known[session] = self._look_up(session)
+        return self.known[session]
+
+    def _look_up(self, session: int) -> int | None:
+        raw = self.state.tables.session.get(U64.pack(session))
+        if raw is None:
+            return None
+        record = log_pb2.SessionRecord.FromString(bytes(raw))
+        return None if record.closed or record.draining else record.worker_number
+
+
+def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
+    """Turns due times into executions. A record whose job has moved on since it was written does nothing."""
+    for record in FIRE.iter_unpack(records):
+        job, revision, due_ms, next_ms, session, missed_first_ms, missed_last_ms, missed_count, fate, run = record
+        job_state = state.job_state(job)
+        pending_ms = missed_first_ms if missed_count else due_ms
+        if job_state is None or job_state.revision != revision or job_state.next_due_ms != pending_ms:
+            continue
+        state.arm_fire(job, job_state, next_ms)
+        number = _fire_one(state, job, job_state, due_ms, session, sessions) if run else 0
+        if missed_count:
+            outcome, reason = _MISSED_ROWS[MissedFate(fate)]
+            into = number if fate == MissedFate.COALESCED else 0
+            row = LedgerEntry(outcome, reason, into, missed_first_ms, missed_count)
+            state.put_ledger(job, missed_last_ms, row)
+            state.counters.not_run += missed_count
+        state.put_job_state(job, job_state)
+
+
+def _fire_one(state: State, job: int, job_state: JobState, due_ms: int, session: int, sessions: OpenSessions) -> int:
+    if job_state.overlap == Overlap.SKIP and job_state.unfinished:
+        state.put_ledger(job, due_ms, LedgerEntry(LedgerOutcome.SKIPPED, Reason.OVERLAP, 0, due_ms, 1))
+        state.counters.not_run += 1
+        return 0
+    worker = sessions.worker_of(session)
+    number, execution = new_execution(
+        state, job, job_state, due_ms, Trigger.SCHEDULE, None if worker is None else (session, worker)
+    )
+    state.put_execution(number, execution)
+    state.put_ledger(job, due_ms, LedgerEntry(LedgerOutcome.RAN, Reason.NONE, number, due_ms, 1))
+    return number
+
+
+def new_execution(
+    state: State,
+    job: int,
+    job_state: JobState,
+    due_ms: int,
+    trigger: Trigger,
+    session: tuple[int, int] | None,
+) -> tuple[int, Execution]:
+    """A new execution, running on `session` (session, worker) or queued. The caller stores it and `job_state`."""
+    state.counters.last_execution += 1
+    state.counters.fired += 1
+    number = state.counters.last_execution
+    execution = Execution(
+        job=job,
+        due_ms=due_ms,
+        create_ms=state.now_ms,
+        queue=job_state.queue,
+        priority=job_state.priority,
+        trigger=trigger,
+    )
+    job_state.unfinished += 1
+    if session is None:
+        state.move(number, execution, ExecutionState.QUEUED)
+    else:
+        state.start_attempt(number, execution, session[0], session[1], job_state.timeout_ms)
+    return number, execution
+
+
+def assign(state: State, records: bytes, sessions: OpenSessions) -> None:
+    """Gives queued executions to sessions. One that is no longer queued stays as it is."""
+    for number, session in ASSIGN.iter_unpack(records):
+        execution = state.execution(number)
+        worker = sessions.worker_of(session)
+        if execution is None or execution.state != ExecutionState.QUEUED or worker is None:
+            continue
+        state.start_attempt(number, execution, session, worker, _timeout_ms(state, execution))
+        state.put_execution(number, execution)
+
+
+def retry(state: State, records: bytes, sessions: OpenSessions) -> None:
+    """Ends a backoff."""
+    for number, next_attempt_ms, session in RETRY.iter_unpack(records):
+        execution = state.execution(number)
+        if (
+            execution is None
+            or execution.state != ExecutionState.SCHEDULED
+            or execution.next_attempt_ms != next_attempt_ms
+        ):
+            continue
+        wheel.disarm(state.tables.timer, next_attempt_ms, TimerKind.RETRY, number)
+        execution.next_attempt_ms = 0
+        worker = sessions.worker_of(session)
+        if worker is None:
+            state.move(number, execution, ExecutionState.QUEUED)
+        else:
+            state.start_attempt(number, execution, session, worker, _timeout_ms(state, execution))
+        state.put_execution(number, execution)
+
+
+def complete(state: State, command: log_pb2.Complete) -> Result:
+    """Records how attempts ended. Answers a CompletionStatus for each outcome, in their order.
+
+    An outcome counts only under the execution's current token. The same outcome again is answered RECORDED, so that a
+    worker may repeat itself; any other is refused and the refusal is counted.
+    """
+    details = {detail.position: detail for detail in command.details}
+    statuses: list[int] = []
+    for position, record in enumerate(OUTCOME.iter_unpack(command.outcomes)):
+        statuses.append(_complete_one(state, record, details.get(position)))
+    return Result(Code.OK, tuple(statuses))
+
+
+def _complete_one(
+    state: State,
+    record: tuple[int, int, int, int, int, int, int, int, int],
+    detail: log_pb2.OutcomeDetail | None,
+) -> CompletionStatus:
+    number, token, attempt, outcome, flags, exit_code, start_delay_ms, _duration_ms, retry_delay_ms = record
+    execution = state.execution(number)
+    if execution is None or execution.token != token or execution.attempt != attempt:
+        if execution is not None and _was_recorded(state, number, execution, token, attempt):
+            return CompletionStatus.RECORDED
+        state.counters.refused_tokens += 1
+        return CompletionStatus.LEASE_LOST
+    if execution.state != ExecutionState.RUNNING:
+        if execution.attempt_state == AttemptState.LOST:
+            state.counters.refused_tokens += 1
+            return CompletionStatus.LEASE_LOST
+        return CompletionStatus.RECORDED
+    attempt_state = _ATTEMPT_STATES[Outcome(outcome)]
+    started_ms = min(execution.assign_ms + start_delay_ms, state.now_ms)
+    if not execution.start_ms:
+        execution.start_ms = started_ms
+    if flags & OutcomeFlag.HAS_EXIT_CODE:
+        execution.exit_code = exit_code
+        execution.flags |= ExecutionFlag.HAS_EXIT_CODE
+    state.end_attempt(number, execution, attempt_state)
+    if detail is not None or attempt_state != AttemptState.SUCCEEDED:
+        _remember_attempt(state, number, execution, started_ms, detail)
+    _after_attempt(state, number, execution, attempt_state, retry_delay_ms)
+    state.put_execution(number, execution)
+    return CompletionStatus.RECORDED
+
+
+def _was_recorded(state: State, number: int, execution: Execution, token: int, attempt: int) -> bool:
+    """Whether an earlier attempt ended by its own report under this token."""
+    if not execution.flags & ExecutionFlag.HAS_DETAIL:
+        return False
+    return any(
+        past.token == token and past.number == attempt and past.state != AttemptState.LOST
+        for past in state.detail(number, execution).attempts
+    )
+
+
+def _after_attempt(
+    state: State, number: int, execution: Execution, attempt_state: AttemptState, retry_delay_ms: int
+) -> None:
+    if attempt_state == AttemptState.SUCCEEDED:
+        to = ExecutionState.COMPLETED
+    elif attempt_state == AttemptState.CANCELLED or execution.flags & ExecutionFlag.CANCEL_REQUESTED:
+        to = ExecutionState.CANCELLED
+    elif retry_delay_ms == GIVE_UP:
+        to = ExecutionState.FAILED
+    elif retry_delay_ms < 0 or execution.attempt >= _max_attempts(state, execution):
+        to = ExecutionState.DEAD
+    elif retry_delay_ms == 0:
+        to = ExecutionState.QUEUED
+    else:
+        to = ExecutionState.SCHEDULED
+        execution.next_attempt_ms = state.now_ms + retry_delay_ms
+        state.arm(execution.next_attempt_ms, TimerKind.RETRY, number)
+    state.move(number, execution, to)
+    if to in FINAL_STATES:
+        state.settle_job(execution.job)
+
+
+def cancel(state: State, command: log_pb2.CancelExecution) -> Result:
+    """Whoever comes first in the log wins.
+
+    After a completion this is EXECUTION_FINISHED; a completion after this counts by what it says.
+    """
+    number = command.execution
+    execution = state.execution(number)
+    if execution is None:
+        return Result(Code.EXECUTION_NOT_FOUND, text=str(number))
+    if execution.state in FINAL_STATES:
+        return Result(Code.EXECUTION_FINISHED, (number,), ExecutionState(execution.state).name)
+    _cancel(state, number, execution, command.reason)
+    return Result(Code.OK, (number,))
+
+
+def cancel_unfinished(state: State, job: int, unfinished: int) -> None:
+    """Cancels what is left of a job: its `unfinished` executions, which are among its latest."""
+    numbers: list[int] = []
+    for key, value in state.tables.ledger.scan_down(LEDGER_KEY.pack(job + 1, 0, 0)):
+        if LEDGER_KEY.unpack(key)[0] != job or len(numbers) >= unfinished:
+            break
+        number = LedgerEntry.unpack(value).execution
+        execution = state.execution(number) if number else None
+        if execution is not None and execution.state not in FINAL_STATES:
+            numbers.append(number)
+    for number in numbers:
+        execution = state.execution(number)
+        if execution is not None:
+            _cancel(state, number, execution, "job deleted")
+
+
+def _cancel(state: State, number: int, execution: Execution, reason: str) -> None:
+    if reason:
+        detail = state.detail(number, execution)
+        detail.reason = reason
+        state.put_detail(number, execution, detail)
+    if execution.state == ExecutionState.RUNNING:
+        execution.flags |= ExecutionFlag.CANCEL_REQUESTED
+        state.effects.cancelled.append((execution.session, number, execution.attempt, execution.token))
+        state.effects.changed.append(number)
+    else:
+        if execution.state == ExecutionState.SCHEDULED:
+            wheel.disarm(state.tables.timer, execution.next_attempt_ms, TimerKind.RETRY, number)
+            execution.next_attempt_ms = 0
+        state.move(number, execution, ExecutionState.CANCELLED)
+        state.settle_job(execution.job)
+    state.put_execution(number, execution)
+
+
+def time_out(state: State, records: bytes) -> None:
+    """Ends attempts whose worker is alive but says nothing although their timeout has passed."""
+    for number, token in TIMEOUT.iter_unpack(records):
+        execution = state.execution(number)
+        if execution is None or execution.token != token or execution.state != ExecutionState.RUNNING:
+            continue
+        state.effects.cancelled.append((execution.session, number, execution.attempt, execution.token))
+        state.end_attempt(number, execution, AttemptState.TIMED_OUT)
+        detail = log_pb2.OutcomeDetail(error="the worker did not report by the end of the timeout")
+        _remember_attempt(state, number, execution, execution.start_ms, detail)
+        _after_attempt(state, number, execution, AttemptState.TIMED_OUT, 1)
+        state.put_execution(number, execution)
+
+
+def lose_attempts(state: State, session: int, count_max: int) -> int:
+    """Gives up at most `count_max` attempts of a session whose lease ran out. Answers how many there were.
+
+    Nobody can know how far they came; the job's policy decides whether they run again.
+    """
+    numbers = running_of(state, session, count_max)
+    for number in numbers:
+        execution = _running(state, number, session)
+        job_state = state.job_state(execution.job)
+        again = job_state is not None and job_state.on_lease_loss != LeaseLoss.FAIL
+        state.end_attempt(number, execution, AttemptState.LOST)
+        detail = log_pb2.OutcomeDetail(error="the worker was lost: its lease ran out")
+        _remember_attempt(state, number, execution, execution.start_ms, detail)
+        _after_attempt(state, number, execution, AttemptState.LOST, 0 if again else GIVE_UP)
+        state.put_execution(number, execution)
+    return len(numbers)
+
+
+def requeue_attempts(state: State, session: int) -> None:
+    """Takes back what a worker that left in good order had not begun; the attempt's number is given out again."""
+    for number in running_of(state, session, 1 << 30):
+        execution = _running(state, number, session)
+        state.end_attempt(number, execution, AttemptState.NONE)
+        execution.attempt -= 1
+        cancelled = bool(execution.flags & ExecutionFlag.CANCEL_REQUESTED)
+        state.move(number, execution, ExecutionState.CANCELLED if cancelled else ExecutionState.QUEUED)
+        if cancelled:
+            state.settle_job(execution.job)
+        state.put_execution(number, execution)
+
+
+def running_of(state: State, session: int, count_max: int) -> list[int]:
+    numbers: list[int] = []
+    for key, _ in state.tables.running.scan(PAIR.pack(session, 0)):
+        owner, number = PAIR.unpack(key)
+        if owner != session or len(numbers) >= count_max:
+            break
+        numbers.append(number)
+    return numbers
+
+
+def _running(state: State, number: int, session: int) -> Execution:
+    execution = state.execution(number)
+    if execution is None or execution.state != ExecutionState.RUNNING or execution.session != session:
+        raise InvariantError(f"execution {number} is listed as running on session {session}, but is not: {execution}")
+    return execution
+
+
+def _remember_attempt(
+    state: State, number: int, execution: Execution, start_ms: int, said: log_pb2.OutcomeDetail | None
+) -> None:
+    detail = state.detail(number, execution)
+    attempt = detail.attempts.add(
+        number=execution.attempt,
+        state=execution.attempt_state,
+        worker=state.worker_name(execution.worker),
+        token=execution.token,
+        assign_time_ms=execution.assign_ms,
+        start_time_ms=start_ms,
+        end_time_ms=state.now_ms,
+    )
+    if said is not None:
+        attempt.detail.CopyFrom(said)
+        attempt.detail.ClearField("position")
+        if said.HasField("result"):
+            detail.result.CopyFrom(said.result)
+            attempt.detail.ClearField("result")
+        detail.reason = detail.reason or said.error
+    if execution.flags & ExecutionFlag.HAS_EXIT_CODE:
+        attempt.detail.exit_code = execution.exit_code
+    state.put_detail(number, execution, detail)
+
+
+def _timeout_ms(state: State, execution: Execution) -> int:
+    job_state = state.job_state(execution.job)
+    if job_state is None:
+        raise InvariantError(f"job {execution.job} is gone although it has executions")
+    return job_state.timeout_ms
+
+
+def _max_attempts(state: State, execution: Execution) -> int:
+    job_state = state.job_state(execution.job)
+    return 1 if job_state is None or job_state.flags & JobFlag.DELETED else job_state.max_attempts

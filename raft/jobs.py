@@ -1,0 +1,224 @@
+"""Commands on jobs: put (create, update, apply), delete, pause and resume, run by hand."""
+
+from __future__ import annotations
+
+from horologe.log.v1 import log_pb2
+from horologe.raft.executions import cancel_unfinished, new_execution
+from horologe.raft.model import (
+    U64,
+    Code,
+    JobFlag,
+    JobState,
+    LedgerEntry,
+    LedgerOutcome,
+    Overlap,
+    Reason,
+    Result,
+    Trigger,
+)
+from horologe.raft.state import InvariantError, State
+from horologe.v1 import job_pb2, job_service_pb2
+
+_APPLIED = job_service_pb2.ApplyJobsResponse
+
+
+def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
+    """All or none. Answers (job, ApplyJobsResponse.Outcome) for each draft, in their order."""
+    found: list[log_pb2.JobRecord | None] = []
+    for draft in command.jobs:
+        record = find_job(state, draft.job.name)
+        if record is None and command.mode == log_pb2.PutJobs.MODE_UPDATE:
+            return Result(Code.JOB_NOT_FOUND, text=draft.job.name)
+        if record is not None and command.mode == log_pb2.PutJobs.MODE_CREATE:
+            return Result(Code.JOB_EXISTS, text=draft.job.name)
+        if draft.expected_revision and (record is None or record.revision != draft.expected_revision):
+            return Result(Code.ETAG_MISMATCH, text=draft.job.name)
+        found.append(record)
+    numbers: list[int] = []
+    for draft, record in zip(command.jobs, found, strict=True):
+        if record is None:
+            numbers += (_create(state, draft), _APPLIED.OUTCOME_CREATED)
+        elif _same_definition(record.job, draft.job):
+            numbers += (record.id, _APPLIED.OUTCOME_UNCHANGED)
+        else:
+            _update(state, record, draft)
+            numbers += (record.id, _APPLIED.OUTCOME_UPDATED)
+    return Result(Code.OK, tuple(numbers))
+
+
+def delete_job(state: State, command: log_pb2.DeleteJob) -> Result:
+    """The definition stays, marked, under the names in its history; the name is free again."""
+    record = find_job(state, command.name)
+    if record is None:
+        return Result(Code.JOB_NOT_FOUND, text=command.name)
+    if command.expected_revision and record.revision != command.expected_revision:
+        return Result(Code.ETAG_MISMATCH, text=command.name)
+    job_state = _state_of(state, record.id)
+    pending_ms = job_state.next_due_ms
+    state.arm_fire(record.id, job_state, 0)
+    if 0 < pending_ms <= state.now_ms:
+        _account_pending(state, record.id, pending_ms, Reason.JOB_DELETED)
+    job_state.flags |= JobFlag.DELETED
+    job_state.revision = state.index
+    state.put_job_state(record.id, job_state)
+    state.tables.job_name.delete(command.name.encode())
+    record.deleted = True
+    record.revision = state.index
+    record.update_time_ms = state.now_ms
+    _put_record(state, record)
+    state.counters.jobs -= 1
+    if command.cancel_running:
+        cancel_unfinished(state, record.id, job_state.unfinished)
+    return Result(Code.OK, (record.id,))
+
+
+def pause_job(state: State, command: log_pb2.PauseJob) -> Result:
+    """While paused, due times do not collect; on resume they are accounted for as SKIPPED(paused)."""
+    record = find_job(state, command.name)
+    if record is None:
+        return Result(Code.JOB_NOT_FOUND, text=command.name)
+    if record.paused == command.paused:
+        return Result(Code.JOB_PAUSED if command.paused else Code.JOB_NOT_PAUSED, text=command.name)
+    if command.expected_revision and record.revision != command.expected_revision:
+        return Result(Code.ETAG_MISMATCH, text=command.name)
+    job_state = _state_of(state, record.id)
+    if command.paused:
+        # The first due time that the pause swallows, kept for the account on resume.
+        record.pause_time_ms = job_state.next_due_ms
+        state.arm_fire(record.id, job_state, 0)
+        job_state.flags |= JobFlag.PAUSED
+    else:
+        if command.skipped_count:
+            state.put_ledger(
+                record.id,
+                command.skipped_last_ms,
+                LedgerEntry(LedgerOutcome.SKIPPED, Reason.PAUSED, 0, record.pause_time_ms, command.skipped_count),
+            )
+            state.counters.not_run += command.skipped_count
+        job_state.flags &= ~JobFlag.PAUSED
+        record.pause_time_ms = 0
+        state.arm_fire(record.id, job_state, command.next_due_ms)
+    job_state.revision = state.index
+    state.put_job_state(record.id, job_state)
+    record.paused = command.paused
+    record.pause_reason = command.reason if command.paused else ""
+    record.revision = state.index
+    record.update_time_ms = state.now_ms
+    _put_record(state, record)
+    return Result(Code.OK, (record.id,))
+
+
+def run_job(state: State, command: log_pb2.RunJob) -> Result:
+    """A manual execution, due now. It obeys the overlap policy unless forced. Answers (execution,)."""
+    record = find_job(state, command.name)
+    if record is None:
+        return Result(Code.JOB_NOT_FOUND, text=command.name)
+    job_state = _state_of(state, record.id)
+    if job_state.overlap == Overlap.SKIP and job_state.unfinished and not command.force:
+        return Result(Code.OVERLAP, text=command.name)
+    number, execution = new_execution(state, record.id, job_state, state.now_ms, Trigger.MANUAL, session=None)
+    if command.HasField("payload"):
+        detail = log_pb2.ExecutionRecord(payload=command.payload)
+        state.put_detail(number, execution, detail)
+    state.put_execution(number, execution)
+    state.put_job_state(record.id, job_state)
+    state.put_ledger(
+        record.id, state.now_ms, LedgerEntry(LedgerOutcome.RAN, Reason.NONE, number, state.now_ms, 1), number
+    )
+    return Result(Code.OK, (number,))
+
+
+def find_job(state: State, name: str) -> log_pb2.JobRecord | None:
+    key = state.tables.job_name.get(name.encode())
+    if key is None:
+        return None
+    raw = state.tables.job.get(key)
+    if raw is None:
+        raise InvariantError(f"the name {name} points to a job that is not there")
+    return log_pb2.JobRecord.FromString(bytes(raw))
+
+
+def _create(state: State, draft: log_pb2.JobDraft) -> int:
+    state.counters.last_job += 1
+    state.counters.jobs += 1
+    job = state.counters.last_job
+    record = log_pb2.JobRecord(
+        job=draft.job,
+        id=job,
+        revision=state.index,
+        create_time_ms=state.now_ms,
+        update_time_ms=state.now_ms,
+    )
+    record.job.uid = draft.uid
+    job_state = _hot_part(state, draft.job)
+    state.arm_fire(job, job_state, draft.next_due_ms)
+    state.put_job_state(job, job_state)
+    state.tables.job_name.put(draft.job.name.encode(), U64.pack(job))
+    _put_record(state, record)
+    return job
+
+
+def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft) -> None:
+    before = _state_of(state, record.id)
+    after = _hot_part(state, draft.job)
+    after.unfinished, after.flags, after.next_due_ms = before.unfinished, before.flags, before.next_due_ms
+    schedule_changed = list(record.job.schedules) != list(draft.job.schedules)
+    if schedule_changed and not before.flags & JobFlag.PAUSED:
+        if 0 < before.next_due_ms <= state.now_ms:
+            _account_pending(state, record.id, before.next_due_ms, Reason.SCHEDULE_CHANGED)
+        state.arm_fire(record.id, after, draft.next_due_ms)
+    state.put_job_state(record.id, after)
+    uid = record.job.uid
+    record.job.CopyFrom(draft.job)
+    record.job.uid = uid
+    record.revision = state.index
+    record.update_time_ms = state.now_ms
+    _put_record(state, record)
+
+
+def _same_definition(stored: job_pb2.Job, wanted: job_pb2.Job) -> bool:
+    bare = job_pb2.Job()
+    bare.CopyFrom(stored)
+    bare.ClearField("uid")
+    return bare == wanted
+
+
+def _account_pending(state: State, job: int, due_ms: int, reason: Reason) -> None:
+    """A due time that had come but was not fired yet when its job changed."""
+    state.put_ledger(job, due_ms, LedgerEntry(LedgerOutcome.MISSED, reason, 0, due_ms, 1))
+    state.counters.not_run += 1
+
+
+def _hot_part(state: State, job: job_pb2.Job) -> JobState:
+    every_ms = phase_ms = 0
+    if len(job.schedules) == 1 and job.schedules[0].HasField("interval"):
+        interval = job.schedules[0].interval
+        every_ms, phase_ms = interval.every.ToMilliseconds(), interval.phase.ToMilliseconds()
+    return JobState(
+        revision=state.index,
+        next_due_ms=0,
+        every_ms=every_ms,
+        phase_ms=phase_ms,
+        timeout_ms=job.timeout.ToMilliseconds(),
+        unfinished=0,
+        queue=state.queue_number(job.queue),
+        max_attempts=job.retry.max_attempts,
+        flags=0,
+        overlap=job.overlap,
+        catchup=job.catchup,
+        on_lease_loss=job.on_lease_loss,
+        priority=job.priority,
+        catchup_window_ms=job.catchup_window.ToMilliseconds(),
+    )
+
+
+def _state_of(state: State, job: int) -> JobState:
+    job_state = state.job_state(job)
+    if job_state is None:
+        raise InvariantError(f"job {job} has a record but no state")
+    return job_state
+
+
+def _put_record(state: State, record: log_pb2.JobRecord) -> None:
+    state.tables.job.put(U64.pack(record.id), record.SerializeToString(deterministic=True))
+    state.effects.jobs_changed.append(record.id)

@@ -1,0 +1,116 @@
+"""The one door into the replicated state: `StateMachine.apply`.
+
+Pure and deterministic: no clock, randomness, IO or threads, and no library with data of its own. Whatever can differ
+between two machines is computed by the proposer and travels in the command. A command that finds the world changed does
+nothing and says so; only a broken invariant raises, and then nothing of the entry is kept and the process stops.
+"""
+
+from __future__ import annotations
+
+from horologe.log.v1 import log_pb2
+from horologe.raft import executions as executions_
+from horologe.raft import jobs, sessions, wheel
+from horologe.raft.history import prune
+from horologe.raft.model import Code, Counters, Effects, Result, Tables
+from horologe.raft.requests import first_answer, remember
+from horologe.raft.state import InvariantError, State
+
+CLUSTER_ID_KEY = b"cluster_id"
+SPREAD_PER_ENTRY_MAX = 5_000
+"""Timers that one entry moves from higher levels of the wheel to lower ones."""
+
+
+class StateMachine:
+    """Applies log entries to the tables of a transaction. Holds nothing itself."""
+
+    def apply(self, tables: Tables, index: int, entry: log_pb2.Entry) -> tuple[list[Result], Effects]:
+        """Applies all commands of the entry at `index` (the Raft index) and answers a result for each, and the effects.
+
+        Never raises for a domain reason. Raises InvariantError if the state contradicts itself, or if the entry holds a
+        command that this program does not know: a replica never skips an entry.
+        """
+        state = State(tables, index, entry.time_ms)
+        results = [self._apply(state, command) for command in entry.commands]
+        state.save()
+        return results, state.effects
+
+    def _apply(self, state: State, command: log_pb2.Command) -> Result:
+        if command.request_id:
+            answer = first_answer(state, command)
+            if answer is not None:
+                return answer
+        result = self._dispatch(state, command)
+        if command.request_id:
+            remember(state, command, result)
+        return result
+
+    def _dispatch(self, state: State, command: log_pb2.Command) -> Result:
+        match command.WhichOneof("kind"):
+            case "plan":
+                return _plan(state, command.plan)
+            case "complete":
+                return executions_.complete(state, command.complete)
+            case "put_jobs":
+                return jobs.put_jobs(state, command.put_jobs)
+            case "delete_job":
+                return jobs.delete_job(state, command.delete_job)
+            case "pause_job":
+                return jobs.pause_job(state, command.pause_job)
+            case "run_job":
+                return jobs.run_job(state, command.run_job)
+            case "cancel_execution":
+                return executions_.cancel(state, command.cancel_execution)
+            case "open_session":
+                return sessions.open_session(state, command.open_session)
+            case "close_session":
+                return sessions.close_session(state, command.close_session)
+            case "drain_worker":
+                return sessions.drain_worker(state, command.drain_worker)
+            case "prune":
+                return prune(state, command.prune)
+            case "bootstrap":
+                return _bootstrap(state, command.bootstrap)
+            case unknown:
+                raise InvariantError(
+                    f"entry {state.index} holds a command of kind {unknown!r} that this program does not know: "
+                    "a newer program wrote it; upgrade this node"
+                )
+
+
+def cluster_id_of(tables: Tables) -> str:
+    """Empty before the first entry."""
+    raw = tables.meta.get(CLUSTER_ID_KEY)
+    return "" if raw is None else bytes(raw).decode()
+
+
+def counters_of(tables: Tables) -> Counters:
+    return Counters.load(tables)
+
+
+def _plan(state: State, plan: log_pb2.Plan) -> Result:
+    """What the leader's planner found due, in the order in which it matters: leases first, then work."""
+    if plan.expired_sessions:
+        sessions.expire_sessions(state, plan.expired_sessions)
+    if plan.timeouts:
+        executions_.time_out(state, plan.timeouts)
+    if plan.advance_to_ms > state.counters.cursor_ms and wheel.advance(
+        state.tables.timer, plan.advance_to_ms, SPREAD_PER_ENTRY_MAX
+    ):
+        state.counters.cursor_ms = plan.advance_to_ms
+    open_sessions = executions_.OpenSessions(state)
+    if plan.assigns:
+        executions_.assign(state, plan.assigns, open_sessions)
+    if plan.retries:
+        executions_.retry(state, plan.retries, open_sessions)
+    if plan.fires:
+        executions_.fire(state, plan.fires, open_sessions)
+    return Result(Code.OK)
+
+
+def _bootstrap(state: State, command: log_pb2.Bootstrap) -> Result:
+    """The first one wins; a cluster's identity never changes."""
+    known = cluster_id_of(state.tables)
+    if not known:
+        state.tables.meta.put(CLUSTER_ID_KEY, command.cluster_id.encode())
+        return Result(Code.OK)
+    return Result(Code.OK if known == command.cluster_id else Code.WRONG_CLUSTER, text=known)

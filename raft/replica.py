@@ -1,0 +1,372 @@
+"""The step: where Raft, the disk and the network meet.
+
+One thread owns a Replica. Each step takes what has come in, lets the Raft core and the state machine work inside one
+write transaction, commits it with one fsync, and only then hands out what may leave: nothing that another process can see
+rests on anything that is not on disk. A failure anywhere before that drops the transaction and everything that was to
+leave, and the process stops, which is the same as if it had crashed before the step.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from horologe.log.v1 import log_pb2
+from horologe.peer.v1 import peer_service_pb2
+from horologe.raft.commands import COMMAND_BYTES_MAX
+from horologe.raft.core import CoreSettings, RaftCore
+from horologe.raft.journal import Journal
+from horologe.raft.machine import StateMachine
+from horologe.raft.model import Counters, Effects, Result, Tables
+from horologe.raft.store import Store
+
+LOG_ENTRIES_KEPT = 2_000
+LOG_BYTES_KEPT = 64 << 20
+"""How much applied log is kept for followers that fell a little behind; one that needs more fetches the state."""
+COMPACT_EVERY_ENTRIES = 500
+_URGENT_EXCEPT = frozenset({"complete", "plan", "prune"})
+"""Commands that nobody waits for: they may wait for the next pulse and share its entry."""
+
+
+class Planner(Protocol):
+    """The leader's duties, done inside the step. Everything it knows, it can rebuild from the state."""
+
+    def lead(self, tables: Tables, now: float) -> None:
+        """This node leads from now on, and the state holds everything that was committed before."""
+
+    def follow(self) -> None:
+        """This node no longer leads."""
+
+    def observe(self, effects: Effects) -> None:
+        """An entry was applied while this node leads."""
+
+    def plan(self, tables: Tables, now: float, wall_ms: int) -> log_pb2.Plan | log_pb2.Prune | None:
+        """What is due. Called only when the plan before was applied."""
+
+    def renew(self, sessions: Sequence[int], tables: Tables, now: float) -> tuple[list[int], list[int]]:
+        """Heartbeats of sessions have come: which are renewed, and which no longer exist."""
+
+    def next_wakeup_ms(self, tables: Tables, wall_ms: int) -> int | None:
+        """When `plan` has something to do next."""
+
+
+@dataclass(slots=True)
+class Inbox:
+    """What came in since the last step."""
+
+    connected: list[str] = field(default_factory=list)
+    disconnected: list[str] = field(default_factory=list)
+    messages: list[tuple[str, peer_service_pb2.PeerMessage]] = field(default_factory=list)
+    commands: list[log_pb2.Command] = field(default_factory=list)
+    heartbeats: list[int] = field(default_factory=list)
+    transfer_to: str | None = None
+    """A member's name, or the empty string for the one that is furthest."""
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What may leave after the commit."""
+
+    messages: list[tuple[str, peer_service_pb2.PeerMessage]] = field(default_factory=list)
+    results: list[tuple[int, Result]] = field(default_factory=list)
+    refused: list[tuple[int, bool]] = field(default_factory=list)
+    """origin_id, overloaded: commands that are in no log, for certain."""
+    effects: list[Effects] = field(default_factory=list)
+    renewed: list[int] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+    snapshot_from: str | None = None
+    """The leader says that the log no longer reaches back to us."""
+    leader_changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the replica stands after a step; read by other threads as one value."""
+
+    leader: str
+    is_leader: bool
+    may_serve: bool
+    term: int
+    commit_index: int
+    revision: int
+    first_index: int
+    last_index: int
+    has_quorum: bool
+    match_indexes: dict[str, int]
+    connected: frozenset[str]
+
+
+class Replica:
+    """One node's copy of the state, and its part in keeping all copies equal."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: CoreSettings,
+        planner: Planner,
+        randomness: random.Random,
+        now: float,
+        *,
+        pulse_seconds: float = 0.02,
+        backlog_bytes_max: int = 64 << 20,
+    ) -> None:
+        """`now` is monotonic seconds, as in every call.
+
+        `pulse_seconds`: while there is steady work, what nobody waits for (due work, outcomes) shares one entry per pulse.
+        `backlog_bytes_max` bounds entries that wait for their commit.
+        """
+        self.store = store
+        self.settings = settings
+        self._planner = planner
+        self._randomness = randomness
+        self._pulse_seconds = pulse_seconds
+        self._backlog_bytes_max = backlog_bytes_max
+        self._machine = StateMachine()
+        self._connected: set[str] = set()
+        self._start(now)
+
+    def _start(self, now: float) -> None:
+        self._core = RaftCore(self.settings, Journal(self.store), self._apply, self._randomness, now)
+        self.store.commit()
+        with self.store.read() as tables:
+            counters = Counters.load(tables)
+        self._log_time_ms = counters.log_time_ms
+        self._revision = counters.revision
+        self._outbox = Outbox()
+        self._leading = False
+        # Never an id of an earlier life: its commands may still come out of the log.
+        self._plan_id = -self._randomness.getrandbits(48)
+        self._held: list[log_pb2.Command] = []
+        self._pulse_at = now
+        self._plan_pending = False
+        self._plan_at_ms: int | None = 0
+        self._backlog: dict[int, int] = {}
+        self._backlog_bytes = 0
+        self._compacted_at = self._core.applied_index
+        for peer in sorted(self._connected):
+            self._core.peer_connected(peer, now)
+        self.status = self._status(now)
+
+    def step(self, inbox: Inbox, now: float, wall_ms: int) -> Outbox:
+        """One turn. Whatever raises here must end the process: the transaction is dropped, and nothing has left."""
+        try:
+            outbox = self._step(inbox, now, wall_ms)
+            self.store.commit()
+        except BaseException:
+            self.store.abort()
+            raise
+        return outbox
+
+    def restart(self, now: float) -> None:
+        """The store was replaced by a snapshot: begin anew on it."""
+        self._planner.follow()
+        self._start(now)
+
+    def _step(self, inbox: Inbox, now: float, wall_ms: int) -> Outbox:
+        self._outbox = Outbox()
+        leader_before = self._core.leader
+        for peer in inbox.disconnected:
+            self._connected.discard(peer)
+            self._core.peer_disconnected(peer, now)
+        for peer in inbox.connected:
+            self._connected.add(peer)
+            self._core.peer_connected(peer, now)
+        renewals = [(None, inbox.heartbeats)] if inbox.heartbeats else []
+        commands = self._held
+        commands += inbox.commands
+        for peer, message in inbox.messages:
+            match message.WhichOneof("kind"):
+                case "propose":
+                    self._take_proposal(peer, message.propose, commands)
+                case "propose_refusal":
+                    refusal = message.propose_refusal
+                    self._outbox.refused += [(origin_id, refusal.overloaded) for origin_id in refusal.origin_ids]
+                case "renew":
+                    renewals.append((peer, list(message.renew.sessions)))  # type: ignore[arg-type]
+                case "renewed":
+                    self._outbox.renewed += message.renewed.sessions
+                    self._outbox.gone += message.renewed.gone
+                case "snapshot_offer":
+                    if message.snapshot_offer.term >= self._core.term:
+                        self._outbox.snapshot_from = peer
+                case _:
+                    self._core.receive(peer, message, now)
+        self._core.tick(now)
+        self._lead(now)
+        self._held = self._propose(commands, now, wall_ms)
+        self._core.tick(now)
+        for peer_or_self, sessions in renewals:
+            self._renew(peer_or_self, sessions, now)
+        if inbox.transfer_to is not None:
+            self._core.transfer_leadership(inbox.transfer_to or None)
+        self._compact()
+        self._outbox.messages += self._core.outbox
+        self._core.outbox = []
+        self._outbox.leader_changed = self._core.leader != leader_before
+        self.status = self._status(now)
+        return self._outbox
+
+    # Proposals
+
+    def _take_proposal(self, peer: str, proposal: peer_service_pb2.Propose, commands: list[log_pb2.Command]) -> None:
+        if self._core.is_leader and self._backlog_bytes < self._backlog_bytes_max:
+            commands += proposal.commands
+        else:
+            refusal = peer_service_pb2.ProposeRefusal(
+                origin_ids=[command.origin_id for command in proposal.commands], overloaded=self._core.is_leader
+            )
+            self._outbox.messages.append((peer, peer_service_pb2.PeerMessage(propose_refusal=refusal)))
+
+    def _propose(self, commands: list[log_pb2.Command], now: float, wall_ms: int) -> list[log_pb2.Command]:
+        """Appends, forwards or refuses the commands; answers those that wait for the next pulse."""
+        if self._core.is_leader:
+            urgent = any(command.WhichOneof("kind") not in _URGENT_EXCEPT for command in commands)
+            if not urgent and now < self._pulse_at:
+                return commands
+            plan = self._plan(now, wall_ms)
+            if plan is not None:
+                commands = [*commands, plan]
+            if commands:
+                self._pulse_at = now + self._pulse_seconds
+            if self._backlog_bytes >= self._backlog_bytes_max:
+                self._refuse(commands, overloaded=True)
+                return []
+            for batch in _batches(commands):
+                self._append(batch, wall_ms)
+        elif self._core.leader is not None and self._core.leader in self._connected:
+            for batch in _batches(commands):
+                proposal = peer_service_pb2.Propose(commands=batch)
+                self._outbox.messages.append((self._core.leader, peer_service_pb2.PeerMessage(propose=proposal)))
+        else:
+            self._refuse(commands, overloaded=False)
+        return []
+
+    def _refuse(self, commands: Sequence[log_pb2.Command], *, overloaded: bool) -> None:
+        for command in commands:
+            if command.origin != self.settings.name:
+                refusal = peer_service_pb2.ProposeRefusal(origin_ids=[command.origin_id], overloaded=overloaded)
+                self._outbox.messages.append((command.origin, peer_service_pb2.PeerMessage(propose_refusal=refusal)))
+            elif command.origin_id == self._plan_id:
+                self._plan_pending = False
+            else:
+                self._outbox.refused.append((command.origin_id, overloaded))
+
+    def _append(self, commands: list[log_pb2.Command], wall_ms: int) -> None:
+        self._log_time_ms = max(self._log_time_ms, wall_ms)
+        payload = log_pb2.Entry(time_ms=self._log_time_ms, commands=commands).SerializeToString()
+        index = self._core.propose(payload)
+        if index is None:
+            self._refuse(commands, overloaded=False)
+            return
+        self._backlog[index] = len(payload)
+        self._backlog_bytes += len(payload)
+
+    def _apply(self, index: int, term: int, payload: bytes) -> None:
+        entry = log_pb2.Entry.FromString(payload)
+        results, effects = self._machine.apply(self.store.tables, index, entry)
+        self._revision = index
+        self._log_time_ms = max(self._log_time_ms, entry.time_ms)
+        self._backlog_bytes -= self._backlog.pop(index, 0)
+        for command, result in zip(entry.commands, results, strict=True):
+            if command.origin == self.settings.name:
+                if command.origin_id == self._plan_id:
+                    self._plan_pending = False
+                else:
+                    self._outbox.results.append((command.origin_id, result))
+        if self._leading:
+            self._planner.observe(effects)
+        self._outbox.effects.append(effects)
+        self._plan_at_ms = 0
+
+    # The leader's duties
+
+    def _lead(self, now: float) -> None:
+        if self._leading and not self._core.may_serve:
+            self._leading = False
+            self._planner.follow()
+        elif self._core.may_serve and not self._leading:
+            self._leading = True
+            self._plan_pending = False
+            self._plan_at_ms = 0
+            self._backlog.clear()
+            self._backlog_bytes = 0
+            self._planner.lead(self.store.tables, now)
+
+    def _plan(self, now: float, wall_ms: int) -> log_pb2.Command | None:
+        """What is due, unless the plan before is still on its way: then nobody knows yet what is left to do."""
+        if not self._leading or self._plan_pending or self._plan_at_ms is None or self._plan_at_ms > wall_ms:
+            return None
+        plan = self._planner.plan(self.store.tables, now, wall_ms)
+        if plan is None:
+            self._plan_at_ms = self._planner.next_wakeup_ms(self.store.tables, wall_ms)
+            return None
+        self._plan_id -= 1
+        self._plan_pending = True
+        command = log_pb2.Command(origin=self.settings.name, origin_id=self._plan_id)
+        if isinstance(plan, log_pb2.Plan):
+            command.plan.CopyFrom(plan)
+        else:
+            command.prune.CopyFrom(plan)
+        return command
+
+    def _renew(self, peer: str | None, sessions: Sequence[int], now: float) -> None:
+        """End to end: only a leader that hears a majority renews; everybody else forwards or stays silent."""
+        if self._leading and self._core.may_serve:
+            renewed, gone = self._planner.renew(sessions, self.store.tables, now)
+            if peer is None:
+                self._outbox.renewed += renewed
+                self._outbox.gone += gone
+            else:
+                answer = peer_service_pb2.Renewed(sessions=renewed, gone=gone)
+                self._outbox.messages.append((peer, peer_service_pb2.PeerMessage(renewed=answer)))
+        elif peer is None and self._core.leader is not None and not self._core.is_leader:
+            request = peer_service_pb2.Renew(sessions=sessions)
+            self._outbox.messages.append((self._core.leader, peer_service_pb2.PeerMessage(renew=request)))
+
+    def _compact(self) -> None:
+        """Drops a prefix of the log. The state itself is on disk with its revision, so there is nothing else to save."""
+        applied = self._core.applied_index
+        if applied - self._compacted_at < COMPACT_EVERY_ENTRIES:
+            return
+        self._compacted_at = applied
+        self._core.compact(max(self._core.first_index, applied - LOG_ENTRIES_KEPT))
+
+    def wait_seconds(self, now: float, wall_ms: int) -> float | None:
+        """How long the next step may wait for something to come in; None: there is nothing to do by itself."""
+        if self._held:
+            return max(0.0, self._pulse_at - now)
+        if not self._leading or self._plan_pending or self._plan_at_ms is None:
+            return None
+        return max(0.0, self._pulse_at - now, (self._plan_at_ms - wall_ms) / 1000)
+
+    def _status(self, now: float) -> Status:
+        core = self._core
+        return Status(
+            leader=core.leader or "",
+            is_leader=core.is_leader,
+            may_serve=core.may_serve,
+            term=core.term,
+            commit_index=core.commit_index,
+            revision=self._revision,
+            first_index=core.first_index,
+            last_index=core.last_index,
+            has_quorum=core.heard_quorum(now) if core.is_leader else core.leader is not None,
+            match_indexes=core.match_indexes(),
+            connected=frozenset(self._connected),
+        )
+
+
+def _batches(commands: list[log_pb2.Command]) -> list[list[log_pb2.Command]]:
+    """Consecutive commands that fit one entry together."""
+    batches: list[list[log_pb2.Command]] = []
+    size = COMMAND_BYTES_MAX + 1
+    for command in commands:
+        command_size = command.ByteSize() + 8
+        if size + command_size > COMMAND_BYTES_MAX:
+            batches.append([])
+            size = 0
+        batches[-1].append(command)
+        size += command_size
+    return batches

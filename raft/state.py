@@ -1,0 +1,182 @@
+"""The state as a command sees it: the tables of one transaction, the counters, the entry's time, and the effects so far.
+
+Here belong the few moves that several commands share; each keeps the tables, the counters and the effects in step.
+"""
+
+from __future__ import annotations
+
+from horologe.log.v1 import log_pb2
+from horologe.raft import wheel
+from horologe.raft.model import (
+    FINAL_STATES,
+    LEDGER_KEY,
+    LEGAL_MOVES,
+    PAIR,
+    READY_KEY,
+    RUNNING_VALUE,
+    U32,
+    U64,
+    AttemptState,
+    Counters,
+    Effects,
+    Execution,
+    ExecutionFlag,
+    ExecutionState,
+    JobState,
+    LedgerEntry,
+    Tables,
+    TimerKind,
+)
+
+
+class InvariantError(Exception):
+    """The state contradicts itself. The transaction is dropped and the process stops; an entry is never skipped."""
+
+
+class State:
+    """One transaction's view. Made per entry, used by the commands, finished by `save`."""
+
+    __slots__ = ("counters", "effects", "index", "now_ms", "tables")
+
+    def __init__(self, tables: Tables, index: int, time_ms: int) -> None:
+        """`index` is the entry's Raft index; `time_ms` the proposer's clock. Replicated time never goes back."""
+        self.tables = tables
+        self.counters = Counters.load(tables)
+        if index <= self.counters.revision:
+            raise InvariantError(f"entry {index} was applied already (revision {self.counters.revision})")
+        self.index = index
+        self.now_ms = max(time_ms, self.counters.log_time_ms)
+        self.effects = Effects()
+        self.counters.revision = index
+        self.counters.log_time_ms = self.now_ms
+        self.counters.entries += 1
+
+    def save(self) -> None:
+        self.tables.meta.put(Counters.KEY, self.counters.pack())
+
+    # Jobs
+
+    def job_state(self, job: int) -> JobState | None:
+        raw = self.tables.job_state.get(U64.pack(job))
+        return None if raw is None else JobState.unpack(raw)
+
+    def put_job_state(self, job: int, state: JobState) -> None:
+        self.tables.job_state.put(U64.pack(job), state.pack())
+
+    def arm_fire(self, job: int, state: JobState, due_ms: int) -> None:
+        """Sets the next due time and its timer; 0 sets none. The caller stores `state`."""
+        if state.next_due_ms:
+            wheel.disarm(self.tables.timer, state.next_due_ms, TimerKind.FIRE, job)
+        state.next_due_ms = due_ms
+        if due_ms:
+            self.arm(due_ms, TimerKind.FIRE, job)
+
+    def arm(self, deadline_ms: int, kind: TimerKind, id_: int) -> None:
+        wheel.arm(self.tables.timer, max(self.counters.cursor_ms, self.now_ms), deadline_ms, kind, id_)
+
+    def queue_number(self, name: str) -> int:
+        key = name.encode()
+        raw = self.tables.queue.get(key)
+        if raw is not None:
+            return int(U32.unpack(raw)[0])
+        self.counters.last_queue += 1
+        self.tables.queue.put(key, U32.pack(self.counters.last_queue))
+        return self.counters.last_queue
+
+    # Executions
+
+    def execution(self, number: int) -> Execution | None:
+        raw = self.tables.execution.get(U64.pack(number))
+        return None if raw is None else Execution.unpack(raw)
+
+    def put_execution(self, number: int, execution: Execution) -> None:
+        self.tables.execution.put(U64.pack(number), execution.pack())
+
+    def move(self, number: int, execution: Execution, to: ExecutionState) -> None:
+        """Changes the state, by a legal move only, and keeps the queue and the counters in step. The caller stores it."""
+        before = ExecutionState(execution.state) if execution.state else None
+        if (before, to) not in LEGAL_MOVES:
+            raise InvariantError(f"execution {number}: {before} -> {to.name} is not a legal move ({execution})")
+        if before is ExecutionState.QUEUED:
+            self.tables.ready.delete(_ready_key(number, execution))
+            self.counters.queued -= 1
+            self.effects.unqueued.append(execution.queue)
+        if to is ExecutionState.QUEUED:
+            self.tables.ready.put(_ready_key(number, execution), b"")
+            self.counters.queued += 1
+            self.effects.queued.append(execution.queue)
+        elif to in FINAL_STATES:
+            execution.end_ms = self.now_ms
+            if to is ExecutionState.COMPLETED:
+                self.counters.completed += 1
+            elif to in (ExecutionState.FAILED, ExecutionState.DEAD):
+                self.counters.failed += 1
+        execution.state = to
+        self.effects.changed.append(number)
+
+    def start_attempt(
+        self, number: int, execution: Execution, session: int, worker: int, timeout_ms: int, *, new_number: bool = True
+    ) -> None:
+        """Gives the execution to a session, under a lease whose token is this entry's index. The caller stores it."""
+        self.move(number, execution, ExecutionState.RUNNING)
+        if new_number or execution.attempt == 0:
+            execution.attempt += 1
+        execution.attempt_state = AttemptState.RUNNING
+        execution.token = self.index
+        execution.session = session
+        execution.worker = worker
+        execution.assign_ms = self.now_ms
+        execution.flags &= ~ExecutionFlag.HAS_EXIT_CODE
+        self.tables.running.put(
+            PAIR.pack(session, number), RUNNING_VALUE.pack(self.now_ms + timeout_ms, self.index, execution.attempt)
+        )
+        self.counters.running += 1
+        self.effects.assigned.append(
+            (session, number, execution.job, execution.attempt, execution.due_ms, execution.token)
+        )
+
+    def end_attempt(self, number: int, execution: Execution, outcome: AttemptState) -> None:
+        """Takes the execution from its session and frees the slot. The caller moves and stores it."""
+        self.tables.running.delete(PAIR.pack(execution.session, number))
+        self.counters.running -= 1
+        self.effects.freed.append((execution.session, number))
+        execution.attempt_state = outcome
+
+    def settle_job(self, job: int) -> None:
+        """One execution of the job has reached its last state."""
+        state = self.job_state(job)
+        if state is not None:
+            state.unfinished -= 1
+            if state.unfinished < 0:
+                raise InvariantError(f"job {job}: more executions ended than were made")
+            self.put_job_state(job, state)
+
+    def detail(self, number: int, execution: Execution) -> log_pb2.ExecutionRecord:
+        record = log_pb2.ExecutionRecord()
+        if execution.flags & ExecutionFlag.HAS_DETAIL:
+            raw = self.tables.detail.get(U64.pack(number))
+            if raw is None:
+                raise InvariantError(f"execution {number}: its detail is missing")
+            record.ParseFromString(raw)
+        return record
+
+    def put_detail(self, number: int, execution: Execution, record: log_pb2.ExecutionRecord) -> None:
+        execution.flags |= ExecutionFlag.HAS_DETAIL
+        self.tables.detail.put(U64.pack(number), record.SerializeToString(deterministic=True))
+
+    def worker_name(self, worker: int) -> str:
+        raw = self.tables.worker_name.get(U32.pack(worker))
+        return "" if raw is None else bytes(raw).decode()
+
+    # Ledger
+
+    def put_ledger(self, job: int, due_ms: int, entry: LedgerEntry, number: int = 0) -> None:
+        """Accounts for a due time. Accounting twice for one is a broken invariant, not an overwrite."""
+        key = LEDGER_KEY.pack(job, due_ms, number)
+        if self.tables.ledger.get(key) is not None:
+            raise InvariantError(f"job {job}: due time {due_ms} is accounted for already")
+        self.tables.ledger.put(key, entry.pack())
+
+
+def _ready_key(number: int, execution: Execution) -> bytes:
+    return READY_KEY.pack(execution.queue, 9 - execution.priority, execution.due_ms, number)

@@ -1,0 +1,259 @@
+"""The tables over LMDB: one environment per node, one write transaction per step, one fsync per commit.
+
+Here belongs everything that touches lmdb. The replicated tables, the Raft log and this node's own marks (term and vote,
+commit index, name) lie in one environment, so that one commit makes all of them durable together. The write transaction
+belongs to the thread that steps; readers on other threads take their own snapshot with `read`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import lmdb
+
+from horologe.raft.model import SET_TABLE_NAMES, TABLE_NAMES, U64, Tables
+
+FORMAT = 1
+STORE_BYTES_MAX = 1 << 36
+"""Address space, not disk: the file grows as it is filled."""
+_LOG, _LOCAL = "log", "local"
+_IDENTITY = b"identity"
+
+
+class StoreError(Exception):
+    """The data folder cannot be used. The text says why and what to do; the node does not start, or stops."""
+
+
+class _Table:
+    """A table of one transaction; see model.Table. Bound calls, because every execution passes here many times."""
+
+    __slots__ = ("_cursor", "delete", "get", "put")
+
+    def __init__(self, transaction: Any, database: Any) -> None:
+        self.get = partial(transaction.get, db=database)
+        self.put = partial(transaction.put, db=database)
+        self.delete = partial(transaction.delete, db=database)
+        self._cursor = partial(transaction.cursor, db=database)
+
+    def scan(self, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        cursor = self._cursor()
+        if cursor.set_range(start) if start else cursor.first():
+            yield from cursor.iternext()
+
+    def scan_down(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        cursor = self._cursor()
+        if cursor.prev() if cursor.set_range(start) else cursor.last():
+            yield from cursor.iterprev()
+
+
+class Store:
+    """One node's data folder."""
+
+    def __init__(self, folder: Path, node: str, *, bytes_max: int = STORE_BYTES_MAX) -> None:
+        """Opens or makes the folder. Raises StoreError if it is another node's, damaged, full, or in use."""
+        self.folder = folder
+        self.node = node
+        self._bytes_max = bytes_max
+        self._transaction: Any = None
+        self._tables: Tables | None = None
+        self._readers = threading.Condition()
+        self._reader_count = 0
+        self._closed = False
+        self.commits = 0
+        self._open()
+
+    # One step's transaction
+
+    @property
+    def tables(self) -> Tables:
+        """The tables of the current write transaction, which begins when they are first asked for."""
+        if self._tables is None:
+            self._tables = self._tables_of(self._write())
+        return self._tables
+
+    @property
+    def dirty(self) -> bool:
+        return self._transaction is not None
+
+    def commit(self) -> None:
+        """Makes all of the step durable. Raises StoreError when the disk says no: nothing of the step may leave then."""
+        if self._transaction is None:
+            return
+        transaction, self._transaction, self._tables = self._transaction, None, None
+        try:
+            transaction.commit()
+        except lmdb.Error as error:
+            raise StoreError(f"{self.folder}: the disk did not take a commit ({error}); this node stops") from error
+        self.commits += 1
+
+    def abort(self) -> None:
+        if self._transaction is not None:
+            self._transaction.abort()
+            self._transaction = self._tables = None
+
+    @contextmanager
+    def read(self) -> Iterator[Tables]:
+        """The last committed state, unchanging while the context is open. For any thread; keep it short."""
+        with self._readers:
+            if self._closed:
+                raise StoreError(f"{self.folder}: the store is closed")
+            self._reader_count += 1
+        try:
+            with self._environment.begin(buffers=False) as transaction:
+                yield self._tables_of(transaction)
+        finally:
+            with self._readers:
+                self._reader_count -= 1
+                self._readers.notify_all()
+
+    # The Raft log and this node's marks (see journal.LogStore)
+
+    def log_get_all(self) -> Iterable[tuple[int, int, bytes]]:
+        with self._environment.begin() as transaction:
+            for key, value in transaction.cursor(db=self._databases[_LOG]):
+                yield U64.unpack(key)[0], U64.unpack(value[:8])[0], bytes(value[8:])
+
+    def log_put(self, index: int, term: int, command: bytes) -> None:
+        self._write().put(U64.pack(index), U64.pack(term) + command, db=self._databases[_LOG])
+
+    def log_delete_from(self, index: int) -> None:
+        cursor = self._write().cursor(db=self._databases[_LOG])
+        if cursor.set_range(U64.pack(index)):
+            while cursor.key():
+                cursor.delete()
+
+    def log_delete_to(self, index: int) -> None:
+        cursor = self._write().cursor(db=self._databases[_LOG])
+        while cursor.first() and U64.unpack(cursor.key())[0] < index:
+            cursor.delete()
+
+    def meta_get(self, key: str) -> bytes | None:
+        if self._transaction is not None:
+            return cast("bytes | None", self._transaction.get(key.encode(), db=self._databases[_LOCAL]))
+        with self._environment.begin() as transaction:
+            return cast("bytes | None", transaction.get(key.encode(), db=self._databases[_LOCAL]))
+
+    def meta_put(self, key: str, value: bytes) -> None:
+        self._write().put(key.encode(), value, db=self._databases[_LOCAL])
+
+    # Whole copies
+
+    def copy_to(self, folder: Path) -> None:
+        """A consistent copy of everything, made while the node goes on. For any thread."""
+        folder.mkdir(mode=0o700, parents=True)
+        self._environment.copy(str(folder), compact=True)
+
+    def replace_with(self, folder: Path) -> None:
+        """Takes the files of `folder` for its own. The caller has prepared them (see snapshot.py) and owns the step."""
+        self.abort()
+        with self._readers:
+            self._closed = True
+            self._readers.wait_for(lambda: self._reader_count == 0)
+        self._environment.close()
+        (folder / "data.mdb").replace(self.folder / "data.mdb")
+        shutil.rmtree(folder, ignore_errors=True)
+        (self.folder / "lock.mdb").unlink(missing_ok=True)
+        _sync_folder(self.folder)
+        self._open()
+        with self._readers:
+            self._closed = False
+
+    def size_bytes(self) -> int:
+        return (self.folder / "data.mdb").stat().st_size
+
+    def close(self) -> None:
+        self.abort()
+        with self._readers:
+            self._closed = True
+            self._readers.wait_for(lambda: self._reader_count == 0)
+        self._environment.close()
+
+    def _write(self) -> Any:
+        if self._transaction is None:
+            self._transaction = self._environment.begin(write=True)
+        return self._transaction
+
+    def _tables_of(self, transaction: Any) -> Tables:
+        names = (*TABLE_NAMES, *SET_TABLE_NAMES)
+        return cast("Tables", SimpleNamespace(**{name: _Table(transaction, self._databases[name]) for name in names}))
+
+    def _open(self) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Durability is LMDB's default and stays so: a commit returns after its fsync, data before the page that names it.
+            self._environment = lmdb.open(
+                str(self.folder),
+                map_size=self._bytes_max,
+                max_dbs=len(TABLE_NAMES) + len(SET_TABLE_NAMES) + 2,
+                max_readers=512,
+                sync=True,
+                metasync=True,
+                writemap=False,
+                mode=0o600,
+            )
+            self._check_length()
+            self._databases = {
+                name: self._environment.open_db(name.encode()) for name in (*TABLE_NAMES, _LOG, _LOCAL)
+            } | {name: self._environment.open_db(name.encode(), dupsort=True, dupfixed=True) for name in SET_TABLE_NAMES}
+            self._check_identity()
+        except (lmdb.Error, OSError) as error:
+            raise StoreError(f"{self.folder}: the data cannot be opened ({error}); {_advice(error)}") from error
+
+    def _check_length(self) -> None:
+        """A file that was cut would end the process with a signal at the first touch of a missing page."""
+        info, page_bytes = self._environment.info(), self._environment.stat()["psize"]
+        needed = (info["last_pgno"] + 1) * page_bytes
+        length = (self.folder / "data.mdb").stat().st_size
+        if length < needed:
+            raise StoreError(
+                f"{self.folder}/data.mdb is {length} bytes long but its pages need {needed}: it was cut. Remove the folder "
+                "and let this node fetch the state from the others under a new name"
+            )
+
+    def _check_identity(self) -> None:
+        raw = self.meta_get("identity")
+        if raw is None:
+            self.meta_put("identity", json.dumps({"format": FORMAT, "node": self.node}).encode())
+            self.commit()
+            return
+        try:
+            identity = json.loads(raw)
+        except ValueError as error:
+            raise StoreError(f"{self.folder}: the identity record is damaged; restore the folder from a backup") from error
+        if identity["format"] != FORMAT:
+            raise StoreError(
+                f"{self.folder}: format {identity['format']}, but this program reads format {FORMAT}; use the program that wrote it"
+            )
+        if identity["node"] != self.node:
+            raise StoreError(
+                f"{self.folder} belongs to node {identity['node']!r}, but this node's name is {self.node!r}; "
+                "correct `name` or `data_dir` in the configuration"
+            )
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError | lmdb.PageNotFoundError):
+        return "the file is damaged or not ours: restore it, or remove the folder and let this node fetch the state again"
+    if isinstance(error, lmdb.LockError):
+        return "another process holds it"
+    if isinstance(error, lmdb.DiskError | lmdb.MapFullError):
+        return "the disk is full or failing"
+    return "check the path, its owner and the space on the disk"
+
+
+def _sync_folder(folder: Path) -> None:
+    import os
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
