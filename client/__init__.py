@@ -1,1 +1,82 @@
-"""What runs outside the cluster: the SDK, the worker, the command line."""
+"""What runs outside the cluster: the SDK, the worker, the command line.
+
+    from horologe.client import connect, jobs
+
+    with connect() as client:
+        client.create_job(jobs.job("hello", jobs.every("5s"), jobs.shell(["echo", "hello"])))
+
+Names are imported when they are first used, so that a program (the command line, say) loads gRPC only if it calls.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from horologe.client import jobs
+    from horologe.client.calls import AppliedJob
+    from horologe.client.client import AsyncClient, Client, connect
+    from horologe.client.cluster_context import ClusterContext
+    from horologe.client.errors import (
+        AlreadyExists,
+        Conflict,
+        DeadlineExceeded,
+        FailedPrecondition,
+        HorologeError,
+        Internal,
+        InvalidArgument,
+        InvalidContext,
+        InvalidFile,
+        NotFound,
+        OutcomeUnknown,
+        Problem,
+        ResourceExhausted,
+        Unavailable,
+        Violation,
+    )
+
+__all__ = [
+    "AlreadyExists",
+    "AppliedJob",
+    "AsyncClient",
+    "Client",
+    "ClusterContext",
+    "Conflict",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "HorologeError",
+    "Internal",
+    "InvalidArgument",
+    "InvalidContext",
+    "InvalidFile",
+    "NotFound",
+    "OutcomeUnknown",
+    "Problem",
+    "ResourceExhausted",
+    "Unavailable",
+    "Violation",
+    "connect",
+    "jobs",
+]
+
+# Where a name lives, unless it is an error.
+_HOMES = {
+    "AppliedJob": "calls",
+    "AsyncClient": "client",
+    "Client": "client",
+    "ClusterContext": "cluster_context",
+    "connect": "client",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "jobs":
+        return importlib.import_module(f"{__name__}.jobs")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -27,16 +27,19 @@ class NodeContext:
     """Hands something to the step thread."""
     client_addresses: dict[str, str] = field(default_factory=dict)
     """Client addresses of the members, as far as they have said hello."""
-    applied: asyncio.Condition = field(default_factory=asyncio.Condition)
-    """Notified after each step that applied something."""
+    applied_waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    """Resolved, and forgotten, after the next step that applied something."""
     changes: list[asyncio.Queue[list[int]]] = field(default_factory=list)
     """One queue per watcher: numbers of executions that changed."""
 
     async def wait_revision(self, revision: int, timeout_seconds: float) -> bool:
         """Whether this node has applied `revision`, waiting for it up to a timeout."""
         try:
-            async with asyncio.timeout(timeout_seconds), self.applied:
-                await self.applied.wait_for(lambda: self.status().revision >= revision)
+            async with asyncio.timeout(timeout_seconds):
+                while self.status().revision < revision:
+                    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self.applied_waiters.append(waiter)
+                    await waiter
         except TimeoutError:
             return False
         return True

@@ -194,9 +194,7 @@ class LeaderPlanner:
         def settle(until_ms: int, fate: MissedFate) -> bytes:
             missed = schedule.missed(schedules, due_ms, until_ms, identity, MISSED_PER_FIRE)
             next_ms = self._next(tables, job, state, missed.last_ms)
-            return FIRE.pack(
-                job, state.revision, 0, next_ms, 0, missed.first_ms, missed.last_ms, missed.count, fate, 0
-            )
+            return FIRE.pack(job, state.revision, 0, next_ms, 0, missed.first_ms, missed.last_ms, missed.count, fate, 0)
 
         if state.catchup == Catchup.SKIP:
             return settle(wall_ms - ON_TIME_MS, MissedFate.MISSED_CATCHUP_SKIP)

@@ -6,8 +6,9 @@ All integers are big-endian; times are milliseconds since the epoch; 0 stands fo
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from struct import Struct
+from typing import Final
 
 COMMAND_BYTES_MAX = 1 << 20
 """A log entry is never larger: the Raft engine corrupts entries that do not fit one of its batches (4 MiB)."""
@@ -59,11 +60,11 @@ class Outcome(IntEnum):
     CANCELLED = 4
 
 
-class OutcomeFlag(IntFlag):
+class OutcomeFlag:
     """One bit each in an outcome."""
 
-    HAS_DETAIL = 1
-    HAS_EXIT_CODE = 2
+    HAS_DETAIL: Final = 1
+    HAS_EXIT_CODE: Final = 2
 
 
 class CompletionStatus(IntEnum):

@@ -6,10 +6,10 @@ Pure functions over messages and the journal. Nothing here changes anything.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from horologe.peer.v1 import peer_service_pb2
-
-from .journal import Journal, LogItem
+from horologe.raft.journal import Journal, LogItem
 
 # The engine's command types that may be in our log: a command of ours, and the no-op of a new leader.
 REGULAR_COMMAND = 0
@@ -32,19 +32,27 @@ RAFT_KINDS = frozenset(
 )
 
 
-def what_is_wrong(message: peer_service_pb2.PeerMessage) -> str | None:
-    """What makes no sense in a message, or None. The engine itself checks nothing and fails in the middle of its work."""
+def items_of(message: peer_service_pb2.PeerMessage) -> list[LogItem]:
+    """The entries in a message, in the engine's form. Reading a command copies it, so this is done once per message."""
+    return [(entry.command, entry.index, entry.term) for entry in message.append_entries.entries]
+
+
+def what_is_wrong(message: peer_service_pb2.PeerMessage, items: list[LogItem]) -> str | None:
+    """What makes no sense in a message with these entries, or None. The engine itself checks nothing and fails half-way."""
     kind = message.WhichOneof("kind")
     if kind not in RAFT_KINDS:
         return f"kind is {kind}, which is not a Raft message"
     if message.sender_term < 0:
         return f"sender_term is {message.sender_term}"
     if kind == "append_entries":
-        return _what_is_wrong_with_append_entries(message.append_entries)
+        return _what_is_wrong_with_append_entries(message.append_entries, items)
     if kind == "append_reply":
         reply = message.append_reply
         if reply.next_index < 1 or reply.round < 1 or reply.reset == reply.success:
-            return f"append_reply has next_index {reply.next_index}, round {reply.round}, reset {reply.reset}, success {reply.success}"
+            return (
+                f"append_reply has next_index {reply.next_index}, round {reply.round}, "
+                f"reset {reply.reset}, success {reply.success}"
+            )
         return None
     body = getattr(message, kind)
     if body.term < 1:
@@ -54,7 +62,7 @@ def what_is_wrong(message: peer_service_pb2.PeerMessage) -> str | None:
     return None
 
 
-def _what_is_wrong_with_append_entries(append: peer_service_pb2.AppendEntries) -> str | None:
+def _what_is_wrong_with_append_entries(append: peer_service_pb2.AppendEntries, items: list[LogItem]) -> str | None:
     if append.term < 1 or append.commit_index < 1 or append.previous_index < 1 or append.round < 1:
         return (
             f"append_entries has term {append.term}, commit_index {append.commit_index}, "
@@ -63,12 +71,12 @@ def _what_is_wrong_with_append_entries(append: peer_service_pb2.AppendEntries) -
     index, term = append.previous_index, append.previous_term
     if term < 0:
         return f"append_entries has previous_term {term}"
-    for entry in append.entries:
-        if entry.index != index + 1 or not term <= entry.term <= append.term:
-            return f"append_entries has entry {entry.index} of term {entry.term} after entry {index} of term {term}"
-        if not entry.command or entry.command[0] not in ALLOWED_COMMAND_TYPES:
-            return f"append_entries has entry {entry.index} of a type that never enters our log"
-        index, term = entry.index, entry.term
+    for command, item_index, item_term in items:
+        if item_index != index + 1 or not term <= item_term <= append.term:
+            return f"append_entries has entry {item_index} of term {item_term} after entry {index} of term {term}"
+        if not command or command[0] not in ALLOWED_COMMAND_TYPES:
+            return f"append_entries has entry {item_index} of a type that never enters our log"
+        index, term = item_index, item_term
     if term > append.term:
         return f"append_entries of term {append.term} has previous_term {term}"
     return None
@@ -89,22 +97,18 @@ class Overlap:
     new_items: list[LogItem]
 
 
-def overlap_with(journal: Journal, append: peer_service_pb2.AppendEntries) -> Overlap | None:
-    """Where the message's entries leave the journal's, or None when not even the previous entry matches."""
-    if not journal.has_entry(append.previous_index, append.previous_term):
+def overlap_with(journal: Journal, previous_index: int, previous_term: int, items: list[LogItem]) -> Overlap | None:
+    """Where a message's entries leave the journal's, or None when not even the previous entry matches."""
+    if not journal.has_entry(previous_index, previous_term):
         return None
-    index, term = append.previous_index, append.previous_term
-    entries = append.entries
+    index, term = previous_index, previous_term
     known = 0
-    while known < len(entries) and journal.has_entry(entries[known].index, entries[known].term):
-        index, term = entries[known].index, entries[known].term
+    for _, item_index, item_term in items:
+        if not journal.has_entry(item_index, item_term):
+            break
+        index, term = item_index, item_term
         known += 1
-    return Overlap(index, term, [(entry.command, entry.index, entry.term) for entry in entries[known:]])
-
-
-def items_of(append: peer_service_pb2.AppendEntries) -> list[LogItem]:
-    """All entries of a message in the engine's form."""
-    return [(entry.command, entry.index, entry.term) for entry in append.entries]
+    return Overlap(index, term, items[known:])
 
 
 def append_entries_message(
@@ -122,3 +126,22 @@ def append_entries_message(
     for command, index, item_term in items:
         add(index=index, term=item_term, command=command)
     return message
+
+
+def election_message(message: dict[str, Any]) -> peer_service_pb2.PeerMessage:
+    """Put what the engine says in an election into our form.
+
+    Raises:
+        ValueError: The engine says something else.
+    """
+    kind = message["type"]
+    if kind == "request_vote":
+        request = peer_service_pb2.RequestVote(
+            term=message["term"], last_log_index=message["last_log_index"], last_log_term=message["last_log_term"]
+        )
+        return peer_service_pb2.PeerMessage(request_vote=request)
+    if kind == "response_vote":
+        return peer_service_pb2.PeerMessage(vote=peer_service_pb2.Vote(term=message["term"]))
+    if kind == "timeout_now":
+        return peer_service_pb2.PeerMessage(timeout_now=peer_service_pb2.TimeoutNow(term=message["term"]))
+    raise ValueError(f"the engine sends a message that we do not know: {kind!r}")

@@ -50,7 +50,7 @@ class Peer:
         self.offered_at_seconds = float("-inf")
         self._in_flight: deque[InFlight] = deque()
         self._sent_sequence = 0
-        self._received_sequence = 0
+        self._received_sequence: int | None = 0
 
     def begin_epoch(self) -> None:
         """A connection came up: numbering starts again, and nothing of the old one is in flight any more."""
@@ -76,11 +76,18 @@ class Peer:
         self._sent_sequence += 1
         return self._sent_sequence
 
+    def abandon_epoch(self) -> None:
+        """Take no further message of this epoch: one makes no sense, so the others cannot be trusted."""
+        self._received_sequence = None
+
     def arrived(self, sequence: int) -> Arrival:
         """Place a message in its epoch, and count it if it is the next one."""
+        if not self.connected or self._received_sequence is None:
+            return Arrival.AFTER_GAP
         if sequence <= self._received_sequence:
             return Arrival.REPEATED
         if sequence > self._received_sequence + 1:
+            self.abandon_epoch()
             return Arrival.AFTER_GAP
         self._received_sequence = sequence
         return Arrival.NEXT

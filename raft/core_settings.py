@@ -61,6 +61,21 @@ class CoreSettings:
             raise ValueError("append_bytes_max and peer_bytes_max must be at least 1")
 
     @property
+    def heartbeat_seconds(self) -> float:
+        """How often the leader speaks."""
+        return self.heartbeat_ms / 1000
+
+    @property
+    def election_timeout_seconds_min(self) -> float:
+        """The shortest wait for a leader."""
+        return self.election_timeout_ms_min / 1000
+
+    @property
+    def election_timeout_seconds_max(self) -> float:
+        """The longest wait for a leader."""
+        return self.election_timeout_ms_max / 1000
+
+    @property
     def majority(self) -> int:
         """How many members, this one included, decide."""
         return len(self.members) // 2 + 1

@@ -1,78 +1,177 @@
-"""Who may disturb a working leader: pre-vote, stickiness, and counting each vote once.
+"""Who leads, and who may disturb a working leader: pre-vote, stickiness, votes counted once, term notices, handing over.
 
-Plain book-keeping and comparisons over times that are handed in; core.py sends the messages and starts the engine's elections.
+The engine holds the elections; this part decides when it may begin one and which requests and votes it gets to see.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from horologe.peer.v1 import peer_service_pb2
+from horologe.raft.core_context import ELECTION_NOW, Context, PeerMessage
+from horologe.raft.core_peers import Peer
 
-
-class LogEnd(NamedTuple):
-    """The last entry of a log. Raft calls the greater one more up to date; the order of the fields is the comparison."""
-
-    term: int
-    index: int
+NEVER = float("-inf")
 
 
 class Elections:
-    """What one member remembers between elections.
+    """One member's part in elections."""
 
-    `sticky_seconds` is how long a member that heard the leader refuses to help anybody else: the shortest election timeout,
-    so that a majority that hears its leader can never be talked out of it.
-    """
-
-    def __init__(self, name: str, majority: int, sticky_seconds: float) -> None:
-        self._name = name
-        self._majority = majority
-        self._sticky_seconds = sticky_seconds
-        self._leader_heard_at_seconds = float("-inf")
-        self._asked_term: int | None = None
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._leader_heard_at_seconds = NEVER
+        self._pre_vote_term: int | None = None
         self._pre_votes: set[str] = set()
         self._votes: set[tuple[str, int]] = set()
+        self._transfer_target: Peer | None = None
+        self._transfer_deadline_seconds = 0.0
+        self._transfer_sent_to: str | None = None
 
-    def leader_heard(self, now: float) -> None:
+    # --- the leader we hear -------------------------------------------------------------------------------------------
+
+    def leader_heard(self) -> None:
         """A message of the leader of our term, or of a newer one, came in: an election of our own is off."""
-        self._leader_heard_at_seconds = now
-        self._asked_term = None
+        self._leader_heard_at_seconds = self._context.now
+        self._pre_vote_term = None
 
-    def leader_lost(self) -> None:
-        """A newer term began; its leader, if any, is yet to be heard."""
-        self._leader_heard_at_seconds = float("-inf")
-        self._asked_term = None
-
-    def hears_leader(self, now: float) -> bool:
-        """Whether a leader spoke to us within the shortest election timeout."""
-        return now - self._leader_heard_at_seconds < self._sticky_seconds
-
-    def leader_silent_seconds(self, now: float) -> float:
+    def leader_silent_seconds(self) -> float:
         """For how long the leader has not spoken to us."""
-        return now - self._leader_heard_at_seconds
+        return self._context.now - self._leader_heard_at_seconds
 
-    def ask(self, term: int) -> bool:
-        """Begin to ask whether we could win `term`. True if our own voice is enough."""
-        self._asked_term = term
-        self._pre_votes = {self._name}
-        return self._is_won()
+    def _term_begins(self) -> None:
+        """A newer term exists; its leader, if there is one, is yet to be heard."""
+        self._leader_heard_at_seconds = NEVER
+        self._pre_vote_term = None
 
-    def pre_vote_received(self, peer: str, term: int) -> bool:
-        """Count a yes. True when this one completes the majority for the term that we ask for now."""
-        if term != self._asked_term:
+    def _is_loyal_against(self, candidate: Peer) -> bool:
+        """Whether we stand by a leader that works. A leader that is handing over lets its successor through."""
+        context = self._context
+        if not context.protections.leader_stickiness or candidate.name == self._transfer_sent_to:
             return False
-        self._pre_votes.add(peer)
-        if not self._is_won():
+        if context.engine.is_leader:
+            return context.heard_quorum(context.now)
+        return self.leader_silent_seconds() < context.settings.election_timeout_seconds_min
+
+    # --- before an election -------------------------------------------------------------------------------------------
+
+    def before_tick(self) -> None:
+        """The engine begins an election when its deadline has passed: before that, ask whether it could be won."""
+        context = self._context
+        deadline = context.engine.election_deadline
+        if not context.protections.pre_vote or context.engine.is_leader or deadline >= context.now:
+            return
+        connected = not context.peers or any(peer.connected for peer in context.peers.values())
+        if deadline <= ELECTION_NOW and connected:
+            return
+        shortest, longest = context.settings.election_timeout_seconds_min, context.settings.election_timeout_seconds_max
+        context.engine.election_deadline = context.now + shortest + (longest - shortest) * context.chance.random()
+        if connected:
+            self._ask()
+
+    def _ask(self) -> None:
+        context = self._context
+        self._pre_vote_term = context.engine.term + 1
+        self._pre_votes = set()
+        for peer in context.peers.values():
+            request = peer_service_pb2.RequestPreVote(
+                term=self._pre_vote_term,
+                last_log_index=context.journal.last_index,
+                last_log_term=context.journal.last_term,
+            )
+            context.post(peer, PeerMessage(request_pre_vote=request))
+        self._count_pre_vote(context.settings.name)
+
+    def on_request_pre_vote(self, peer: Peer, request: peer_service_pb2.RequestPreVote) -> None:
+        """Another member asks whether it would get our vote. Saying yes binds us to nothing."""
+        context = self._context
+        if request.term <= context.engine.term:
+            context.post_term_notice(peer)
+            return
+        own_log_end = (context.journal.last_term, context.journal.last_index)
+        if (request.last_log_term, request.last_log_index) >= own_log_end and not self._is_loyal_against(peer):
+            context.post(peer, PeerMessage(pre_vote=peer_service_pb2.PreVote(term=request.term)))
+
+    def on_pre_vote(self, peer: Peer, term: int) -> None:
+        """Another member would vote for us."""
+        engine = self._context.engine
+        if term == self._pre_vote_term == engine.term + 1 and not engine.is_leader:
+            self._count_pre_vote(peer.name)
+
+    def _count_pre_vote(self, name: str) -> None:
+        self._pre_votes.add(name)
+        if len(self._pre_votes) >= self._context.settings.majority:
+            self._pre_vote_term = None
+            self._context.engine.election_deadline = ELECTION_NOW
+
+    # --- the election -------------------------------------------------------------------------------------------------
+
+    def on_request_vote(self, peer: Peer, request: peer_service_pb2.RequestVote) -> None:
+        """Another member stands for election."""
+        context = self._context
+        if request.term < context.engine.term:
+            context.post_term_notice(peer)
+            return
+        if self._is_loyal_against(peer):
+            context.counters["vote_refused_for_leader"] += 1
+            return
+        if request.term > context.engine.term:
+            self._term_begins()
+        message = {
+            "type": "request_vote",
+            "term": request.term,
+            "last_log_index": request.last_log_index,
+            "last_log_term": request.last_log_term,
+        }
+        context.engine.deliver(peer, message)
+
+    def on_vote(self, peer: Peer, term: int) -> None:
+        """Another member voted for us. The engine only counts messages."""
+        context = self._context
+        if term != context.engine.term:
+            return
+        if context.protections.votes_counted_once:
+            if (peer.name, term) in self._votes:
+                context.counters["vote_repeated"] += 1
+                return
+            # Votes of older terms can no longer count.
+            self._votes = {vote for vote in self._votes if vote[1] == term} | {(peer.name, term)}
+        context.engine.deliver(peer, {"type": "response_vote", "term": term})
+
+    def on_term_notice(self, peer: Peer, term: int) -> None:
+        """A newer term exists. The engine adopts it, and steps down, when it hears a request for a vote that it cannot grant."""
+        if term > self._context.engine.term:
+            self._term_begins()
+            request = {"type": "request_vote", "term": term, "last_log_index": 0, "last_log_term": -1}
+            self._context.engine.deliver(peer, request)
+
+    # --- handing over -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_handing_over(self) -> bool:
+        """Whether this leader waits for its successor to take over."""
+        return self._transfer_target is not None
+
+    def begin_transfer(self, target: str | None) -> bool:
+        """Choose a successor, and tell it to take over as soon as it has the whole log."""
+        context = self._context
+        candidates = [peer for peer in context.peers.values() if peer.connected and target in (None, peer.name)]
+        if not candidates:
             return False
-        self._asked_term = None
+        self._transfer_target = max(candidates, key=lambda peer: (context.engine.match_index(peer), peer.name))
+        self._transfer_deadline_seconds = context.now + context.settings.election_timeout_seconds_max
+        self._transfer_sent_to = None
+        self.after_tick()
         return True
 
-    def is_first_vote(self, peer: str, term: int) -> bool:
-        """Whether this member's vote for this term is new; remembers it."""
-        if (peer, term) in self._votes:
-            return False
-        # Votes of older terms can no longer count.
-        self._votes = {vote for vote in self._votes if vote[1] >= term}
-        self._votes.add((peer, term))
-        return True
+    def end_transfer(self) -> None:
+        """We gained or lost the leadership."""
+        self._transfer_target = self._transfer_sent_to = None
 
-    def _is_won(self) -> bool:
-        return len(self._pre_votes) >= self._majority
+    def after_tick(self) -> None:
+        """Go on with handing over, or give it up after an election timeout."""
+        context, target = self._context, self._transfer_target
+        if target is None:
+            return
+        if context.now > self._transfer_deadline_seconds or not target.connected:
+            self.end_transfer()
+        elif self._transfer_sent_to is None and context.engine.match_index(target) == context.journal.last_index:
+            self._transfer_sent_to = target.name
+            context.engine.tell_to_take_over(target)

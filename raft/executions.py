@@ -41,12 +41,12 @@ from horologe.raft.model import (
 )
 from horologe.raft.state import InvariantError, State
 
-_MISSED_ROWS = {
+_MISSED_ROWS: dict[int, tuple[LedgerOutcome, Reason]] = {
     MissedFate.COALESCED: (LedgerOutcome.COALESCED, Reason.CATCHUP_LATEST),
     MissedFate.MISSED_CATCHUP_SKIP: (LedgerOutcome.MISSED, Reason.CATCHUP_SKIP),
     MissedFate.MISSED_CATCHUP_WINDOW: (LedgerOutcome.MISSED, Reason.CATCHUP_WINDOW),
 }
-_ATTEMPT_STATES = {
+_ATTEMPT_STATES: dict[int, AttemptState] = {
     Outcome.SUCCEEDED: AttemptState.SUCCEEDED,
     Outcome.FAILED: AttemptState.FAILED,
     Outcome.TIMED_OUT: AttemptState.TIMED_OUT,
@@ -77,7 +77,11 @@ class OpenSessions:
 
 
 def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
-    """Turns due times into executions. A record whose job has moved on since it was written does nothing."""
+    """Turns due times into executions. A record whose job has moved on since it was written does nothing.
+
+    A due time that is accounted for already does not run again: after a change of the schedule the proposer, whose clock
+    may be behind, can have named one that had just been fired.
+    """
     for record in FIRE.iter_unpack(records):
         job, revision, due_ms, next_ms, session, missed_first_ms, missed_last_ms, missed_count, fate, run = record
         job_state = state.job_state(job)
@@ -87,18 +91,18 @@ def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
         state.arm_fire(job, job_state, next_ms)
         number = _fire_one(state, job, job_state, due_ms, session, sessions) if run else 0
         if missed_count:
-            outcome, reason = _MISSED_ROWS[MissedFate(fate)]
+            outcome, reason = _MISSED_ROWS[fate]
             into = number if fate == MissedFate.COALESCED else 0
             row = LedgerEntry(outcome, reason, into, missed_first_ms, missed_count)
-            state.put_ledger(job, missed_last_ms, row)
-            state.counters.not_run += missed_count
+            state.put_not_run(job, missed_last_ms, row)
         state.put_job_state(job, job_state)
 
 
 def _fire_one(state: State, job: int, job_state: JobState, due_ms: int, session: int, sessions: OpenSessions) -> int:
+    if state.is_accounted(job, due_ms):
+        return 0
     if job_state.overlap == Overlap.SKIP and job_state.unfinished:
-        state.put_ledger(job, due_ms, LedgerEntry(LedgerOutcome.SKIPPED, Reason.OVERLAP, 0, due_ms, 1))
-        state.counters.not_run += 1
+        state.put_not_run(job, due_ms, LedgerEntry(LedgerOutcome.SKIPPED, Reason.OVERLAP, 0, due_ms, 1))
         return 0
     worker = sessions.worker_of(session)
     number, execution = new_execution(
@@ -172,7 +176,7 @@ def complete(state: State, command: log_pb2.Complete) -> Result:
     """Records how attempts ended. Answers a CompletionStatus for each outcome, in their order.
 
     An outcome counts only under the execution's current token. The same outcome again is answered RECORDED, so that a
-    worker may repeat itself; any other is refused and the refusal is counted.
+    worker may repeat itself; any other (the lease ran out, or the cluster timed the attempt out) is refused and counted.
     """
     details = {detail.position: detail for detail in command.details}
     statuses: list[int] = []
@@ -187,18 +191,18 @@ def _complete_one(
     detail: log_pb2.OutcomeDetail | None,
 ) -> CompletionStatus:
     number, token, attempt, outcome, flags, exit_code, start_delay_ms, _duration_ms, retry_delay_ms = record
+    attempt_state = _ATTEMPT_STATES[outcome]
     execution = state.execution(number)
-    if execution is None or execution.token != token or execution.attempt != attempt:
-        if execution is not None and _was_recorded(state, number, execution, token, attempt):
+    is_current = execution is not None and execution.token == token and execution.attempt == attempt
+    if execution is None or not is_current or execution.state != ExecutionState.RUNNING:
+        if execution is not None and (
+            execution.attempt_state == attempt_state
+            if is_current
+            else _was_recorded(state, number, execution, token, attempt, attempt_state)
+        ):
             return CompletionStatus.RECORDED
         state.counters.refused_tokens += 1
         return CompletionStatus.LEASE_LOST
-    if execution.state != ExecutionState.RUNNING:
-        if execution.attempt_state == AttemptState.LOST:
-            state.counters.refused_tokens += 1
-            return CompletionStatus.LEASE_LOST
-        return CompletionStatus.RECORDED
-    attempt_state = _ATTEMPT_STATES[Outcome(outcome)]
     started_ms = min(execution.assign_ms + start_delay_ms, state.now_ms)
     if not execution.start_ms:
         execution.start_ms = started_ms
@@ -206,19 +210,21 @@ def _complete_one(
         execution.exit_code = exit_code
         execution.flags |= ExecutionFlag.HAS_EXIT_CODE
     state.end_attempt(number, execution, attempt_state)
-    if detail is not None or attempt_state != AttemptState.SUCCEEDED:
+    if detail is not None or attempt_state != AttemptState.SUCCEEDED or execution.flags & ExecutionFlag.HAS_DETAIL:
         _remember_attempt(state, number, execution, started_ms, detail)
     _after_attempt(state, number, execution, attempt_state, retry_delay_ms)
     state.put_execution(number, execution)
     return CompletionStatus.RECORDED
 
 
-def _was_recorded(state: State, number: int, execution: Execution, token: int, attempt: int) -> bool:
-    """Whether an earlier attempt ended by its own report under this token."""
+def _was_recorded(
+    state: State, number: int, execution: Execution, token: int, attempt: int, attempt_state: AttemptState
+) -> bool:
+    """Whether an earlier attempt ended like this under this token."""
     if not execution.flags & ExecutionFlag.HAS_DETAIL:
         return False
     return any(
-        past.token == token and past.number == attempt and past.state != AttemptState.LOST
+        past.token == token and past.number == attempt and past.state == attempt_state
         for past in state.detail(number, execution).attempts
     )
 
@@ -251,7 +257,7 @@ def cancel(state: State, command: log_pb2.CancelExecution) -> Result:
     After a completion this is EXECUTION_FINISHED; a completion after this counts by what it says.
     """
     number = command.execution
-    execution = state.execution(number)
+    execution = state.execution(number) if number > 0 else None
     if execution is None:
         return Result(Code.EXECUTION_NOT_FOUND, text=str(number))
     if execution.state in FINAL_STATES:
@@ -266,8 +272,10 @@ def cancel_unfinished(state: State, job: int, unfinished: int) -> None:
     for key, value in state.tables.ledger.scan_down(LEDGER_KEY.pack(job + 1, 0, 0)):
         if LEDGER_KEY.unpack(key)[0] != job or len(numbers) >= unfinished:
             break
-        number = LedgerEntry.unpack(value).execution
-        execution = state.execution(number) if number else None
+        entry = LedgerEntry.unpack(value)
+        number = entry.execution
+        # Due times coalesced into an execution name it too; it must come up once.
+        execution = state.execution(number) if entry.outcome == LedgerOutcome.RAN else None
         if execution is not None and execution.state not in FINAL_STATES:
             numbers.append(number)
     for number in numbers:
@@ -303,7 +311,7 @@ def time_out(state: State, records: bytes) -> None:
         state.effects.cancelled.append((execution.session, number, execution.attempt, execution.token))
         state.end_attempt(number, execution, AttemptState.TIMED_OUT)
         detail = log_pb2.OutcomeDetail(error="the worker did not report by the end of the timeout")
-        _remember_attempt(state, number, execution, execution.start_ms, detail)
+        _remember_attempt(state, number, execution, 0, detail)
         _after_attempt(state, number, execution, AttemptState.TIMED_OUT, 1)
         state.put_execution(number, execution)
 
@@ -320,7 +328,7 @@ def lose_attempts(state: State, session: int, count_max: int) -> int:
         again = job_state is not None and job_state.on_lease_loss != LeaseLoss.FAIL
         state.end_attempt(number, execution, AttemptState.LOST)
         detail = log_pb2.OutcomeDetail(error="the worker was lost: its lease ran out")
-        _remember_attempt(state, number, execution, execution.start_ms, detail)
+        _remember_attempt(state, number, execution, 0, detail)
         _after_attempt(state, number, execution, AttemptState.LOST, 0 if again else GIVE_UP)
         state.put_execution(number, execution)
     return len(numbers)
@@ -359,6 +367,7 @@ def _running(state: State, number: int, session: int) -> Execution:
 def _remember_attempt(
     state: State, number: int, execution: Execution, start_ms: int, said: log_pb2.OutcomeDetail | None
 ) -> None:
+    """Writes the attempt down, before its execution moves on. `start_ms` is 0 when nobody can know it."""
     detail = state.detail(number, execution)
     attempt = detail.attempts.add(
         number=execution.attempt,
@@ -375,7 +384,10 @@ def _remember_attempt(
         if said.HasField("result"):
             detail.result.CopyFrom(said.result)
             attempt.detail.ClearField("result")
-        detail.reason = detail.reason or said.error
+    if execution.attempt_state == AttemptState.SUCCEEDED:
+        detail.reason = ""
+    elif not execution.flags & ExecutionFlag.CANCEL_REQUESTED:
+        detail.reason = "" if said is None else said.error
     if execution.flags & ExecutionFlag.HAS_EXIT_CODE:
         attempt.detail.exit_code = execution.exit_code
     state.put_detail(number, execution, detail)

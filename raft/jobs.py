@@ -25,7 +25,11 @@ _APPLIED = job_service_pb2.ApplyJobsResponse
 def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
     """All or none. Answers (job, ApplyJobsResponse.Outcome) for each draft, in their order."""
     found: list[log_pb2.JobRecord | None] = []
+    names: set[str] = set()
     for draft in command.jobs:
+        if draft.job.name in names:
+            return Result(Code.JOB_EXISTS, text=draft.job.name)
+        names.add(draft.job.name)
         record = find_job(state, draft.job.name)
         if record is None and command.mode == log_pb2.PutJobs.MODE_UPDATE:
             return Result(Code.JOB_NOT_FOUND, text=draft.job.name)
@@ -89,12 +93,8 @@ def pause_job(state: State, command: log_pb2.PauseJob) -> Result:
         job_state.flags |= JobFlag.PAUSED
     else:
         if command.skipped_count:
-            state.put_ledger(
-                record.id,
-                command.skipped_last_ms,
-                LedgerEntry(LedgerOutcome.SKIPPED, Reason.PAUSED, 0, record.pause_time_ms, command.skipped_count),
-            )
-            state.counters.not_run += command.skipped_count
+            row = LedgerEntry(LedgerOutcome.SKIPPED, Reason.PAUSED, 0, record.pause_time_ms, command.skipped_count)
+            state.put_not_run(record.id, command.skipped_last_ms, row)
         job_state.flags &= ~JobFlag.PAUSED
         record.pause_time_ms = 0
         state.arm_fire(record.id, job_state, command.next_due_ms)
@@ -164,7 +164,8 @@ def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft) ->
     after.unfinished, after.flags, after.next_due_ms = before.unfinished, before.flags, before.next_due_ms
     schedule_changed = list(record.job.schedules) != list(draft.job.schedules)
     if schedule_changed and not before.flags & JobFlag.PAUSED:
-        if 0 < before.next_due_ms <= state.now_ms:
+        # Both schedules may name a due time that has just come: then it is not lost.
+        if 0 < before.next_due_ms <= state.now_ms and before.next_due_ms != draft.next_due_ms:
             _account_pending(state, record.id, before.next_due_ms, Reason.SCHEDULE_CHANGED)
         state.arm_fire(record.id, after, draft.next_due_ms)
     state.put_job_state(record.id, after)
@@ -185,8 +186,7 @@ def _same_definition(stored: job_pb2.Job, wanted: job_pb2.Job) -> bool:
 
 def _account_pending(state: State, job: int, due_ms: int, reason: Reason) -> None:
     """A due time that had come but was not fired yet when its job changed."""
-    state.put_ledger(job, due_ms, LedgerEntry(LedgerOutcome.MISSED, reason, 0, due_ms, 1))
-    state.counters.not_run += 1
+    state.put_not_run(job, due_ms, LedgerEntry(LedgerOutcome.MISSED, reason, 0, due_ms, 1))
 
 
 def _hot_part(state: State, job: job_pb2.Job) -> JobState:

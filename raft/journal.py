@@ -223,7 +223,7 @@ class Journal:
         self._store.meta_put(_APPLIED_INDEX, _seal(_NUMBER.pack(index)))
 
     def compact(self, keep_from_index: int) -> int:
-        """Drop the entries before `keep_from_index`; what is not applied, and the last two entries, stay. Returns the first index."""
+        """Drop the entries before `keep_from_index`, except what is not applied, and the last two. Returns the first index."""
         keep_from_index = min(keep_from_index, self._applied_index, self.last_index - 1)
         if keep_from_index > self.first_index:
             self._store.log_delete_to(keep_from_index)

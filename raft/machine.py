@@ -93,10 +93,11 @@ def _plan(state: State, plan: log_pb2.Plan) -> Result:
         sessions.expire_sessions(state, plan.expired_sessions)
     if plan.timeouts:
         executions_.time_out(state, plan.timeouts)
-    if plan.advance_to_ms > state.counters.cursor_ms and wheel.advance(
-        state.tables.timer, plan.advance_to_ms, SPREAD_PER_ENTRY_MAX
-    ):
-        state.counters.cursor_ms = plan.advance_to_ms
+    if plan.advance_to_ms:
+        # A leader whose clock is behind the cursor must still get done what it found, or it would ask again and again.
+        cursor_ms = max(plan.advance_to_ms, state.counters.cursor_ms)
+        if wheel.advance(state.tables.timer, cursor_ms, SPREAD_PER_ENTRY_MAX):
+            state.counters.cursor_ms = cursor_ms
     open_sessions = executions_.OpenSessions(state)
     if plan.assigns:
         executions_.assign(state, plan.assigns, open_sessions)

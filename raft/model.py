@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from struct import Struct
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Final, Protocol, Self
 
 
 class ExecutionState(IntEnum):
@@ -125,19 +125,19 @@ class LeaseLoss(IntEnum):
     FAIL = 2
 
 
-class JobFlag(IntFlag):
-    """One bit each in a job's state."""
+class JobFlag:
+    """One bit each in a job's state. Plain integers, as below: arithmetic on IntFlag costs more than reading a record."""
 
-    PAUSED = 1
-    DELETED = 2
+    PAUSED: Final = 1
+    DELETED: Final = 2
 
 
-class ExecutionFlag(IntFlag):
+class ExecutionFlag:
     """One bit each in an execution."""
 
-    CANCEL_REQUESTED = 1
-    HAS_DETAIL = 2
-    HAS_EXIT_CODE = 4
+    CANCEL_REQUESTED: Final = 1
+    HAS_DETAIL: Final = 2
+    HAS_EXIT_CODE: Final = 4
 
 
 class TimerKind(IntEnum):
@@ -439,13 +439,13 @@ class Counters:
 class Effects:
     """What an applied entry asks this process to do. Hints: whoever needs certainty reads the state.
 
-    assigned: session, execution, job, attempt, due_ms, token
+    assigned: session, execution, job, attempt, due_ms, token, flags
     freed: session, execution (an attempt ended, and its slot is free)
     queued, unqueued: queue
     cancelled: session, execution, attempt, token
     """
 
-    assigned: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+    assigned: list[tuple[int, int, int, int, int, int, int]] = field(default_factory=list)
     freed: list[tuple[int, int]] = field(default_factory=list)
     queued: list[int] = field(default_factory=list)
     unqueued: list[int] = field(default_factory=list)

@@ -11,10 +11,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from horologe.log.v1 import log_pb2
 from horologe.peer.v1 import peer_service_pb2
+from horologe.raft import snapshot
 from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.core import CoreSettings, RaftCore
 from horologe.raft.journal import Journal
@@ -56,11 +58,13 @@ class Planner(Protocol):
 class Inbox:
     """What came in since the last step."""
 
-    connected: list[str] = field(default_factory=list)
+    connected: list[tuple[str, int]] = field(default_factory=list)
+    """Peer, and the number of the epoch that begins; told back in `Outbox.epochs`."""
     disconnected: list[str] = field(default_factory=list)
     messages: list[tuple[str, peer_service_pb2.PeerMessage]] = field(default_factory=list)
     commands: list[log_pb2.Command] = field(default_factory=list)
-    heartbeats: list[int] = field(default_factory=list)
+    heartbeats: list[tuple[int, list[int]]] = field(default_factory=list)
+    """Round, sessions: told back in `Outbox.renewed`."""
     transfer_to: str | None = None
     """A member's name, or the empty string for the one that is furthest."""
 
@@ -74,11 +78,21 @@ class Outbox:
     refused: list[tuple[int, bool]] = field(default_factory=list)
     """origin_id, overloaded: commands that are in no log, for certain."""
     effects: list[Effects] = field(default_factory=list)
-    renewed: list[int] = field(default_factory=list)
+    renewed: list[tuple[int, list[int]]] = field(default_factory=list)
+    """Round, sessions whose lease the leader has renewed."""
     gone: list[int] = field(default_factory=list)
+    epochs: list[tuple[str, int]] = field(default_factory=list)
+    """Epochs that began with this step: messages to that peer are for this epoch from now on."""
+    dropped: list[str] = field(default_factory=list)
+    """Peers whose connection must end: they sent nonsense, or messages of theirs were lost."""
     snapshot_from: str | None = None
     """The leader says that the log no longer reaches back to us."""
     leader_changed: bool = False
+    state_replaced: bool = False
+    """A snapshot was installed: what was derived from the state must be derived again."""
+
+    def is_empty(self) -> bool:
+        return not any(getattr(self, name) for name in self.__slots__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +142,8 @@ class Replica:
         self._start(now)
 
     def _start(self, now: float) -> None:
-        self._core = RaftCore(self.settings, Journal(self.store), self._apply, self._randomness, now)
+        self._journal = Journal(self.store)
+        self._core = RaftCore(self.settings, self._journal, self._apply, self._randomness, now)
         self.store.commit()
         with self.store.read() as tables:
             counters = Counters.load(tables)
@@ -159,10 +174,20 @@ class Replica:
             raise
         return outbox
 
-    def restart(self, now: float) -> None:
-        """The store was replaced by a snapshot: begin anew on it."""
+    def install(self, folder: Path, now: float) -> bool:
+        """Puts a fetched copy of the leader's state in the place of ours; False if ours has reached it by itself meanwhile.
+
+        Like a step, this belongs to the thread that steps, and whatever raises here must end the process.
+        """
+        position = snapshot.position_of(folder)
+        if not self._core.may_install(position.index, position.term):
+            snapshot.discard(folder)
+            return False
+        snapshot.make_own(folder, self.settings.name, position, self._journal.hard_state)
         self._planner.follow()
+        self.store.replace_with(folder)
         self._start(now)
+        return True
 
     def _step(self, inbox: Inbox, now: float, wall_ms: int) -> Outbox:
         self._outbox = Outbox()
@@ -170,10 +195,11 @@ class Replica:
         for peer in inbox.disconnected:
             self._connected.discard(peer)
             self._core.peer_disconnected(peer, now)
-        for peer in inbox.connected:
+        for peer, _ in inbox.connected:
             self._connected.add(peer)
             self._core.peer_connected(peer, now)
-        renewals = [(None, inbox.heartbeats)] if inbox.heartbeats else []
+        self._outbox.epochs += inbox.connected
+        renewals: list[tuple[str | None, int, Sequence[int]]] = [(None, *heartbeats) for heartbeats in inbox.heartbeats]
         commands = self._held
         commands += inbox.commands
         for peer, message in inbox.messages:
@@ -184,24 +210,23 @@ class Replica:
                     refusal = message.propose_refusal
                     self._outbox.refused += [(origin_id, refusal.overloaded) for origin_id in refusal.origin_ids]
                 case "renew":
-                    renewals.append((peer, list(message.renew.sessions)))  # type: ignore[arg-type]
+                    renewals.append((peer, message.renew.round, message.renew.sessions))
                 case "renewed":
-                    self._outbox.renewed += message.renewed.sessions
+                    self._outbox.renewed.append((message.renewed.round, list(message.renewed.sessions)))
                     self._outbox.gone += message.renewed.gone
-                case "snapshot_offer":
-                    if message.snapshot_offer.term >= self._core.term:
-                        self._outbox.snapshot_from = peer
                 case _:
-                    self._core.receive(peer, message, now)
+                    if peer in self._connected and not self._core.receive(peer, message, now):
+                        self._outbox.dropped.append(peer)
         self._core.tick(now)
         self._lead(now)
         self._held = self._propose(commands, now, wall_ms)
         self._core.tick(now)
-        for peer_or_self, sessions in renewals:
-            self._renew(peer_or_self, sessions, now)
+        for peer_or_self, round_number, sessions in renewals:
+            self._renew(peer_or_self, round_number, sessions, now)
         if inbox.transfer_to is not None:
             self._core.transfer_leadership(inbox.transfer_to or None)
         self._compact()
+        self._outbox.snapshot_from = self._core.take_snapshot_offer()
         self._outbox.messages += self._core.outbox
         self._core.outbox = []
         self._outbox.leader_changed = self._core.leader != leader_before
@@ -311,18 +336,18 @@ class Replica:
             command.prune.CopyFrom(plan)
         return command
 
-    def _renew(self, peer: str | None, sessions: Sequence[int], now: float) -> None:
+    def _renew(self, peer: str | None, round_number: int, sessions: Sequence[int], now: float) -> None:
         """End to end: only a leader that hears a majority renews; everybody else forwards or stays silent."""
         if self._leading and self._core.may_serve:
             renewed, gone = self._planner.renew(sessions, self.store.tables, now)
             if peer is None:
-                self._outbox.renewed += renewed
+                self._outbox.renewed.append((round_number, renewed))
                 self._outbox.gone += gone
             else:
-                answer = peer_service_pb2.Renewed(sessions=renewed, gone=gone)
+                answer = peer_service_pb2.Renewed(sessions=renewed, gone=gone, round=round_number)
                 self._outbox.messages.append((peer, peer_service_pb2.PeerMessage(renewed=answer)))
         elif peer is None and self._core.leader is not None and not self._core.is_leader:
-            request = peer_service_pb2.Renew(sessions=sessions)
+            request = peer_service_pb2.Renew(sessions=sessions, round=round_number)
             self._outbox.messages.append((self._core.leader, peer_service_pb2.PeerMessage(renew=request)))
 
     def _compact(self) -> None:

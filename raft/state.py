@@ -28,6 +28,8 @@ from horologe.raft.model import (
     TimerKind,
 )
 
+_LEGAL_MOVES = frozenset((before or 0, after) for before, after in LEGAL_MOVES)
+
 
 class InvariantError(Exception):
     """The state contradicts itself. The transaction is dropped and the process stops; an entry is never skipped."""
@@ -94,10 +96,11 @@ class State:
 
     def move(self, number: int, execution: Execution, to: ExecutionState) -> None:
         """Changes the state, by a legal move only, and keeps the queue and the counters in step. The caller stores it."""
-        before = ExecutionState(execution.state) if execution.state else None
-        if (before, to) not in LEGAL_MOVES:
-            raise InvariantError(f"execution {number}: {before} -> {to.name} is not a legal move ({execution})")
-        if before is ExecutionState.QUEUED:
+        if (execution.state, to) not in _LEGAL_MOVES:
+            raise InvariantError(
+                f"execution {number}: {execution.state} -> {to.name} is not a legal move ({execution})"
+            )
+        if execution.state == ExecutionState.QUEUED:
             self.tables.ready.delete(_ready_key(number, execution))
             self.counters.queued -= 1
             self.effects.unqueued.append(execution.queue)
@@ -132,7 +135,7 @@ class State:
         )
         self.counters.running += 1
         self.effects.assigned.append(
-            (session, number, execution.job, execution.attempt, execution.due_ms, execution.token)
+            (session, number, execution.job, execution.attempt, execution.due_ms, execution.token, execution.flags)
         )
 
     def end_attempt(self, number: int, execution: Execution, outcome: AttemptState) -> None:
@@ -169,6 +172,16 @@ class State:
         return "" if raw is None else bytes(raw).decode()
 
     # Ledger
+
+    def is_accounted(self, job: int, due_ms: int) -> bool:
+        """Whether a row of the ledger ends at this due time of the schedule."""
+        return self.tables.ledger.get(LEDGER_KEY.pack(job, due_ms, 0)) is not None
+
+    def put_not_run(self, job: int, last_due_ms: int, entry: LedgerEntry) -> None:
+        """Accounts for due times that do not run, up to `last_due_ms`, unless that one is accounted for already."""
+        if not self.is_accounted(job, last_due_ms):
+            self.put_ledger(job, last_due_ms, entry)
+            self.counters.not_run += entry.count
 
     def put_ledger(self, job: int, due_ms: int, entry: LedgerEntry, number: int = 0) -> None:
         """Accounts for a due time. Accounting twice for one is a broken invariant, not an overwrite."""

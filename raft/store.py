@@ -8,6 +8,7 @@ belongs to the thread that steps; readers on other threads take their own snapsh
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,6 @@ FORMAT = 1
 STORE_BYTES_MAX = 1 << 36
 """Address space, not disk: the file grows as it is filled."""
 _LOG, _LOCAL = "log", "local"
-_IDENTITY = b"identity"
 
 
 class StoreError(Exception):
@@ -57,9 +57,13 @@ class _Table:
 class Store:
     """One node's data folder."""
 
-    def __init__(self, folder: Path, node: str, *, bytes_max: int = STORE_BYTES_MAX) -> None:
-        """Opens or makes the folder. Raises StoreError if it is another node's, damaged, full, or in use."""
+    def __init__(self, folder: Path, node: str, *, bytes_max: int = STORE_BYTES_MAX, adopt: bool = False) -> None:
+        """Opens or makes the folder. Raises StoreError if it is another node's, damaged, full, or in use.
+
+        `adopt`: it is a copy of another node's, and becomes this node's.
+        """
         self.folder = folder
+        self._adopt = adopt
         self.node = node
         self._bytes_max = bytes_max
         self._transaction: Any = None
@@ -139,7 +143,7 @@ class Store:
         if self._transaction is not None:
             return cast("bytes | None", self._transaction.get(key.encode(), db=self._databases[_LOCAL]))
         with self._environment.begin() as transaction:
-            return cast("bytes | None", transaction.get(key.encode(), db=self._databases[_LOCAL]))
+            return transaction.get(key.encode(), db=self._databases[_LOCAL])
 
     def meta_put(self, key: str, value: bytes) -> None:
         self._write().put(key.encode(), value, db=self._databases[_LOCAL])
@@ -202,7 +206,9 @@ class Store:
             self._check_length()
             self._databases = {
                 name: self._environment.open_db(name.encode()) for name in (*TABLE_NAMES, _LOG, _LOCAL)
-            } | {name: self._environment.open_db(name.encode(), dupsort=True, dupfixed=True) for name in SET_TABLE_NAMES}
+            } | {
+                name: self._environment.open_db(name.encode(), dupsort=True, dupfixed=True) for name in SET_TABLE_NAMES
+            }
             self._check_identity()
         except (lmdb.Error, OSError) as error:
             raise StoreError(f"{self.folder}: the data cannot be opened ({error}); {_advice(error)}") from error
@@ -220,14 +226,16 @@ class Store:
 
     def _check_identity(self) -> None:
         raw = self.meta_get("identity")
-        if raw is None:
+        if raw is None or self._adopt:
             self.meta_put("identity", json.dumps({"format": FORMAT, "node": self.node}).encode())
             self.commit()
             return
         try:
             identity = json.loads(raw)
         except ValueError as error:
-            raise StoreError(f"{self.folder}: the identity record is damaged; restore the folder from a backup") from error
+            raise StoreError(
+                f"{self.folder}: the identity record is damaged; restore the folder from a backup"
+            ) from error
         if identity["format"] != FORMAT:
             raise StoreError(
                 f"{self.folder}: format {identity['format']}, but this program reads format {FORMAT}; use the program that wrote it"
@@ -241,7 +249,9 @@ class Store:
 
 def _advice(error: Exception) -> str:
     if isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError | lmdb.PageNotFoundError):
-        return "the file is damaged or not ours: restore it, or remove the folder and let this node fetch the state again"
+        return (
+            "the file is damaged or not ours: restore it, or remove the folder and let this node fetch the state again"
+        )
     if isinstance(error, lmdb.LockError):
         return "another process holds it"
     if isinstance(error, lmdb.DiskError | lmdb.MapFullError):
@@ -250,8 +260,6 @@ def _advice(error: Exception) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    import os
-
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

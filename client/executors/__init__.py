@@ -1,1 +1,1 @@
-"""What a worker can do: one file per kind of action."""
+"""How actions are carried out: one file per kind of action, behind the one interface of `executor.py`."""

@@ -1,0 +1,246 @@
+"""One call to a cluster of several nodes: which node, how often, how long, and what its failure means.
+
+Everything here is shared by the synchronous and the asynchronous client. `CallPolicy` decides and does no I/O; the two
+clients (`client.py`) make the attempts that it names and wait as long as it says.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import (  # type: ignore[import-untyped, unused-ignore]
+    code_pb2,
+    error_details_pb2,
+    status_pb2,
+)
+
+from horologe.client import durations, errors
+from horologe.client.errors import HorologeError, Violation
+
+__all__ = [
+    "ATTEMPT_SECONDS",
+    "CHANNEL_OPTIONS",
+    "MIN_REVISION_KEY",
+    "TIMEOUT_SECONDS",
+    "CallPolicy",
+    "Cluster",
+    "RpcFailure",
+    "to_error",
+]
+
+TIMEOUT_SECONDS = 30.0
+"""How long a call may take with all its retries, unless the caller says otherwise."""
+
+ATTEMPT_SECONDS = 2.0
+"""How long the first attempt waits for one of several nodes before another is asked; doubled for each attempt.
+
+A node that was cut off or stopped neither answers nor refuses: without this limit it would eat the whole deadline.
+Asking twice is safe, because every write carries a request id.
+"""
+
+BACKOFF_FIRST_SECONDS = 0.05
+BACKOFF_MAX_SECONDS = 2.0
+
+MIN_REVISION_KEY = "horologe-min-revision"
+_STATUS_DETAILS_KEY = "grpc-status-details-bin"
+_NEVER_SENT = "failed to connect to all addresses"
+
+CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
+    # How long a connection may take to be made; the default of 20 s is too long to find out that a node is gone.
+    ("grpc.min_reconnect_backoff_ms", 1_500),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # The server bounds requests; answers (a page of large jobs) may be larger than the default of 4 MiB.
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    # Nodes are neighbours: a proxy from the environment is never meant for them.
+    ("grpc.enable_http_proxy", 0),
+    # One connection for each client, so that closing one never touches another.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class RpcFailure(Protocol):
+    """What grpc.RpcError and grpc.aio.AioRpcError have in common, once normalised by the clients."""
+
+    def code(self) -> grpc.StatusCode:
+        """The status."""
+
+    def details(self) -> str | None:
+        """The text."""
+
+    def trailing_metadata(self) -> Sequence[tuple[str, str | bytes]] | None:
+        """The trailers, where the details are."""
+
+
+def to_error(failure: RpcFailure, request_id: str = "") -> HorologeError:
+    """The error that the server meant."""
+    status = failure.code().name
+    message = failure.details() or status
+    reason = ""
+    metadata: dict[str, str] = {}
+    violations: list[Violation] = []
+    retry_after: float | None = None
+    for key, value in failure.trailing_metadata() or ():
+        if key != _STATUS_DETAILS_KEY or not isinstance(value, bytes):
+            continue
+        details = _parse_status(value)
+        for detail in details.details:
+            info = error_details_pb2.ErrorInfo()
+            request = error_details_pb2.BadRequest()
+            retry = error_details_pb2.RetryInfo()
+            if detail.Unpack(info):
+                reason, metadata = info.reason, dict(info.metadata)
+            elif detail.Unpack(request):
+                violations = [Violation(entry.field, entry.description) for entry in request.field_violations]
+            elif detail.Unpack(retry):
+                retry_after = durations.from_proto(retry.retry_delay).total_seconds()
+    return errors.error_class(status, reason)(
+        message,
+        reason=reason,
+        metadata=metadata,
+        violations=violations,
+        retry_after=retry_after,
+        request_id=request_id,
+        status=status,
+    )
+
+
+def _parse_status(value: bytes) -> status_pb2.Status:
+    try:
+        return status_pb2.Status.FromString(value)
+    except DecodeError:
+        # Details add to the status and the text, which are there in any case.
+        return status_pb2.Status(code=code_pb2.UNKNOWN)
+
+
+@dataclass(slots=True)
+class Cluster:
+    """What one client remembers about the cluster between calls."""
+
+    addresses: Sequence[str]
+    current: int = 0
+    """Index of the address that answered last, which is asked first."""
+    revision: int = 0
+    """The highest revision seen in an answer: reads ask for at least this one, so that they see our own writes."""
+
+    def saw(self, revision: int) -> None:
+        """An answer came from this revision."""
+        self.revision = max(self.revision, revision)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What travels beside a request."""
+        return ((MIN_REVISION_KEY, str(self.revision)),) if self.revision else ()
+
+
+class CallPolicy:
+    """Decides about the attempts of one call. Times are seconds on a monotonic clock."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        now: float,
+        timeout_seconds: float,
+        request_id: str = "",
+        unreachable_seconds: float | None = None,
+        is_write: bool = False,
+        jitter: random.Random | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._started = now
+        self._deadline = now + timeout_seconds
+        self._request_id = request_id
+        self._unreachable_seconds = unreachable_seconds
+        self._is_write = is_write
+        self._jitter = jitter or random.Random()
+        self._attempts = 0
+        self._answered = False
+        self._may_have_happened = False
+        self.address_index = cluster.current
+        """The node of the attempt that is to be made now."""
+
+    def attempt_timeout(self, now: float) -> float:
+        """How long the attempt that is to be made now may take."""
+        left = max(self._deadline - now, 0.001)
+        if len(self._cluster.addresses) == 1:
+            return left
+        # Cap the exponent: the deadline is far below 2**16 attempts' worth anyway.
+        return min(left, ATTEMPT_SECONDS * 2.0 ** min(self._attempts, 16))
+
+    def succeeded(self) -> None:
+        """The attempt was answered: this node is asked first from now on."""
+        self._cluster.current = self.address_index
+
+    def failed(self, failure: RpcFailure, now: float) -> float:
+        """What follows a failed attempt: the seconds to wait before the next one, or the error, raised."""
+        error = to_error(failure, self._request_id)
+        timed_out = failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        self._note(error, failure, timed_out)
+        self._attempts += 1
+        if not self._may_retry(error, timed_out):
+            raise self._last(error) if timed_out else error
+        if timed_out or isinstance(error, errors.Unavailable | errors.OutcomeUnknown):
+            self.address_index = (self.address_index + 1) % len(self._cluster.addresses)
+            self._cluster.current = self.address_index
+        wait = self._wait(error)
+        if now + wait >= self._deadline or self._nobody_there(now):
+            raise self._last(error) from error
+        return wait
+
+    def _note(self, error: HorologeError, failure: RpcFailure, timed_out: bool) -> None:
+        never_sent = not error.reason and (failure.details() or "").startswith(_NEVER_SENT)
+        if error.reason or not (timed_out or isinstance(error, errors.Unavailable)):
+            self._answered = True
+        if isinstance(error, errors.OutcomeUnknown):
+            self._may_have_happened = True
+        elif self._is_write and not error.reason and not never_sent:
+            # The connection broke, or time ran out, after the request was on its way.
+            self._may_have_happened = timed_out or isinstance(error, errors.Unavailable) or self._may_have_happened
+
+    def _may_retry(self, error: HorologeError, timed_out: bool) -> bool:
+        if timed_out and not error.reason:
+            return len(self._cluster.addresses) > 1 and (not self._is_write or bool(self._request_id))
+        if isinstance(error, errors.OutcomeUnknown):
+            return bool(self._request_id)
+        if isinstance(error, errors.ResourceExhausted):
+            return error.retry_after is not None
+        if isinstance(error, errors.Unavailable):
+            return not self._may_have_happened or bool(self._request_id)
+        return False
+
+    def _wait(self, error: HorologeError) -> float:
+        addresses = len(self._cluster.addresses)
+        if error.retry_after is not None:
+            # Never less than asked; a little more, so that callers do not come back all at once.
+            return error.retry_after * self._jitter.uniform(1.0, 1.2)
+        if self._attempts < addresses and not isinstance(error, errors.ResourceExhausted):
+            return 0.0
+        rounds = self._attempts - addresses + 1
+        longest = min(BACKOFF_MAX_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(rounds, 16))
+        return self._jitter.uniform(longest / 2, longest)
+
+    def _nobody_there(self, now: float) -> bool:
+        if self._unreachable_seconds is None or self._answered or self._attempts < len(self._cluster.addresses):
+            return False
+        return now - self._started >= self._unreachable_seconds
+
+    def _last(self, error: HorologeError) -> HorologeError:
+        """The error for a call whose time, or whose nodes, ran out."""
+        where = ", ".join(self._cluster.addresses)
+        if self._may_have_happened and self._is_write:
+            return errors.OutcomeUnknown(
+                f"whether the write happened is not known: {error.message}",
+                reason="OUTCOME_UNKNOWN",
+                metadata=error.metadata,
+                request_id=self._request_id,
+                status=error.status,
+            )
+        if isinstance(error, errors.ResourceExhausted | errors.DeadlineExceeded) or error.reason:
+            return error
+        # gRPC tells the whole story of its attempts; the last part is the cause.
+        message = f"no node answers at {where}: {error.message.rpartition(': ')[2]}"
+        return errors.Unavailable(message, request_id=self._request_id, status=error.status)

@@ -1,0 +1,64 @@
+"""`horologe cluster`: the nodes, and who leads them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from horologe.client.cli.output import Column, print_data, print_details
+from horologe.client.cli.session import Session, connected
+
+__all__ = ["app"]
+
+app = typer.Typer(name="cluster", help="The nodes, and who leads them.", no_args_is_help=True)
+
+_MEMBER_COLUMNS = (
+    Column("NAME", "name"),
+    Column("ROLE", "role"),
+    Column("ADDRESS", "address"),
+    Column("REACHABLE", "reachable"),
+    Column("PEER ADDRESS", "peer_address", is_wide=True),
+    Column("MATCH INDEX", "match_index", is_wide=True),
+)
+
+
+@app.command("status")
+@connected
+def status(session: Session) -> None:
+    """Show how the cluster stands, seen from the node that answers. Exits 1 when it has no leader or no quorum."""
+    from horologe.client import records
+
+    answer = session.client.cluster_status()
+    record = records.status(answer)
+    if session.is_data:
+        print_data(session.output, record)
+    else:
+        print_details((label.replace("_", " ").capitalize(), value) for label, value in record.items())
+    if not (answer.has_quorum and answer.leader):
+        typer.secho("The cluster has no leader that a majority follows.", fg=typer.colors.RED, err=True)
+        raise typer.Exit(1)
+
+
+@app.command("members")
+@connected
+def members(session: Session) -> None:
+    """List the nodes and their roles."""
+    from horologe.client import records
+
+    found = session.client.list_members()
+    session.print_list((records.member(entry) for entry in found), _MEMBER_COLUMNS, "No members.")
+
+
+@app.command("transfer-leader")
+@connected
+def transfer_leader(
+    session: Session,
+    target: Annotated[str, typer.Argument(metavar="[MEMBER]", help="Who shall lead. Default: the furthest one.")] = "",
+) -> None:
+    """Hand leadership to another member."""
+    answer = session.client.transfer_leader(target)
+    if session.is_data:
+        print_data(session.output, {"leader": answer.leader, "term": answer.term})
+    else:
+        typer.echo(f"{answer.leader} leads in term {answer.term}")

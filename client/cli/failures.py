@@ -1,0 +1,99 @@
+"""Errors as people see them: one red line, what exactly is wrong, a hint, and an exit code that scripts can rely on.
+
+0  done
+1  the thing itself failed (an execution that ended badly, a defect)
+2  wrong usage: arguments, a job file, a context file, a field that breaks a rule
+3  there is no such thing
+4  conflict: the name is taken, it changed in between, or this is not the moment
+5  the cluster does not answer, or has no room
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import typer
+
+from horologe.client import errors
+from horologe.client.errors import HorologeError
+
+__all__ = ["EXIT_CODES", "exit_code", "printable", "report", "warn"]
+
+EXIT_CODES: Mapping[type[HorologeError], int] = {
+    errors.InvalidArgument: 2,
+    errors.InvalidFile: 2,
+    errors.InvalidContext: 2,
+    errors.NotFound: 3,
+    errors.AlreadyExists: 4,
+    errors.Conflict: 4,
+    errors.FailedPrecondition: 4,
+    errors.ResourceExhausted: 5,
+    errors.Unavailable: 5,
+    errors.OutcomeUnknown: 5,
+    errors.DeadlineExceeded: 5,
+    errors.Internal: 1,
+    errors.HorologeError: 1,
+}
+
+_HINTS: Mapping[str, str] = {
+    "JOB_NOT_FOUND": "`horologe job list` shows the jobs of a namespace (--namespace)",
+    "EXECUTION_NOT_FOUND": "`horologe execution list` shows the executions",
+    "WORKER_NOT_FOUND": "`horologe worker list` shows the workers",
+    "JOB_EXISTS": "`horologe job apply` changes a job, `horologe job delete` removes it",
+    "ETAG_MISMATCH": "somebody changed it in between; read it again, then decide",
+    "JOB_PAUSED": "`horologe job resume` follows its schedule again",
+    "OVERLAP": "--force runs it although another execution is not finished",
+    "NO_LEADER": "the cluster has no leader now; `horologe cluster members` shows who can be reached",
+    "INTERNAL": "this is a defect of the cluster; its log says more",
+}
+
+
+def exit_code(error: HorologeError) -> int:
+    """The exit code for an error: that of its nearest known class."""
+    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+
+
+def report(error: HorologeError) -> int:
+    """Shows an error on standard error and returns the exit code."""
+    if isinstance(error, errors.InvalidFile):
+        for problem in error.problems:
+            _line(str(problem))
+        count = len(error.problems)
+        _line(f"Error: {count} problem{'s' if count > 1 else ''}; nothing was changed", colour=True)
+        return exit_code(error)
+    _line(f"Error: {error.message}", colour=True)
+    for violation in error.violations:
+        # A single violation is usually what the message says already.
+        if violation.description not in error.message or violation.field not in error.message:
+            _line(f"  {violation.field}: {violation.description}")
+    hint = _hint(error)
+    if hint:
+        _line(f"Hint: {hint}")
+    return exit_code(error)
+
+
+def warn(text: str) -> None:
+    """A line on standard error that is no failure."""
+    typer.secho(printable(text), fg=typer.colors.YELLOW, err=True)
+
+
+def printable(text: str) -> str:
+    """The text without control characters: what comes from elsewhere must not steer the terminal."""
+    return re.sub(r"[^\S ]+|[\x00-\x1f\x7f-\x9f]", " ", text)
+
+
+def _line(text: str, colour: bool = False) -> None:
+    typer.secho(printable(text), fg=typer.colors.RED if colour else None, err=True)
+
+
+def _hint(error: HorologeError) -> str:
+    if error.reason in _HINTS:
+        return _HINTS[error.reason]
+    if isinstance(error, errors.OutcomeUnknown) and error.request_id:
+        return f"repeat it with --request-id {error.request_id}: it will not happen twice"
+    if isinstance(error, errors.Unavailable):
+        return "is a node running there? `horologe dev` starts a cluster; --address or HOROLOGE_CONTEXT names another"
+    if isinstance(error, errors.ResourceExhausted) and error.retry_after is not None:
+        return f"try again in {error.retry_after:g} s"
+    return ""

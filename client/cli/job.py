@@ -1,0 +1,254 @@
+"""`horologe job`: reading, pausing, running and deleting jobs. Creating one is in `job_create.py`, files in `job_files.py`."""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from horologe.client.cli import job_create, job_files
+from horologe.client.cli.output import Column, print_data, print_details, print_table
+from horologe.client.cli.session import Session, connected
+
+if TYPE_CHECKING:
+    from horologe.v1.job_pb2 import Job
+
+__all__ = ["COLUMNS", "app"]
+
+app = typer.Typer(name="job", help="What to run, when, and under which policies.", no_args_is_help=True)
+app.command("create")(job_create.create)
+app.command("apply")(job_files.apply)
+app.add_typer(job_files.import_app)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Id in the namespace, or the full name.")]
+RequestIdOption = Annotated[
+    str, typer.Option("--request-id", metavar="UUID", help="Makes the call repeatable. Default: a new one.")
+]
+
+
+class StateChoice(enum.StrEnum):
+    """States that a list can be cut down to."""
+
+    active = "active"
+    paused = "paused"
+    finished = "finished"
+
+
+def _schedules(record: Any) -> str:
+    schedules = record["schedule"]
+    return "; ".join(_schedule(entry) for entry in (schedules if isinstance(schedules, list) else [schedules]))
+
+
+def _schedule(entry: Any) -> str:
+    if "cron" in entry:
+        return f"{entry['cron']} ({entry.get('time_zone', 'UTC')})"
+    if "interval" in entry:
+        return f"every {entry['interval']}"
+    if "once" in entry:
+        return f"at {entry['once']}"
+    return "manual" if "manual" in entry else f"in {entry['delay']}" if "delay" in entry else ""
+
+
+def _action(record: Any) -> str:
+    nothing: tuple[str, dict[str, Any]] = ("", {})
+    kind, details = next(iter(record["action"].items()), nothing)
+    match kind:
+        case "shell":
+            text = " ".join(details.get("argv", [])) or details.get("script", "")
+        case "http":
+            text = f"{details.get('method', 'GET')} {details.get('url', '')}"
+        case "sql":
+            text = f"{details.get('connection', '')}: {details.get('statement', '')}"
+        case "python":
+            text = details.get("handler", "")
+        case _:
+            return ""
+    return f"{kind}: {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+COLUMNS = (
+    Column("NAMESPACE", "namespace", is_wide=True),
+    Column("NAME", "name"),
+    Column("SCHEDULE", _schedules),
+    Column("ACTION", _action),
+    Column("STATE", "state"),
+    Column("NEXT DUE", "next_due_time"),
+    Column("QUEUE", lambda record: record.get("queue", "default"), is_wide=True),
+    Column("PRIORITY", lambda record: record.get("priority", 5), is_wide=True),
+    Column("UNFINISHED", "unfinished_execution_count", is_wide=True),
+    Column("LABELS", "labels", is_wide=True),
+)
+
+_LEDGER_COLUMNS = (
+    Column("DUE TIME", "due_time"),
+    Column("UNTIL", lambda record: record["last_due_time"] if record["count"] > 1 else None),
+    Column("COUNT", "count"),
+    Column("OUTCOME", "outcome"),
+    Column("REASON", "reason"),
+    Column("EXECUTION", lambda record: record["execution"].rpartition("/")[2]),
+)
+
+
+def _print_job(session: Session, job: Job) -> None:
+    from horologe.client.jobfile import to_mapping
+
+    session.print_one(to_mapping(job), COLUMNS)
+
+
+@app.command("get")
+@connected
+def get(session: Session, name: NameArgument) -> None:
+    """Show one job in a line; -o yaml shows it as a job file."""
+    _print_job(session, session.client.get_job(name))
+
+
+@app.command("list")
+@connected
+def list_(
+    session: Session,
+    prefix: Annotated[str, typer.Option("--prefix", metavar="TEXT", help="Only names that start like this.")] = "",
+    state: Annotated[StateChoice | None, typer.Option("--state", help="Only jobs in this state.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Only jobs with this label; repeatable.")
+    ] = None,
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of every namespace.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many; 0: all.")] = 0,
+) -> None:
+    """List jobs by name."""
+    import itertools
+
+    from horologe.client import words
+    from horologe.client.jobfile import to_mapping
+    from horologe.v1.job_pb2 import Job
+
+    found = session.client.list_jobs(
+        parent="-" if all_namespaces else "",
+        name_prefix=prefix,
+        state=words.parse(Job.State, state) if state else Job.STATE_UNSPECIFIED,
+        labels=job_create.pairs(label, "--label"),
+    )
+    shown = itertools.islice(found, limit or None)
+    session.print_list((to_mapping(job) for job in shown), COLUMNS, "No jobs.")
+
+
+@app.command("describe")
+@connected
+def describe(session: Session, name: NameArgument) -> None:
+    """Show everything about a job: definition, policies with their defaults, next due times, last executions."""
+    from horologe.client.cli.job_describe import describe_job, policies
+    from horologe.client.jobfile import to_mapping
+
+    job = session.client.get_job(name)
+    details = describe_job(session.client, job)
+    if session.is_data:
+        print_data(session.output, {**to_mapping(job), **details})
+        return
+    mapping = to_mapping(job)
+    schedules = [f"{_schedule(entry)}" for entry in _as_list(mapping["schedule"])]
+    pairs = [("Name", job.name), ("Description", job.description), ("State", mapping.get("state"))]
+    pairs += [("Pause reason", job.pause_reason)] if job.pause_reason else []
+    pairs += [("Schedule", "; ".join(schedules)), ("Meaning", "; ".join(details["schedule_descriptions"]))]
+    pairs += [("Action", json.dumps(mapping["action"], ensure_ascii=False)), ("Labels", mapping.get("labels"))]
+    print_details([*pairs, *policies(job)])
+    if details["next_due_times"]:
+        typer.echo("\nNext due times:")
+        for due in details["next_due_times"]:
+            typer.echo(f"  {due}")
+    if details["recent_executions"]:
+        from horologe.client.cli.execution import COLUMNS as EXECUTION_COLUMNS
+
+        typer.echo("\nLast executions:")
+        print_table(session.output, details["recent_executions"], EXECUTION_COLUMNS, "")
+
+
+def _as_list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@app.command("pause")
+@connected
+def pause(
+    session: Session,
+    name: NameArgument,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="For people.")] = "",
+    request_id: RequestIdOption = "",
+) -> None:
+    """Stop following a job's schedule. Due times are recorded as skipped until it is resumed."""
+    _print_job(session, session.client.pause_job(name, reason=reason, request_id=request_id))
+
+
+@app.command("resume")
+@connected
+def resume(session: Session, name: NameArgument, request_id: RequestIdOption = "") -> None:
+    """Follow a paused job's schedule again, from now on."""
+    _print_job(session, session.client.resume_job(name, request_id=request_id))
+
+
+@app.command("run")
+@connected
+def run(
+    session: Session,
+    name: NameArgument,
+    payload: Annotated[
+        str | None, typer.Option("--payload", metavar="JSON", help="Replaces the payload of a Python action.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run although the overlap policy says no.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", "-w", help="Show the output and exit 0 or 1 as the execution ends.")
+    ] = False,
+    request_id: RequestIdOption = "",
+) -> None:
+    """Run a job now, beside its schedule."""
+    from horologe.client import records
+    from horologe.client.cli import execution
+
+    value = job_create.json_value(payload, "--payload")
+    started = session.client.run_job(name, payload=value, force=force, request_id=request_id)
+    if not wait:
+        session.print_one(records.execution(started), execution.COLUMNS)
+        return
+    execution.follow(session, started.name)
+
+
+@app.command("delete")
+@connected
+def delete(
+    session: Session,
+    name: NameArgument,
+    cancel_running: Annotated[
+        bool, typer.Option("--cancel-running", help="Cancel its unfinished executions too.")
+    ] = False,
+    etag: Annotated[str, typer.Option("--etag", help="Only if the job has not changed since.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    request_id: RequestIdOption = "",
+) -> None:
+    """Delete a job. Its history stays until it is too old."""
+    from horologe.client.names import job_name
+
+    full = job_name(name, session.namespace)
+    if not yes and session.is_interactive() and not typer.confirm(f"Delete {full}?", err=True):
+        typer.echo("Nothing was deleted.", err=True)
+        raise typer.Exit(1)
+    session.client.delete_job(name, etag=etag, cancel_running=cancel_running, request_id=request_id)
+    if session.is_data:
+        print_data(session.output, {"name": full, "outcome": "deleted"})
+    else:
+        typer.echo(f"deleted {full}")
+
+
+@app.command("ledger")
+@connected
+def ledger(
+    session: Session,
+    name: NameArgument,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Only the last so many rows; 0: all.")] = 0,
+) -> None:
+    """Show what became of each due time: ran, skipped, missed or coalesced, and why."""
+    import collections
+
+    from horologe.client import records
+
+    rows = collections.deque(session.client.list_ledger(name), maxlen=limit or None)
+    session.print_list((records.ledger_row(row) for row in rows), _LEDGER_COLUMNS, "No due times yet.")

@@ -1,0 +1,98 @@
+"""The program `horologe`: its options, its nouns, and the commands that other packages bring.
+
+Each noun has a file of its own. Everything heavy (gRPC, YAML, tables) is imported by the command that needs it, so that
+`horologe --help` and shell completion answer at once. Other packages join through entry points of the group
+`horologe.commands`: functions `register(app)`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from horologe.client.cli import cluster, execution, job, worker
+from horologe.client.cli.failures import report, warn
+from horologe.client.cli.session import AddressOption, ContextOption, NamespaceOption, Settings
+from horologe.client.errors import HorologeError
+
+__all__ = ["app", "build", "main"]
+
+ENTRY_POINTS = "horologe.commands"
+
+
+class _Root(TyperGroup):
+    """The top of the command tree, where known errors become a line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HorologeError as error:
+            raise typer.Exit(report(error)) from error
+
+
+def build() -> typer.Typer:
+    """The whole command line, plug-ins included."""
+    app = typer.Typer(
+        name="horologe",
+        cls=_Root,
+        help="Horologe: a distributed job scheduler that is its own cluster.",
+        no_args_is_help=True,
+        pretty_exceptions_show_locals=False,
+        rich_markup_mode=None if not sys.stdout.isatty() else "rich",
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback()(_options)
+    for noun in (job, execution, worker, cluster):
+        app.add_typer(noun.app)
+    _add_plugins(app)
+    return app
+
+
+def _options(
+    context: typer.Context,
+    address: AddressOption = None,
+    context_file: ContextOption = None,
+    namespace: NamespaceOption = None,
+    call_timeout: Annotated[
+        str, typer.Option("--call-timeout", metavar="DURATION", help="How long a call may take, with its retries.")
+    ] = "30s",
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=lambda on: _version(on)),
+    ] = False,
+) -> None:
+    from horologe.client import durations
+
+    del version  # Handled by its callback.
+    try:
+        seconds = durations.parse(call_timeout).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--call-timeout") from error
+    context.obj = Settings(tuple(address or ()), context_file, namespace, seconds)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"horologe {importlib.metadata.version('horologe')}")
+        raise typer.Exit
+
+
+def _add_plugins(app: typer.Typer) -> None:
+    """Lets other packages add their commands. One that fails is named, and the rest of the program works without it."""
+    for point in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        try:
+            point.load()(app)
+        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way; it is reported, not hidden
+            warn(f"Warning: the commands of {point.value} are missing: {type(error).__name__}: {error}")
+
+
+app = build()
+
+
+def main() -> None:
+    """Entry point of the program."""
+    app(prog_name="horologe")

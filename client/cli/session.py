@@ -1,0 +1,160 @@
+"""What every command that talks to the cluster shares: where it is, how to print, and a client made when it is needed.
+
+`@connected` gives a command the options --address, --context, --namespace and --output, and a `Session` as its first
+argument. The same options stand before the command's name as well; the nearer ones win.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from horologe.client.cli.output import Column, Format, Record, print_data, print_table
+
+if TYPE_CHECKING:
+    from horologe.client.client import Client
+
+__all__ = ["Session", "Settings", "connected", "settings_of"]
+
+UNREACHABLE_SECONDS = 3.0
+"""A person at a terminal is told soon when nothing listens; a program that retries uses the SDK."""
+
+AddressOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="A node; repeat it, or give several with commas.",
+        rich_help_panel="Cluster",
+    ),
+]
+ContextOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--context",
+        metavar="FILE",
+        help="Context file with addresses and namespace (default: the file that HOROLOGE_CONTEXT names).",
+        rich_help_panel="Cluster",
+    ),
+]
+NamespaceOption = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", metavar="NAME", help="Namespace of bare names.", rich_help_panel="Cluster"),
+]
+OutputOption = Annotated[Format, typer.Option("--output", "-o", help="How to print.", rich_help_panel="Output")]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was asked for before and after the command's name."""
+
+    address: tuple[str, ...] = ()
+    context: Path | None = None
+    namespace: str | None = None
+    call_timeout_seconds: float = 30.0
+
+
+class Session:
+    """One run of a command."""
+
+    def __init__(self, settings: Settings, output: Format = Format.table) -> None:
+        self.settings = settings
+        self.output = output
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The connection, made when it is first used."""
+        if self._client is None:
+            from horologe.client.client import Client
+
+            self._client = Client(
+                self.settings.address or None,
+                self.settings.namespace,
+                context_file=self.settings.context,
+                timeout_seconds=self.settings.call_timeout_seconds,
+                unreachable_seconds=UNREACHABLE_SECONDS,
+            )
+        return self._client
+
+    @property
+    def namespace(self) -> str:
+        """Where bare names are looked up."""
+        return self.client.namespace
+
+    @property
+    def is_data(self) -> bool:
+        """Whether the output is for a program."""
+        return self.output in (Format.json, Format.yaml)
+
+    def print_list(self, records: Iterable[Record], columns: Sequence[Column], nothing: str) -> None:
+        """A list: an array, or a table."""
+        if self.is_data:
+            print_data(self.output, list(records))
+        else:
+            print_table(self.output, records, columns, nothing)
+
+    def print_one(self, record: Record, columns: Sequence[Column]) -> None:
+        """One object, or a table of one row."""
+        if self.is_data:
+            print_data(self.output, record)
+        else:
+            print_table(self.output, [record], columns, "")
+
+    def close(self) -> None:
+        """Ends the connection, if there is one."""
+        if self._client is not None:
+            self._client.close()
+
+    @staticmethod
+    def is_interactive() -> bool:
+        """Whether a person is there to be asked."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def settings_of(context: typer.Context) -> Settings:
+    """What the options before the command's name said."""
+    found = context.find_object(Settings)
+    return found or Settings()
+
+
+def connected(function: Callable[..., None]) -> Callable[..., None]:
+    """Makes a function of (session, arguments and options) a command of the CLI. See the module."""
+    signature = inspect.signature(function, eval_str=True)
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in signature.parameters.values()][1:]
+    shared = [
+        ("typer_context", typer.Context, inspect.Parameter.empty),
+        ("address", AddressOption, None),
+        ("context", ContextOption, None),
+        ("namespace", NamespaceOption, None),
+        ("output", OutputOption, Format.table),
+    ]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+        for name, annotation, default in shared
+    ]
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        settings = settings_of(values.pop("typer_context"))
+        given = {name: values.pop(name) for name in ("address", "context", "namespace")}
+        given["address"] = tuple(given["address"] or ())
+        nearer = {name: value for name, value in given.items() if value}
+        session = Session(replace(settings, **nearer), values.pop("output"))
+        try:
+            function(session, **values)
+        finally:
+            session.close()
+
+    parameters = [*own, *added]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del command.__wrapped__
+    return command

@@ -1,0 +1,431 @@
+"""The two clients: `Client` for threads, `AsyncClient` for asyncio. Thin: what to send is in `calls.py`, when to try
+again in `channel.py`.
+
+Both take any node's address, repeat what failed for a passing reason (same request id, so nothing happens twice), move
+on to another node when one is gone, and read their own writes on every node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from horologe.client import calls, cluster_context
+from horologe.client.calls import Call, Method, Pages, Stream
+from horologe.client.channel import CHANNEL_OPTIONS, TIMEOUT_SECONDS, CallPolicy, Cluster, RpcFailure, to_error
+from horologe.client.errors import DeadlineExceeded, HorologeError
+from horologe.client.words import FINISHED_STATES
+from horologe.v1.execution_pb2 import Execution
+
+__all__ = ["AsyncClient", "Client", "connect"]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+_WAIT_FIRST_SECONDS = 0.05
+_WAIT_MAX_SECONDS = 1.0
+
+
+class _BaseClient:
+    """What the two have in common: settings, and what is remembered about the cluster."""
+
+    def __init__(
+        self,
+        address: str | Iterable[str] | None = None,
+        namespace: str | None = None,
+        *,
+        context_file: str | os.PathLike[str] | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        unreachable_seconds: float | None = None,
+    ) -> None:
+        found = cluster_context.load(address, namespace, context_file)
+        self.namespace = found.namespace
+        """Where bare names are looked up."""
+        self.addresses = found.addresses
+        """`host:port` of the nodes."""
+        self._timeout_seconds = timeout_seconds
+        self._unreachable_seconds = unreachable_seconds
+        self._cluster = Cluster(found.addresses)
+        self._channels: dict[int, Any] = {}
+
+    @property
+    def revision(self) -> int:
+        """The highest revision that an answer came from; reads ask for at least this one."""
+        return self._cluster.revision
+
+    def with_timeout(self, seconds: float) -> Self:
+        """The same client, same connections, with another deadline for each call."""
+        other = copy.copy(self)
+        other._timeout_seconds = seconds
+        return other
+
+    def _policy(self, method: Method[Any, Any], request: object) -> CallPolicy:
+        return CallPolicy(
+            self._cluster,
+            time.monotonic(),
+            self._timeout_seconds,
+            request_id=getattr(request, "request_id", ""),
+            unreachable_seconds=self._unreachable_seconds,
+            is_write=method.is_write,
+        )
+
+    def _metadata(self, method: Method[Any, Any]) -> tuple[tuple[str, str], ...]:
+        # A node that lags behind must still be able to say so.
+        return () if method is calls.GET_CLUSTER_STATUS else self._cluster.metadata()
+
+    def _saw(self, answer: object) -> None:
+        self._cluster.saw(getattr(answer, "revision", 0))
+
+    def _not_finished(self, execution: Execution, timeout: float) -> HorologeError:
+        return DeadlineExceeded(
+            f"{execution.name} has not ended within {timeout:g} s",
+            metadata={"execution": execution.name},
+        )
+
+
+def _unary(
+    build: Callable[Concatenate[str, Parameters], Call[Result]],
+) -> Callable[Concatenate[Client, Parameters], Result]:
+    @functools.wraps(build)
+    def method(self: Client, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return self._call(build(self.namespace, *args, **kwargs))
+
+    return method
+
+
+def _pages(
+    build: Callable[Concatenate[str, Parameters], Pages[Result]],
+) -> Callable[Concatenate[Client, Parameters], Iterator[Result]]:
+    @functools.wraps(build)
+    def method(self: Client, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Result]:
+        return self._list(build(self.namespace, *args, **kwargs))
+
+    return method
+
+
+def _stream(
+    build: Callable[Concatenate[str, Parameters], Stream[Result]],
+) -> Callable[Concatenate[Client, Parameters], Iterator[Result]]:
+    @functools.wraps(build)
+    def method(self: Client, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Result]:
+        return self._read(build(self.namespace, *args, **kwargs))
+
+    return method
+
+
+class Client(_BaseClient):
+    """A client for threads. Safe to share between them; close it, or use it in `with`.
+
+    `address` is `host:port`, several of them, or a comma list; without it the file that HOROLOGE_CONTEXT names is read.
+    `timeout_seconds` bounds each call with all its retries. `unreachable_seconds` gives a call up earlier when no node
+    at all has answered for so long.
+    """
+
+    def __init__(
+        self,
+        address: str | Iterable[str] | None = None,
+        namespace: str | None = None,
+        *,
+        context_file: str | os.PathLike[str] | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        unreachable_seconds: float | None = None,
+    ) -> None:
+        super().__init__(
+            address,
+            namespace,
+            context_file=context_file,
+            timeout_seconds=timeout_seconds,
+            unreachable_seconds=unreachable_seconds,
+        )
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+
+    create_job = _unary(calls.create_job)
+    batch_create_jobs = _unary(calls.batch_create_jobs)
+    apply_jobs = _unary(calls.apply_jobs)
+    get_job = _unary(calls.get_job)
+    list_jobs = _pages(calls.list_jobs)
+    update_job = _unary(calls.update_job)
+    delete_job = _unary(calls.delete_job)
+    pause_job = _unary(calls.pause_job)
+    resume_job = _unary(calls.resume_job)
+    run_job = _unary(calls.run_job)
+    preview_schedule = _unary(calls.preview_schedule)
+    get_execution = _unary(calls.get_execution)
+    list_executions = _pages(calls.list_executions)
+    cancel_execution = _unary(calls.cancel_execution)
+    watch_executions = _stream(calls.watch_executions)
+    read_output = _stream(calls.read_output)
+    list_ledger = _pages(calls.list_ledger)
+    list_workers = _pages(calls.list_workers)
+    drain_worker = _unary(calls.drain_worker)
+    cluster_status = _unary(calls.cluster_status)
+    list_members = _pages(calls.list_members)
+    transfer_leader = _unary(calls.transfer_leader)
+
+    def wait_execution(self, name: str | int, timeout: float = 3600.0) -> Execution:
+        """Waits until an execution has ended, well or badly, and returns it. DeadlineExceeded after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        pause = _WAIT_FIRST_SECONDS
+        while True:
+            execution = self.get_execution(name)
+            if execution.state in FINISHED_STATES:
+                return execution
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._not_finished(execution, timeout)
+            self._pause(min(pause, left))
+            pause = min(pause * 1.5, _WAIT_MAX_SECONDS)
+
+    def close(self) -> None:
+        """Closes the connections; calls that wait for a retry end at once."""
+        self._closed.set()
+        with self._lock:
+            channels = list(self._channels.values())
+            self._channels.clear()
+        for channel in channels:
+            channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, call: Call[Result]) -> Result:
+        policy = self._policy(call.method, call.request)
+        while True:
+            send = self._channel(policy.address_index).unary_unary(
+                call.method.path,
+                request_serializer=call.method.request.SerializeToString,
+                response_deserializer=call.method.answer.FromString,
+            )
+            try:
+                answer = send(
+                    call.request,
+                    timeout=policy.attempt_timeout(time.monotonic()),
+                    metadata=self._metadata(call.method),
+                )
+            except grpc.RpcError as failure:
+                self._pause(policy.failed(cast(RpcFailure, failure), time.monotonic()))
+            else:
+                policy.succeeded()
+                self._saw(answer)
+                return call.pick(answer)
+
+    def _list(self, pages: Pages[Result]) -> Iterator[Result]:
+        request = pages.request
+        while True:
+            answer = self._call(Call(pages.method, request, lambda answer: answer))
+            yield from pages.pick(answer)
+            if not answer.next_page_token:
+                return
+            request = copy.deepcopy(request)
+            request.page_token = answer.next_page_token
+
+    def _read(self, stream: Stream[Result]) -> Iterator[Result]:
+        policy = self._policy(stream.method, stream.request)
+        begun = False
+        while True:
+            receive = self._channel(policy.address_index).unary_stream(
+                stream.method.path,
+                request_serializer=stream.method.request.SerializeToString,
+                response_deserializer=stream.method.answer.FromString,
+            )(stream.request, metadata=self._metadata(stream.method))
+            try:
+                for message in receive:
+                    begun = True
+                    policy.succeeded()
+                    self._saw(message)
+                    yield message
+                return
+            except grpc.RpcError as failure:
+                if begun:
+                    raise to_error(cast(RpcFailure, failure)) from failure
+                self._pause(policy.failed(cast(RpcFailure, failure), time.monotonic()))
+            finally:
+                # Also when the caller stops reading: the server must not go on sending.
+                receive.cancel()
+
+    def _channel(self, index: int) -> grpc.Channel:
+        with self._lock:
+            if self._closed.is_set():
+                raise ValueError("the client is closed")
+            channel = self._channels.get(index)
+            if channel is None:
+                channel = grpc.insecure_channel(self.addresses[index], options=CHANNEL_OPTIONS)
+                self._channels[index] = channel
+            return cast(grpc.Channel, channel)
+
+    def _pause(self, seconds: float) -> None:
+        self._closed.wait(seconds)
+
+
+def _async_unary(
+    build: Callable[Concatenate[str, Parameters], Call[Result]],
+) -> Callable[Concatenate[AsyncClient, Parameters], Coroutine[Any, Any, Result]]:
+    @functools.wraps(build)
+    async def method(self: AsyncClient, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return await self._call(build(self.namespace, *args, **kwargs))
+
+    return method
+
+
+def _async_pages(
+    build: Callable[Concatenate[str, Parameters], Pages[Result]],
+) -> Callable[Concatenate[AsyncClient, Parameters], AsyncIterator[Result]]:
+    @functools.wraps(build)
+    def method(self: AsyncClient, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> AsyncIterator[Result]:
+        return self._list(build(self.namespace, *args, **kwargs))
+
+    return method
+
+
+def _async_stream(
+    build: Callable[Concatenate[str, Parameters], Stream[Result]],
+) -> Callable[Concatenate[AsyncClient, Parameters], AsyncIterator[Result]]:
+    @functools.wraps(build)
+    def method(self: AsyncClient, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> AsyncIterator[Result]:
+        return self._read(build(self.namespace, *args, **kwargs))
+
+    return method
+
+
+class AsyncClient(_BaseClient):
+    """A client for asyncio, with the same methods as `Client`: await them, or iterate with `async for`.
+
+    Belongs to one event loop; close it, or use it in `async with`. The arguments are those of `Client`.
+    """
+
+    create_job = _async_unary(calls.create_job)
+    batch_create_jobs = _async_unary(calls.batch_create_jobs)
+    apply_jobs = _async_unary(calls.apply_jobs)
+    get_job = _async_unary(calls.get_job)
+    list_jobs = _async_pages(calls.list_jobs)
+    update_job = _async_unary(calls.update_job)
+    delete_job = _async_unary(calls.delete_job)
+    pause_job = _async_unary(calls.pause_job)
+    resume_job = _async_unary(calls.resume_job)
+    run_job = _async_unary(calls.run_job)
+    preview_schedule = _async_unary(calls.preview_schedule)
+    get_execution = _async_unary(calls.get_execution)
+    list_executions = _async_pages(calls.list_executions)
+    cancel_execution = _async_unary(calls.cancel_execution)
+    watch_executions = _async_stream(calls.watch_executions)
+    read_output = _async_stream(calls.read_output)
+    list_ledger = _async_pages(calls.list_ledger)
+    list_workers = _async_pages(calls.list_workers)
+    drain_worker = _async_unary(calls.drain_worker)
+    cluster_status = _async_unary(calls.cluster_status)
+    list_members = _async_pages(calls.list_members)
+    transfer_leader = _async_unary(calls.transfer_leader)
+
+    async def wait_execution(self, name: str | int, timeout: float = 3600.0) -> Execution:
+        """Waits until an execution has ended, well or badly, and returns it. DeadlineExceeded after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        pause = _WAIT_FIRST_SECONDS
+        while True:
+            execution = await self.get_execution(name)
+            if execution.state in FINISHED_STATES:
+                return execution
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._not_finished(execution, timeout)
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 1.5, _WAIT_MAX_SECONDS)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        channels = list(self._channels.values())
+        self._channels.clear()
+        for channel in channels:
+            await channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(self, call: Call[Result]) -> Result:
+        policy = self._policy(call.method, call.request)
+        while True:
+            send = self._channel(policy.address_index).unary_unary(
+                call.method.path,
+                request_serializer=call.method.request.SerializeToString,
+                response_deserializer=call.method.answer.FromString,
+            )
+            try:
+                answer = await send(
+                    call.request,
+                    timeout=policy.attempt_timeout(time.monotonic()),
+                    metadata=self._metadata(call.method),
+                )
+            except grpc.aio.AioRpcError as failure:
+                await asyncio.sleep(policy.failed(cast(RpcFailure, failure), time.monotonic()))
+            else:
+                policy.succeeded()
+                self._saw(answer)
+                return call.pick(answer)
+
+    async def _list(self, pages: Pages[Result]) -> AsyncIterator[Result]:
+        request = pages.request
+        while True:
+            answer = await self._call(Call(pages.method, request, lambda answer: answer))
+            for item in pages.pick(answer):
+                yield item
+            if not answer.next_page_token:
+                return
+            request = copy.deepcopy(request)
+            request.page_token = answer.next_page_token
+
+    async def _read(self, stream: Stream[Result]) -> AsyncIterator[Result]:
+        policy = self._policy(stream.method, stream.request)
+        begun = False
+        while True:
+            receive = self._channel(policy.address_index).unary_stream(
+                stream.method.path,
+                request_serializer=stream.method.request.SerializeToString,
+                response_deserializer=stream.method.answer.FromString,
+            )(stream.request, metadata=self._metadata(stream.method))
+            try:
+                async for message in receive:
+                    begun = True
+                    policy.succeeded()
+                    self._saw(message)
+                    yield message
+                return
+            except grpc.aio.AioRpcError as failure:
+                if begun:
+                    raise to_error(cast(RpcFailure, failure)) from failure
+                wait = policy.failed(cast(RpcFailure, failure), time.monotonic())
+            finally:
+                # Also when the caller stops reading: the server must not go on sending.
+                receive.cancel()
+            await asyncio.sleep(wait)
+
+    def _channel(self, index: int) -> Any:
+        channel = self._channels.get(index)
+        if channel is None:
+            channel = grpc.aio.insecure_channel(self.addresses[index], options=CHANNEL_OPTIONS)
+            self._channels[index] = channel
+        return channel
+
+
+def connect(address: str | Iterable[str] | None = None, namespace: str | None = None) -> Client:
+    """A `Client` for the cluster at `address`, or for the one that HOROLOGE_CONTEXT names. Connects when it is used."""
+    return Client(address, namespace)

@@ -1,0 +1,90 @@
+"""Which addresses an HTTP job may reach: public ones, and what the worker's owner has allowed.
+
+Names are resolved here and nowhere else, so that what is checked is what is used. No HTTP in this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Sequence
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# Prefixes that carry an IPv4 address in their last 32 bits (RFC 6052, RFC 8215).
+_TRANSLATED_NETWORKS = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+_SITE_LOCAL_NETWORK = ipaddress.IPv6Network("fec0::/10")
+
+
+class RefusedAddressError(Exception):
+    """A job wants to reach an address that the worker's owner has not allowed."""
+
+
+class AddressGuard:
+    """Decides about addresses.
+
+    allowed_networks: networks beside the public ones, like `10.1.0.0/16`. ValueError names one that is none.
+    allow_loopback: whether this machine's own loopback may be reached.
+    """
+
+    def __init__(self, allowed_networks: Sequence[str] = (), *, allow_loopback: bool = False) -> None:
+        self._networks = [_network(text) for text in allowed_networks]
+        self._allow_loopback = allow_loopback
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """All addresses of a host, in the order to try them.
+
+        One address that may not be reached refuses the whole name: RefusedAddressError. OSError if there is none.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:
+            raise OSError(f"{host!r} is not a host name: {error}") from error
+        except socket.gaierror as error:
+            raise OSError(f"cannot resolve {host!r}: {error.strerror}") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        for text in addresses:
+            if not self.allows(ipaddress.ip_address(text)):
+                shown = text if text == host else f"{host!r} is {text}, which"
+                raise RefusedAddressError(
+                    f"{shown} is not a public address; the worker's owner can allow it with http.allow_private or "
+                    "http.allow_loopback"
+                )
+        return addresses
+
+    def allows(self, address: Address) -> bool:
+        """Whether a job may reach this address."""
+        embedded = _embedded(address)
+        if embedded is not None:
+            return self.allows(embedded)
+        if any(address.version == network.version and address in network for network in self._networks):
+            return True
+        if address.is_loopback:
+            return self._allow_loopback
+        if isinstance(address, ipaddress.IPv6Address) and address in _SITE_LOCAL_NETWORK:
+            return False
+        return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def _embedded(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that is reached in the end, for forms of IPv6 that carry one."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address.teredo is not None:
+        return address.teredo[1]
+    if any(address in network for network in _TRANSLATED_NETWORKS):
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return None
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a network like 10.0.0.0/8: {error}") from error

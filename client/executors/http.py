@@ -1,0 +1,187 @@
+"""Actions that are HTTP requests, guarded against addresses that a job must not reach.
+
+The guard (`address_guard.py`) resolves a name once, checks every address, and the request goes to a checked address:
+what the name means a moment later does not matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import httpx
+
+from horologe.client.attempts import Attempt, Outcome
+from horologe.client.context import Context
+from horologe.client.executors.address_guard import AddressGuard, RefusedAddressError
+from horologe.client.outbox import STANDARD_OUTPUT, Output
+from horologe.v1 import job_pb2, worker_pb2
+
+CONNECT_SECONDS_MAX = 10.0
+
+# Nobody means to wait longer; it also keeps a server from parking an execution for ever.
+RETRY_AFTER_SECONDS_MAX = 366 * 86400.0
+
+# What belongs to the connection, and not to the request of a job.
+REFUSED_HEADERS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+class HttpExecutor:
+    """Sends requests. Each has a connection of its own, so that none travels on one that was checked for another name."""
+
+    def __init__(self, allowed_networks: Sequence[str] = (), *, allow_loopback: bool = False) -> None:
+        guard = AddressGuard(allowed_networks, allow_loopback=allow_loopback)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        self._client = httpx.AsyncClient(
+            # One job's cookies are none of another's business.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            transport=_GuardedTransport(guard, httpx.AsyncHTTPTransport(trust_env=False, limits=limits)),
+            # No proxies and no credentials from the worker's environment.
+            trust_env=False,
+            follow_redirects=False,
+            # The attempt's timeout is the only limit; it is kept by the runner.
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS_MAX),
+        )
+
+    async def run(self, attempt: Attempt, output: Output) -> Outcome:
+        """Sends the request; the status decides, the body of the answer is the output."""
+        action = attempt.definition.action.http
+        try:
+            request = self._request(attempt, action)
+        except (ValueError, httpx.InvalidURL) as error:
+            return Outcome.failed(str(error), permanent=True)
+        try:
+            response = await self._client.send(request, stream=True)
+            try:
+                await _copy_body(response, output)
+            finally:
+                await response.aclose()
+        except RefusedAddressError as error:
+            return Outcome.failed(str(error), permanent=True)
+        except (httpx.HTTPError, OSError) as error:
+            return Outcome.failed(f"{_shown(request)}: {str(error) or type(error).__name__}")
+        return _outcome(request, response, action)
+
+    def _request(self, attempt: Attempt, action: job_pb2.HttpAction) -> httpx.Request:
+        for name in action.headers:
+            if name.lower() in REFUSED_HEADERS:
+                raise ValueError(f"the header {name!r} belongs to the connection and cannot be set by a job")
+        url = httpx.URL(action.url)
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ValueError(f"the URL {action.url!r} is not one of http or https with a host")
+        context = Context(attempt)
+        headers = httpx.Headers({"Accept-Encoding": "identity", "User-Agent": "horologe"})
+        headers.update(dict(action.headers))
+        headers.update(
+            {
+                "Idempotency-Key": context.idempotency_key,
+                "Horologe-Job": context.job_name,
+                "Horologe-Execution": context.execution_name,
+                "Horologe-Attempt": str(context.attempt),
+                "Horologe-Due-Time": context.due_time_text,
+                "Horologe-Fencing-Token": str(context.fencing_token),
+            }
+        )
+        return self._client.build_request(action.method or "GET", url, headers=headers, content=action.body or None)
+
+    async def close(self) -> None:
+        """Closes what is open."""
+        await self._client.aclose()
+
+
+class _GuardedTransport(httpx.AsyncBaseTransport):
+    """Sends each request to a checked address, under the name it was meant for."""
+
+    def __init__(self, guard: AddressGuard, transport: httpx.AsyncBaseTransport) -> None:
+        self._guard = guard
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        host = url.raw_host.decode("ascii")
+        port = url.port or (443 if url.scheme == "https" else 80)
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            addresses = await self._guard.resolve(host, port)
+        # Certificates are checked against the name, not against the address.
+        request.extensions = {**request.extensions, "sni_hostname": host}
+        for address in addresses[:-1]:
+            request.url = url.copy_with(host=address)
+            try:
+                return await self._transport.handle_async_request(request)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                # Nothing was sent yet, so the next address may be tried.
+                continue
+        request.url = url.copy_with(host=addresses[-1])
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+async def _copy_body(response: httpx.Response, output: Output) -> None:
+    """The body becomes the output, as far as the cap allows; the rest is not even read."""
+    async for piece in response.aiter_bytes():
+        output.write(STANDARD_OUTPUT, piece)
+        if output.truncated:
+            return
+        await output.drain()
+
+
+def _outcome(request: httpx.Request, response: httpx.Response, action: job_pb2.HttpAction) -> Outcome:
+    status = response.status_code
+    expected = status in action.expect if action.expect else 200 <= status <= 299
+    if expected:
+        return Outcome(http_status=status)
+    return Outcome(
+        kind=worker_pb2.AttemptResult.OUTCOME_FAILED,
+        error=f"{_shown(request)}: HTTP {status} {_phrase(status)}".rstrip(),
+        http_status=status,
+        retry_after_seconds=parse_retry_after(response.headers.get("Retry-After"), time.time()),
+    )
+
+
+def parse_retry_after(text: str | None, now_seconds: float) -> float | None:
+    """The seconds that a Retry-After header asks for, in either of its forms; None if it says nothing useful."""
+    if text is None:
+        return None
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:12]), RETRY_AFTER_SECONDS_MAX)
+    try:
+        seconds = parsedate_to_datetime(text).timestamp() - now_seconds
+    except (ValueError, OverflowError):
+        return None
+    return min(max(math.ceil(seconds), 0.0), RETRY_AFTER_SECONDS_MAX)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _shown(request: httpx.Request) -> str:
+    """The request as people may see it: without user, password and query, which may hold secrets."""
+    url = request.url
+    host = request.headers.get("Host", url.host)
+    return f"{request.method} {url.scheme}://{host}{url.path}"

@@ -1,0 +1,171 @@
+"""Actions that are commands or scripts: processes with a clean environment and their output captured.
+
+The processes belong to the supervisor (see `supervisor.py`), which kills them when the worker is gone or lost its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, cast
+
+from horologe.client.attempts import Attempt, Outcome, StopReason
+from horologe.client.context import Context
+from horologe.client.executors.processes import Command, NotStartedError, Process, Processes
+from horologe.client.lease import Lease
+from horologe.client.outbox import STANDARD_ERROR, STANDARD_OUTPUT, Output
+from horologe.v1 import job_pb2, worker_pb2
+
+# What a process gets of the worker's own environment; nothing else, so that no secret of the worker leaks into a job.
+INHERITED_VARIABLES: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL")
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_INTERPRETER = ("/bin/sh",)
+
+# A process that left the group may hold the pipes open for ever; the attempt does not wait for it.
+LAST_OUTPUT_SECONDS_MAX = 1.0
+
+
+class ShellExecutor:
+    """Runs commands and scripts, each in a process group of its own."""
+
+    def __init__(self, lease: Lease, environment: Mapping[str, str] | None = None) -> None:
+        self._processes = Processes(lease)
+        source = os.environ if environment is None else environment
+        self._environment = {"PATH": DEFAULT_PATH} | {
+            name: source[name] for name in INHERITED_VARIABLES if name in source
+        }
+
+    async def run(self, attempt: Attempt, output: Output) -> Outcome:
+        """Starts the command and waits for its end; its exit code decides."""
+        action = attempt.definition.action.shell
+        if bool(action.argv) == bool(action.script):
+            return Outcome.failed("a shell action needs either argv or script", permanent=True)
+        scratch = tempfile.mkdtemp(prefix="horologe-")
+        try:
+            command = self._command(attempt, action, Path(scratch))
+            return await self._run_command(attempt, command, output, set(action.success_codes) or {0})
+        except NotStartedError as error:
+            return Outcome.failed(str(error))
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
+
+    def _command(self, attempt: Attempt, action: job_pb2.ShellAction, scratch: Path) -> Command:
+        argv = list(action.argv)
+        if action.script:
+            script = scratch / "script"
+            script.touch(mode=0o700)
+            script.write_text(action.script, encoding="utf-8")
+            argv = [*(action.interpreter or DEFAULT_INTERPRETER), str(script)]
+        environment = self._environment | dict(action.env) | _attempt_variables(attempt)
+        return Command(argv, environment, action.cwd or str(scratch), action.stdin)
+
+    async def _run_command(
+        self, attempt: Attempt, command: Command, output: Output, success_codes: set[int]
+    ) -> Outcome:
+        stdout, stderr = await _Capture.open(output, STANDARD_OUTPUT), await _Capture.open(output, STANDARD_ERROR)
+        try:
+            process = await self._processes.start(command, stdout.write_end, stderr.write_end)
+            attempt.kill = process.kill
+            stdout.close_write_end()
+            stderr.close_write_end()
+            exit_code = await self._wait(attempt, process)
+            await asyncio.wait({stdout.ended, stderr.ended}, timeout=LAST_OUTPUT_SECONDS_MAX)
+        finally:
+            stdout.close()
+            stderr.close()
+        if attempt.stop_reason is not None:
+            return attempt.stopped_outcome(exit_code)
+        return _outcome(exit_code, success_codes)
+
+    async def _wait(self, attempt: Attempt, process: Process) -> int:
+        try:
+            return await asyncio.shield(process.exited)
+        except asyncio.CancelledError:
+            if attempt.stop_reason in (None, StopReason.FENCED):
+                process.kill()
+            else:
+                process.stop(attempt.definition.grace_seconds)
+        try:
+            return await asyncio.shield(process.exited)
+        except asyncio.CancelledError:
+            process.kill()
+            raise
+
+    async def close(self) -> None:
+        """Ends the supervisor."""
+        await self._processes.close()
+
+
+def _attempt_variables(attempt: Attempt) -> dict[str, str]:
+    context = Context(attempt)
+    return {
+        "HOROLOGE_NAMESPACE": context.namespace,
+        "HOROLOGE_JOB": context.job,
+        "HOROLOGE_EXECUTION": str(context.execution),
+        "HOROLOGE_ATTEMPT": str(context.attempt),
+        "HOROLOGE_DUE_TIME": context.due_time_text,
+        "HOROLOGE_IDEMPOTENCY_KEY": context.idempotency_key,
+        "HOROLOGE_FENCING_TOKEN": str(context.fencing_token),
+    }
+
+
+def _outcome(exit_code: int, success_codes: set[int]) -> Outcome:
+    if exit_code in success_codes:
+        return Outcome(exit_code=exit_code)
+    error = f"exit code {exit_code}"
+    if exit_code < 0:
+        # As shells count: 128 and the number of the signal.
+        error, exit_code = f"killed by signal {-exit_code}", 128 - exit_code
+    return Outcome(kind=worker_pb2.AttemptResult.OUTCOME_FAILED, error=error, exit_code=exit_code)
+
+
+class _Capture(asyncio.Protocol):
+    """One pipe from a process to the attempt's output. Reading pauses while the network is slower than the process."""
+
+    def __init__(self, output: Output, stream: int, write_end: int) -> None:
+        self._output = output
+        self._stream = stream
+        self._transport: asyncio.ReadTransport | None = None
+        self._write_end_open = True
+        self.write_end = write_end
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def open(cls, output: Output, stream: int) -> _Capture:
+        """Makes the pipe and begins to read."""
+        read_end, write_end = os.pipe()
+        capture = cls(output, stream, write_end)
+        file = os.fdopen(read_end, "rb", buffering=0)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: capture, file)
+        return capture
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods, but not the base class.
+        self._transport = cast("asyncio.ReadTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._output.write(self._stream, data)
+        assert self._transport is not None
+        if not self._output.when_writable(self._transport.resume_reading):
+            self._transport.pause_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def close_write_end(self) -> None:
+        """The process has its own copy by now."""
+        if self._write_end_open:
+            self._write_end_open = False
+            os.close(self.write_end)
+
+    def close(self) -> None:
+        """Stops reading."""
+        self.close_write_end()
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,255 @@
+"""The kinds of values in a job file, each with a reader and a writer; and shapes, which are tables of them.
+
+A field reads a node into the attribute of the same name of a message, and writes the attribute back as plain data.
+Which keys there are is in `jobfile.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import yaml
+from google.protobuf import json_format, struct_pb2
+
+from horologe.client import durations, times, words
+from horologe.client.documents import Mapped, Reader
+
+__all__ = [
+    "Field",
+    "Shape",
+    "duration",
+    "integer",
+    "integers",
+    "number",
+    "read_instant",
+    "read_shape",
+    "struct",
+    "text",
+    "text_map",
+    "texts",
+    "value",
+    "word",
+    "write_shape",
+]
+
+_INTERVAL_MIN = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One kind of value."""
+
+    read: Callable[[Reader, yaml.Node, str, Any, str], None]
+    """(reader, node, path for messages, message, attribute): sets the attribute, or notes a problem."""
+    write: Callable[[Any, str], object]
+    """(message, attribute): plain data, or None when there is nothing to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The keys of one mapping."""
+
+    fields: Mapping[str, Field]
+    required: tuple[str, ...] = ()
+    later: Set[str] = frozenset()
+    """Keys that have a meaning in Horologe, and none in this release."""
+
+
+def read_shape(reader: Reader, shape: Shape, node: yaml.Node, entries: Mapped, path: str, message: object) -> None:
+    """Reads the entries of a mapping into a message; what is missing is a problem at `node`."""
+    for name, (key, source) in entries.items():
+        field = shape.fields.get(name)
+        if field is not None:
+            field.read(reader, source, f"{path}.{name}", message, name)
+        elif name in shape.later:
+            reader.problem(key, f"{path}: {name!r} is not in this release")
+        elif shape.fields:
+            reader.unknown(key, path, name, shape.fields)
+        else:
+            reader.problem(key, f"{path}: unknown key {name!r}")
+    for name in shape.required:
+        if name not in entries:
+            reader.problem(node, f"{path}: `{name}` is missing")
+
+
+def write_shape(shape: Shape, message: Any) -> dict[str, object]:
+    """The fields of a message that say something, in the order of the shape."""
+    written = {name: field.write(message, name) for name, field in shape.fields.items()}
+    return {name: plain for name, plain in written.items() if plain is not None}
+
+
+def _read_text(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+    given = reader.text(node, path)
+    if given is not None:
+        setattr(message, name, given)
+
+
+def _write_truthy(message: Any, name: str) -> object:
+    return getattr(message, name) or None
+
+
+text = Field(_read_text, _write_truthy)
+
+
+def _read_texts(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+    items = [reader.text(item, f"{path}[{index}]") for index, item in enumerate(reader.sequence(node, path))]
+    getattr(message, name).extend(item for item in items if item is not None)
+
+
+def _write_list(message: Any, name: str) -> object:
+    return list(getattr(message, name)) or None
+
+
+texts = Field(_read_texts, _write_list)
+
+
+def _read_text_map(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+    for key, (_, source) in (reader.mapping(node, path) or {}).items():
+        given = reader.text(source, f"{path}.{key}")
+        if given is not None:
+            getattr(message, name)[key] = given
+
+
+def _write_map(message: Any, name: str) -> object:
+    # Maps have no order on the wire; sorted, so that the same job is always written the same way.
+    return dict(sorted(getattr(message, name).items())) or None
+
+
+text_map = Field(_read_text_map, _write_map)
+
+
+def integer(low: int, high: int) -> Field:
+    """A whole number within bounds."""
+
+    def read(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+        given = reader.integer(node, path, low, high)
+        if given is not None:
+            setattr(message, name, given)
+
+    def write(message: Any, name: str) -> object:
+        descriptor = message.DESCRIPTOR.fields_by_name[name]
+        if descriptor.has_presence:
+            return getattr(message, name) if message.HasField(name) else None
+        return getattr(message, name) or None
+
+    return Field(read, write)
+
+
+def integers(low: int, high: int) -> Field:
+    """A list of whole numbers within bounds."""
+
+    def read(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+        for position, item in enumerate(reader.sequence(node, path)):
+            given = reader.integer(item, f"{path}[{position}]", low, high)
+            if given is not None:
+                getattr(message, name).append(given)
+
+    return Field(read, _write_list)
+
+
+def number(low: float, high: float) -> Field:
+    """A number within bounds."""
+
+    def read(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+        given = reader.number(node, path, low, high)
+        if given is not None:
+            setattr(message, name, given)
+
+    def write(message: Any, name: str) -> object:
+        stored: float = getattr(message, name)
+        return (int(stored) if stored.is_integer() else stored) if stored else None
+
+    return Field(read, write)
+
+
+def word(enumeration: words.Enumeration[int]) -> Field:
+    """One of the words of an enumeration."""
+
+    def read(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+        # Taken as written: `skip` is text, and nobody should have to quote it.
+        given = reader.converted(node, path, reader.raw(node, path), lambda raw: words.parse(enumeration, raw))
+        if given is not None:
+            setattr(message, name, given)
+
+    def write(message: Any, name: str) -> object:
+        return words.render(enumeration, getattr(message, name)) or None
+
+    return Field(read, write)
+
+
+def _read_duration(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+    given = reader.converted(node, path, reader.raw(node, path), durations.parse)
+    if given is None:
+        return
+    if name == "every" and not _INTERVAL_MIN <= given <= timedelta(days=366):
+        reader.problem(node, f"{path} must be from 1s to 366d, not {durations.render(given)}")
+    getattr(message, name).CopyFrom(durations.to_proto(given))
+
+
+def _write_duration(message: Any, name: str) -> object:
+    return durations.render(durations.from_proto(getattr(message, name))) if message.HasField(name) else None
+
+
+duration = Field(_read_duration, _write_duration)
+
+
+def _read_value(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+    plain = reader.json(node, path)
+    _copy_json(reader, node, path, plain, getattr(message, name))
+
+
+def _write_value(message: Any, name: str) -> object:
+    return plain_json(getattr(message, name)) if message.HasField(name) else None
+
+
+value = Field(_read_value, _write_value)
+
+
+def _read_struct(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        reader.mapping(node, path)
+        return
+    _copy_json(reader, node, path, reader.json(node, path), getattr(message, name))
+
+
+def _write_struct(message: Any, name: str) -> object:
+    return plain_json(getattr(message, name)) or None if message.HasField(name) else None
+
+
+struct = Field(_read_struct, _write_struct)
+
+
+def _copy_json(reader: Reader, node: yaml.Node, path: str, plain: object, message: Any) -> None:
+    try:
+        json_format.ParseDict(plain, message)  # type: ignore[arg-type]
+    except (json_format.ParseError, OverflowError, UnicodeEncodeError) as error:
+        reader.problem(node, f"{path}: {error}")
+
+
+def plain_json(message: struct_pb2.Value | struct_pb2.Struct) -> object:
+    """A JSON value as plain data, whole numbers as whole numbers."""
+    return _whole(json_format.MessageToDict(message))
+
+
+def _whole(plain: object) -> object:
+    if isinstance(plain, float) and plain.is_integer() and abs(plain) < 2**53:
+        return int(plain)
+    if isinstance(plain, dict):
+        return {name: _whole(item) for name, item in plain.items()}
+    if isinstance(plain, list):
+        return [_whole(item) for item in plain]
+    return plain
+
+
+def read_instant(reader: Reader, node: yaml.Node, path: str, message: Any, rest: Mapped) -> None:
+    """An instant into `time`, with the zone of the entry `time_zone` beside it if it is a local time."""
+    zone = ""
+    if "time_zone" in rest:
+        zone = reader.text(rest["time_zone"][1], f"{path.rpartition('.')[0]}.time_zone") or ""
+    given = reader.converted(node, path, reader.raw(node, path), lambda raw: times.parse(raw, zone))
+    message.SetInParent()
+    if given is not None:
+        message.time.CopyFrom(times.to_proto(given))

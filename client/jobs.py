@@ -1,0 +1,238 @@
+"""Writing jobs in Python: small functions that give the messages of the API.
+
+    jobs.job(
+        "nightly-report",
+        jobs.cron("0 2 * * *", time_zone="Europe/Berlin"),
+        jobs.shell(["pg_dump", "mydb"]),
+        retry=jobs.retry(max_attempts=5, base="10s"),
+        timeout="10m",
+    )
+
+Words are those of job files (`overlap="skip"`); spans of time are texts such as `5m`, or timedeltas; instants are
+datetimes with a zone, or RFC 3339 texts. A value that cannot be read raises InvalidArgument, naming the field.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from google.protobuf import duration_pb2, struct_pb2, timestamp_pb2
+
+from horologe.client import calls, durations, times, words
+from horologe.client.errors import InvalidArgument, Violation
+from horologe.v1 import job_pb2
+from horologe.v1.job_pb2 import Action, CronSchedule, Job, RetryPolicy, Schedule
+
+__all__ = [
+    "after_delay",
+    "cron",
+    "every",
+    "http",
+    "job",
+    "manual",
+    "once",
+    "python",
+    "retry",
+    "shell",
+    "sql",
+]
+
+Read = TypeVar("Read")
+Given = TypeVar("Given")
+Number = TypeVar("Number", bound=int)
+
+
+def job(
+    name: str,
+    schedule: Schedule | Iterable[Schedule],
+    action: Action,
+    *,
+    retry: RetryPolicy | None = None,
+    timeout: str | timedelta | None = None,
+    grace: str | timedelta | None = None,
+    overlap: str = "",
+    catchup: str = "",
+    catchup_window: str | timedelta | None = None,
+    on_lease_loss: str = "",
+    queue: str = "",
+    priority: int | None = None,
+    labels: Mapping[str, str] | None = None,
+    description: str = "",
+) -> Job:
+    """A job. `name` is an id in the client's namespace, or a full name. What is left out takes the cluster's default."""
+    return Job(
+        name=name,
+        schedules=[schedule] if isinstance(schedule, Schedule) else list(schedule),
+        action=action,
+        retry=retry,
+        timeout=_span("timeout", timeout),
+        grace=_span("grace", grace),
+        overlap=_word("overlap", job_pb2.OverlapPolicy, overlap),
+        catchup=_word("catchup", job_pb2.CatchupPolicy, catchup),
+        catchup_window=_span("catchup_window", catchup_window),
+        on_lease_loss=_word("on_lease_loss", job_pb2.LeaseLossPolicy, on_lease_loss),
+        queue=queue,
+        priority=priority,
+        labels=labels,
+        description=description,
+    )
+
+
+def cron(
+    expression: str,
+    *,
+    time_zone: str = "",
+    dialect: str = "",
+    dst_gap: str = "",
+    dst_overlap: str = "",
+    day_match: str = "",
+) -> Schedule:
+    """Due times of a cron expression, for example `cron("0 2 * * *", time_zone="Europe/Berlin")`. No zone: UTC."""
+    return Schedule(
+        cron=CronSchedule(
+            expression=expression,
+            time_zone=time_zone,
+            dialect=_word("dialect", CronSchedule.Dialect, dialect),
+            dst_gap=_word("dst_gap", CronSchedule.GapPolicy, dst_gap),
+            dst_overlap=_word("dst_overlap", CronSchedule.OverlapPolicy, dst_overlap),
+            day_match=_word("day_match", CronSchedule.DayMatch, day_match),
+        )
+    )
+
+
+def every(period: str | timedelta, *, phase: str | timedelta | None = None) -> Schedule:
+    """Due times at a fixed distance, for example `every("5m")`. Without `phase` it follows from the job's identity."""
+    return Schedule(interval=job_pb2.IntervalSchedule(every=_span("every", period), phase=_span("phase", phase)))
+
+
+def once(time: datetime | str, *, time_zone: str = "", allow_past: bool = False) -> Schedule:
+    """One due time. A past one is refused unless `allow_past`, and then due at once."""
+    return Schedule(once=job_pb2.OnceSchedule(time=_instant("once", time, time_zone), allow_past=allow_past))
+
+
+def after_delay(delay: str | timedelta) -> Schedule:
+    """One due time, so long after the job was created."""
+    return Schedule(once=job_pb2.OnceSchedule(delay=_span("delay", delay)))
+
+
+def manual() -> Schedule:
+    """No due times: the job runs on request only."""
+    return Schedule(manual=job_pb2.ManualSchedule())
+
+
+def shell(
+    command: Sequence[str] | str,
+    *,
+    interpreter: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    cwd: str = "",
+    stdin: str | bytes = b"",
+    success_codes: Iterable[int] = (),
+) -> Action:
+    """A command as a list, run without a shell; or the text of a script, read by `interpreter` (default `/bin/sh`)."""
+    is_script = isinstance(command, str)
+    return Action(
+        shell=job_pb2.ShellAction(
+            argv=() if is_script else command,
+            script=str(command) if is_script else "",
+            interpreter=interpreter,
+            env=env,
+            cwd=cwd,
+            stdin=_bytes(stdin),
+            success_codes=success_codes,
+        )
+    )
+
+
+def http(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: str | bytes = b"",
+    json: object = None,
+    expect: Iterable[int] = (),
+) -> Action:
+    """An HTTP request. `json` is sent as the body, with its content type. Any 2xx is success unless `expect` is given."""
+    sent = dict(headers or {})
+    if json is not None:
+        if body:
+            raise _invalid("json", "an HTTP request has one body: give `body` or `json`")
+        body = _read("json", json_module.dumps, json)
+        if not any(name.lower() == "content-type" for name in sent):
+            sent["Content-Type"] = "application/json"
+    return Action(
+        http=job_pb2.HttpAction(method=method.upper(), url=url, headers=sent, body=_bytes(body), expect=expect)
+    )
+
+
+def sql(connection: str, statement: str, parameters: Mapping[str, object] | None = None) -> Action:
+    """A statement in one transaction, on a connection that the worker knows by that name. `:name` for parameters."""
+    bound = struct_pb2.Struct()
+    if parameters:
+        bound.CopyFrom(calls.to_value(dict(parameters)).struct_value)
+    return Action(sql=job_pb2.SqlAction(connection=connection, statement=statement, parameters=bound))
+
+
+def python(handler: str, payload: object = None) -> Action:
+    """A handler that a worker program has registered, with any JSON value for it."""
+    value = None if payload is None else calls.to_value(payload)
+    return Action(python=job_pb2.PythonAction(handler=handler, payload=value))
+
+
+def retry(
+    *,
+    max_attempts: int = 0,
+    backoff: str = "",
+    base: str | timedelta | None = None,
+    factor: float = 0.0,
+    cap: str | timedelta | None = None,
+    jitter: str = "",
+) -> RetryPolicy:
+    """When and how often a failed attempt is tried again. 1 attempt means no retry."""
+    return RetryPolicy(
+        max_attempts=max_attempts,
+        backoff=_word("backoff", RetryPolicy.Backoff, backoff),
+        base=_span("base", base),
+        factor=factor,
+        cap=_span("cap", cap),
+        jitter=_word("jitter", RetryPolicy.Jitter, jitter),
+    )
+
+
+def _word(field: str, enumeration: words.Enumeration[Number], word: str) -> Number:
+    if not word:
+        return enumeration.items()[0][1]
+    return _read(field, lambda text: words.parse(enumeration, text), word)
+
+
+def _span(field: str, value: str | timedelta | None) -> duration_pb2.Duration | None:
+    if value is None:
+        return None
+    return durations.to_proto(_read(field, durations.parse, value) if isinstance(value, str) else value)
+
+
+def _instant(field: str, value: datetime | str, time_zone: str) -> timestamp_pb2.Timestamp:
+    if isinstance(value, str):
+        value = _read(field, lambda text: times.parse(text, time_zone), value)
+    return _read(field, times.to_proto, value)
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _read(field: str, reader: Callable[[Given], Read], value: Given) -> Read:
+    try:
+        return reader(value)
+    except (ValueError, TypeError) as error:
+        raise _invalid(field, str(error)) from error
+
+
+def _invalid(field: str, description: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"{field}: {description}", reason="INVALID_FIELD", violations=[Violation(field, description)]
+    )

@@ -1,0 +1,124 @@
+"""Messages of the API as plain data for `-o json|yaml`: snake_case keys, short words, RFC 3339 times, `5s` durations.
+
+Jobs are written as in job files; see `jobfile.to_mapping`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import timestamp_pb2
+
+from horologe.client import names, times, words
+from horologe.client.jobfile_fields import plain_json
+from horologe.v1.cluster_service_pb2 import GetClusterStatusResponse, Member
+from horologe.v1.execution_pb2 import Attempt, Execution
+from horologe.v1.execution_service_pb2 import LedgerRow
+from horologe.v1.worker_pb2 import Worker
+
+__all__ = ["Record", "attempt", "execution", "ledger_row", "member", "status", "worker"]
+
+Record = dict[str, Any]
+
+
+def execution(message: Execution) -> Record:
+    """An execution with its attempts. `start_delay_ms` is from the due time to the first start; None before it."""
+    return {
+        "name": message.name,
+        "id": names.execution_number(message.name),
+        "job": names.job_id(message.name),
+        "namespace": names.namespace_id(message.name),
+        "state": words.render(Execution.State, message.state),
+        "trigger": words.render(Execution.Trigger, message.trigger),
+        "due_time": _time(message, "due_time"),
+        "create_time": _time(message, "create_time"),
+        "start_time": _time(message, "start_time"),
+        "end_time": _time(message, "end_time"),
+        "start_delay_ms": _distance_ms(message, "due_time", "start_time"),
+        "next_attempt_time": _time(message, "next_attempt_time"),
+        "cancel_requested": message.cancel_requested,
+        "reason": message.reason,
+        "idempotency_key": message.idempotency_key,
+        "result": plain_json(message.result) if message.HasField("result") else None,
+        "attempts": [attempt(entry) for entry in message.attempts],
+    }
+
+
+def attempt(message: Attempt) -> Record:
+    """One attempt. `duration_ms` is None until both ends are known."""
+    return {
+        "number": message.number,
+        "state": words.render(Attempt.State, message.state),
+        "worker": message.worker,
+        "fencing_token": message.fencing_token,
+        "assign_time": _time(message, "assign_time"),
+        "start_time": _time(message, "start_time"),
+        "end_time": _time(message, "end_time"),
+        "duration_ms": _distance_ms(message, "start_time", "end_time"),
+        "exit_code": message.exit_code if message.HasField("exit_code") else None,
+        "http_status": message.http_status if message.HasField("http_status") else None,
+        "error": message.error,
+        "output_bytes": message.output_bytes,
+        "output_truncated": message.output_truncated,
+    }
+
+
+def ledger_row(message: LedgerRow) -> Record:
+    """What became of a due time, or of several with the same fate."""
+    return {
+        "due_time": _time(message, "due_time"),
+        "last_due_time": _time(message, "last_due_time"),
+        "count": message.count,
+        "outcome": words.render(LedgerRow.Outcome, message.outcome),
+        "reason": message.reason,
+        "execution": message.execution,
+    }
+
+
+def worker(message: Worker) -> Record:
+    """A worker, `name` without `workers/`."""
+    return {
+        "name": names.short_name(message.name),
+        "state": words.render(Worker.State, message.state),
+        "session": message.session,
+        "queues": list(message.queues),
+        "slot_count": message.slot_count,
+        "running_count": message.running_count,
+        "gateway": message.gateway,
+        "labels": dict(sorted(message.labels.items())),
+        "connect_time": _time(message, "connect_time"),
+        "version": message.version,
+    }
+
+
+def member(message: Member) -> Record:
+    """A node."""
+    return {
+        "name": message.name,
+        "address": message.address,
+        "peer_address": message.peer_address,
+        "role": words.render(Member.Role, message.role),
+        "reachable": message.reachable,
+        "match_index": message.match_index,
+    }
+
+
+def status(message: GetClusterStatusResponse) -> Record:
+    """How the cluster stands."""
+    record: Record = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
+    record["log_time"] = _time(message, "log_time")
+    return record
+
+
+def _time(message: Any, field: str) -> str | None:
+    return times.render(getattr(message, field)) if message.HasField(field) else None
+
+
+def _distance_ms(message: Any, first: str, last: str) -> int | None:
+    if not (message.HasField(first) and message.HasField(last)):
+        return None
+    return _milliseconds(getattr(message, last)) - _milliseconds(getattr(message, first))
+
+
+def _milliseconds(message: timestamp_pb2.Timestamp) -> int:
+    return message.seconds * 1000 + message.nanos // 1_000_000

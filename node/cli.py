@@ -1,0 +1,86 @@
+"""The node's commands: `horologe node run`, `horologe node options`, `horologe cron ...`, `horologe dev`.
+
+Heavy modules are imported inside the commands, so that the command line answers quickly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from horologe.node import cron_commands
+
+node_app = typer.Typer(help="Run a node of the cluster.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this package's commands to the command line."""
+    app.add_typer(node_app, name="node")
+    cron_commands.register(app)
+    app.command("dev")(dev)
+
+
+@node_app.command("run")
+def run(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The node's TOML file.")] = None,
+    name: Annotated[str | None, typer.Option(help="Overrides `name`.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Overrides `data_dir`.")] = None,
+    listen: Annotated[str | None, typer.Option(help="Overrides `listen`.")] = None,
+    peer_listen: Annotated[str | None, typer.Option(help="Overrides `peer_listen`.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="Overrides `log_level`.")] = None,
+) -> None:
+    """Run a node until SIGTERM or SIGINT: it then hands over the leadership and exits 0."""
+    from horologe.node.main import run_until_signal
+
+    overrides = {
+        "name": name,
+        "data_dir": data_dir,
+        "listen": listen,
+        "peer_listen": peer_listen,
+        "log_level": log_level,
+    }
+    code = run_until_signal(config, {key: value for key, value in overrides.items() if value is not None})
+    raise typer.Exit(code)
+
+
+@node_app.command("options")
+def options() -> None:
+    """List every option of a node with its default, its environment variable and its meaning."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from horologe.node.config import describe_options
+
+    table = Table("Option", "Environment", "Default", "Meaning")
+    for option in describe_options():
+        table.add_row(option.name, option.environment, option.default, option.description)
+    Console().print(table)
+
+
+def dev(
+    nodes: Annotated[int, typer.Option(min=1, max=9, help="How many nodes.")] = 1,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Where everything is kept; by default a folder that is removed at the end."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--for", min=0, help="End after so many seconds, with a summary; 0: run until Ctrl-C.")
+    ] = 0,
+    examples: Annotated[
+        Path | None, typer.Option(help="A folder with a crontab, job files (*.yaml) and handlers.py to begin with.")
+    ] = None,
+) -> None:
+    """Run a cluster and a worker on this machine and watch executions as they happen. Not for production."""
+    import uvloop
+
+    from horologe.client.errors import HorologeError
+    from horologe.node import dev as dev_module
+
+    try:
+        code = uvloop.run(dev_module.run(nodes, folder, seconds, examples))
+    except (dev_module.DevError, HorologeError) as error:
+        typer.echo(f"horologe: {error}", err=True)
+        code = 1
+    raise typer.Exit(code)

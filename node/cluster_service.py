@@ -1,0 +1,156 @@
+"""The API's ClusterService: how the cluster stands, who its members are, and who leads."""
+
+# ruff: noqa: N802 - the methods have the names of the proto
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+
+from horologe.node import errors, paging, views
+from horologe.node.context import NodeContext
+from horologe.node.errors import ApiError
+from horologe.node.names import shorten
+from horologe.node.writes import Context, propose_seconds
+from horologe.raft.machine import cluster_id_of
+from horologe.raft.model import Counters
+from horologe.raft.replica import Inbox, Status
+from horologe.v1 import cluster_service_pb2, cluster_service_pb2_grpc
+
+TRANSFER_SECONDS_MAX = 10.0
+LOOK_AGAIN_SECONDS = 0.02
+"""A change of leader need not apply anything, so it is looked for as well as waited for."""
+
+
+class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
+    """See cluster_service.proto."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._node = context
+
+    async def GetClusterStatus(
+        self, request: cluster_service_pb2.GetClusterStatusRequest, context: Context
+    ) -> cluster_service_pb2.GetClusterStatusResponse:
+        del request, context
+        status = self._node.status()
+        with self._node.store.read() as tables:
+            counters = Counters.load(tables)
+            cluster_id = cluster_id_of(tables)
+        response = cluster_service_pb2.GetClusterStatusResponse(
+            cluster_id=cluster_id,
+            node=self._node.config.name,
+            version=program_version(),
+            leader=status.leader,
+            term=status.term,
+            commit_index=status.commit_index,
+            revision=counters.revision,
+            job_count=counters.jobs,
+            queued_count=counters.queued,
+            running_count=counters.running,
+            fired_count=counters.fired,
+            completed_count=counters.completed,
+            failed_count=counters.failed,
+            worker_count=counters.workers,
+            has_quorum=status.has_quorum,
+            entry_count=counters.entries,
+            not_run_count=counters.not_run,
+            refused_token_count=counters.refused_tokens,
+        )
+        if counters.log_time_ms:
+            response.log_time.CopyFrom(views.timestamp(counters.log_time_ms))
+        return response
+
+    async def ListMembers(
+        self, request: cluster_service_pb2.ListMembersRequest, context: Context
+    ) -> cluster_service_pb2.ListMembersResponse:
+        del context
+        size, start = paging.page_size(request), paging.start_key(request)
+        status = self._node.status()
+        response = cluster_service_pb2.ListMembersResponse(revision=status.revision)
+        after = start.decode(errors="replace") if start is not None else ""
+        for member in sorted(self._node.config.members, key=lambda member: member.name):
+            if member.name <= after:
+                continue
+            if len(response.members) >= size:
+                response.next_page_token = paging.next_token(request, response.members[-1].name.encode())
+                break
+            response.members.append(self._member(member.name, member.peer_address, status))
+        return response
+
+    async def TransferLeader(
+        self, request: cluster_service_pb2.TransferLeaderRequest, context: Context
+    ) -> cluster_service_pb2.TransferLeaderResponse:
+        here = self._node.config.name
+        names = [member.name for member in self._node.config.members]
+        if request.target and request.target not in names:
+            raise errors.invalid_field(
+                "target", f"{shorten(request.target)} is no member; the members are {', '.join(sorted(names))}"
+            )
+        status = self._node.status()
+        if not status.leader:
+            raise errors.no_leader()
+        if not status.is_leader:
+            raise ApiError(
+                "NOT_LEADER",
+                f"node {here} does not lead, {status.leader} does; ask that one",
+                metadata={
+                    "leader": status.leader,
+                    "leader_address": self._node.client_addresses.get(status.leader, ""),
+                },
+            )
+        if request.target == here or len(names) == 1:
+            return cluster_service_pb2.TransferLeaderResponse(leader=here, term=status.term)
+        self._node.submit(Inbox(transfer_to=request.target))
+        status = await self._other_leader(min(TRANSFER_SECONDS_MAX, propose_seconds(context)))
+        return cluster_service_pb2.TransferLeaderResponse(leader=status.leader, term=status.term)
+
+    def _member(self, name: str, peer_address: str, status: Status) -> cluster_service_pb2.Member:
+        is_here = name == self._node.config.name
+        role = (
+            cluster_service_pb2.Member.ROLE_LEADER
+            if name == status.leader
+            else cluster_service_pb2.Member.ROLE_FOLLOWER
+        )
+        match_index = 0
+        if status.is_leader:
+            match_index = status.last_index if is_here else status.match_indexes.get(name, 0)
+        return cluster_service_pb2.Member(
+            name=name,
+            peer_address=peer_address,
+            address=self._node.client_addresses.get(name, ""),
+            role=role,
+            reachable=is_here or name in status.connected,
+            match_index=match_index,
+        )
+
+    async def _other_leader(self, timeout_seconds: float) -> Status:
+        """The status as soon as another node leads. Raises an ApiError if none does in time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        while True:
+            status = self._node.status()
+            if status.leader not in ("", self._node.config.name):
+                return status
+            if loop.time() >= deadline:
+                raise ApiError(
+                    "TRANSFER_TIMED_OUT",
+                    f"no other node took the leadership within {timeout_seconds:.1f} s; "
+                    f"the leader is {status.leader or 'unknown'}",
+                    metadata={"leader": status.leader},
+                )
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AGAIN_SECONDS):
+                    waiter: asyncio.Future[None] = loop.create_future()
+                    self._node.applied_waiters.append(waiter)
+                    await waiter
+
+
+@lru_cache(maxsize=1)
+def program_version() -> str:
+    """Of the installed package."""
+    try:
+        return version("horologe")
+    except PackageNotFoundError:
+        return "unknown"

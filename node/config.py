@@ -1,0 +1,376 @@
+"""A node's options: names, meanings, defaults, rules, and where their values come from.
+
+A value comes from a flag, else from the environment (HOROLOGE_NODE_*), else from the TOML file, else it is the default.
+Nothing here opens a port or a folder. Every mistake becomes one line that names the option, the value and where it stands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from horologe.raft.store import STORE_BYTES_MAX
+
+ENVIRONMENT_PREFIX = "HOROLOGE_NODE_"
+WORKER_MARGIN = 0.2
+"""The part of the lease term that a worker gives away: it stops its attempts when 80% of the term have passed."""
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. The text is one line: where, which option, which value, which rule."""
+
+
+class Address(NamedTuple):
+    """Where a server listens or is reached."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `host:port`; an IPv6 host stands in brackets. Raises ValueError."""
+        host, colon, port = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ValueError(f"{text!r} is not host:port; write an IPv6 address in brackets, as in [::1]:7400")
+        if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError(f"{text!r} is not host:port with a port from 0 to 65535")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class MemberConfig(BaseModel):
+    """One member of the cluster, as its configuration names it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="The member's name, which is its identity.")
+    peer_address: str = Field(description="`host:port` under which the other members reach it.")
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        return _checked_name(value)
+
+    @field_validator("peer_address")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        return str(Address.parse(value))
+
+
+class NodeConfig(BaseSettings):
+    """The options of one node. Made by `load_config`; tests make it directly, and then the environment plays no part."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=ENVIRONMENT_PREFIX, validate_default=False, title="horologe node"
+    )
+
+    name: str = Field(description="The node's name, which is its identity in the cluster. It never changes.")
+    data_dir: Path = Field(
+        default=Path("data"),
+        description="Folder for the state and the captured output. A relative path starts at the configuration file's folder.",
+    )
+    listen: str = Field(
+        default="127.0.0.1:7400", description="`host:port` for clients and workers. Port 0: any free one."
+    )
+    advertise: str = Field(
+        default="",
+        description="`host:port` that clients and workers are told to use for this node. Empty: as `listen`.",
+    )
+    peer_listen: str = Field(default="127.0.0.1:7500", description="`host:port` for the other members.")
+    members: tuple[MemberConfig, ...] = Field(
+        default=(),
+        description="All members, this one included: one [[members]] table each, with `name` and `peer_address`. "
+        "Empty: this node is a cluster of its own.",
+    )
+    heartbeat_ms: int = Field(default=100, ge=1, description="The leader speaks this often when it has nothing to say.")
+    election_timeout_ms_min: int = Field(
+        default=500, ge=1, description="For so long a member that heard the leader votes for nobody else."
+    )
+    election_timeout_ms_max: int = Field(
+        default=1_000,
+        ge=1,
+        description="A member that hears no leader asks for votes after a random time between the two timeouts.",
+    )
+    pulse_ms: int = Field(
+        default=20, ge=1, le=1_000, description="Due work and outcomes that come within this time share one log entry."
+    )
+    lease_term_ms: int = Field(
+        default=10_000,
+        ge=1_000,
+        le=3_600_000,
+        description="A worker that was not heard from for so long is lost, and its attempts with it.",
+    )
+    clock_drift: float = Field(
+        default=0.01,
+        ge=0.0,
+        le=0.1,
+        description="The rates of two machines' clocks differ by at most this fraction. Clocks need not show the same time.",
+    )
+    history_retention_days: float = Field(
+        default=30, gt=0, le=36_500, description="Executions and their ledger are kept this long after they ended."
+    )
+    output_retention_days: int = Field(
+        default=30, ge=1, le=36_500, description="Captured output is kept this long; whole days are dropped."
+    )
+    output_bytes_per_attempt_max: int = Field(
+        default=10 << 20, ge=0, description="Captured output of one attempt beyond this is cut, and marked as cut."
+    )
+    store_bytes_max: int = Field(
+        default=STORE_BYTES_MAX,
+        ge=16 << 20,
+        description="The state file never grows beyond this. It is address space; the file is as large as its content.",
+    )
+    disk_free_bytes_min: int = Field(
+        default=256 << 20,
+        ge=0,
+        description="With less free space under `data_dir`, writes that need more of it are refused with DISK_FULL.",
+    )
+    drain_seconds: float = Field(
+        default=10.0, ge=0, le=3_600, description="On SIGTERM, open calls get this long to end before the node stops."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least important log lines that are written: debug, info, warning or error."
+    )
+    log_format: Literal["json", "text"] = Field(
+        default="json", description="json: one object per line. text: for reading in a terminal."
+    )
+    log_file: Path | None = Field(
+        default=None,
+        description="Log lines go to this file, which may be rotated by moving it away. Absent: standard error. "
+        "A relative path starts at the configuration file's folder.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # `load_config` merges the sources itself, so that an error can say where a value came from.
+        return (init_settings,)
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        return _checked_name(value)
+
+    @field_validator("listen", "peer_listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        return str(Address.parse(value))
+
+    @field_validator("advertise")
+    @classmethod
+    def _check_advertise(cls, value: str) -> str:
+        return str(Address.parse(value)) if value else ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_only_member(cls, values: Any) -> Any:
+        """A node without `members` is a cluster of its own."""
+        if isinstance(values, dict) and not values.get("members") and "name" in values:
+            address = values.get("peer_listen", cls.model_fields["peer_listen"].default)
+            return values | {"members": ({"name": values["name"], "peer_address": address},)}
+        return values
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        names = [member.name for member in self.members]
+        if self.name not in names:
+            raise ValueError(f"members: {', '.join(names)} do not include this node, {self.name!r}; add it")
+        for option, values in (("name", names), ("peer_address", [member.peer_address for member in self.members])):
+            repeated = sorted({value for value in values if values.count(value) > 1})
+            if repeated:
+                raise ValueError(f"members: the {option} {repeated[0]!r} is given twice; every member has its own")
+        return self
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        if self.election_timeout_ms_min <= 3 * self.heartbeat_ms:
+            raise ValueError(
+                f"election_timeout_ms_min: {self.election_timeout_ms_min} is not more than three times heartbeat_ms "
+                f"({self.heartbeat_ms}); one late heartbeat is no dead leader"
+            )
+        if self.election_timeout_ms_max <= self.election_timeout_ms_min:
+            raise ValueError(
+                f"election_timeout_ms_max: {self.election_timeout_ms_max} is not more than election_timeout_ms_min "
+                f"({self.election_timeout_ms_min}); members that wait equally long split the vote"
+            )
+        # A leader that was cut off renews leases for one more election timeout; the drift is what the worker's clock may be
+        # slower than ours over a whole term. Both must fit into the part of the term that the worker gives away.
+        needed_ms = self.election_timeout_ms_max * (1 + self.clock_drift) + self.lease_term_ms * self.clock_drift
+        margin_ms = self.lease_term_ms * WORKER_MARGIN
+        if needed_ms >= margin_ms:
+            raise ValueError(
+                f"lease_term_ms: {WORKER_MARGIN:.0%} of {self.lease_term_ms} is {margin_ms:.0f} ms, but election_timeout_ms_max "
+                f"({self.election_timeout_ms_max}) and clock_drift ({self.clock_drift:g}) need {needed_ms:.0f} ms; "
+                "raise lease_term_ms or lower the others"
+            )
+        return self
+
+    @property
+    def advertised(self) -> str:
+        """`host:port` that clients and workers are told."""
+        return self.advertise or self.listen
+
+
+class Option(NamedTuple):
+    """One option, for `horologe node options` and the documentation."""
+
+    name: str
+    environment: str
+    default: str
+    description: str
+
+
+def describe_options() -> list[Option]:
+    """All options, in the order in which they are best read."""
+    options: list[Option] = []
+    for name, field in NodeConfig.model_fields.items():
+        default = "required" if field.is_required() else _text(field.default)
+        options.append(Option(name, ENVIRONMENT_PREFIX + name.upper(), default, field.description or ""))
+    return options
+
+
+def load_config(
+    path: Path | None, overrides: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> NodeConfig:
+    """The options from a file (if any), the environment and flags; an override of None was not given.
+
+    Raises ConfigError, with one line for all that is wrong.
+    """
+    variables = os.environ if environment is None else environment
+    flags = {name: value for name, value in overrides.items() if value is not None}
+    _check_known(flags, "flags")
+    from_file = {} if path is None else _read_file(path)
+    from_environment = _read_environment(variables)
+    origins = dict.fromkeys(from_file, str(path))
+    origins |= {name: ENVIRONMENT_PREFIX + name.upper() for name in from_environment}
+    origins |= {name: "--" + name.replace("_", "-") for name in flags}
+    values = from_file | from_environment | flags
+    folder = Path.cwd() if path is None else path.resolve().parent
+    for name in ("data_dir", "log_file"):
+        # What a flag or the environment says is relative to where they were typed.
+        if isinstance(values.get(name), str | Path):
+            base = folder if name in from_file and values[name] == from_file[name] else Path.cwd()
+            values[name] = base / Path(values[name]).expanduser()
+    values.setdefault("data_dir", folder / "data")
+    try:
+        return NodeConfig(**values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(detail, origins, path) for detail in error.errors())) from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give an existing file with --config") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); it must be a TOML file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+    _check_known(values, str(path))
+    return values
+
+
+def _read_environment(variables: Mapping[str, str]) -> dict[str, Any]:
+    ours = {
+        name[len(ENVIRONMENT_PREFIX) :].lower(): value
+        for name, value in variables.items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+    for name in ours:
+        if name not in NodeConfig.model_fields:
+            raise ConfigError(
+                f"environment: {ENVIRONMENT_PREFIX}{name.upper()} is no option{_nearest(name, upper=True)}"
+            )
+    source = EnvSettingsSource(NodeConfig)
+    source.env_vars = {(ENVIRONMENT_PREFIX + name).lower(): value for name, value in ours.items()}
+    try:
+        return source()
+    except SettingsError as error:
+        value = ours.get("members", "")
+        raise ConfigError(
+            f"{ENVIRONMENT_PREFIX}MEMBERS: {value[:80]!r} is not JSON; "
+            'write [{"name": "n1", "peer_address": "127.0.0.1:7501"}, ...]'
+        ) from error
+
+
+def _check_known(values: Mapping[str, Any], where: str) -> None:
+    for name in values:
+        if name not in NodeConfig.model_fields:
+            raise ConfigError(f"{where}: {name} is no option{_nearest(name)}")
+    known = list(MemberConfig.model_fields)
+    members = values.get("members")
+    for position, member in enumerate(members if isinstance(members, list | tuple) else ()):
+        for name in member if isinstance(member, Mapping) else ():
+            if name not in known:
+                raise ConfigError(
+                    f"{where}: members[{position}].{name} is no option; a member has {' and '.join(known)}"
+                )
+
+
+def _nearest(name: str, *, upper: bool = False) -> str:
+    found = get_close_matches(name, NodeConfig.model_fields, n=1, cutoff=0.5)
+    if not found:
+        return "; `horologe node options` lists all"
+    return f"; did you mean {ENVIRONMENT_PREFIX + found[0].upper() if upper else found[0]}?"
+
+
+def _explain(detail: Any, origins: Mapping[str, str], path: Path | None) -> str:
+    location: tuple[int | str, ...] = detail["loc"]
+    text = str(detail["msg"]).removeprefix("Value error, ")
+    if not location:
+        # A rule between several options; the text names them.
+        return f"{path}: {text}" if path is not None else text
+    top = str(location[0])
+    option = top + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location[1:])
+    if detail["type"] == "missing":
+        origin = str(path) if path is not None else "configuration"
+        return f"{origins.get(top, origin)}: {option} is missing; it has no default"
+    if detail["type"] != "value_error":
+        text = f"{_text(detail['input'])[:80]} is refused: {text[:1].lower()}{text[1:]}"
+    return f"{origins.get(top, 'default')}: {option}: {text}"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, tuple | list):
+        return json.dumps(value, default=str)
+    return str(value)
+
+
+def _checked_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(
+            f"{value[:80]!r} is no name; use 1 to 63 lower-case letters, digits and hyphens, beginning with a letter "
+            "and not ending with a hyphen"
+        )
+    return value

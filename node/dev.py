@@ -1,0 +1,235 @@
+"""`horologe dev`: a cluster and a worker on this machine, and a view of what they do.
+
+The one file of this package that also knows the client. With one node everything runs in this process; with more, each
+node and the worker are processes of their own, laid out as local_cluster.py says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from horologe.client import crontab, jobfile
+from horologe.client.accounting import JobAccount, account
+from horologe.client.client import AsyncClient
+from horologe.client.errors import HorologeError
+from horologe.node.config import load_config
+from horologe.node.local_cluster import LocalCluster, LocalProcess
+from horologe.node.logging_setup import configure
+from horologe.node.node import Node
+from horologe.v1 import execution_pb2, job_pb2
+
+READY_SECONDS = 30.0
+SETTLE_SECONDS = 15.0
+"""How long executions that were fired in time may take to end before the summary."""
+WORKER_SLOTS = 200
+
+_State = execution_pb2.Execution
+_STYLES = {
+    _State.STATE_RUNNING: "cyan",
+    _State.STATE_COMPLETED: "green",
+    _State.STATE_FAILED: "red",
+    _State.STATE_DEAD: "bold red",
+    _State.STATE_CANCELLED: "yellow",
+}
+
+
+class DevError(Exception):
+    """The cluster did not come up, or ended by itself."""
+
+
+async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | None) -> int:
+    """Runs until a signal, or for `seconds` if that is not 0; answers the exit code.
+
+    0 if every due time is accounted for exactly once, 1 if not.
+    """
+    console = Console(highlight=False)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="horologe-dev-")))
+        cluster = LocalCluster.prepare(folder, nodes)
+        worker_config = _worker_toml(examples)
+        start = _in_this_process if nodes == 1 else _as_processes
+        await stack.enter_async_context(start(cluster, worker_config))
+        client = await stack.enter_async_context(AsyncClient(cluster.addresses))
+        await _wait_ready(client, nodes)
+        _print_welcome(console, cluster, nodes)
+        if examples is not None:
+            await _load_examples(console, client, examples)
+        watch = asyncio.create_task(_watch(console, client))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds or None):
+                await stop.wait()
+        until = datetime.now(UTC)
+        watch.cancel()
+        if not seconds:
+            return 0
+        return await _summarise(console, client, until)
+
+
+# The cluster
+
+
+@asynccontextmanager
+async def _in_this_process(cluster: LocalCluster, worker_config: str) -> AsyncIterator[None]:
+    from horologe.client.cli.worker_run import build_worker
+
+    folder = cluster.nodes[0].folder
+    config = load_config(folder / "node.toml", {"log_file": folder / "node.log"})
+    configure(config)
+    node = Node(config)
+    await node.start()
+    path = cluster.folder / "w1" / "worker.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(worker_config)
+    worker = build_worker(path, addresses=cluster.addresses, name="w1")
+    serving = asyncio.create_task(worker.serve())
+    try:
+        yield
+    finally:
+        worker.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5.0):
+                await serving
+        await node.stop()
+
+
+@asynccontextmanager
+async def _as_processes(cluster: LocalCluster, worker_config: str) -> AsyncIterator[None]:
+    worker = cluster.worker("w1", config=worker_config)
+    try:
+        cluster.start()
+        worker.start()
+        yield
+    finally:
+        await asyncio.to_thread(_stop_all, worker, cluster)
+
+
+def _stop_all(worker: LocalProcess, cluster: LocalCluster) -> None:
+    worker.stop()
+    cluster.stop()
+
+
+def _worker_toml(examples: Path | None) -> str:
+    lines = [f"slots = {WORKER_SLOTS}"]
+    handlers = examples.resolve() / "handlers.py" if examples is not None else None
+    if handlers is not None and handlers.exists():
+        lines.append(f'handlers = ["{handlers}"]')
+    lines += ["[http]", "allow_loopback = true", "[sql.connections]", 'demo = "sqlite:///demo.db"']
+    return "\n".join(lines) + "\n"
+
+
+async def _wait_ready(client: AsyncClient, nodes: int) -> None:
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            while True:
+                with suppress(HorologeError):
+                    status = await client.with_timeout(2.0).cluster_status()
+                    members = [member async for member in client.list_members()]
+                    reachable = sum(member.reachable for member in members)
+                    if status.leader and status.worker_count and status.cluster_id and reachable == nodes:
+                        return
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise DevError(f"the cluster was not ready after {READY_SECONDS:.0f} s; the node.log files say more") from None
+
+
+# What is seen
+
+
+def _print_welcome(console: Console, cluster: LocalCluster, nodes: int) -> None:
+    console.print(
+        f"[bold]Horologe[/bold] with {nodes} node{'s' if nodes > 1 else ''} and a worker; not for production."
+    )
+    for node, address in zip(cluster.nodes, cluster.addresses, strict=True):
+        console.print(f"  {node.name}  {address}  {node.folder}")
+    console.print("In another terminal:")
+    console.print(f"  export HOROLOGE_CONTEXT={cluster.context_file}", soft_wrap=True)
+    console.print("  horologe job create hello --every 5s --shell 'echo hello'")
+    console.print("  horologe execution list")
+
+
+async def _load_examples(console: Console, client: AsyncClient, folder: Path) -> None:
+    table = crontab.load(folder / "crontab", system=True)
+    jobs: list[job_pb2.Job] = list(table.jobs)
+    for path in sorted(folder.glob("*.yaml")):
+        jobs += [sourced.job for sourced in jobfile.load(path)]
+    applied = await client.apply_jobs(jobs)
+    console.print(f"{len(applied)} jobs from {folder}:")
+    for entry in applied:
+        due = entry.job.next_due_time.ToDatetime(UTC)
+        console.print(f"  {entry.job.name.rpartition('/')[2]:<28} next due {due:%Y-%m-%d %H:%M:%S} UTC")
+
+
+async def _watch(console: Console, client: AsyncClient) -> None:
+    """Prints executions as they start and end; goes on with another node when one goes away."""
+    while True:
+        with suppress(HorologeError):
+            async for batch in client.watch_executions():
+                for execution in batch.executions:
+                    _print_execution(console, execution)
+        await asyncio.sleep(0.2)
+
+
+def _print_execution(console: Console, execution: _State) -> None:
+    style = _STYLES.get(execution.state)
+    if style is None:
+        return
+    state = _State.State.Name(execution.state).removeprefix("STATE_").lower()
+    _, _, _, job, _, number = execution.name.split("/")
+    due = execution.due_time.ToDatetime(UTC)
+    delay = ""
+    if execution.attempts and execution.state == _State.STATE_RUNNING:
+        late_ms = execution.attempts[-1].assign_time.ToMilliseconds() - execution.due_time.ToMilliseconds()
+        delay = f"assigned {late_ms} ms after"
+    console.print(
+        f"[{style}]{state:<10}[/{style}] {job:<28} #{number:<6} due {due:%H:%M:%S.%f}"[:-3], delay, execution.reason
+    )
+
+
+async def _summarise(console: Console, client: AsyncClient, until: datetime) -> int:
+    accounts = await _settled_accounts(client, until)
+    table = Table("Job", "Due", "Ran", "Completed", "Failed", "Skipped", "Missed", "Coalesced", "Missing", "Double")
+    for one in accounts:
+        failed = one.states["failed"] + one.states["dead"] + one.states["cancelled"]
+        numbers = (
+            one.due,
+            one.outcomes["ran"],
+            one.states["completed"],
+            failed,
+            one.outcomes["skipped"],
+            one.outcomes["missed"],
+            one.outcomes["coalesced"],
+            len(one.missing),
+            len(one.double),
+        )
+        table.add_row(one.name.rpartition("/")[2], *(str(number) for number in numbers))
+    console.print(table)
+    due = sum(one.due for one in accounts)
+    missing = sum(len(one.missing) for one in accounts)
+    double = sum(len(one.double) for one in accounts)
+    console.print(f"{due} due times: {due - missing} accounted for, {missing} missing, {double} double.")
+    return 0 if due and all(one.is_sound for one in accounts) else 1
+
+
+async def _settled_accounts(client: AsyncClient, until: datetime) -> list[JobAccount]:
+    """The accounts once everything that was due has been fired and has ended, or after a while as they are."""
+    deadline = datetime.now(UTC) + timedelta(seconds=SETTLE_SECONDS)
+    while True:
+        accounts = await account(client, until)
+        open_states = ("running", "queued", "scheduled")
+        settled = all(one.is_sound and not any(one.states[state] for state in open_states) for one in accounts)
+        if settled or datetime.now(UTC) > deadline:
+            return accounts
+        await asyncio.sleep(0.2)

@@ -1,0 +1,190 @@
+"""What a caller is told when something cannot be done: the one table from the cluster's words to gRPC's.
+
+A service raises an ApiError; the interceptor turns it into a google.rpc.Status with ErrorInfo (a reason that programs
+compare, and the values that the text mentions), with BadRequest for fields and RetryInfo where waiting helps. Nothing about
+the inside of a node belongs into these texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from horologe.node.proposals import NoLeaderError, OverloadedError, ProposalError
+from horologe.node.schedule import Violation
+from horologe.raft.model import Code, Result
+
+DOMAIN = "horologe"
+DETAILS_BYTES_MAX = 3_500
+"""Details travel in the trailers, and 8 KiB of those is what gRPC clients take: message and details, in base64."""
+MESSAGE_LENGTH_MAX = 1_000
+NO_LEADER_RETRY_SECONDS = 0.2
+OVERLOAD_RETRY_SECONDS = 1.0
+
+_STATUSES: Mapping[str, grpc.StatusCode] = {
+    "INVALID_FIELD": grpc.StatusCode.INVALID_ARGUMENT,
+    "REQUEST_ID_REUSED": grpc.StatusCode.INVALID_ARGUMENT,
+    "JOB_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "EXECUTION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "WORKER_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "OUTPUT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "JOB_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "ETAG_MISMATCH": grpc.StatusCode.ABORTED,
+    "JOB_PAUSED": grpc.StatusCode.FAILED_PRECONDITION,
+    "JOB_NOT_PAUSED": grpc.StatusCode.FAILED_PRECONDITION,
+    "EXECUTION_FINISHED": grpc.StatusCode.FAILED_PRECONDITION,
+    "OVERLAP": grpc.StatusCode.FAILED_PRECONDITION,
+    "LEASE_LOST": grpc.StatusCode.FAILED_PRECONDITION,
+    "NOT_LEADER": grpc.StatusCode.FAILED_PRECONDITION,
+    "LIMIT_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "QUEUE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "DISK_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "NO_LEADER": grpc.StatusCode.UNAVAILABLE,
+    "OUTCOME_UNKNOWN": grpc.StatusCode.UNAVAILABLE,
+    "OUTPUT_UNREACHABLE": grpc.StatusCode.UNAVAILABLE,
+    "BEHIND": grpc.StatusCode.UNAVAILABLE,
+    "TRANSFER_TIMED_OUT": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+}
+
+_RESULTS: Mapping[Code, tuple[str, str]] = {
+    # What the state machine said -> reason and text; {text} is the name that the result carries.
+    Code.JOB_EXISTS: ("JOB_EXISTS", "{text} exists already; choose another name, or update or apply it"),
+    Code.JOB_NOT_FOUND: ("JOB_NOT_FOUND", "{text} does not exist"),
+    Code.ETAG_MISMATCH: ("ETAG_MISMATCH", "{text} was changed by somebody else in between; read it again, then decide"),
+    Code.JOB_PAUSED: ("JOB_PAUSED", "{text} is paused already"),
+    Code.JOB_NOT_PAUSED: ("JOB_NOT_PAUSED", "{text} is not paused"),
+    Code.EXECUTION_NOT_FOUND: ("EXECUTION_NOT_FOUND", "execution {text} does not exist, or its history is too old"),
+    Code.EXECUTION_FINISHED: ("EXECUTION_FINISHED", "the execution is {text} already"),
+    Code.OVERLAP: (
+        "OVERLAP",
+        "{text} has an execution that is not finished, and its overlap policy is SKIP; wait for it, or force the run",
+    ),
+    Code.WORKER_NOT_FOUND: ("WORKER_NOT_FOUND", "workers/{text} has no session"),
+    Code.SESSION_NOT_FOUND: ("LEASE_LOST", "session {text} is over"),
+    Code.REQUEST_ID_REUSED: (
+        "REQUEST_ID_REUSED",
+        "request_id was used for another request before; use a new UUID for every new request",
+    ),
+    Code.WRONG_CLUSTER: ("INTERNAL", "the cluster refused the command"),
+    Code.STALE: ("INTERNAL", "the cluster refused the command"),
+}
+
+
+class ApiError(Exception):
+    """An answer other than OK. Its text is one line that the caller reads."""
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[Violation] = (),
+        retry_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message if len(message) <= MESSAGE_LENGTH_MAX else message[: MESSAGE_LENGTH_MAX - 1] + "…"
+        self.metadata = dict(metadata or {})
+        self.violations = tuple(violations)
+        self.retry_seconds = retry_seconds
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        return _STATUSES[self.reason]
+
+    def to_status(self) -> status_pb2.Status:
+        """With all details that fit; how many violations did not is said in the ErrorInfo."""
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
+        bad_request = error_details_pb2.BadRequest()
+        size = info.ByteSize()
+        for position, violation in enumerate(self.violations):
+            found = error_details_pb2.BadRequest.FieldViolation(
+                field=violation.field, description=violation.description
+            )
+            size += found.ByteSize() + 8
+            if size > DETAILS_BYTES_MAX and position:
+                info.metadata["more_violations"] = str(len(self.violations) - position)
+                break
+            bad_request.field_violations.append(found)
+        _pack(status, info)
+        if self.violations:
+            _pack(status, bad_request)
+        if self.retry_seconds is not None:
+            retry = error_details_pb2.RetryInfo()
+            retry.retry_delay.FromMilliseconds(int(self.retry_seconds * 1000))
+            _pack(status, retry)
+        return status
+
+
+def invalid(violations: Sequence[Violation]) -> ApiError:
+    """The caller's fields break rules. The text is the first one; BadRequest has them all."""
+    first = violations[0]
+    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+    return ApiError("INVALID_FIELD", f"{first.field}: {first.description}{more}", violations=violations)
+
+
+def invalid_field(field: str, description: str) -> ApiError:
+    """One field of the caller's breaks a rule."""
+    return invalid([Violation(field, description)])
+
+
+def job_not_found(name: str) -> ApiError:
+    return of_result(Result(Code.JOB_NOT_FOUND, text=name))
+
+
+def execution_not_found(name: str) -> ApiError:
+    return ApiError(
+        "EXECUTION_NOT_FOUND",
+        f"{name} does not exist, or its history is too old",
+        metadata={"execution": name},
+    )
+
+
+def of_result(result: Result) -> ApiError:
+    """The error that a command's result means. The result must not be OK."""
+    reason, text = _RESULTS[result.code]
+    key = "state" if result.code == Code.EXECUTION_FINISHED else "name"
+    metadata = {key: result.text} if result.text else {}
+    return ApiError(reason, text.format(text=result.text), metadata=metadata)
+
+
+def of_proposal(error: ProposalError) -> ApiError:
+    """The error of a command that has no result."""
+    if isinstance(error, NoLeaderError):
+        return no_leader()
+    if isinstance(error, OverloadedError):
+        text = "the cluster has more writes in flight than it takes; nothing was changed, try again later"
+        return ApiError("QUEUE_FULL", text, retry_seconds=OVERLOAD_RETRY_SECONDS)
+    text = "the cluster did not answer in time; the write may or may not happen, repeat it with the same request_id"
+    return ApiError("OUTCOME_UNKNOWN", text, retry_seconds=NO_LEADER_RETRY_SECONDS)
+
+
+def no_leader() -> ApiError:
+    text = "the cluster has no leader at the moment; nothing was changed, try again"
+    return ApiError("NO_LEADER", text, retry_seconds=NO_LEADER_RETRY_SECONDS)
+
+
+def internal() -> ApiError:
+    """A defect of ours. What it was stands in the log, not in the answer."""
+    return ApiError("INTERNAL", "the node failed on this call; its log says why")
+
+
+async def abort(context: grpc.aio.ServicerContext[Message, Message], error: ApiError) -> NoReturn:
+    """Ends the call with the error and its details."""
+    status = rpc_status.to_status(error.to_status())
+    await context.abort(status.code, status.details, tuple(status.trailing_metadata or ()))
+
+
+def _pack(status: status_pb2.Status, detail: Message) -> None:
+    packed = Any()
+    packed.Pack(detail)
+    status.details.append(packed)

@@ -1,0 +1,317 @@
+"""The gateway: the sessions of the workers that are connected to this node.
+
+Assignments come out of this node's own apply, so nothing that is not committed is ever dispatched. Heartbeats go to the
+leader and are acknowledged only when it has renewed the lease. Outcomes are collected, proposed together, and acknowledged
+after they are committed; output is on disk before the outcome that refers to it is proposed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections import defaultdict
+
+import structlog
+
+from horologe.log.v1 import log_pb2
+from horologe.node.catalog import Catalog
+from horologe.node.context import NodeContext
+from horologe.node.outcomes import pack_outcomes, retry_delay_ms
+from horologe.node.outputs import OutputPiece, OutputStore
+from horologe.node.proposals import ProposalError
+from horologe.node.sessions import HeldAttempt, WorkerSession
+from horologe.raft.commands import CompletionStatus
+from horologe.raft.model import PAIR, U64, Effects, Execution, ExecutionFlag, ExecutionState, Tables
+from horologe.raft.replica import Inbox
+from horologe.v1 import worker_pb2, worker_service_pb2
+
+OUTCOMES_PER_COMMAND = 2_000
+PROPOSE_SECONDS = 15.0
+PROPOSE_AGAIN_SECONDS = 0.2
+ROUNDS_KEPT = 100
+"""Heartbeat rounds whose answer may still come."""
+
+Response = worker_service_pb2.ConnectResponse
+_Reported = tuple[WorkerSession, worker_pb2.AttemptResult, HeldAttempt | None]
+log = structlog.get_logger(__name__)
+
+
+class Gateway:
+    """All sessions of this node. Belongs to the event loop."""
+
+    def __init__(self, context: NodeContext, outputs: OutputStore) -> None:
+        self._context = context
+        self._outputs = outputs
+        self._catalog = Catalog()
+        self._sessions: dict[int, WorkerSession] = {}
+        self._rounds: dict[int, dict[int, int]] = {}
+        self._round_numbers = itertools.count(1)
+        self._heartbeats: dict[int, int] = {}
+        self._reported: list[_Reported] = []
+        self._pieces: list[OutputPiece] = []
+        self._flushing: set[asyncio.Task[None]] = set()
+        self._flush_scheduled = False
+        self._random = random.Random()
+
+    def numbers(self) -> list[int]:
+        """The sessions of this node."""
+        return list(self._sessions)
+
+    # What the replica says
+
+    def deliver(self, effects: Effects) -> None:
+        """Carries out what an applied entry asks of this node's sessions."""
+        for job in effects.jobs_changed:
+            self._catalog.forget(job)
+        if not self._sessions:
+            return
+        by_session: dict[int, list[tuple[int, int, int, int, int, int, int]]] = defaultdict(list)
+        for assigned in effects.assigned:
+            if assigned[0] in self._sessions:
+                by_session[assigned[0]].append(assigned)
+        if by_session:
+            with self._context.store.read() as tables:
+                for number, batch in by_session.items():
+                    self._dispatch(tables, self._sessions[number], batch)
+        for session_number, execution, attempt, token in effects.cancelled:
+            concerned = self._sessions.get(session_number)
+            if concerned is not None:
+                ids = [worker_pb2.AttemptId(execution=execution, attempt=attempt, fencing_token=token)]
+                concerned.send(Response(cancellation=worker_pb2.Cancellation(attempts=ids)))
+        for session_number in effects.sessions_drained:
+            drained = self._sessions.get(session_number)
+            if drained is not None:
+                drained.draining = True
+                drained.send(Response(drain=worker_pb2.Drain()))
+        self.end_sessions(effects.sessions_closed, "the session is over: connect again")
+
+    def renewed(self, rounds: list[tuple[int, list[int]]]) -> None:
+        """The leader has renewed these sessions: only now do their workers hear it."""
+        for round_number, sessions in rounds:
+            sequences = self._rounds.get(round_number, {})
+            for number in sessions:
+                session = self._sessions.get(number)
+                if session is not None and number in sequences:
+                    session.send(Response(heartbeat_ack=worker_pb2.HeartbeatAck(sequence=sequences[number])))
+
+    def end_sessions(self, numbers: list[int], reason: str) -> None:
+        for number in numbers:
+            session = self._sessions.get(number)
+            if session is not None:
+                session.go_away(reason)
+
+    def resync(self) -> None:
+        """The state was replaced: look at every session again."""
+        with self._context.store.read() as tables:
+            for session in list(self._sessions.values()):
+                if tables.session.get(U64.pack(session.number)) is None:
+                    session.go_away("the session is over: connect again")
+                else:
+                    self._dispatch(tables, session, _running(tables, session.number))
+
+    # What workers say
+
+    def open(self, session: WorkerSession, held: list[worker_pb2.AttemptId]) -> list[worker_pb2.AttemptId]:
+        """Takes a session in; answers those of its held attempts that are no longer its own.
+
+        What the state has for the session and the worker does not hold is sent to it, the same attempts under the same
+        tokens: nothing was lost but the message.
+        """
+        self._sessions[session.number] = session
+        revoked: list[worker_pb2.AttemptId] = []
+        with self._context.store.read() as tables:
+            running = _running(tables, session.number)
+            current = {assigned[1]: assigned for assigned in running}
+            for attempt in held:
+                assigned = current.get(attempt.execution)
+                if assigned is None or assigned[5] != attempt.fencing_token:
+                    revoked.append(attempt)
+                else:
+                    session.attempts[attempt.execution] = HeldAttempt(
+                        attempt.fencing_token, attempt.attempt, assigned[2]
+                    )
+            self._dispatch(tables, session, running)
+        return revoked
+
+    def close(self, session: WorkerSession) -> None:
+        """The stream is over. The lease goes on; only a worker that said goodbye with empty hands ends its session."""
+        if self._sessions.get(session.number) is session:
+            del self._sessions[session.number]
+        self._heartbeats.pop(session.number, None)
+
+    def heartbeat(self, session: WorkerSession, sequence: int) -> None:
+        """Collects the heartbeats of one turn of the loop into one round."""
+        if not self._heartbeats:
+            asyncio.get_running_loop().call_soon(self._send_heartbeats)
+        self._heartbeats[session.number] = sequence
+
+    def output(self, session: WorkerSession, chunk: worker_pb2.OutputChunk) -> None:
+        held = session.attempts.get(chunk.execution)
+        if held is None or held.token != chunk.fencing_token or chunk.sequence <= held.output_sequence:
+            return
+        held.output_sequence = chunk.sequence
+        room = self._context.config.output_bytes_per_attempt_max - held.output_bytes
+        data = chunk.data[: max(0, room)]
+        held.output_truncated |= len(data) < len(chunk.data)
+        if data:
+            held.output_bytes += len(data)
+            self._pieces.append(
+                OutputPiece(chunk.execution, chunk.attempt, chunk.sequence, chunk.stream, bytes(data), held.assign_ms)
+            )
+            self._schedule_flush()
+
+    def results(self, session: WorkerSession, results: worker_pb2.AttemptResults) -> None:
+        for result in results.results:
+            held = session.attempts.get(result.execution)
+            if held is not None and held.token != result.fencing_token:
+                held = None
+            self._reported.append((session, result, held))
+        self._schedule_flush()
+
+    async def drained(self) -> None:
+        """Waits until everything that was reported is settled."""
+        while self._flushing:
+            await asyncio.gather(*self._flushing, return_exceptions=True)
+
+    # Inside
+
+    def _dispatch(
+        self, tables: Tables, session: WorkerSession, batch: list[tuple[int, int, int, int, int, int, int]]
+    ) -> None:
+        message = worker_pb2.Assignments()
+        add = message.assignments.append
+        for _, number, job, attempt, due_ms, token, flags in batch:
+            held = session.attempts.get(number)
+            if held is not None and held.token == token:
+                continue
+            record = self._catalog.record(tables, job)
+            if record is None:
+                continue
+            if session.sent_revisions.get(job) != record.revision:
+                session.sent_revisions[job] = record.revision
+                message.definitions.append(_definition(record))
+            assignment = worker_pb2.Assignment(
+                execution=number, job=job, attempt=attempt, fencing_token=token, due_time_ms=due_ms
+            )
+            if flags & ExecutionFlag.HAS_DETAIL:
+                detail = log_pb2.ExecutionRecord.FromString(bytes(tables.detail.get(U64.pack(number)) or b""))
+                if detail.HasField("payload"):
+                    assignment.payload.CopyFrom(detail.payload)
+            add(assignment)
+            session.attempts[number] = HeldAttempt(token, attempt, job, self._context.clock.wall_ms())
+        if message.assignments:
+            session.send(Response(assignments=message))
+
+    def _send_heartbeats(self) -> None:
+        heartbeats, self._heartbeats = self._heartbeats, {}
+        if heartbeats:
+            round_number = next(self._round_numbers)
+            self._rounds[round_number] = heartbeats
+            self._rounds.pop(round_number - ROUNDS_KEPT, None)
+            self._context.submit(Inbox(heartbeats=[(round_number, list(heartbeats))]))
+
+    def _schedule_flush(self) -> None:
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._start_flush)
+
+    def _start_flush(self) -> None:
+        self._flush_scheduled = False
+        reported, self._reported = self._reported, []
+        pieces, self._pieces = self._pieces, []
+        task = asyncio.create_task(self._flush(reported, pieces))
+        self._flushing.add(task)
+        task.add_done_callback(self._flushing.discard)
+
+    async def _flush(self, reported: list[_Reported], pieces: list[OutputPiece]) -> None:
+        if pieces:
+            await self._outputs.append_async(pieces)
+        for start in range(0, len(reported), OUTCOMES_PER_COMMAND):
+            await self._settle(reported[start : start + OUTCOMES_PER_COMMAND])
+
+    async def _settle(self, reported: list[_Reported]) -> None:
+        """Proposes outcomes until the cluster has said what became of each."""
+        with self._context.store.read() as tables:
+            reported = [entry for entry in reported if self._is_own(tables, entry)]
+            delays = [self._retry_delay_ms(tables, entry) for entry in reported]
+        if not reported:
+            return
+        command = log_pb2.Command(complete=pack_outcomes(self._context.config.name, reported, delays))
+        while True:
+            try:
+                result = await self._context.proposals.propose(command, PROPOSE_SECONDS)
+                break
+            except ProposalError as error:
+                log.info("outcomes wait for a leader", count=len(reported), error=str(error))
+                await asyncio.sleep(PROPOSE_AGAIN_SECONDS)
+        acks: dict[int, worker_pb2.ResultAcks] = defaultdict(worker_pb2.ResultAcks)
+        sessions: dict[int, WorkerSession] = {}
+        for (session, outcome, held), status in zip(reported, result.numbers, strict=True):
+            sessions[session.number] = session
+            ack = acks[session.number]
+            line = ack.recorded if status == CompletionStatus.RECORDED else ack.lease_lost
+            line.append(_id_of(outcome))
+            if held is not None and session.attempts.get(outcome.execution) is held:
+                del session.attempts[outcome.execution]
+                self._outputs.finished(outcome.execution, outcome.attempt)
+        for number, ack in acks.items():
+            sessions[number].send(Response(result_acks=ack))
+
+    def _is_own(self, tables: Tables, entry: _Reported) -> bool:
+        """A worker may report only what it was given. Outcomes under an old token go on: refusing them is on the record."""
+        session, outcome, held = entry
+        if held is not None:
+            return True
+        raw = tables.execution.get(U64.pack(outcome.execution))
+        execution = Execution.unpack(raw) if raw is not None else None
+        if execution is None or execution.token != outcome.fencing_token or execution.session == session.number:
+            return True
+        log.warning("outcome of a foreign attempt refused", worker=session.worker, execution=outcome.execution)
+        session.send(Response(result_acks=worker_pb2.ResultAcks(lease_lost=[_id_of(outcome)])))
+        return False
+
+    def _retry_delay_ms(self, tables: Tables, entry: _Reported) -> int:
+        _, outcome, held = entry
+        if outcome.outcome == worker_pb2.AttemptResult.OUTCOME_SUCCEEDED:
+            return 0
+        job = held.job if held is not None else 0
+        if not job:
+            raw = tables.execution.get(U64.pack(outcome.execution))
+            job = Execution.unpack(raw).job if raw is not None else 0
+        record = self._catalog.record(tables, job)
+        return retry_delay_ms(outcome, record.job.retry if record is not None else None, self._random)
+
+
+def _running(tables: Tables, session: int) -> list[tuple[int, int, int, int, int, int, int]]:
+    found = []
+    for key, _ in tables.running.scan(PAIR.pack(session, 0)):
+        owner, number = PAIR.unpack(key)
+        if owner != session:
+            break
+        raw = tables.execution.get(U64.pack(number))
+        execution = Execution.unpack(raw) if raw is not None else None
+        if execution is not None and execution.state == ExecutionState.RUNNING:
+            found.append(
+                (session, number, execution.job, execution.attempt, execution.due_ms, execution.token, execution.flags)
+            )
+    return found
+
+
+def _definition(record: log_pb2.JobRecord) -> worker_pb2.Definition:
+    return worker_pb2.Definition(
+        job=record.id,
+        job_name=record.job.name,
+        action=record.job.action,
+        timeout=record.job.timeout,
+        grace=record.job.grace,
+        max_attempts=record.job.retry.max_attempts,
+        etag=str(record.revision),
+        labels=record.job.labels,
+    )
+
+
+def _id_of(outcome: worker_pb2.AttemptResult) -> worker_pb2.AttemptId:
+    return worker_pb2.AttemptId(
+        execution=outcome.execution, attempt=outcome.attempt, fencing_token=outcome.fencing_token
+    )

@@ -1,0 +1,126 @@
+"""What every call passes on its way to a service: the wait for a revision, and the translation of errors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+
+from horologe.node import errors
+from horologe.node.context import NodeContext
+from horologe.node.errors import ApiError
+from horologe.node.names import shorten
+
+MIN_REVISION_KEY = "horologe-min-revision"
+BEHIND_WAIT_SECONDS_MAX = 5.0
+BEHIND_RETRY_SECONDS = 0.2
+
+log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class _Guard(grpc.aio.ServerInterceptor):
+    """An interceptor that goes around a call from its first message to its last."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        codecs = handler.request_deserializer, handler.response_serializer
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._guard_stream(method, handler.stream_stream), *codecs)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._guard_stream(method, handler.unary_stream), *codecs)
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(self._guard_call(method, handler.stream_unary), *codecs)
+        return grpc.unary_unary_rpc_method_handler(self._guard_call(method, handler.unary_unary), *codecs)
+
+    def _around(self, method: str, context: Context) -> AbstractAsyncContextManager[None]:
+        """What the call runs in."""
+        raise NotImplementedError
+
+    def _guard_call(self, method: str, call: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Awaitable[Any]]:
+        async def guarded(request: Any, context: Context) -> Any:
+            async with self._around(method, context):
+                answer = call(request, context)
+                # Servicers of libraries (health, reflection) may be plain functions.
+                return await answer if isinstance(answer, Awaitable) else answer
+
+        return guarded
+
+    def _guard_stream(self, method: str, call: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Any]:
+        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._around(method, context):
+                answers = call(request, context)
+                if isinstance(answers, Awaitable):
+                    await answers  # it writes with context.write
+                elif isinstance(answers, AsyncIterable):
+                    async for answer in answers:
+                        yield answer
+                else:
+                    for answer in answers:
+                        yield answer
+
+        return guarded
+
+
+class UnexpectedErrorInterceptor(_Guard):
+    """An ApiError becomes its status. Anything else that a service raises is a defect: it is logged with its traceback, and
+    the caller is told INTERNAL. Goes outermost."""
+
+    @asynccontextmanager
+    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+        try:
+            yield
+        except ApiError as error:
+            await errors.abort(context, error)
+        except grpc.aio.BaseError:
+            raise  # the service has ended the call itself, or the caller is gone
+        except Exception:
+            log.exception("call failed", method=method)
+            await errors.abort(context, errors.internal())
+
+
+class MinRevisionInterceptor(_Guard):
+    """Metadata `horologe-min-revision: N` makes a call wait until this node has applied N, so that a caller reads its own
+    writes on any node."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._node = context
+
+    @asynccontextmanager
+    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+        for key, value in context.invocation_metadata() or ():
+            if key == MIN_REVISION_KEY:
+                text = value.decode(errors="replace") if isinstance(value, bytes) else value
+                await self._wait(text, context.time_remaining())
+        yield
+
+    async def _wait(self, text: str, remaining_seconds: float | None) -> None:
+        if not (text.isascii() and text.isdigit() and len(text) < 20):
+            raise errors.invalid_field(
+                MIN_REVISION_KEY, f"{shorten(text)} is no revision; send a number that a call has answered"
+            )
+        if int(text) <= self._node.status().revision:
+            return
+        wait_seconds = BEHIND_WAIT_SECONDS_MAX
+        if remaining_seconds is not None:
+            wait_seconds = min(wait_seconds, remaining_seconds * 0.9)
+        if not await self._node.wait_revision(int(text), wait_seconds):
+            revision = self._node.status().revision
+            raise ApiError(
+                "BEHIND",
+                f"this node has applied revision {revision}, not yet {text}; try again, or ask another node",
+                metadata={"revision": str(revision), "min_revision": text},
+                retry_seconds=BEHIND_RETRY_SECONDS,
+            )

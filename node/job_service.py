@@ -1,0 +1,304 @@
+"""The API's JobService: creating, changing, reading and running jobs.
+
+Each write checks what the caller sent, computes what two machines could compute differently (due times, defaults, ids), and
+proposes one command; the state machine decides. What is written, and what a batch of definitions becomes, is in `drafts`.
+"""
+
+# ruff: noqa: N802 - the methods have the names of the proto
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from horologe.log.v1 import log_pb2
+from horologe.node import errors, paging, schedule, views
+from horologe.node.actions import payload_violations
+from horologe.node.catalog import Catalog
+from horologe.node.context import NodeContext
+from horologe.node.drafts import Drafts, read_etag
+from horologe.node.names import WILDCARD, read_job_name, read_namespace
+from horologe.node.pauses import account_for_pause
+from horologe.node.writes import Context, Writer, WriteRequest, accepted
+from horologe.raft.model import Code, Result, Tables
+from horologe.v1 import execution_pb2, job_pb2, job_service_pb2, job_service_pb2_grpc
+
+RACES_MAX = 5
+"""How often a write that rests on what it read is computed anew because somebody came in between."""
+PREVIEW_COUNT_DEFAULT = 10
+
+_PutJobs = log_pb2.PutJobs
+_Applied = job_service_pb2.ApplyJobsResponse
+
+
+class JobService(job_service_pb2_grpc.JobServiceServicer):
+    """See job_service.proto."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._node = context
+        self._writer = Writer(context)
+        self._drafts = Drafts(context)
+        self._catalog = Catalog()
+
+    # Definitions
+
+    async def CreateJob(
+        self, request: job_service_pb2.CreateJobRequest, context: Context
+    ) -> job_service_pb2.CreateJobResponse:
+        write = WriteRequest.of("CreateJob", request)
+        result = self._writer.first_answer(write)
+        if result is None:
+            draft = await self._drafts.of_create(request)
+            if request.validate_only:
+                self._refuse_taken([draft])
+                return job_service_pb2.CreateJobResponse(job=draft.job, revision=self._node.status().revision)
+            result = await self._put(_PutJobs.MODE_CREATE, [draft], write, context)
+        jobs, revision = self._jobs_of(accepted(result))
+        return job_service_pb2.CreateJobResponse(job=jobs[0], revision=revision)
+
+    async def BatchCreateJobs(
+        self, request: job_service_pb2.BatchCreateJobsRequest, context: Context
+    ) -> job_service_pb2.BatchCreateJobsResponse:
+        write = WriteRequest.of("BatchCreateJobs", request)
+        result = self._writer.first_answer(write)
+        if result is None:
+            drafts = await self._drafts.of_batch(request.jobs)
+            if request.validate_only:
+                self._refuse_taken(drafts)
+                return job_service_pb2.BatchCreateJobsResponse(
+                    jobs=[draft.job for draft in drafts], revision=self._node.status().revision
+                )
+            result = await self._put(_PutJobs.MODE_CREATE, drafts, write, context)
+        jobs, revision = self._jobs_of(accepted(result))
+        return job_service_pb2.BatchCreateJobsResponse(jobs=jobs, revision=revision)
+
+    async def ApplyJobs(
+        self, request: job_service_pb2.ApplyJobsRequest, context: Context
+    ) -> job_service_pb2.ApplyJobsResponse:
+        write = WriteRequest.of("ApplyJobs", request)
+        result = self._writer.first_answer(write)
+        if result is None:
+            drafts = await self._drafts.of_batch(request.jobs, use_etags=True)
+            if request.validate_only:
+                return job_service_pb2.ApplyJobsResponse(
+                    jobs=[draft.job for draft in drafts],
+                    outcomes=self._drafts.outcomes(drafts),
+                    revision=self._node.status().revision,
+                )
+            result = await self._put(_PutJobs.MODE_APPLY, drafts, write, context)
+        jobs, revision = self._jobs_of(accepted(result))
+        outcomes: Any = result.numbers[1::2]
+        return job_service_pb2.ApplyJobsResponse(jobs=jobs, outcomes=outcomes, revision=revision)
+
+    async def UpdateJob(
+        self, request: job_service_pb2.UpdateJobRequest, context: Context
+    ) -> job_service_pb2.UpdateJobResponse:
+        name = read_job_name(request.job.name, "job.name")
+        expected = read_etag(request.job.etag, "job.etag")
+
+        async def propose(write: WriteRequest) -> Result:
+            draft = await self._drafts.of_update(request, name, expected)
+            return await self._put(_PutJobs.MODE_UPDATE, [draft], write, context)
+
+        result = await self._race(WriteRequest.of("UpdateJob", request), propose, give_up_at_once=bool(expected))
+        jobs, revision = self._jobs_of(result)
+        return job_service_pb2.UpdateJobResponse(job=jobs[0], revision=revision)
+
+    async def DeleteJob(
+        self, request: job_service_pb2.DeleteJobRequest, context: Context
+    ) -> job_service_pb2.DeleteJobResponse:
+        command = log_pb2.Command(
+            delete_job=log_pb2.DeleteJob(
+                name=read_job_name(request.name, "name"),
+                expected_revision=read_etag(request.etag, "etag"),
+                cancel_running=request.cancel_running,
+            )
+        )
+        await self._writer.settle(command, WriteRequest.of("DeleteJob", request), context)
+        return job_service_pb2.DeleteJobResponse(revision=self._node.status().revision)
+
+    # Pause, resume, run
+
+    async def PauseJob(
+        self, request: job_service_pb2.PauseJobRequest, context: Context
+    ) -> job_service_pb2.PauseJobResponse:
+        name = read_job_name(request.name, "name")
+        _check_reason(request.reason)
+        command = log_pb2.Command(pause_job=log_pb2.PauseJob(name=name, paused=True, reason=request.reason))
+        result = await self._writer.settle(command, WriteRequest.of("PauseJob", request), context)
+        job, revision = self._job_of(result.numbers[0])
+        return job_service_pb2.PauseJobResponse(job=job, revision=revision)
+
+    async def ResumeJob(
+        self, request: job_service_pb2.ResumeJobRequest, context: Context
+    ) -> job_service_pb2.ResumeJobResponse:
+        name = read_job_name(request.name, "name")
+
+        async def propose(write: WriteRequest) -> Result:
+            with self._node.store.read() as tables:
+                record = views.find_job(tables, name)
+            if record is None:
+                return Result(Code.JOB_NOT_FOUND, text=name)
+            if not record.paused:
+                return Result(Code.JOB_NOT_PAUSED, text=name)
+            # Counting what a long pause swallowed may take a while.
+            resume = await asyncio.to_thread(account_for_pause, record, self._drafts.now_ms())
+            return await self._writer.propose(log_pb2.Command(pause_job=resume), write, context)
+
+        result = await self._race(WriteRequest.of("ResumeJob", request), propose)
+        job, revision = self._job_of(result.numbers[0])
+        return job_service_pb2.ResumeJobResponse(job=job, revision=revision)
+
+    async def RunJob(self, request: job_service_pb2.RunJobRequest, context: Context) -> job_service_pb2.RunJobResponse:
+        run = log_pb2.RunJob(name=read_job_name(request.name, "name"), force=request.force)
+        if request.HasField("payload"):
+            found = payload_violations(request.payload, "payload")
+            if found:
+                raise errors.invalid(found)
+            run.payload.CopyFrom(request.payload)
+        write = WriteRequest.of("RunJob", request)
+        result = await self._writer.settle(log_pb2.Command(run_job=run), write, context, needs_space=True)
+        number = result.numbers[0]
+        with self._node.store.read() as tables:
+            execution = views.read_execution(tables, number)
+            view = execution_pb2.Execution(name=views.execution_name(run.name, number))
+            if execution is not None:
+                view = views.execution_view(tables, self._catalog, number, execution, full=True)
+        return job_service_pb2.RunJobResponse(execution=view, revision=self._node.status().revision)
+
+    # Reading
+
+    async def GetJob(self, request: job_service_pb2.GetJobRequest, context: Context) -> job_service_pb2.GetJobResponse:
+        del context
+        name = read_job_name(request.name, "name")
+        with self._node.store.read() as tables:
+            record = views.find_job(tables, name)
+            if record is None:
+                raise errors.job_not_found(name)
+            return job_service_pb2.GetJobResponse(job=views.job_view(tables, record), revision=views.revision(tables))
+
+    async def ListJobs(
+        self, request: job_service_pb2.ListJobsRequest, context: Context
+    ) -> job_service_pb2.ListJobsResponse:
+        del context
+        namespace = read_namespace(request.parent, "parent", wildcard=True)
+        size = paging.page_size(request)
+        start = paging.start_key(request)
+        if request.state not in job_pb2.Job.State.values():
+            raise errors.invalid_field("state", f"{request.state} is not a known state")
+        prefix = "namespaces/" if namespace == WILDCARD else f"namespaces/{namespace}/jobs/{request.name_prefix}"
+        response = job_service_pb2.ListJobsResponse()
+        with self._node.store.read() as tables:
+            response.revision = views.revision(tables)
+            for looked_at, (key, _) in enumerate(tables.job_name.scan(start or prefix.encode())):
+                name = bytes(key).decode()
+                if not name.startswith(prefix):
+                    break
+                if len(response.jobs) >= size or looked_at >= paging.SCAN_ROWS_MAX:
+                    response.next_page_token = paging.next_token(request, bytes(key))
+                    break
+                if name.rpartition("/")[2].startswith(request.name_prefix):
+                    job = _fitting_job(tables, name, request)
+                    if job is not None:
+                        response.jobs.append(job)
+        return response
+
+    async def PreviewSchedule(
+        self, request: job_service_pb2.PreviewScheduleRequest, context: Context
+    ) -> job_service_pb2.PreviewScheduleResponse:
+        del context
+        count = paging.clamp_count(request.count, "count", PREVIEW_COUNT_DEFAULT)
+        now_ms = self._node.clock.wall_ms()
+        # `from` is a keyword of Python, and so has no attribute.
+        given: Timestamp = getattr(request, "from")
+        try:
+            from_ms = given.ToMilliseconds() if request.HasField("from") else now_ms
+        except ValueError as error:
+            raise errors.invalid_field("from", str(error)) from error
+
+        def compute() -> job_service_pb2.PreviewScheduleResponse:
+            violations = schedule.validate(request.schedule, "schedule", now_ms)
+            if violations:
+                raise errors.invalid(violations)
+            normal = schedule.normalise(request.schedule, now_ms)
+            response = job_service_pb2.PreviewScheduleResponse(description=schedule.describe(normal))
+            due_ms: int | None = from_ms
+            while due_ms is not None and len(response.due_times) < count:
+                due_ms = schedule.next_due_ms([normal], due_ms, "")
+                if due_ms is not None:
+                    response.due_times.append(views.timestamp(due_ms))
+            return response
+
+        return await asyncio.to_thread(compute)
+
+    # Inside
+
+    async def _put(
+        self,
+        mode: log_pb2.PutJobs.Mode.ValueType,
+        drafts: list[log_pb2.JobDraft],
+        write: WriteRequest,
+        context: Context,
+    ) -> Result:
+        command = log_pb2.Command(put_jobs=log_pb2.PutJobs(mode=mode, jobs=drafts))
+        return await self._writer.propose(command, write, context, needs_space=True)
+
+    async def _race(
+        self,
+        write: WriteRequest,
+        propose: Callable[[WriteRequest], Awaitable[Result]],
+        *,
+        give_up_at_once: bool = False,
+    ) -> Result:
+        """The good result of a write that rests on what it read, tried again while others come in between.
+
+        A repetition of the request walks over the answers of its first tries to the one that counted.
+        """
+        result = Result(Code.ETAG_MISMATCH)
+        for number in range(RACES_MAX):
+            mine = write.attempt(number)
+            answered = self._writer.first_answer(mine)
+            result = await propose(mine) if answered is None else answered
+            if result.code != Code.ETAG_MISMATCH or give_up_at_once:
+                break
+        return accepted(result)
+
+    def _jobs_of(self, result: Result) -> tuple[list[job_pb2.Job], int]:
+        """The jobs that a PutJobs command wrote, as they stand now."""
+        with self._node.store.read() as tables:
+            records = [views.read_job(tables, number) for number in result.numbers[::2]]
+            jobs = [views.job_view(tables, record) for record in records if record is not None]
+            return jobs, views.revision(tables)
+
+    def _job_of(self, number: int) -> tuple[job_pb2.Job, int]:
+        jobs, revision = self._jobs_of(Result(Code.OK, (number, 0)))
+        return jobs[0], revision
+
+    def _refuse_taken(self, drafts: list[log_pb2.JobDraft]) -> None:
+        with self._node.store.read() as tables:
+            for draft in drafts:
+                if tables.job_name.get(draft.job.name.encode()) is not None:
+                    raise errors.of_result(Result(Code.JOB_EXISTS, text=draft.job.name))
+
+
+def _fitting_job(tables: Tables, name: str, request: job_service_pb2.ListJobsRequest) -> job_pb2.Job | None:
+    record = views.find_job(tables, name)
+    if record is None:
+        return None
+    if any(record.job.labels.get(key) != value for key, value in request.labels.items()):
+        return None
+    if request.state:
+        state = views.read_job_state(tables, record.id)
+        if views.job_view_state(record, state) != request.state:
+            return None
+    return views.job_view(tables, record)
+
+
+def _check_reason(reason: str) -> None:
+    if len(reason) > errors.MESSAGE_LENGTH_MAX:
+        raise errors.invalid_field(
+            "reason", f"{len(reason)} characters are too many; at most {errors.MESSAGE_LENGTH_MAX}"
+        )

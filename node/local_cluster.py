@@ -1,0 +1,203 @@
+"""A cluster on this machine, each node a process of its own, for `horologe dev`, benchmarks and tests.
+
+D/context.toml        what a client needs (HOROLOGE_CONTEXT)
+D/n1/node.toml        the node's configuration: `horologe node run --config D/n1/node.toml` restarts it by hand
+D/n1/node.pid         while it runs
+D/n1/node.log         what it says
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CLIENT_PORT = 7400
+PEER_PORT = 7500
+"""Ports are these plus the node's number, or any free ones if these are taken."""
+SPARE_PORTS = (10_000, 30_000)
+STOP_SECONDS = 20.0
+COMMAND = (sys.executable, "-c", "from horologe.client.cli.main import main; main()")
+
+
+@dataclass(slots=True)
+class LocalProcess:
+    """A process of ours with its folder and log."""
+
+    name: str
+    folder: Path
+    arguments: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{self.log_name}").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*COMMAND, *self.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                # Not in our group: a Ctrl-C is ours to handle, so that everything ends in good order.
+                start_new_session=True,
+            )
+
+    @property
+    def log_name(self) -> str:
+        return "worker.log" if self.arguments[0] == "worker" else "node.log"
+
+    @property
+    def pid(self) -> int:
+        if self.process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self.process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.is_running:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, and gone when this returns."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; answers the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait_stopped()
+
+    def wait_stopped(self) -> int:
+        if self.process is None:
+            return 0
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -int(signal.SIGKILL)
+
+    def last_words(self, lines: int = 5) -> str:
+        with suppress(OSError):
+            return "\n".join((self.folder / self.log_name).read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+
+@dataclass(slots=True)
+class LocalCluster:
+    """Nodes n1, n2, ... in one folder, found again by the files in it."""
+
+    folder: Path
+    nodes: list[LocalProcess]
+    addresses: list[str]
+
+    @classmethod
+    def prepare(cls, folder: Path, count: int, options: Mapping[str, str | int | float] | None = None) -> LocalCluster:
+        """Writes the files, or takes those that are there from an earlier run. `options` are more lines of node.toml."""
+        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        ports = _ports(count)
+        names = [f"n{number}" for number in range(1, count + 1)]
+        for name, (client_port, _) in zip(names, ports, strict=True):
+            path = folder / name / "node.toml"
+            path.parent.mkdir(exist_ok=True)
+            if not path.exists():
+                path.write_text(_node_toml(name, client_port, list(zip(names, ports, strict=True)), options or {}))
+        addresses = [_listen_of(folder / name / "node.toml") for name in names]
+        (folder / "context.toml").write_text(f'addresses = {json.dumps(addresses)}\nnamespace = "default"\n')
+        nodes = [
+            LocalProcess(name, folder / name, ("node", "run", "--config", str(folder / name / "node.toml")))
+            for name in names
+        ]
+        return cls(folder, nodes, addresses)
+
+    @property
+    def context_file(self) -> Path:
+        return self.folder / "context.toml"
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+
+    def stop(self) -> list[int]:
+        """Stops all nodes in good order; answers their exit codes."""
+        for node in self.nodes:
+            node.signal(signal.SIGTERM)
+        return [node.wait_stopped() for node in self.nodes]
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    def worker(self, name: str, *arguments: str, config: str = "") -> LocalProcess:
+        """A worker in this cluster's folder, not started; `config` is the text of its worker.toml."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        (folder / "worker.toml").write_text(config)
+        own = ("--context", str(self.context_file), "--config", str(folder / "worker.toml"), "--name", name)
+        return LocalProcess(name, folder, ("worker", "run", *own, *arguments))
+
+
+def _node_toml(
+    name: str,
+    client_port: int,
+    members: list[tuple[str, tuple[int, int]]],
+    options: Mapping[str, str | int | float],
+) -> str:
+    peer_port = next(ports[1] for member, ports in members if member == name)
+    lines = [
+        f'name = "{name}"',
+        'data_dir = "."',
+        f'listen = "127.0.0.1:{client_port}"',
+        f'peer_listen = "127.0.0.1:{peer_port}"',
+        *(f"{key} = {json.dumps(value)}" for key, value in options.items()),
+    ]
+    for member, ports in members:
+        lines += ["", "[[members]]", f'name = "{member}"', f'peer_address = "127.0.0.1:{ports[1]}"']
+    return "\n".join(lines) + "\n"
+
+
+def _listen_of(path: Path) -> str:
+    return str(tomllib.loads(path.read_text())["listen"])
+
+
+def _ports(count: int) -> list[tuple[int, int]]:
+    """A client and a peer port for each node: the usual ones if all are free.
+
+    Others are taken from below the range that the kernel gives to outgoing connections, so that a node that was killed
+    finds its port free when it comes back.
+    """
+    usual = [(CLIENT_PORT + number, PEER_PORT + number) for number in range(1, count + 1)]
+    if all(_is_free(port) for pair in usual for port in pair):
+        return usual
+    chance = random.SystemRandom()
+    found: list[int] = []
+    while len(found) < 2 * count:
+        port = chance.randrange(*SPARE_PORTS)
+        if port not in found and _is_free(port):
+            found.append(port)
+    return list(zip(found[:count], found[count:], strict=True))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

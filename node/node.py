@@ -1,0 +1,297 @@
+"""The composition root: one node, put together. Nobody else knows all the parts.
+
+Tests and `horologe dev` make the same object that `horologe node run` makes, with ports of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from horologe.log.v1 import log_pb2
+from horologe.node.clock import Clock, SystemClock
+from horologe.node.cluster_service import ClusterService
+from horologe.node.config import NodeConfig
+from horologe.node.context import NodeContext
+from horologe.node.execution_service import ExecutionService
+from horologe.node.gateway import Gateway
+from horologe.node.interceptors import MinRevisionInterceptor, UnexpectedErrorInterceptor
+from horologe.node.job_service import JobService
+from horologe.node.outputs import OutputStore
+from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
+from horologe.node.planner import LeaderPlanner, PlannerSettings
+from horologe.node.proposals import ProposalError, Proposals
+from horologe.node.stepper import Stepper
+from horologe.node.worker_service import WorkerService
+from horologe.peer.v1 import peer_service_pb2_grpc
+from horologe.raft.core import CoreSettings
+from horologe.raft.machine import cluster_id_of
+from horologe.raft.replica import Inbox, Outbox, Replica
+from horologe.raft.store import Store
+from horologe.v1 import (
+    cluster_service_pb2,
+    cluster_service_pb2_grpc,
+    execution_service_pb2,
+    execution_service_pb2_grpc,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    worker_service_pb2,
+    worker_service_pb2_grpc,
+)
+
+MESSAGE_BYTES_MAX = 4 << 20
+WORKER_MESSAGE_BYTES_MAX = 16 << 20
+"""A worker's stream carries many outcomes or assignments in one message."""
+HOUSEKEEPING_SECONDS = 0.5
+SERVICES = (
+    job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
+    execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
+    worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
+    cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class PortInUseError(Exception):
+    """The address cannot be bound."""
+
+
+class NodeFailedError(Exception):
+    """The node could not be sure of its state and stopped."""
+
+
+class Node:
+    """One node of the cluster, in this process and on this event loop."""
+
+    def __init__(self, config: NodeConfig, clock: Clock | None = None) -> None:
+        """Opens the data folder; raises StoreError or CorruptLogError if it cannot be used."""
+        self.config = config
+        clock = clock or SystemClock()
+        store = Store(config.data_dir / "state", config.name, bytes_max=config.store_bytes_max)
+        planner = LeaderPlanner(
+            PlannerSettings(
+                lease_term_seconds=config.lease_term_ms / 1000,
+                clock_drift=config.clock_drift,
+                history_retention_seconds=config.history_retention_days * 86_400,
+            )
+        )
+        settings = CoreSettings(
+            name=config.name,
+            members=tuple(member.name for member in config.members),
+            heartbeat_ms=config.heartbeat_ms,
+            election_timeout_ms_min=config.election_timeout_ms_min,
+            election_timeout_ms_max=config.election_timeout_ms_max,
+        )
+        self._replica = Replica(
+            store, settings, planner, random.Random(), clock.monotonic(), pulse_seconds=config.pulse_ms / 1000
+        )
+        self._stepper = Stepper(self._replica, clock, self._deliver, self._fail)
+        self.context = NodeContext(
+            config=config,
+            clock=clock,
+            store=store,
+            proposals=Proposals(config.name, clock, lambda commands: self._stepper.submit(Inbox(commands=commands))),
+            status=lambda: self._replica.status,
+            submit=self._stepper.submit,
+            client_addresses={config.name: config.advertised},
+        )
+        self.outputs = OutputStore(config.data_dir / "outputs", clock)
+        self.gateway = Gateway(self.context, self.outputs)
+        self._executions = ExecutionService(self.context, self.outputs)
+        self._peers = PeerNetwork(self.context, self._stepper.install, self._executions.read_local_output)
+        self._executions.fetch_output = self._peers.fetch_output
+        self._health = health.aio.HealthServicer()
+        self._failure: asyncio.Future[BaseException] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._servers: list[grpc.aio.Server] = []
+
+    async def start(self) -> None:
+        """Binds both ports and begins to step. Raises PortInUseError."""
+        self._failure = asyncio.get_running_loop().create_future()
+        client_server = self._client_server()
+        peer_server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        peer_service_pb2_grpc.add_PeerServiceServicer_to_server(self._peers, peer_server)
+        for server, address, option in (
+            (client_server, self.config.listen, "listen"),
+            (peer_server, self.config.peer_listen, "peer_listen"),
+        ):
+            try:
+                server.add_insecure_port(address)
+            except RuntimeError as error:
+                raise PortInUseError(
+                    f"{address} cannot be bound: another process has it, or it is no address of this machine; "
+                    f"change `{option}`, or stop that process"
+                ) from error
+            self._servers.append(server)
+        self._stepper.start()
+        for server in self._servers:
+            await server.start()
+        self._peers.start()
+        self._tasks = [
+            asyncio.create_task(self._keep_house(), name="housekeeping"),
+            asyncio.create_task(self._name_the_cluster(), name="bootstrap"),
+        ]
+        log.info("node started", listen=self.config.listen, peer_listen=self.config.peer_listen)
+
+    async def wait_failed(self) -> None:
+        """Returns never, or raises NodeFailedError."""
+        assert self._failure is not None
+        error = await asyncio.shield(self._failure)
+        raise NodeFailedError(str(error) or type(error).__name__) from error
+
+    async def stop(self, drain_seconds: float | None = None) -> None:
+        """Leaves in good order: answers what is under way, hands the leadership over, then ends."""
+        drain_seconds = self.config.drain_seconds if drain_seconds is None else drain_seconds
+        failed = self._failure is not None and self._failure.done()
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if not failed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(drain_seconds):
+                    await self._hand_over()
+            self.gateway.end_sessions(self.gateway.numbers(), "the node stops: connect to another one")
+        for server in self._servers:
+            await server.stop(0 if failed else min(1.0, drain_seconds))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._peers.stop()
+        await asyncio.to_thread(self._stepper.stop)
+        self.outputs.close()
+        if not failed:
+            self.context.store.close()
+        log.info("node stopped")
+
+    # After each step
+
+    def _deliver(self, outbox: Outbox) -> None:
+        self._peers.deliver(outbox)
+        proposals, gateway = self.context.proposals, self.gateway
+        if outbox.results:
+            proposals.resolve(outbox.results)
+        if outbox.refused:
+            proposals.refuse(outbox.refused)
+        if outbox.leader_changed:
+            status = self._replica.status
+            log.info("leader", leader=status.leader, term=status.term)
+            proposals.resend(leader_changed=True)
+        if outbox.state_replaced:
+            gateway.resync()
+        changed: list[int] = []
+        for effects in outbox.effects:
+            gateway.deliver(effects)
+            if self.context.changes:
+                changed += effects.changed
+        if outbox.renewed:
+            gateway.renewed(outbox.renewed)
+        if outbox.gone:
+            gateway.end_sessions(outbox.gone, "the session is over: connect again")
+        if changed:
+            for queue in self.context.changes:
+                with suppress(asyncio.QueueFull):
+                    queue.put_nowait(changed)
+        if outbox.effects or outbox.state_replaced:
+            self._wake_readers()
+
+    def _wake_readers(self) -> None:
+        if self.context.applied_waiters:
+            waiters, self.context.applied_waiters = self.context.applied_waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _fail(self, error: BaseException) -> None:
+        log.critical("the node cannot be sure of its state and stops", error=str(error), exc_info=error)
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result(error)
+
+    # In the background
+
+    async def _keep_house(self) -> None:
+        serving: bool | None = None
+        while True:
+            self.context.proposals.resend(leader_changed=False)
+            has_leader = bool(self._replica.status.leader)
+            if has_leader is not serving:
+                serving = has_leader
+                state = health_pb2.HealthCheckResponse
+                await self._set_health(state.SERVING if serving else state.NOT_SERVING)
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+    async def _name_the_cluster(self) -> None:
+        """The first entry of a new cluster gives it its identity. Whoever comes first wins; the others find it named."""
+        while True:
+            with self.context.store.read() as tables:
+                if cluster_id_of(tables):
+                    return
+            if self._replica.status.may_serve:
+                command = log_pb2.Command(bootstrap=log_pb2.Bootstrap(cluster_id=str(uuid.uuid4())))
+                with suppress(ProposalError):
+                    await self.context.proposals.propose(command, 5.0)
+            await asyncio.sleep(0.05)
+
+    async def _hand_over(self) -> None:
+        await self.gateway.drained()
+        status = self._replica.status
+        while status.is_leader and len(self.config.members) > 1 and status.connected:
+            self._stepper.submit(Inbox(transfer_to=""))
+            for _ in range(100):
+                await asyncio.sleep(0.01)
+                status = self._replica.status
+                if not status.is_leader:
+                    break
+
+    async def _set_health(self, state: Any) -> None:
+        for name in ("", *SERVICES):
+            await self._health.set(name, state)
+
+    def _client_server(self) -> grpc.aio.Server:
+        server = grpc.aio.server(
+            interceptors=[UnexpectedErrorInterceptor(), MinRevisionInterceptor(self.context)],
+            options=[
+                ("grpc.max_receive_message_length", WORKER_MESSAGE_BYTES_MAX),
+                ("grpc.max_send_message_length", WORKER_MESSAGE_BYTES_MAX),
+                ("grpc.keepalive_time_ms", 10_000),
+                ("grpc.keepalive_timeout_ms", 5_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.context), server)
+        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(self._executions, server)
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(self.context, self.gateway), server)
+        cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return server
+
+
+async def run_node(config: NodeConfig, stop_requested: asyncio.Event, started: Callable[[Node], None]) -> None:
+    """Runs a node until `stop_requested` is set. Raises NodeFailedError if it had to stop by itself."""
+    node = Node(config)
+    try:
+        await node.start()
+        started(node)
+        waiters = [asyncio.create_task(node.wait_failed()), asyncio.create_task(stop_requested.wait())]
+        done, pending = await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        for task in done:
+            task.result()
+    finally:
+        await node.stop()
+
+
+def state_folder(config: NodeConfig) -> Path:
+    return config.data_dir / "state"

@@ -1,0 +1,85 @@
+"""From what workers report to what the log records: outcomes packed, and the delay before the next attempt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from google.protobuf import json_format
+
+from horologe.log.v1 import log_pb2
+from horologe.node.sessions import HeldAttempt, WorkerSession
+from horologe.raft.commands import GIVE_UP, NO_RETRY, OUTCOME, OutcomeFlag
+from horologe.raft.retry import backoff_ms
+from horologe.v1 import job_pb2, worker_pb2
+
+ERROR_CHARACTERS_MAX = 4_096
+RESULT_BYTES_MAX = 64 << 10
+_INT32_MAX = (1 << 31) - 1
+_UINT32_MAX = (1 << 32) - 1
+
+
+def retry_delay_ms(
+    outcome: worker_pb2.AttemptResult, policy: job_pb2.RetryPolicy | None, randomness: random.Random
+) -> int:
+    """How long until the next attempt, if this one failed: milliseconds, or NO_RETRY, or GIVE_UP."""
+    if outcome.permanent:
+        return GIVE_UP
+    if policy is None or outcome.attempt >= policy.max_attempts:
+        return NO_RETRY
+    delay_ms = backoff_ms(policy, outcome.attempt, randomness.random())
+    if outcome.HasField("retry_after"):
+        delay_ms = max(delay_ms, outcome.retry_after.ToMilliseconds())
+    return min(delay_ms, _INT32_MAX)
+
+
+def pack_outcomes(
+    node: str,
+    reported: Sequence[tuple[WorkerSession, worker_pb2.AttemptResult, HeldAttempt | None]],
+    delays_ms: Sequence[int],
+) -> log_pb2.Complete:
+    """One command for many outcomes; `node` is where their output is kept."""
+    command = log_pb2.Complete()
+    packed = bytearray()
+    for position, ((_, outcome, held), delay_ms) in enumerate(zip(reported, delays_ms, strict=True)):
+        flags = 0
+        detail = _detail(node, outcome, held)
+        if detail is not None:
+            flags |= OutcomeFlag.HAS_DETAIL
+            detail.position = position
+            command.details.append(detail)
+        if outcome.HasField("exit_code"):
+            flags |= OutcomeFlag.HAS_EXIT_CODE
+        packed += OUTCOME.pack(
+            outcome.execution,
+            outcome.fencing_token,
+            outcome.attempt,
+            outcome.outcome,
+            flags,
+            outcome.exit_code,
+            min(max(outcome.start_delay_ms, 0), _UINT32_MAX),
+            min(max(outcome.duration_ms, 0), _UINT32_MAX),
+            delay_ms,
+        )
+    command.outcomes = bytes(packed)
+    return command
+
+
+def _detail(node: str, outcome: worker_pb2.AttemptResult, held: HeldAttempt | None) -> log_pb2.OutcomeDetail | None:
+    """None for an attempt that has nothing to say, which is the rule."""
+    detail = log_pb2.OutcomeDetail()
+    if outcome.error:
+        detail.error = outcome.error[:ERROR_CHARACTERS_MAX]
+    if outcome.HasField("result"):
+        if len(json_format.MessageToJson(outcome.result, indent=None)) <= RESULT_BYTES_MAX:
+            detail.result.CopyFrom(outcome.result)
+        else:
+            detail.error = f"the result is larger than {RESULT_BYTES_MAX} bytes and was dropped"
+    if outcome.HasField("http_status"):
+        detail.http_status = outcome.http_status
+    if held is not None and held.output_bytes:
+        detail.output_node = node
+        detail.output_bytes = held.output_bytes
+    if outcome.output_truncated or (held is not None and held.output_truncated):
+        detail.output_truncated = True
+    return detail if detail.ByteSize() else None

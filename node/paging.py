@@ -1,0 +1,68 @@
+"""Pages of lists: their sizes, and the tokens that lead from one to the next.
+
+A token holds the key where the next page begins and a hash of the request's other fields. It is not secret and not signed:
+a token that somebody made up reads nothing that a list would not show.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+
+from google.protobuf.message import Message
+
+from horologe.node import errors
+
+PAGE_SIZE_DEFAULT = 100
+PAGE_SIZE_MAX = 1_000
+SCAN_ROWS_MAX = 5_000
+"""Rows that one call looks at; with a filter that finds little, a page may be short or empty and still have a next one."""
+
+
+def page_size(request: Message, default: int = PAGE_SIZE_DEFAULT) -> int:
+    """The `page_size` of a list request: 0 is the default, too many are cut. Raises an ApiError if it is negative."""
+    return clamp_count(getattr(request, "page_size"), "page_size", default)  # noqa: B009 - not on Message
+
+
+def clamp_count(value: int, field: str, default: int) -> int:
+    """A count from a request: 0 is the default, too many are cut to 1,000."""
+    if value < 0:
+        raise errors.invalid_field(field, f"{value} is negative; use 0 for the default, or up to {PAGE_SIZE_MAX}")
+    return min(value, PAGE_SIZE_MAX) or default
+
+
+def next_token(request: Message, key: bytes) -> str:
+    """The token of the page after the one that ended at `key`."""
+    content = json.dumps([key.hex(), _filter_hash(request)], separators=(",", ":"))
+    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+
+
+def start_key(request: Message) -> bytes | None:
+    """Where the page that the request asks for begins; None for the first page.
+
+    Raises an ApiError if the token is not ours, or belongs to a request with other fields.
+    """
+    token: str = getattr(request, "page_token")  # noqa: B009 - not on Message
+    if not token:
+        return None
+    try:
+        content = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
+        key, filter_hash = bytes.fromhex(content[0]), content[1]
+    except (binascii.Error, ValueError, TypeError, LookupError):
+        raise errors.invalid_field("page_token", "it is not a token that a list answered; begin without one") from None
+    if filter_hash != _filter_hash(request):
+        raise errors.invalid_field(
+            "page_token", "it belongs to a list with other fields; send the same fields, or begin without a token"
+        )
+    return key
+
+
+def _filter_hash(request: Message) -> str:
+    bare = type(request)()
+    bare.CopyFrom(request)
+    for field in ("page_token", "page_size"):
+        bare.ClearField(field)
+    content = bare.DESCRIPTOR.full_name.encode() + bare.SerializeToString(deterministic=True)
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,28 @@
+"""What a pause swallowed: counted when the job is resumed."""
+
+from __future__ import annotations
+
+from horologe.log.v1 import log_pb2
+from horologe.node import schedule
+
+_COUNT_PER_CALL = 10_000
+
+
+def account_for_pause(record: log_pb2.JobRecord, now_ms: int) -> log_pb2.PauseJob:
+    """The command that resumes a paused job at `now_ms`: when it is due next, and which due times the pause swallowed."""
+    schedules, name = record.job.schedules, record.job.name
+    resume = log_pb2.PauseJob(
+        name=name,
+        next_due_ms=schedule.next_due_ms(schedules, now_ms, name) or 0,
+        expected_revision=record.revision,
+    )
+    # A job that had nothing due when it was paused may have got another schedule since.
+    from_ms = record.pause_time_ms or record.update_time_ms
+    while True:
+        swallowed = schedule.missed(schedules, from_ms, now_ms, name, _COUNT_PER_CALL)
+        resume.skipped_count += swallowed.count
+        if swallowed.last_ms is not None:
+            resume.skipped_last_ms = swallowed.last_ms
+            from_ms = swallowed.last_ms + 1
+        if swallowed.complete:
+            return resume

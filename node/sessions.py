@@ -1,0 +1,48 @@
+"""One worker's session on this gateway: what was sent to it, what it still owes, and the line of messages to it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from horologe.v1 import worker_pb2, worker_service_pb2
+
+
+@dataclass(slots=True)
+class HeldAttempt:
+    """An attempt that this session has."""
+
+    token: int
+    attempt: int
+    job: int
+    assign_ms: int = 0
+    output_bytes: int = 0
+    output_sequence: int = -1
+    output_truncated: bool = False
+
+
+@dataclass(slots=True)
+class WorkerSession:
+    """A session whose stream ends at this node."""
+
+    number: int
+    worker: str
+    attempts: dict[int, HeldAttempt] = field(default_factory=dict)
+    """By execution."""
+    sent_revisions: dict[int, int] = field(default_factory=dict)
+    """By job: the revision of the definition that the worker has."""
+    draining: bool = False
+    ended: bool = False
+    outgoing: list[worker_service_pb2.ConnectResponse] = field(default_factory=list)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def send(self, message: worker_service_pb2.ConnectResponse) -> None:
+        """Puts a message into the line; the stream's writer takes it from there."""
+        self.outgoing.append(message)
+        self.wake.set()
+
+    def go_away(self, reason: str, *, drained: bool = False) -> None:
+        """Ends the stream after what is already in the line."""
+        if not self.ended:
+            self.ended = True
+            self.send(worker_service_pb2.ConnectResponse(go_away=worker_pb2.GoAway(reason=reason, drained=drained)))

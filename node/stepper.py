@@ -1,0 +1,111 @@
+"""The thread that steps: it owns the replica, and nothing else may touch it.
+
+The event loop hands over what came in and goes on; after each step's commit, what may leave comes back to the loop in one
+call. Neither side ever waits for the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from horologe.node.clock import Clock
+from horologe.raft.replica import Inbox, Outbox, Replica
+
+TICK_SECONDS = 0.02
+"""Raft's own clock: elections and heartbeats are looked at this often."""
+
+log = structlog.get_logger(__name__)
+
+
+class Stepper:
+    """Runs `Replica.step` whenever there is something to do."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        clock: Clock,
+        deliver: Callable[[Outbox], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """`deliver` and `failed` are called on the event loop that calls `start`."""
+        self._replica = replica
+        self._clock = clock
+        self._deliver = deliver
+        self._failed = failed
+        self._inbox = Inbox()
+        self._snapshot: Path | None = None
+        self._wake = threading.Condition()
+        self._has_work = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="step", daemon=True)
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def submit(self, inbox: Inbox) -> None:
+        """Adds to what the next step takes. For the event loop."""
+        with self._wake:
+            mine = self._inbox
+            if inbox.disconnected:
+                # What an epoch brought must not be seen after its end.
+                ended = set(inbox.disconnected)
+                mine.connected = [pair for pair in mine.connected if pair[0] not in ended]
+                mine.messages = [pair for pair in mine.messages if pair[0] not in ended]
+                mine.disconnected += inbox.disconnected
+            mine.connected += inbox.connected
+            mine.messages += inbox.messages
+            mine.commands += inbox.commands
+            mine.heartbeats += inbox.heartbeats
+            if inbox.transfer_to is not None:
+                mine.transfer_to = inbox.transfer_to
+            self._has_work = True
+            self._wake.notify()
+
+    def install(self, folder: Path) -> None:
+        """A snapshot was fetched into `folder`."""
+        with self._wake:
+            self._snapshot = folder
+            self._has_work = True
+            self._wake.notify()
+
+    def stop(self) -> None:
+        """Ends the thread after the step it is in. For another thread than the event loop's."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while (taken := self._wait()) is not None:
+                inbox, folder = taken
+                if folder is not None and self._replica.install(folder, self._clock.monotonic()):
+                    log.info("snapshot installed", revision=self._replica.status.revision)
+                    self._hand_over(Outbox(state_replaced=True))
+                self._hand_over(self._replica.step(inbox, self._clock.monotonic(), self._clock.wall_ms()))
+        except BaseException as error:
+            # Nothing of this step has left the process. It must not go on: see replica.py.
+            self._loop.call_soon_threadsafe(self._failed, error)
+
+    def _wait(self) -> tuple[Inbox, Path | None] | None:
+        wait_seconds = self._replica.wait_seconds(self._clock.monotonic(), self._clock.wall_ms())
+        with self._wake:
+            if not self._has_work and not self._stopping:
+                self._wake.wait(TICK_SECONDS if wait_seconds is None else min(TICK_SECONDS, wait_seconds))
+            if self._stopping:
+                return None
+            inbox, self._inbox = self._inbox, Inbox()
+            folder, self._snapshot = self._snapshot, None
+            self._has_work = False
+            return inbox, folder
+
+    def _hand_over(self, outbox: Outbox) -> None:
+        if not outbox.is_empty():
+            self._loop.call_soon_threadsafe(self._deliver, outbox)

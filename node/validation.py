@@ -1,0 +1,236 @@
+"""Job definitions from outside: is every field allowed, and what is stored for the fields that were left out.
+
+`complete_job` is a pure function of the definition, its name, the time, and what is stored already, so that the same
+definition applied twice is stored once. What an action's kind demands is in `actions`; schedules are judged in `schedule`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from math import isfinite
+
+from google.protobuf.duration_pb2 import Duration
+
+from horologe.node import schedule
+from horologe.node.actions import action_violations
+from horologe.node.names import shorten
+from horologe.node.schedule import Violation
+from horologe.v1 import job_pb2
+
+OUTPUT_ONLY = (
+    "uid",
+    "etag",
+    "state",
+    "pause_reason",
+    "create_time",
+    "update_time",
+    "next_due_time",
+    "unfinished_execution_count",
+)
+"""Fields of a job that only the cluster sets; what a caller sends in them is ignored."""
+SCHEDULES_MAX = 20
+LABELS_MAX = 64
+LABEL_VALUE_LENGTH_MAX = 256
+DESCRIPTION_BYTES_MAX = 4 << 10
+QUEUE_RULE = "1 to 64 letters, digits, '.', '_' and '-', beginning with a letter or a digit"
+LABEL_RULE = "1 to 63 lower-case letters, digits, '.', '_', '/' and '-', beginning with a letter or a digit"
+TIMEOUT_MS = (100, 30 * schedule.DAY_MS)
+GRACE_MS = (0, 3_600_000)
+CATCHUP_WINDOW_MS = (0, 10 * 366 * schedule.DAY_MS)
+RETRY_DELAY_MS = (0, 7 * schedule.DAY_MS)
+MAX_ATTEMPTS = (1, 100)
+FACTOR = (1.0, 100.0)
+
+TIMEOUT_DEFAULT_MS = 3_600_000
+GRACE_DEFAULT_MS = 10_000
+PRIORITY_DEFAULT = 5
+QUEUE_DEFAULT = "default"
+ATTEMPTS_DEFAULT = 3
+RETRY_BASE_DEFAULT_MS = 5_000
+RETRY_FACTOR_DEFAULT = 2.0
+RETRY_CAP_DEFAULT_MS = 3_600_000
+
+_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LABEL_KEY = re.compile(r"[a-z0-9][a-z0-9._/-]{0,62}")
+
+
+def complete_job(
+    job: job_pb2.Job, name: str, now_ms: int, path: str = "job", stored: Sequence[job_pb2.Schedule] = ()
+) -> tuple[job_pb2.Job, list[Violation]]:
+    """The definition as it is stored under `name`, with every default written out, and all that is wrong with it.
+
+    `name` is a checked job name; `path` is where the job stands in the request; `stored` are the schedules that the job has
+    already: those were judged when they were new, and may have passed since. With violations, the definition is of no use.
+    """
+    found: list[Violation] = []
+    complete = job_pb2.Job()
+    complete.CopyFrom(job)
+    for field in OUTPUT_ONLY:
+        complete.ClearField(field)  # type: ignore[arg-type]
+    complete.name = name
+    _complete_schedules(complete, name, now_ms, path, stored, found)
+    found += action_violations(complete.action, f"{path}.action")
+    _complete_retry(complete.retry, f"{path}.retry", found)
+    _complete_duration(complete, "timeout", TIMEOUT_DEFAULT_MS, TIMEOUT_MS, path, found)
+    _complete_duration(complete, "grace", GRACE_DEFAULT_MS, GRACE_MS, path, found)
+    _complete_policies(complete, path, found)
+    _check_labels(complete, path, found)
+    size = len(complete.description.encode())
+    if size > DESCRIPTION_BYTES_MAX:
+        found.append(
+            Violation(f"{path}.description", f"{size} bytes are too many; at most {DESCRIPTION_BYTES_MAX} are kept")
+        )
+    if not found:
+        # Last, because it asks the schedules when they are due, which only valid ones can say.
+        default_ms = schedule.default_catchup_window_ms(complete.schedules, name)
+        _complete_duration(complete, "catchup_window", default_ms, CATCHUP_WINDOW_MS, path, found)
+    return complete, found
+
+
+def _complete_schedules(
+    job: job_pb2.Job,
+    name: str,
+    now_ms: int,
+    path: str,
+    stored: Sequence[job_pb2.Schedule],
+    found: list[Violation],
+) -> None:
+    if not 1 <= len(job.schedules) <= SCHEDULES_MAX:
+        found.append(
+            Violation(
+                f"{path}.schedules",
+                f"{len(job.schedules)} schedules are given; a job has 1 to {SCHEDULES_MAX} (use `manual` for none)",
+            )
+        )
+        return
+    kinds = [each.WhichOneof("kind") for each in job.schedules]
+    if "manual" in kinds and len(kinds) > 1:
+        found.append(
+            Violation(
+                f"{path}.schedules[{kinds.index('manual')}]",
+                "`manual` stands beside other schedules; it must be alone, and every job can be run by hand anyway",
+            )
+        )
+    for position, each in enumerate(job.schedules):
+        known = _stored_once(each, stored)
+        if known is not None:
+            each.CopyFrom(known)
+            continue
+        violations = schedule.validate(each, f"{path}.schedules[{position}]", now_ms)
+        found += violations
+        if not violations:
+            each.CopyFrom(schedule.normalise(each, now_ms))
+            _write_phase(each, name)
+
+
+def _stored_once(wanted: job_pb2.Schedule, stored: Sequence[job_pb2.Schedule]) -> job_pb2.Schedule | None:
+    """The same instant as one that the job has already: it may have passed, and that is no mistake of today's."""
+    if wanted.WhichOneof("kind") != "once" or wanted.once.HasField("delay") or not wanted.once.HasField("time"):
+        return None
+    same = job_pb2.Schedule()
+    same.CopyFrom(wanted)
+    same.once.time.nanos -= same.once.time.nanos % 1_000_000
+    return same if same in stored else None
+
+
+def _write_phase(each: job_pb2.Schedule, name: str) -> None:
+    """An interval's phase follows from the job's name; stored explicitly, because the state machine derives nothing."""
+    if each.WhichOneof("kind") == "interval" and not each.interval.HasField("phase"):
+        each.interval.phase.FromMilliseconds(schedule.next_due_ms([each], -1, name) or 0)
+
+
+def _complete_retry(retry: job_pb2.RetryPolicy, path: str, found: list[Violation]) -> None:
+    retry.max_attempts = retry.max_attempts or ATTEMPTS_DEFAULT
+    retry.backoff = retry.backoff or job_pb2.RetryPolicy.BACKOFF_EXPONENTIAL
+    retry.factor = retry.factor or RETRY_FACTOR_DEFAULT
+    retry.jitter = retry.jitter or job_pb2.RetryPolicy.JITTER_FULL
+    low, high = MAX_ATTEMPTS
+    if not low <= retry.max_attempts <= high:
+        found.append(Violation(f"{path}.max_attempts", f"{retry.max_attempts} is outside {low} to {high}"))
+    if not isfinite(retry.factor) or not FACTOR[0] <= retry.factor <= FACTOR[1]:
+        found.append(Violation(f"{path}.factor", f"{retry.factor:g} is outside {FACTOR[0]:g} to {FACTOR[1]:g}"))
+    _complete_duration(retry, "base", RETRY_BASE_DEFAULT_MS, RETRY_DELAY_MS, path, found)
+    before = len(found)
+    # A long base raises the cap that nobody gave; with one that was given, they contradict each other.
+    base_ms = min(retry.base.seconds * 1000, RETRY_DELAY_MS[1])
+    _complete_duration(retry, "cap", max(RETRY_CAP_DEFAULT_MS, base_ms), RETRY_DELAY_MS, path, found)
+    if len(found) == before and retry.cap.ToMilliseconds() < base_ms:
+        found.append(
+            Violation(f"{path}.cap", f"{_seconds(retry.cap)} is less than base ({_seconds(retry.base)}); raise it")
+        )
+    _check_enum(retry, "backoff", job_pb2.RetryPolicy.Backoff, path, found)
+    _check_enum(retry, "jitter", job_pb2.RetryPolicy.Jitter, path, found)
+
+
+def _complete_policies(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
+    job.overlap = job.overlap or job_pb2.OVERLAP_POLICY_SKIP
+    job.catchup = job.catchup or job_pb2.CATCHUP_POLICY_LATEST
+    job.on_lease_loss = job.on_lease_loss or job_pb2.LEASE_LOSS_POLICY_RETRY
+    _check_enum(job, "overlap", job_pb2.OverlapPolicy, path, found)
+    _check_enum(job, "catchup", job_pb2.CatchupPolicy, path, found)
+    _check_enum(job, "on_lease_loss", job_pb2.LeaseLossPolicy, path, found)
+    job.queue = job.queue or QUEUE_DEFAULT
+    if not _QUEUE.fullmatch(job.queue):
+        found.append(Violation(f"{path}.queue", f"{shorten(job.queue)} is no queue name; use {QUEUE_RULE}"))
+    if not job.HasField("priority"):
+        job.priority = PRIORITY_DEFAULT
+    if not 0 <= job.priority <= 9:
+        found.append(Violation(f"{path}.priority", f"{job.priority} is outside 0 to 9"))
+
+
+def _check_labels(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
+    if len(job.labels) > LABELS_MAX:
+        found.append(Violation(f"{path}.labels", f"{len(job.labels)} labels are too many; at most {LABELS_MAX}"))
+    for key in sorted(job.labels)[: LABELS_MAX + 1]:
+        where = f"{path}.labels[{shorten(key)}]"
+        if not _LABEL_KEY.fullmatch(key):
+            found.append(Violation(where, f"{shorten(key)} is no label; use {LABEL_RULE}"))
+        length = len(job.labels[key])
+        if length > LABEL_VALUE_LENGTH_MAX:
+            found.append(
+                Violation(where, f"a value of {length} characters is too long; at most {LABEL_VALUE_LENGTH_MAX}")
+            )
+
+
+def _complete_duration(
+    message: job_pb2.Job | job_pb2.RetryPolicy,
+    field: str,
+    default_ms: int,
+    limits_ms: tuple[int, int],
+    path: str,
+    found: list[Violation],
+) -> None:
+    """Fills in the default, or checks what is there and rounds it to whole milliseconds."""
+    duration: Duration = getattr(message, field)
+    if not message.HasField(field):  # type: ignore[arg-type]
+        duration.FromMilliseconds(default_ms)
+        return
+    low, high = limits_ms
+    # By seconds first: a duration from outside may be too large for everything else.
+    total_ms = duration.seconds * 1000 + duration.nanos / 1_000_000
+    if not low <= total_ms <= high or abs(duration.nanos) >= 1_000_000_000:
+        found.append(
+            Violation(f"{path}.{field}", f"{_seconds(duration)} is outside {low / 1000:g} s to {high / 1000:g} s")
+        )
+        return
+    duration.FromMilliseconds(round(total_ms))
+
+
+def _seconds(duration: Duration) -> str:
+    return f"{duration.seconds + duration.nanos / 1e9:g} s"
+
+
+def _check_enum(
+    message: job_pb2.Job | job_pb2.RetryPolicy,
+    field: str,
+    enum: object,
+    path: str,
+    found: list[Violation],
+) -> None:
+    """Enums are open on the wire; a number without a name means that the caller knows more than we do."""
+    known: dict[str, int] = dict(enum.items())  # type: ignore[attr-defined]
+    value: int = getattr(message, field)
+    if value not in known.values():
+        names = ", ".join(name for name, number in known.items() if number)
+        found.append(Violation(f"{path}.{field}", f"{value} is not a known value; use one of {names}"))

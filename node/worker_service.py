@@ -1,0 +1,172 @@
+"""The workers' stream, and the workers as seen by people."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import structlog
+
+from horologe.log.v1 import log_pb2
+from horologe.node.context import NodeContext
+from horologe.node.gateway import Gateway, Response
+from horologe.node.people_worker_service import PeopleWorkerService
+from horologe.node.proposals import ProposalError
+from horologe.node.sessions import WorkerSession
+from horologe.raft.machine import cluster_id_of
+from horologe.v1 import worker_pb2, worker_service_pb2
+
+PROTOCOL_VERSION = 1
+SLOTS_MAX = 10_000
+NAME_PATTERN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
+OPEN_SECONDS = 10.0
+HEARTBEATS_PER_TERM = 5
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerStream:
+    """One life of one worker's stream."""
+
+    def __init__(self, context: NodeContext, gateway: Gateway, rpc: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._context = context
+        self._gateway = gateway
+        self._rpc = rpc
+
+    async def run(self) -> None:
+        first = await self._rpc.read()
+        if first is grpc.aio.EOF:
+            return
+        hello = first.hello
+        complaint = _complaint(first)
+        if complaint is not None:
+            await self._rpc.abort(grpc.StatusCode.INVALID_ARGUMENT, complaint)
+        session = await self._open(hello)
+        revoked = self._gateway.open(session, list(hello.held_attempts))
+        # The welcome goes first, whatever the gateway has put into the line already.
+        session.outgoing.insert(0, Response(welcome=self._welcome(session, revoked)))
+        session.wake.set()
+        log.info("worker connected", worker=session.worker, session=session.number)
+        reader = asyncio.create_task(self._read(session))
+        writer = asyncio.create_task(self._write(session))
+        try:
+            await asyncio.wait([reader, writer], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            reader.cancel()
+            writer.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+            self._gateway.close(session)
+            log.info("worker disconnected", worker=session.worker, session=session.number)
+        if session.draining and not session.attempts:
+            await self._say_goodbye(session)
+
+    async def _open(self, hello: worker_pb2.Hello) -> WorkerSession:
+        command = log_pb2.Command(
+            open_session=log_pb2.OpenSession(
+                worker=hello.worker,
+                incarnation=hello.incarnation,
+                queues=hello.queues or ["default"],
+                slot_count=hello.slot_count,
+                gateway=self._context.config.name,
+                labels=hello.labels,
+                version=hello.version,
+            )
+        )
+        try:
+            result = await self._context.proposals.propose(command, OPEN_SECONDS)
+        except ProposalError as error:
+            await self._rpc.abort(grpc.StatusCode.UNAVAILABLE, f"no session can be opened now: {error}")
+        return WorkerSession(number=result.numbers[0], worker=hello.worker)
+
+    def _welcome(self, session: WorkerSession, revoked: list[worker_pb2.AttemptId]) -> worker_pb2.Welcome:
+        term_ms = self._context.config.lease_term_ms
+        with self._context.store.read() as tables:
+            cluster_id = cluster_id_of(tables)
+        welcome = worker_pb2.Welcome(
+            session=session.number,
+            node=self._context.config.name,
+            cluster_id=cluster_id,
+            revoked_attempts=revoked,
+        )
+        welcome.lease_term.FromMilliseconds(term_ms)
+        welcome.heartbeat_interval.FromMilliseconds(term_ms // HEARTBEATS_PER_TERM)
+        return welcome
+
+    async def _read(self, session: WorkerSession) -> None:
+        while (message := await self._rpc.read()) is not grpc.aio.EOF:
+            match message.WhichOneof("kind"):
+                case "results":
+                    self._gateway.results(session, message.results)
+                case "heartbeat":
+                    self._gateway.heartbeat(session, message.heartbeat.sequence)
+                case "output":
+                    self._gateway.output(session, message.output)
+                case "drain":
+                    session.draining = True
+                    await self._drain(session)
+                case kind:
+                    session.go_away(f"unexpected message {kind}: hello comes once, and first")
+                    return
+
+    async def _drain(self, session: WorkerSession) -> None:
+        command = log_pb2.Command(drain_worker=log_pb2.DrainWorker(worker=session.worker))
+        try:
+            await self._context.proposals.propose(command, OPEN_SECONDS)
+        except ProposalError as error:
+            log.warning("drain not recorded", worker=session.worker, error=str(error))
+
+    async def _write(self, session: WorkerSession) -> None:
+        while True:
+            await session.wake.wait()
+            session.wake.clear()
+            waiting, session.outgoing = session.outgoing, []
+            for message in waiting:
+                await self._rpc.write(message)
+            if session.ended and not session.outgoing:
+                return
+
+    async def _say_goodbye(self, session: WorkerSession) -> None:
+        command = log_pb2.Command(close_session=log_pb2.CloseSession(session=session.number, clean=True))
+        try:
+            await self._context.proposals.propose(command, OPEN_SECONDS)
+        except ProposalError as error:
+            log.info("goodbye not recorded; the lease will run out", worker=session.worker, error=str(error))
+
+
+class WorkerService(PeopleWorkerService):
+    """The workers' stream, beside what people use."""
+
+    def __init__(self, context: NodeContext, gateway: Gateway) -> None:
+        super().__init__(context)
+        self._context = context
+        self._gateway = gateway
+
+    async def Connect(  # type: ignore[override]  # noqa: N802 - reads and writes by itself instead of yielding
+        self,
+        request_iterator: AsyncIterator[worker_service_pb2.ConnectRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> None:
+        del request_iterator
+        await WorkerStream(self._context, self._gateway, context).run()
+
+
+def _complaint(first: worker_service_pb2.ConnectRequest) -> str | None:
+    hello = first.hello
+    if first.WhichOneof("kind") != "hello":
+        return f"the first message must be hello, not {first.WhichOneof('kind')}"
+    if hello.protocol_version != PROTOCOL_VERSION:
+        return f"hello.protocol_version is {hello.protocol_version}, this node speaks {PROTOCOL_VERSION}"
+    if not NAME_PATTERN.fullmatch(hello.worker):
+        return f"hello.worker is {hello.worker[:140]!r}: letters, digits, '.', '_', '-', at most 128 characters"
+    if not hello.incarnation or len(hello.incarnation) > 64:
+        return "hello.incarnation must have 1 to 64 characters, made anew by each process"
+    if not 0 <= hello.slot_count <= SLOTS_MAX:
+        return f"hello.slot_count is {hello.slot_count}, must be from 0 to {SLOTS_MAX}"
+    if len(hello.queues) > 100 or any(not 0 < len(queue) <= 64 for queue in hello.queues):
+        return "hello.queues: at most 100 names of 1 to 64 characters"
+    if len(hello.held_attempts) > SLOTS_MAX:
+        return f"hello.held_attempts has {len(hello.held_attempts)} entries, at most {SLOTS_MAX} are possible"
+    return None

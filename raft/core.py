@@ -1,0 +1,576 @@
+"""The Raft core of one member: pysyncobj as the engine, with what it lacks put around it.
+
+Here belongs everything that touches pysyncobj, and nothing else touches it. No disk (see journal.py), no network, no clock and
+no thread: the caller hands in messages and the time, and takes messages out. What is only book-keeping about peers, messages and
+elections is in core_peers.py, core_messages.py and elections.py.
+
+The caller's duties, in this order, for every step:
+ 1. begin a write transaction of the store that the journal writes to;
+ 2. `receive` the messages that came in, `tick`, `propose`; `apply` is called back from `tick`;
+ 3. commit. If anything raised, do not commit: end the process (the journal in memory is ahead of the disk);
+ 4. only now take `outbox` and send it, each peer's messages in order; report `peer_connected` and `peer_disconnected` as
+    connections come and go, and end the connection when `receive` returns False.
+
+What we depend on inside pysyncobj 0.3.17 (tests/raft/test_engine_contract.py fails when any of it changes):
+
+    replaced before and after import
+      pysyncobj.monotonic                module  the clock: every other module takes it by name from here
+      pysyncobj.syncobj.random           global  the random source of election timeouts
+      pysyncobj.syncobj.createJournal    global  lets a Journal object in where a file name is expected (conf.journalFile)
+      pysyncobj.syncobj.createPoller     global  would open descriptors; we have no sockets
+      pysyncobj.syncobj.PIPE_NOTIFIER_ENABLED    would open two pipes per engine and never close them
+    overridden in the subclass
+      _SyncObj__doApplyCommand           unpickles and calls methods by number; ours hands bytes to `apply`
+      _SyncObj__sendAppendEntries        pushes without limit, from a dump file when the log is too short; ours has a budget
+                                         per peer and offers a snapshot
+      _SyncObj__tryLogCompaction         pickles the state; ours does nothing (see `compact`)
+    called
+      _applyCommand, _checkCommandsToApply       queue a command and append it, without waiting for the next tick
+      _isLeader, _getLeader, _getTerm
+    read and written
+      _SyncObj__raftElectionDeadline     pre-vote: the engine must not start an election unless we let it
+      _SyncObj__raftNextIndex            a reply to an older message would move it back
+      _SyncObj__lastResponseTime         check-quorum counts from the sending of what was answered, not from the answer's arrival
+      _SyncObj__newAppendEntriesTime     when the next heartbeat is due; written by the method that we override
+      _SyncObj__raftMatchIndex           read: what each follower has acknowledged
+      _SyncObj__raftLastApplied          written once, after a restart: the engine would apply everything again
+    message dictionaries: request_vote, response_vote, append_entries (with and without prevLogIdx), next_node_idx, timeout_now
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import threading
+import types
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from horologe.peer.v1 import peer_service_pb2
+from horologe.raft.core_context import Context, PeerMessage
+from horologe.raft.core_messages import REGULAR_COMMAND, election_message, items_of, what_is_wrong
+from horologe.raft.core_peers import Arrival, Peer
+from horologe.raft.core_settings import CoreSettings, CoreStoppedError, Protections, RaftInvariantError
+from horologe.raft.elections import Elections
+from horologe.raft.journal import NO_OP_COMMAND, HardState, Journal, LogItem
+from horologe.raft.replication import Replication
+
+__all__ = ["CoreSettings", "CoreStoppedError", "Protections", "RaftCore", "RaftInvariantError"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Ambient(threading.local):
+    """Time and chance of the call that this thread is in. Several cores may live in one process, each with its own thread."""
+
+    now = 0.0
+    chance: random.Random
+
+    def random(self) -> float:
+        """Stands in for the module `random`, of which the engine uses this one function."""
+        return self.chance.random()
+
+
+_ambient = _Ambient()
+
+
+def _load_engine() -> Any:
+    if "pysyncobj" in sys.modules:
+        raise ImportError("pysyncobj was imported before horologe.raft.core; only that module may import it")
+    clock = types.ModuleType("pysyncobj.monotonic")
+    clock.monotonic = lambda: _ambient.now  # type: ignore[attr-defined]
+    sys.modules["pysyncobj.monotonic"] = clock
+    import pysyncobj.syncobj as engine_module
+
+    engine_module.random = _ambient
+    engine_module.createJournal = lambda journal: journal
+    engine_module.createPoller = lambda _: _NoPoller()
+    engine_module.PIPE_NOTIFIER_ENABLED = False
+    return engine_module
+
+
+class _NoPoller:
+    def poll(self, timeout_seconds: float) -> None:
+        """There is nothing to poll: messages come in through `receive`."""
+
+
+_engine_module = _load_engine()
+
+
+class _Member(_engine_module.Node):  # type: ignore[misc, name-defined]
+    """A member by name. Its hash is the same in every process, since the engine iterates over sets of members."""
+
+    def __hash__(self) -> int:
+        return zlib.crc32(self.id.encode())
+
+
+class _Outbound(_engine_module.Transport):  # type: ignore[misc, name-defined]
+    """Hands what the engine wants to send to the core."""
+
+    def __init__(self, send: Callable[[str, dict[str, Any]], None]) -> None:
+        super().__init__(None, None, None)
+        self._send = send
+
+    def send(self, node: Any, message: dict[str, Any]) -> bool:
+        self._send(node.id, message)
+        return True
+
+
+class _Owner(Protocol):
+    """What the engine calls back."""
+
+    def engine_applies(self, index: int, command: bytes) -> None:
+        """A committed entry, in order."""
+
+    def engine_replicates(self) -> None:
+        """The leader shall speak to all peers."""
+
+    def engine_sends(self, peer: str, message: dict[str, Any]) -> None:
+        """A message in the engine's own form."""
+
+    def engine_changed_state(self, is_leader: bool) -> None:
+        """It became follower, candidate or leader."""
+
+
+class _SyncObj(_engine_module.SyncObj):  # type: ignore[misc, name-defined]
+    """The engine with three of its methods replaced."""
+
+    def __init__(self, owner: _Owner, settings: CoreSettings, conf: Any, transport: _Outbound) -> None:
+        self._owner = owner
+        others = [_Member(name) for name in settings.members if name != settings.name]
+        super().__init__(_Member(settings.name), others, conf=conf, nodeClass=_Member, transport=transport)
+
+    def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802
+        self._owner.engine_applies(self.raftLastApplied + 1, command)
+
+    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
+        self._owner.engine_replicates()
+
+    def _SyncObj__tryLogCompaction(self) -> None:  # noqa: N802
+        """The log is compacted by `RaftCore.compact`."""
+
+
+class _Pysyncobj:
+    """The engine behind names of our own (see core_context.Engine): only here is read and written what is private in it."""
+
+    def __init__(self, owner: _Owner, settings: CoreSettings, protections: Protections, journal: Journal) -> None:
+        leader_state = _engine_module._RAFT_STATE.LEADER
+        conf = _engine_module.SyncObjConf(
+            autoTick=False,
+            useFork=False,
+            # An entry leaves in the call that added it; the caller coalesces.
+            appendEntriesUseBatch=False,
+            dynamicMembershipChange=not protections.static_membership,
+            commandsWaitLeader=False,
+            journalFile=journal,
+            appendEntriesPeriod=settings.heartbeat_seconds,
+            raftMinTimeout=settings.election_timeout_seconds_min,
+            raftMaxTimeout=settings.election_timeout_seconds_max,
+            leaderFallbackTimeout=settings.election_timeout_seconds_max if protections.check_quorum else 30.0,
+            connectionTimeout=settings.election_timeout_seconds_max,
+            onStateChanged=lambda _, state: owner.engine_changed_state(state == leader_state),
+        )
+        self._transport = _Outbound(owner.engine_sends)
+        self._engine = _SyncObj(owner, settings, conf, self._transport)
+        if protections.applied_index_restored:
+            self._engine._SyncObj__raftLastApplied = journal.applied_index
+
+    @property
+    def is_leader(self) -> bool:
+        return bool(self._engine._isLeader())
+
+    @property
+    def leader(self) -> str | None:
+        node = self._engine._getLeader()
+        return None if node is None else str(node.id)
+
+    @property
+    def term(self) -> int:
+        return int(self._engine._getTerm())
+
+    @property
+    def commit_index(self) -> int:
+        return int(self._engine.raftCommitIndex)
+
+    @property
+    def applied_index(self) -> int:
+        return int(self._engine.raftLastApplied)
+
+    @property
+    def other_nodes(self) -> list[Any]:
+        return sorted(self._engine.otherNodes, key=lambda node: str(node.id))
+
+    @property
+    def election_deadline(self) -> float:
+        return float(self._engine._SyncObj__raftElectionDeadline)
+
+    @election_deadline.setter
+    def election_deadline(self, deadline: float) -> None:
+        self._engine._SyncObj__raftElectionDeadline = deadline
+
+    def tick(self) -> None:
+        self._engine.doTick(0.0)
+
+    def append(self, payload: bytes) -> None:
+        self._engine._applyCommand(payload, None, REGULAR_COMMAND)
+        self._engine._checkCommandsToApply()
+
+    def deliver(self, peer: Peer, message: dict[str, Any]) -> None:
+        self._transport._onMessageReceived(peer.node, message)
+
+    def connected(self, peer: Peer) -> None:
+        self._transport._onNodeConnected(peer.node)
+
+    def disconnected(self, peer: Peer) -> None:
+        self._transport._onNodeDisconnected(peer.node)
+
+    def heartbeat_sent(self, next_heartbeat_at: float) -> None:
+        self._engine._SyncObj__newAppendEntriesTime = next_heartbeat_at
+
+    def match_index(self, peer: Peer) -> int:
+        return int(self._engine._SyncObj__raftMatchIndex[peer.node])
+
+    def next_index(self, peer: Peer) -> int:
+        return int(self._engine._SyncObj__raftNextIndex[peer.node])
+
+    def set_next_index(self, peer: Peer, index: int) -> None:
+        self._engine._SyncObj__raftNextIndex[peer.node] = index
+
+    def answered_at(self, peer: Peer) -> float:
+        return float(self._engine._SyncObj__lastResponseTime[peer.node])
+
+    def set_answered_at(self, peer: Peer, seconds: float) -> None:
+        self._engine._SyncObj__lastResponseTime[peer.node] = seconds
+
+    def tell_to_take_over(self, peer: Peer) -> None:
+        self._engine.transferLeadership(peer.node)
+
+
+class RaftCore:
+    """One member's Raft. See the top of this file for the order of calls.
+
+    `apply(index, term, payload)` is called for every committed payload, in order, exactly once per index over all restarts of
+    the same journal. It runs inside `tick`, inside the caller's transaction. If it raises, the core is stopped: an entry is
+    never tried again and never skipped. What has no result for domain reasons is `apply`'s own business, not an exception.
+
+    The core tells nobody how a proposal ended. Whoever waits for one compares (index, term) when `apply` reaches that index:
+    equal means done, different means it never happened. Losing the leadership in between says nothing either way.
+
+    Not safe for use by several threads at once; several cores may live in one process, each on its own thread.
+
+    A journal that was just `reset_to` (a snapshot was installed) is as good as any other.
+
+    Attributes:
+        members_that_forgot: Peers that lost entries which they had acknowledged (a wiped disk). They get no further here; such
+            a node must rejoin under a new name.
+        counters: How often each protection acted, for metrics.
+    """
+
+    def __init__(
+        self,
+        settings: CoreSettings,
+        journal: Journal,
+        apply: Callable[[int, int, bytes], None],
+        random: random.Random,
+        now_seconds: float,
+        protections: Protections | None = None,
+    ) -> None:
+        self.settings = settings
+        self.protections = protections or Protections()
+        self._journal = journal
+        self._apply = apply
+        self._failure: BaseException | None = None
+        _ambient.now, _ambient.chance = now_seconds, random
+        self._engine = _Pysyncobj(self, settings, self.protections, journal)
+        self._peers = {str(node.id): Peer(str(node.id), node) for node in self._engine.other_nodes}
+        self._context = Context(settings, self.protections, journal, self._engine, self._peers, random, now_seconds)
+        self._replication = Replication(self._context)
+        self._elections = Elections(self._context)
+        self.counters: Counter[str] = self._context.counters
+        self.members_that_forgot: set[str] = self._context.members_that_forgot
+
+    # --- what the caller may ask --------------------------------------------------------------------------------------
+
+    @property
+    def outbox(self) -> list[tuple[str, PeerMessage]]:
+        """Messages to send, as (peer, message), in order. Take them after the commit and put an empty list here."""
+        return self._context.outbox
+
+    @outbox.setter
+    def outbox(self, messages: list[tuple[str, PeerMessage]]) -> None:
+        self._context.outbox = messages
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member believes that it leads. Another may do so too, in a newer term: see `may_serve`."""
+        return self._engine.is_leader
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether this member leads, has applied an entry of its own term, and was lately answered by a majority."""
+        return self.heard_quorum(self._context.now) and self._journal.has_entry(self.applied_index, self.term)
+
+    @property
+    def leader(self) -> str | None:
+        """The member that leads, as far as known. None when it has been silent for the longest election timeout."""
+        leader = self._engine.leader
+        if leader == self.settings.name or leader is None:
+            return leader
+        silent_seconds = self._elections.leader_silent_seconds()
+        return leader if silent_seconds <= self.settings.election_timeout_seconds_max else None
+
+    @property
+    def term(self) -> int:
+        """The newest term that this member knows."""
+        return self._engine.term
+
+    @property
+    def commit_index(self) -> int:
+        """All entries up to this one are committed."""
+        return self._engine.commit_index
+
+    @property
+    def applied_index(self) -> int:
+        """All entries up to this one are applied."""
+        return self._engine.applied_index
+
+    @property
+    def first_index(self) -> int:
+        """The oldest entry in the log."""
+        return self._journal.first_index
+
+    @property
+    def last_index(self) -> int:
+        """The newest entry in the log."""
+        return self._journal.last_index
+
+    @property
+    def hard_state(self) -> HardState:
+        """Term and vote, which a member must keep when a snapshot replaces its store."""
+        return self._journal.hard_state
+
+    def term_at(self, index: int) -> int | None:
+        """The term of an entry, or None when it is not in the log."""
+        item = self._journal.entry_at(index)
+        return None if item is None else item[2]
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """The members that vote."""
+        return tuple(sorted([self.settings.name, *(str(node.id) for node in self._engine.other_nodes)]))
+
+    def match_indexes(self) -> dict[str, int]:
+        """On the leader: up to where each peer has acknowledged the log. Elsewhere: empty."""
+        if not self.is_leader:
+            return {}
+        return {peer.name: self._engine.match_index(peer) for peer in self._peers.values()}
+
+    def heard_quorum(self, now: float) -> bool:
+        """On the leader: whether a majority has answered messages that were sent within the shortest election timeout.
+
+        In that time no other member can have won an election (given `leader_stickiness` and bounded clock drift).
+        """
+        return self.is_leader and self._context.heard_quorum(now)
+
+    @property
+    def snapshot_needed(self) -> bool:
+        """Whether the leader has offered its state because its log no longer reaches back to ours."""
+        return self._replication.snapshot_offered_by is not None
+
+    def take_snapshot_offer(self) -> str | None:
+        """The member to fetch the state from, once per offer. Offers are repeated while they are needed."""
+        return self._replication.take_snapshot_offer()
+
+    def may_install(self, index: int, term: int) -> bool:
+        """Whether a state as of this entry may replace ours. Ask at the moment of installing, not when the fetch begins.
+
+        A log that has this entry may hold acknowledged entries after it, which an install would throw away.
+        """
+        return index > self.commit_index and not self._journal.has_entry(index, term)
+
+    # --- what the caller does -----------------------------------------------------------------------------------------
+
+    def peer_connected(self, peer: str, now: float) -> None:
+        """A connection to a member came up. Its messages are numbered from 1, in both directions."""
+        known = self._known_peer(peer)
+        with self._at(now):
+            known.begin_epoch()
+            self._engine.connected(known)
+            if self.is_leader:
+                self._replication.send_to(known, heartbeat=True)
+
+    def peer_disconnected(self, peer: str, now: float) -> None:
+        """The connection to a member is gone; nothing that it carried may be delivered any more."""
+        known = self._known_peer(peer)
+        with self._at(now):
+            known.end_epoch()
+            self._engine.disconnected(known)
+
+    def receive(self, peer: str, message: PeerMessage, now: float) -> bool:
+        """Take in a Raft message from a member whose identity the caller has verified.
+
+        Returns:
+            False when the connection must be ended: the sender is no member, messages were lost, or one makes no sense. The
+            message then had no effect, and no further one of this epoch will have any.
+        """
+        with self._at(now):
+            known = self._peers.get(peer)
+            if known is None:
+                self.counters["not_a_member"] += 1
+                return not self.protections.members_only and self._receive_from_stranger(peer, message)
+            if self.protections.epochs_checked:
+                arrival = known.arrived(message.sequence)
+                if arrival is not Arrival.NEXT:
+                    self.counters[f"message_{arrival.name.lower()}"] += 1
+                    return arrival is Arrival.REPEATED
+            items = items_of(message)
+            complaint = what_is_wrong(message, items) if self.protections.messages_validated else None
+            if complaint is not None:
+                self.counters["message_malformed"] += 1
+                logger.error("message from %s refused: %s", peer, complaint)
+                known.abandon_epoch()
+                return False
+            self._dispatch(known, message, items)
+            return True
+
+    def tick(self, now: float) -> None:
+        """Let time act: elections, heartbeats, commit, apply."""
+        with self._at(now):
+            self._elections.before_tick()
+            self._engine.tick()
+            self._elections.after_tick()
+
+    def propose(self, payload: bytes) -> int | None:
+        """Append a payload to the log; the messages that carry it are in the outbox at once.
+
+        Returns:
+            The index that it will have if it becomes committed (together with `term`), or None when this member does not lead
+            or is handing over the leadership.
+
+        Raises:
+            ValueError: The payload does not fit into `append_bytes_max`; the caller must split it.
+        """
+        if len(payload) >= self.settings.append_bytes_max:
+            raise ValueError(
+                f"the payload has {len(payload)} bytes, must be less than append_bytes_max "
+                f"({self.settings.append_bytes_max}): split it"
+            )
+        with self._at(self._context.now):
+            if not self.is_leader or self._elections.is_handing_over:
+                return None
+            index = self._journal.last_index + 1
+            self._engine.append(payload)
+            if self._journal.last_index != index:
+                raise RaftInvariantError(f"entry {index} was not appended; the log ends at {self._journal.last_index}")
+            return index
+
+    def transfer_leadership(self, target: str | None = None) -> bool:
+        """Begin to hand over the leadership, to the named member or to the one that is furthest.
+
+        Proposals are refused from now on. Once the target has the whole log it is told to take over; if that does not happen
+        within an election timeout, the transfer is given up and proposals are taken again.
+
+        Returns:
+            Whether it began: False when this member does not lead, or no such member is connected.
+        """
+        with self._at(self._context.now):
+            return self.is_leader and self._elections.begin_transfer(target)
+
+    def compact(self, keep_from_index: int) -> None:
+        """Drop the log before `keep_from_index`. What is not applied, and the last two entries, stay in any case."""
+        with self._at(self._context.now):
+            self._journal.compact(keep_from_index)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _at(self, now: float) -> Iterator[None]:
+        """Give the engine our time and chance; whatever goes wrong inside stops the core."""
+        if self._failure is not None and self.protections.failures_stop_the_core:
+            raise CoreStoppedError("the Raft core met an error and must not go on; end the process") from self._failure
+        self._context.now = max(self._context.now, now)
+        _ambient.now, _ambient.chance = self._context.now, self._context.chance
+        try:
+            yield
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _known_peer(self, name: str) -> Peer:
+        if name not in self._peers:
+            raise ValueError(f"{name!r} is not one of the other members; they are {sorted(self._peers)}")
+        return self._peers[name]
+
+    def _dispatch(self, peer: Peer, message: PeerMessage, items: list[LogItem]) -> None:
+        kind = message.WhichOneof("kind")
+        if kind == "append_entries":
+            self._on_append_entries(peer, message.append_entries, items)
+        elif kind == "append_reply":
+            self._replication.on_append_reply(peer, message.append_reply, message.sender_term)
+        elif kind == "request_vote":
+            self._elections.on_request_vote(peer, message.request_vote)
+        elif kind == "vote":
+            self._elections.on_vote(peer, message.vote.term)
+        elif kind == "request_pre_vote":
+            self._elections.on_request_pre_vote(peer, message.request_pre_vote)
+        elif kind == "pre_vote":
+            self._elections.on_pre_vote(peer, message.pre_vote.term)
+        elif kind == "timeout_now":
+            self._engine.deliver(peer, {"type": "timeout_now", "term": message.timeout_now.term})
+        elif kind == "term_notice":
+            self._elections.on_term_notice(peer, message.term_notice.term)
+        elif kind == "snapshot_offer":
+            self._replication.on_snapshot_offer(peer, message.snapshot_offer.term)
+
+    def _on_append_entries(self, peer: Peer, append: peer_service_pb2.AppendEntries, items: list[LogItem]) -> None:
+        if append.term < self.term:
+            self._context.post_term_notice(peer)
+            return
+        if append.term == self.term and self.is_leader:
+            raise RaftInvariantError(f"{peer.name} leads term {self.term}, and so do we")
+        self._elections.leader_heard()
+        self._replication.on_append_entries(peer, append, items)
+
+    def _receive_from_stranger(self, name: str, message: PeerMessage) -> bool:
+        """Only with `members_only` off: the engine by itself counts anybody's vote."""
+        if message.WhichOneof("kind") == "vote":
+            self._engine.deliver(Peer(name, _Member(name)), {"type": "response_vote", "term": message.vote.term})
+        return True
+
+    # --- what the engine calls ----------------------------------------------------------------------------------------
+
+    def engine_changed_state(self, is_leader: bool) -> None:
+        """For the engine only."""
+        self._elections.end_transfer()
+        if is_leader:
+            self._replication.begin_leading()
+
+    def engine_replicates(self) -> None:
+        """For the engine only."""
+        self._replication.send_to_all()
+
+    def engine_applies(self, index: int, command: bytes) -> None:
+        """For the engine only."""
+        item = self._journal.entry_at(index)
+        if item is None or item[0] is not command:
+            raise RaftInvariantError(f"the engine applies something else than entry {index}")
+        if self.protections.apply_in_sequence and index != self._journal.applied_index + 1:
+            raise RaftInvariantError(f"entry {index} would be applied after entry {self._journal.applied_index}")
+        if command[0] == REGULAR_COMMAND:
+            self._apply(index, item[2], command[1:])
+        elif command[:1] != NO_OP_COMMAND and self.protections.static_membership:
+            raise RaftInvariantError(f"entry {index} is of a type ({command[0]}) that never enters our log")
+        self._journal.set_applied_index(index)
+
+    def engine_sends(self, peer: str, message: dict[str, Any]) -> None:
+        """For the engine only."""
+        known = self._peers[peer]
+        if message["type"] == "next_node_idx":
+            index = message["next_node_idx"]
+            self._replication.post_reply(known, index, reset=message["reset"], success=message["success"])
+        else:
+            self._context.post(known, election_message(message))

@@ -1,0 +1,51 @@
+"""Snapshots: a copy of the leader's whole state for a follower that the log no longer reaches.
+
+A snapshot is an LMDB copy of the leader's environment. It becomes the follower's own by replacing what is not shared: the
+node's name, its term and vote, and the log, of which only the position remains.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from horologe.raft.journal import HardState, Journal
+from horologe.raft.store import Store, StoreError
+
+_NOBODY = "(snapshot)"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The last entry that a copied state contains."""
+
+    index: int
+    term: int
+
+
+def position_of(folder: Path) -> Position:
+    """Where a copied state stands. Raises StoreError or CorruptLogError if the copy is damaged."""
+    store = Store(folder, _NOBODY, adopt=True)
+    try:
+        journal = Journal(store)
+        item = journal.entry_at(journal.applied_index)
+        if item is None:
+            raise StoreError(f"{folder}: the copied log does not hold entry {journal.applied_index}")
+        return Position(item[1], item[2])
+    finally:
+        store.close()
+
+
+def make_own(folder: Path, node: str, position: Position, own: HardState) -> None:
+    """Turns the copy into this node's own state, keeping this node's term and vote."""
+    store = Store(folder, node, adopt=True)
+    try:
+        Journal.reset_to(store, position.index, position.term, own)
+        store.commit()
+    finally:
+        store.close()
+
+
+def discard(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,205 @@
+"""Builders of log commands, short enough that a test reads as its story."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.struct_pb2 import Value
+from horologe.log.v1 import log_pb2
+from horologe.raft import commands as records
+from horologe.raft.model import Catchup, LeaseLoss, Overlap
+from horologe.v1 import job_pb2
+
+Command = log_pb2.Command
+CREATE, UPDATE, APPLY = log_pb2.PutJobs.MODE_CREATE, log_pb2.PutJobs.MODE_UPDATE, log_pb2.PutJobs.MODE_APPLY
+
+
+def job(
+    name: str = "tick",
+    *,
+    every_ms: int = 60_000,
+    once_ms: int = 0,
+    overlap: Overlap = Overlap.SKIP,
+    catchup: Catchup = Catchup.LATEST,
+    catchup_window_ms: int = 3_600_000,
+    on_lease_loss: LeaseLoss = LeaseLoss.RETRY,
+    max_attempts: int = 3,
+    timeout_ms: int = 600_000,
+    queue: str = "default",
+    priority: int = 5,
+    description: str = "",
+) -> job_pb2.Job:
+    """A definition as a service proposes it: all defaults filled in. `every_ms` 0: on request, or once."""
+    made = job_pb2.Job(name=name, queue=queue, priority=priority, description=description)
+    schedule = made.schedules.add()
+    if once_ms:
+        schedule.once.time.FromMilliseconds(once_ms)
+    elif every_ms:
+        schedule.interval.every.FromMilliseconds(every_ms)
+        schedule.interval.phase.FromMilliseconds(0)
+    else:
+        schedule.manual.SetInParent()
+    made.action.shell.script = "true"
+    made.retry.max_attempts = max_attempts
+    made.timeout.FromMilliseconds(timeout_ms)
+    made.catchup_window.FromMilliseconds(catchup_window_ms)
+    made.overlap = int(overlap)  # type: ignore[assignment]
+    made.catchup = int(catchup)  # type: ignore[assignment]
+    made.on_lease_loss = int(on_lease_loss)  # type: ignore[assignment]
+    return made
+
+
+def draft(definition: job_pb2.Job, next_due_ms: int = 0, expected_revision: int = 0) -> log_pb2.JobDraft:
+    return log_pb2.JobDraft(
+        job=definition, next_due_ms=next_due_ms, expected_revision=expected_revision, uid=f"uid-{definition.name}"
+    )
+
+
+def put(mode: log_pb2.PutJobs.Mode.ValueType, *drafts: log_pb2.JobDraft) -> Command:
+    return Command(put_jobs=log_pb2.PutJobs(mode=mode, jobs=drafts))
+
+
+def create(name: str = "tick", next_due_ms: int = 0, **fields: Any) -> Command:
+    return put(CREATE, draft(job(name, **fields), next_due_ms))
+
+
+def update(name: str = "tick", next_due_ms: int = 0, expected_revision: int = 0, **fields: Any) -> Command:
+    return put(UPDATE, draft(job(name, **fields), next_due_ms, expected_revision))
+
+
+def apply(name: str = "tick", next_due_ms: int = 0, expected_revision: int = 0, **fields: Any) -> Command:
+    return put(APPLY, draft(job(name, **fields), next_due_ms, expected_revision))
+
+
+def delete(name: str = "tick", *, expected_revision: int = 0, cancel_running: bool = False) -> Command:
+    return Command(
+        delete_job=log_pb2.DeleteJob(name=name, expected_revision=expected_revision, cancel_running=cancel_running)
+    )
+
+
+def pause(name: str = "tick", *, reason: str = "", expected_revision: int = 0) -> Command:
+    return Command(
+        pause_job=log_pb2.PauseJob(name=name, paused=True, reason=reason, expected_revision=expected_revision)
+    )
+
+
+def resume(
+    name: str = "tick",
+    next_due_ms: int = 0,
+    *,
+    skipped_count: int = 0,
+    skipped_last_ms: int = 0,
+    expected_revision: int = 0,
+) -> Command:
+    return Command(
+        pause_job=log_pb2.PauseJob(
+            name=name,
+            paused=False,
+            next_due_ms=next_due_ms,
+            skipped_count=skipped_count,
+            skipped_last_ms=skipped_last_ms,
+            expected_revision=expected_revision,
+        )
+    )
+
+
+def run(name: str = "tick", *, force: bool = False, payload: str | None = None) -> Command:
+    command = log_pb2.RunJob(name=name, force=force)
+    if payload is not None:
+        command.payload.CopyFrom(Value(string_value=payload))
+    return Command(run_job=command)
+
+
+def cancel(execution: int, reason: str = "") -> Command:
+    return Command(cancel_execution=log_pb2.CancelExecution(execution=execution, reason=reason))
+
+
+def connect(
+    worker: str = "w1", *, incarnation: str = "a", queues: Sequence[str] = ("default",), slot_count: int = 10
+) -> Command:
+    return Command(
+        open_session=log_pb2.OpenSession(
+            worker=worker, incarnation=incarnation, queues=queues, slot_count=slot_count, gateway="n1"
+        )
+    )
+
+
+def close(session: int, *, clean: bool = True) -> Command:
+    return Command(close_session=log_pb2.CloseSession(session=session, clean=clean))
+
+
+def drain(worker: str = "w1") -> Command:
+    return Command(drain_worker=log_pb2.DrainWorker(worker=worker))
+
+
+def prune(before_ms: int, count_max: int = 100) -> Command:
+    return Command(prune=log_pb2.Prune(before_ms=before_ms, count_max=count_max))
+
+
+def bootstrap(cluster_id: str) -> Command:
+    return Command(bootstrap=log_pb2.Bootstrap(cluster_id=cluster_id))
+
+
+def plan(
+    *,
+    advance_to_ms: int = 0,
+    fires: Sequence[bytes] = (),
+    assigns: Sequence[tuple[int, int]] = (),
+    retries: Sequence[tuple[int, int, int]] = (),
+    expired: Sequence[int] = (),
+    timeouts: Sequence[tuple[int, int]] = (),
+) -> Command:
+    return Command(
+        plan=log_pb2.Plan(
+            advance_to_ms=advance_to_ms,
+            fires=b"".join(fires),
+            assigns=b"".join(records.ASSIGN.pack(*row) for row in assigns),
+            retries=b"".join(records.RETRY.pack(*row) for row in retries),
+            expired_sessions=b"".join(records.SESSION.pack(session) for session in expired),
+            timeouts=b"".join(records.TIMEOUT.pack(*row) for row in timeouts),
+        )
+    )
+
+
+def fire(
+    job: int,
+    revision: int,
+    due_ms: int,
+    next_due_ms: int,
+    session: int = 0,
+    missed: tuple[int, int, int, records.MissedFate] = (0, 0, 0, records.MissedFate.NONE),
+    *,
+    run: bool = True,
+) -> bytes:
+    """One record of a plan. `missed`: first, last, count, fate."""
+    return records.FIRE.pack(job, revision, due_ms, next_due_ms, session, *missed, run)
+
+
+def outcome(
+    execution: int,
+    token: int,
+    attempt: int = 1,
+    outcome: records.Outcome = records.Outcome.SUCCEEDED,
+    *,
+    retry_delay_ms: int = 0,
+    exit_code: int | None = None,
+    start_delay_ms: int = 5,
+) -> bytes:
+    flags = 0 if exit_code is None else records.OutcomeFlag.HAS_EXIT_CODE
+    return records.OUTCOME.pack(
+        execution, token, attempt, outcome, flags, exit_code or 0, start_delay_ms, 10, retry_delay_ms
+    )
+
+
+def complete(*outcomes: bytes, details: Sequence[log_pb2.OutcomeDetail] = ()) -> Command:
+    return Command(complete=log_pb2.Complete(outcomes=b"".join(outcomes), details=details))
+
+
+def requested(command: Command, request_id: bytes, digest: bytes = b"digest") -> Command:
+    """The same command as one that its caller may send again."""
+    marked = Command()
+    marked.CopyFrom(command)
+    marked.request_id = request_id.rjust(16, b"\0")
+    marked.request_digest = digest
+    return marked

@@ -1,0 +1,186 @@
+"""What must hold of the replicated state after every entry, whatever the commands were."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from horologe.log.v1 import log_pb2
+from horologe.raft.model import (
+    FINAL_STATES,
+    LEDGER_KEY,
+    PAIR,
+    READY_KEY,
+    RUNNING_VALUE,
+    U32,
+    U64,
+    WORKER_VALUE,
+    AttemptState,
+    Counters,
+    Execution,
+    ExecutionFlag,
+    ExecutionState,
+    JobFlag,
+    JobState,
+    LedgerEntry,
+    LedgerOutcome,
+    Tables,
+    TimerKind,
+    Trigger,
+)
+from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, TIMER
+
+Executions = dict[int, Execution]
+JobStates = dict[int, JobState]
+Ledger = dict[tuple[int, int, int], LedgerEntry]
+
+
+def check(tables: Tables, *, clocks_agree: bool = True) -> None:
+    """Raises AssertionError, with the contradiction in its text.
+
+    If clocks do not agree, a new schedule may begin with due times that the old one has accounted for; a row that stands for
+    several missed due times may then contain one of them.
+    """
+    counters = Counters.load(tables)
+    executions = read_executions(tables)
+    job_states = {U64.unpack(key)[0]: JobState.unpack(value) for key, value in tables.job_state.scan()}
+    ledger = read_ledger(tables)
+    _check_jobs(tables, counters, executions, job_states)
+    _check_executions(tables, executions)
+    _check_lines(tables, counters, executions)
+    _check_timers(tables, counters, executions, job_states)
+    _check_ledger(counters, executions, ledger, clocks_agree)
+    _check_sessions(tables, counters)
+    _check_requests(tables)
+
+
+def read_executions(tables: Tables) -> Executions:
+    return {U64.unpack(key)[0]: Execution.unpack(value) for key, value in tables.execution.scan()}
+
+
+def read_ledger(tables: Tables) -> Ledger:
+    return {LEDGER_KEY.unpack(key): LedgerEntry.unpack(value) for key, value in tables.ledger.scan()}
+
+
+def _check_jobs(tables: Tables, counters: Counters, executions: Executions, job_states: JobStates) -> None:
+    records = {U64.unpack(key)[0]: log_pb2.JobRecord.FromString(value) for key, value in tables.job.scan()}
+    names = {key.decode(): U64.unpack(value)[0] for key, value in tables.job_name.scan()}
+    assert records.keys() == job_states.keys()
+    assert names == {record.job.name: job for job, record in records.items() if not record.deleted}
+    assert counters.jobs == len(names)
+    assert counters.last_job == len(records)
+    unfinished = Counter(found.job for found in executions.values() if found.state not in FINAL_STATES)
+    for job, state in job_states.items():
+        record = records[job]
+        assert record.id == job
+        assert record.revision == state.revision <= counters.revision, f"job {job}"
+        assert bool(state.flags & JobFlag.PAUSED) == record.paused, f"job {job}"
+        assert bool(state.flags & JobFlag.DELETED) == record.deleted, f"job {job}"
+        assert state.unfinished == unfinished[job], f"job {job}: counts {state.unfinished}, has {unfinished[job]}"
+        if state.flags:
+            assert state.next_due_ms == 0, f"job {job} is paused or deleted and still due at {state.next_due_ms}"
+
+
+def _check_executions(tables: Tables, executions: Executions) -> None:
+    details = {U64.unpack(key)[0] for key, _ in tables.detail.scan()}
+    assert details == {number for number, found in executions.items() if found.flags & ExecutionFlag.HAS_DETAIL}
+    for number, found in executions.items():
+        story = f"execution {number}: {found}"
+        state = ExecutionState(found.state)
+        assert (found.end_ms > 0) == (state in FINAL_STATES), story
+        assert (found.next_attempt_ms > 0) == (state is ExecutionState.SCHEDULED), story
+        assert (found.attempt_state == AttemptState.RUNNING) == (state is ExecutionState.RUNNING), story
+        if found.flags & ExecutionFlag.CANCEL_REQUESTED:
+            assert state is ExecutionState.RUNNING or state in FINAL_STATES, story
+        if number in details:
+            record = log_pb2.ExecutionRecord.FromString(tables.detail.get(U64.pack(number)) or b"")
+            tokens = [attempt.token for attempt in record.attempts]
+            assert tokens == sorted(set(tokens)), story
+            assert all(
+                attempt.state not in (AttemptState.NONE, AttemptState.RUNNING)
+                and attempt.start_time_ms in (0, max(attempt.start_time_ms, attempt.assign_time_ms))
+                and attempt.start_time_ms <= attempt.end_time_ms
+                for attempt in record.attempts
+            ), f"{story}\n{record}"
+
+
+def _check_lines(tables: Tables, counters: Counters, executions: Executions) -> None:
+    """The ready queue and the running attempts, each the same in the executions, in its table and in the counters."""
+    assert [READY_KEY.unpack(key) for key, _ in tables.ready.scan()] == sorted(
+        (found.queue, 9 - found.priority, found.due_ms, number)
+        for number, found in executions.items()
+        if found.state == ExecutionState.QUEUED
+    )
+    assert counters.queued == sum(found.state == ExecutionState.QUEUED for found in executions.values())
+    rows = {PAIR.unpack(key): RUNNING_VALUE.unpack(value)[1:] for key, value in tables.running.scan()}
+    assert rows == {
+        (found.session, number): (found.token, found.attempt)
+        for number, found in executions.items()
+        if found.state == ExecutionState.RUNNING
+    }
+    assert counters.running == len(rows)
+    for session, number in rows:
+        assert tables.session.get(U64.pack(session)) is not None, f"execution {number} runs on a forgotten session"
+
+
+def _check_timers(tables: Tables, counters: Counters, executions: Executions, job_states: JobStates) -> None:
+    found = []
+    for key, value in tables.timer.scan():
+        level, start_ms = BUCKET.unpack(key)
+        timer = TIMER.unpack(value)
+        found.append(timer)
+        shift = BUCKET_BITS + LEVEL_BITS * level
+        assert level < LEVEL_COUNT and start_ms == timer[0] >> shift << shift, f"{timer} lies in {level, start_ms}"
+        assert level == 0 or start_ms > counters.cursor_ms, f"the cursor has passed {timer} in {level, start_ms}"
+    wanted = [(state.next_due_ms, TimerKind.FIRE, job) for job, state in job_states.items() if state.next_due_ms]
+    wanted += [
+        (execution.next_attempt_ms, TimerKind.RETRY, number)
+        for number, execution in executions.items()
+        if execution.state == ExecutionState.SCHEDULED
+    ]
+    assert sorted(found) == sorted(wanted)
+
+
+def _check_ledger(counters: Counters, executions: Executions, ledger: Ledger, clocks_agree: bool) -> None:
+    ran = {entry.execution: key for key, entry in ledger.items() if entry.outcome == LedgerOutcome.RAN}
+    assert len(ran) == sum(entry.outcome == LedgerOutcome.RAN for entry in ledger.values())
+    assert ran.keys() == executions.keys()
+    for number, key in ran.items():
+        execution = executions[number]
+        manual = number if execution.trigger == Trigger.MANUAL else 0
+        assert key == (execution.job, execution.due_ms, manual), f"execution {number}: {execution}, ledger {key}"
+    last_of_job: dict[int, int] = {}
+    for (job, due_ms, number), entry in sorted(ledger.items()):
+        if number:
+            continue
+        if clocks_agree:
+            assert last_of_job.get(job, -1) < entry.first_due_ms, f"job {job}: {due_ms} is accounted for twice"
+        assert entry.first_due_ms <= due_ms and entry.count >= 1, f"job {job}, {due_ms}: {entry}"
+        assert entry.count == 1 or entry.first_due_ms < due_ms, f"job {job}, {due_ms}: {entry}"
+        last_of_job[job] = due_ms
+    assert counters.not_run == sum(entry.count for entry in ledger.values() if entry.outcome != LedgerOutcome.RAN)
+    assert counters.fired == counters.last_execution
+    if len(executions) == counters.last_execution:  # nothing was pruned
+        states = Counter(ExecutionState(execution.state) for execution in executions.values())
+        assert counters.completed == states[ExecutionState.COMPLETED]
+        assert counters.failed == states[ExecutionState.FAILED] + states[ExecutionState.DEAD]
+
+
+def _check_sessions(tables: Tables, counters: Counters) -> None:
+    sessions = {U64.unpack(key)[0]: log_pb2.SessionRecord.FromString(value) for key, value in tables.session.scan()}
+    workers = {key.decode(): WORKER_VALUE.unpack(value) for key, value in tables.worker.scan()}
+    assert counters.workers == len(sessions)
+    assert {U32.unpack(key)[0]: value.decode() for key, value in tables.worker_name.scan()} == {
+        worker: name for name, (worker, _) in workers.items()
+    }
+    for session, record in sessions.items():
+        worker, latest = workers[record.open.worker]
+        assert record.id == session and record.worker_number == worker
+        assert record.closed or session == latest, f"{record.open.worker} has two open sessions: {session}, {latest}"
+
+
+def _check_requests(tables: Tables) -> None:
+    dated = [key for key, _ in tables.request_time.scan()]
+    assert sorted(key[8:] for key in dated) == [key for key, _ in tables.request.scan()]
+    for key in dated:
+        record = log_pb2.RequestRecord.FromString(tables.request.get(key[8:]) or b"")
+        assert U64.pack(record.time_ms) == key[:8]

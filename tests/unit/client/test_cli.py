@@ -1,0 +1,453 @@
+"""The command line against a fake node: what it sends, what it prints, how it fails."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from fake_cluster import DUE, FakeCluster, failure
+from typer.testing import CliRunner, Result
+
+from horologe.client import jobs
+from horologe.client.cli import main
+from horologe.v1.cluster_service_pb2 import Member
+from horologe.v1.execution_pb2 import Attempt, Execution
+from horologe.v1.execution_service_pb2 import LedgerRow, ReadOutputResponse, WatchExecutionsResponse
+from horologe.v1.job_pb2 import Job
+from horologe.v1.worker_pb2 import Worker
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(fake: FakeCluster, tmp_path: Path) -> Run:
+    """Runs a command against the fake node, found through a context file as in real life."""
+    context = tmp_path / "context.toml"
+    context.write_text(f'addresses = ["{fake.address}"]\n')
+
+    def run(*arguments: str, **options: Any) -> Result:
+        result = CliRunner(env={"HOROLOGE_CONTEXT": str(context)}).invoke(main.app, list(arguments), **options)
+        assert "Traceback" not in result.output
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+CREATE: list[tuple[list[str], Any, Any]] = [
+    (["--every", "5s", "--shell", "echo hi"], jobs.every("5s"), jobs.shell("echo hi")),
+    (["--manual", "--argv", "--", "sleep", "-x", "5"], jobs.manual(), jobs.shell(["sleep", "-x", "5"])),
+    (
+        ["--cron", "0 2 * * *", "--tz", "Europe/Berlin", "--dst-gap", "skip", "--http", "post", "http://x"]
+        + ["-H", "A: b", "--header", "C:d", "--body", "text", "--expect", "200", "--expect", "204"],
+        jobs.cron("0 2 * * *", time_zone="Europe/Berlin", dst_gap="skip"),
+        jobs.http("POST", "http://x", headers={"A": "b", "C": "d"}, body="text", expect=[200, 204]),
+    ),
+    (
+        ["--at", "2027-01-01T00:00:00", "--tz", "Europe/Berlin", "--allow-past", "--sql", "db", "select 1"],
+        jobs.once("2026-12-31T23:00:00Z", allow_past=True),
+        jobs.sql("db", "select 1"),
+    ),
+    (
+        ["--in", "every 5 minutes", "--python", "report", "--payload", '{"a": [1]}'],
+        jobs.after_delay("5m"),
+        jobs.python("report", {"a": [1]}),
+    ),
+    (
+        ["--every", "1h", "--phase", "0s", "--shell", "x", "--env", "A=b=c", "--cwd", "/tmp"],
+        jobs.every("1h", phase="0s"),
+        jobs.shell("x", env={"A": "b=c"}, cwd="/tmp"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "schedule", "action"), CREATE)
+def test_create(fake: FakeCluster, run: Run, arguments: list[str], schedule: Any, action: Any) -> None:
+    result = run("job", "create", "hello", *arguments)
+    assert result.exit_code == 0, result.output
+    request = fake.requests("CreateJob")[0]
+    assert request.job == jobs.job("namespaces/default/jobs/hello", schedule, action)
+    assert request.job_id == "hello"
+    assert "hello" in result.stdout
+
+
+def test_create_with_every_policy(fake: FakeCluster, run: Run) -> None:
+    policies = "--queue q --priority 0 --timeout 10m --grace 1s --max-attempts 5 --retry-backoff fixed --retry-base 1s"
+    policies += " --retry-factor 3 --retry-cap 1m --overlap allow --catchup skip --catchup-window 1h"
+    policies += " --on-lease-loss fail --label a=b --description text --request-id r -n prod --dry-run -o json"
+    result = run("job", "create", "hello", "--every", "5s", "--every", "7s", "--shell", "x", *policies.split())
+    assert result.exit_code == 0, result.output
+    request = fake.requests("CreateJob")[0]
+    expected = jobs.job(
+        "namespaces/prod/jobs/hello",
+        [jobs.every("5s"), jobs.every("7s")],
+        jobs.shell("x"),
+        retry=jobs.retry(max_attempts=5, backoff="fixed", base="1s", factor=3, cap="1m"),
+        timeout="10m",
+        grace="1s",
+        overlap="allow",
+        catchup="skip",
+        catchup_window="1h",
+        on_lease_loss="fail",
+        queue="q",
+        priority=0,
+        labels={"a": "b"},
+        description="text",
+    )
+    assert request.job == expected
+    assert (request.request_id, request.validate_only, fake.jobs) == ("r", True, {})
+    assert json.loads(result.stdout)["retry"]["base"] == "1s"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--shell x", "give one or more of --every, --cron, --at and --in, or --manual alone"),
+        ("--manual --every 5s --shell x", "or --manual alone"),
+        ("--every 5s", "give exactly one of --shell, --argv, --http, --sql and --python"),
+        ("--every 5s --shell x --python y", "give exactly one of"),
+        ("--every 5s --shell x y", "unexpected 'y'; a command goes behind --argv --"),
+        ("--every 5s --argv", "the command is missing"),
+        ("--every soon --shell x", "every: 'soon' is not a duration"),
+        ("--at 2027-01-01T00:00:00 --shell x", "is a local time"),
+        ("--every 5s --tz UTC --shell x", "only goes with --cron or --at"),
+        ("--every 5s --shell x --body y", "only goes with --http"),
+        ("--every 5s --shell x --payload 1", "only goes with --python"),
+        ("--every 5s --python x --payload {", "is not JSON"),
+        ("--every 5s --shell x --env A", "'A' is not KEY=VALUE"),
+        ("--every 5s --shell x --overlap queue_one", "'queue_one' is not in this release; allowed: skip, allow"),
+        ("--every 5s --shell x --priority 10", "10"),
+        ("--every 5s --shell x --nonsense", "nonsense"),
+    ],
+)
+def test_create_used_wrongly(fake: FakeCluster, run: Run, arguments: str, said: str) -> None:
+    result = run("job", "create", "hello", *arguments.split())
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert fake.received == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        (failure("INVALID_ARGUMENT", "INVALID_FIELD", "bad", {"job.queue": "too long"}), 2, "job.queue: too long"),
+        (failure("NOT_FOUND", "JOB_NOT_FOUND", "gone"), 3, "`horologe job list`"),
+        (failure("ALREADY_EXISTS", "JOB_EXISTS", "taken"), 4, "`horologe job apply`"),
+        (failure("ABORTED", "ETAG_MISMATCH", "changed"), 4, "read it again"),
+        (failure("FAILED_PRECONDITION", "OVERLAP", "running"), 4, "--force"),
+        (failure("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", "full", retry_after="1h"), 5, "try again in 3600 s"),
+        (failure("UNAVAILABLE", "OUTCOME_UNKNOWN", "cut", retry_after="1h"), 5, "--request-id r"),
+        (failure("INTERNAL", "INTERNAL", "\x1b[2Jbroken"), 1, "a defect of the cluster"),
+    ],
+)
+def test_failures_are_one_line_a_hint_and_an_exit_code(
+    fake: FakeCluster, run: Run, status: Any, code: int, hint: str
+) -> None:
+    fake.failures["RunJob"].append(status)
+    result = run("job", "run", "hello", "--request-id", "r")
+    assert result.exit_code == code
+    assert result.stderr.startswith("Error: ")
+    assert hint in result.stderr
+    assert "\x1b" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_reading_jobs(fake: FakeCluster, run: Run) -> None:
+    fake.add_job("alpha", labels={"team": "data"})
+    fake.add_job("beta", state=Job.STATE_PAUSED)
+    table = run("job", "list").stdout.splitlines()
+    assert table[0].split() == ["NAME", "SCHEDULE", "ACTION", "STATE", "NEXT", "DUE"]
+    assert table[1].split() == [
+        "alpha", "every", "1m", "shell:", "echo", "alpha", "active", "2027-01-01T00:00:00.000Z"
+    ]  # fmt: skip
+    assert "LABELS" in run("job", "list", "-o", "wide").stdout
+    listed = json.loads(run("job", "list", "-o", "json", "--limit", "1").stdout)
+    assert [(job["name"], job["state"], job["labels"]) for job in listed] == [("alpha", "active", {"team": "data"})]
+    assert run("job", "list", "--prefix", "z").stderr == "No jobs.\n"
+    assert json.loads(run("job", "list", "--prefix", "z", "-o", "json").stdout) == []
+    run("job", "list", "-A", "--state", "paused", "--label", "team=data")
+    request = fake.requests("ListJobs")[-1]
+    assert (request.parent, request.state, request.labels) == ("namespaces/-", Job.STATE_PAUSED, {"team": "data"})
+    assert yaml.safe_load(run("job", "get", "alpha", "-o", "yaml").stdout)["action"]["shell"]["argv"] == [
+        "echo",
+        "alpha",
+    ]
+    described = run("job", "describe", "alpha").stdout
+    assert "Retry:" in described
+    assert "3 attempts, exponential backoff from 5s to 1h" in described
+    assert json.loads(run("job", "describe", "beta", "-o", "json").stdout)["next_due_times"] == []
+
+
+def test_changing_jobs(fake: FakeCluster, run: Run) -> None:
+    fake.add_job("alpha")
+    assert "paused" in run("job", "pause", "alpha", "--reason", "repair").stdout
+    assert run("job", "pause", "alpha").exit_code == 4
+    assert "active" in run("job", "resume", "alpha").stdout
+    deleted = run("job", "delete", "alpha", "--cancel-running")
+    assert deleted.stdout == "deleted namespaces/default/jobs/alpha\n"
+    assert fake.requests("DeleteJob")[0].cancel_running
+    assert run("job", "delete", "alpha").exit_code == 3
+
+
+def test_deleting_asks_a_person(fake: FakeCluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("horologe.client.cli.session.Session.is_interactive", lambda: True)
+    fake.add_job("alpha")
+    refused = run("job", "delete", "alpha", input="n\n")
+    assert refused.exit_code == 1
+    assert "Nothing was deleted" in refused.stderr
+    assert len(fake.jobs) == 1
+    assert run("job", "delete", "alpha", "--yes").exit_code == 0
+
+
+@pytest.mark.parametrize(("outcome", "code"), [(Execution.STATE_COMPLETED, 0), (Execution.STATE_DEAD, 1)])
+def test_running_and_waiting(fake: FakeCluster, run: Run, outcome: Any, code: int) -> None:
+    fake.add_job("alpha")
+    fake.outcome = outcome
+    fake.output = [(ReadOutputResponse.STREAM_STDOUT, b"out\n"), (ReadOutputResponse.STREAM_STDERR, b"err\n")]
+    result = run("job", "run", "alpha", "--wait", "--payload", "[1]")
+    assert result.exit_code == code
+    assert result.stdout == "out\n"
+    assert result.stderr.startswith("err\nexecution 1: ")
+    waited = run("job", "run", "alpha", "--wait", "-o", "json") if code == 0 else None
+    if waited is not None:
+        fake.executions[2].state = outcome
+    assert run("job", "run", "alpha", "-o", "json").exit_code == 0
+
+
+def test_executions(fake: FakeCluster, run: Run) -> None:
+    fake.add_job("alpha")
+    execution = fake.add_execution("alpha", Execution.STATE_RUNNING)
+    execution.start_time.CopyFrom(DUE)
+    execution.start_time.nanos = 12_000_000
+    execution.attempts.add(number=1, state=Attempt.STATE_RUNNING, worker="w1", fencing_token=7, exit_code=0)
+    fake.add_execution("alpha", Execution.STATE_QUEUED, reason="waits")
+    listed = json.loads(run("execution", "list", "-o", "json").stdout)
+    assert [record["id"] for record in listed] == [2, 1]
+    assert listed[1] | {"attempts": len(listed[1]["attempts"])} == {
+        "name": "namespaces/default/jobs/alpha/executions/1",
+        "id": 1,
+        "job": "alpha",
+        "namespace": "default",
+        "state": "running",
+        "trigger": "schedule",
+        "due_time": "2027-01-01T00:00:00.000Z",
+        "create_time": None,
+        "start_time": "2027-01-01T00:00:00.012Z",
+        "end_time": None,
+        "start_delay_ms": 12,
+        "next_attempt_time": None,
+        "cancel_requested": False,
+        "reason": "",
+        "idempotency_key": "",
+        "result": None,
+        "attempts": 1,
+    }
+    attempt = listed[1]["attempts"][0]
+    assert (attempt["state"], attempt["exit_code"], attempt["http_status"]) == ("running", 0, None)
+    assert [line.split()[0] for line in run("execution", "list", "alpha").stdout.splitlines()] == ["ID", "2", "1"]
+    assert run("execution", "list", "--state", "queued", "--limit", "1").stdout.splitlines()[1].startswith("2")
+    assert "12ms" in run("execution", "get", "1").stdout
+    assert run("execution", "get", "1", "-o", "yaml").exit_code == 0
+    assert run("execution", "get", "99").exit_code == 3
+    assert run("execution", "get", "x").exit_code == 2
+    assert "cancelled" in run("execution", "cancel", "1", "--reason", "enough", "--wait").stdout
+    assert run("execution", "cancel", "1").exit_code == 4
+
+
+def test_logs_and_watch(fake: FakeCluster, run: Run) -> None:
+    execution = fake.add_execution("alpha", Execution.STATE_RUNNING, reason="\x1b[31m")
+    fake.output = [(ReadOutputResponse.STREAM_STDOUT, b"\xff\n"), (ReadOutputResponse.STREAM_STDERR, b"err\n")]
+    result = run("execution", "logs", "1", "--attempt", "1", "-f")
+    assert result.stdout_bytes == b"\xff\n"
+    assert result.stderr_bytes == b"err\n"
+    fake.changes = [WatchExecutionsResponse(executions=[execution, execution], dropped_count=3)]
+    assert [json.loads(line)["id"] for line in run("execution", "watch", "-o", "json").stdout.splitlines()] == [1, 1]
+    watched = run("execution", "watch", "-A")
+    assert "alpha  1" in watched.stdout
+    assert "\x1b" not in watched.stdout
+    assert "3 changes were left out" in watched.stderr
+    assert list(yaml.safe_load_all(run("execution", "watch", "-o", "yaml").stdout))[0]["id"] == 1
+    assert fake.requests("WatchExecutions")[1].parent == "namespaces/-/jobs/-"
+
+
+def test_the_ledger(fake: FakeCluster, run: Run) -> None:
+    fake.ledger = [
+        LedgerRow(due_time=DUE, last_due_time=DUE, count=3, outcome=LedgerRow.OUTCOME_MISSED, reason="down"),
+        LedgerRow(due_time=DUE, last_due_time=DUE, count=1, outcome=LedgerRow.OUTCOME_RAN, execution="a/executions/1"),
+    ]
+    rows = json.loads(run("job", "ledger", "alpha", "-o", "json").stdout)
+    assert [(row["count"], row["outcome"]) for row in rows] == [(3, "missed"), (1, "ran")]
+    assert len(run("job", "ledger", "alpha", "--limit", "1").stdout.splitlines()) == 2
+
+
+def test_workers_and_cluster(fake: FakeCluster, run: Run) -> None:
+    fake.workers = [Worker(name="workers/w1", state=Worker.STATE_READY, slot_count=4, queues=["default"])]
+    fake.members = [Member(name=f"n{index}", role=index, address="h:1") for index in (1, 2, 3)]  # type: ignore[arg-type]
+    assert "0/4" in run("worker", "list").stdout
+    assert json.loads(run("worker", "drain", "w1", "-o", "json").stdout)["state"] == "draining"
+    assert run("worker", "drain", "w2").exit_code == 3
+    members = json.loads(run("cluster", "members", "-o", "json").stdout)
+    assert [(member["name"], member["role"]) for member in members] == [
+        ("n1", "leader"), ("n2", "follower"), ("n3", "learner")
+    ]  # fmt: skip
+    assert members[0]["address"] == "h:1"
+    assert json.loads(run("cluster", "status", "-o", "json").stdout)["leader"] == "n1"
+    assert "Leader:" in run("cluster", "status").stdout
+    assert run("cluster", "transfer-leader").stdout == "n2 leads in term 4\n"
+    assert json.loads(run("cluster", "transfer-leader", "n3", "-o", "json").stdout) == {"leader": "n3", "term": 4}
+    fake.has_quorum = False
+    assert run("cluster", "status").exit_code == 1
+
+
+JOBS = "jobs:\n- name: a\n  schedule: {interval: 5s}\n  action: {shell: {argv: [x]}}\n"
+JOBS += "- name: b\n  schedule: {cron: '0 0 31 2 *'}\n  action: {shell: {argv: [x]}}\n"
+
+
+def test_apply(fake: FakeCluster, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.yaml"
+    file.write_text(JOBS)
+    fake.add_job("a")
+    applied = json.loads(run("job", "apply", "-f", str(file), "-o", "json").stdout)
+    assert [(entry["name"], entry["outcome"]) for entry in applied] == [("a", "updated"), ("b", "created")]
+    assert run("job", "apply", "-f", "-", "-n", "prod", input=JOBS).exit_code == 0
+    assert "namespaces/prod/jobs/a" in fake.jobs
+    assert run("job", "apply", "-f", str(tmp_path), "--dry-run").stderr == "Dry run: nothing was stored.\n"
+    assert fake.requests("ApplyJobs")[-1].validate_only
+
+
+def test_apply_names_the_line_that_the_cluster_refused(fake: FakeCluster, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.yaml"
+    file.write_text(JOBS)
+    field = "jobs[1].schedules[0].cron.expression"
+    fake.failures["ApplyJobs"].append(failure("INVALID_ARGUMENT", "INVALID_FIELD", "bad", {field: "never comes"}))
+    result = run("job", "apply", "-f", str(file))
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        f"{file}:5: schedules[0].cron.expression: never comes",
+        "Error: 1 problem; nothing was changed",
+    ]
+
+
+def test_apply_reports_the_mistakes_of_all_files(fake: FakeCluster, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(JOBS)
+    (tmp_path / "b.yaml").write_text("name: 5\n")
+    (tmp_path / "c.json").write_text(json.dumps(yaml.safe_load(JOBS)))
+    result = run("job", "apply", "-f", str(tmp_path), "-f", "absent")
+    assert result.exit_code == 2
+    assert f"{tmp_path}/b.yaml:1:7: name must be text" in result.stderr
+    assert f"namespaces/default/jobs/a is also in {tmp_path}/a.yaml:2" in result.stderr
+    assert "absent:1: cannot be read" in result.stderr
+    assert fake.requests("ApplyJobs") == []
+    (tmp_path / "empty").mkdir()
+    assert "holds no .yaml" in run("job", "apply", "-f", str(tmp_path / "empty")).stderr
+    assert "not UTF-8" in run("job", "apply", "-f", "-", input=b"\xff").stderr
+
+
+CRONTAB = "MAILTO=me\nCRON_TZ=Asia/Tokyo\n@daily /opt/backup.sh\n*/5 * * * * cat%hi\n"
+
+
+def test_import_crontab(fake: FakeCluster, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "crontab"
+    file.write_text(CRONTAB)
+    dry = run("job", "import", "crontab", str(file), "--dry-run")
+    assert dry.exit_code == 0
+    assert "would be created" in dry.stdout
+    assert fake.received == []
+    result = run("job", "import", "crontab", str(file))
+    assert result.stderr.startswith(f"{file}:1: MAILTO is not carried over")
+    assert [line.split()[:3] for line in result.stdout.splitlines()[1:]] == [
+        ["3", "backup", "@daily"], ["4", "cat", "*/5"]
+    ]  # fmt: skip
+    assert len(fake.requests("BatchCreateJobs")) == 1
+    again = run("job", "import", "crontab", str(file))
+    assert again.exit_code == 4
+    assert "Nothing was imported" in again.stderr
+    updated = json.loads(run("job", "import", "crontab", "-", "--update", "-o", "json", input=CRONTAB).stdout)
+    assert [(entry["line"], entry["outcome"]) for entry in updated] == [(3, "updated"), (4, "updated")]
+
+
+def test_nothing_is_half_imported(fake: FakeCluster, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "crontab"
+    file.write_text("@daily good\n@reboot bad\n61 * * * * worse\n")
+    result = run("job", "import", "crontab", str(file))
+    assert result.exit_code == 2
+    assert [line.split(": ")[0] for line in result.stderr.splitlines()[:2]] == [f"{file}:2", f"{file}:3"]
+    assert fake.received == []
+    file.write_text("@daily good\n0 0 31 2 * never\n")
+    refused = failure(
+        "INVALID_ARGUMENT", "INVALID_FIELD", "bad", {"jobs[1].schedules[0].cron.expression": "never comes"}
+    )
+    fake.failures["BatchCreateJobs"].append(refused)
+    assert f"{file}:2: schedules[0]" in run("job", "import", "crontab", str(file)).stderr
+    assert run("job", "import", "crontab", str(file), "--tz", "Mars").exit_code == 2
+
+
+def test_options_stand_before_or_behind_the_command(fake: FakeCluster, run: Run) -> None:
+    fake.add_job("namespaces/prod/jobs/alpha")
+    assert "alpha" in run("--address", f"127.0.0.1:1,{fake.address}", "-n", "prod", "job", "list").stdout
+    assert "alpha" in run("job", "list", "--address", fake.address, "-n", "prod").stdout
+    assert run("--context", "absent", "job", "list").exit_code == 2
+    assert run("--call-timeout", "soon", "job", "list").exit_code == 2
+
+
+def test_nobody_there(fake: FakeCluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("horologe.client.cli.session.UNREACHABLE_SECONDS", 0.1)
+    fake.stop()
+    result = run("job", "list")
+    assert result.exit_code == 5
+    assert result.stderr.splitlines()[0] == f"Error: no node answers at {fake.address}: Connection refused"
+    assert "`horologe dev`" in result.stderr
+
+
+def test_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("horologe.client.cli.session.Session.print_list", interrupt)
+    assert run("job", "list").exit_code == 130
+
+
+def test_tables_on_a_terminal(fake: FakeCluster, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    from horologe.client.cli.output import Column, _print_rich
+
+    _print_rich([Column("NAME", "name")], [["[bold]a"], ["completed"]])
+    assert "[bold]a" in capsys.readouterr().out
+
+
+def test_a_plug_in_that_fails_is_named_and_the_rest_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        name = value = "broken"
+
+        def load(self) -> Callable[[typer.Typer], None]:
+            raise ImportError("no such thing")
+
+    class Good(Point):
+        name = value = "good"
+
+        def load(self) -> Callable[[typer.Typer], None]:
+            return lambda app: app.command("extra")(lambda: typer.echo("it runs"))  # type: ignore[return-value]
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Point(), Good()])
+    runner = CliRunner()
+    app = main.build()
+    assert runner.invoke(app, ["extra"]).stdout == "it runs\n"
+    assert runner.invoke(app, ["--version"]).stdout.startswith("horologe ")
+
+
+def test_the_start_loads_nothing_heavy() -> None:
+    code = "import importlib.metadata as m; m.entry_points = lambda group: []\n"
+    code += "import sys, horologe.client.cli.main\n"
+    code += (
+        "print([name for name in ('grpc', 'yaml', 'httpx', 'sqlalchemy', 'google.protobuf') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

@@ -1,0 +1,242 @@
+"""Random histories: real plans among stale ones, cancels, reconnections and clocks that disagree; after each entry every
+invariant holds, and the log applied again, over dicts or over LMDB, makes the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from horologe.log.v1 import log_pb2
+from horologe.node.planner import LeaderPlanner, PlannerSettings
+from horologe.raft.commands import GIVE_UP, NO_RETRY, Outcome
+from horologe.raft.machine import StateMachine
+from horologe.raft.model import Catchup, ExecutionState, LeaseLoss, Overlap
+from horologe.raft.store import Store
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support import commands, invariants
+from support.driver import START_MS, Driver
+from support.tables import dict_tables, dump
+
+SECOND, MINUTE = 1_000, 60_000
+SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=3_600.0)
+
+names = st.sampled_from(["a", "b", "c"])
+numbers = st.integers(0, 12)
+periods = st.sampled_from([0, 5 * SECOND, 10 * SECOND, MINUTE])
+fields = st.fixed_dictionaries(
+    {
+        "every_ms": periods,
+        "overlap": st.sampled_from(Overlap),
+        "catchup": st.sampled_from(Catchup),
+        "catchup_window_ms": st.sampled_from([SECOND, MINUTE, 10 * MINUTE]),
+        "on_lease_loss": st.sampled_from(LeaseLoss),
+        "max_attempts": st.integers(1, 3),
+        "timeout_ms": st.sampled_from([SECOND, MINUTE]),
+        "queue": st.sampled_from(["q1", "q2"]),
+        "priority": st.integers(0, 9),
+    }
+)
+
+
+class RandomHistory(RuleBasedStateMachine):
+    """One log, one leader that plans (and sometimes repeats itself), callers and workers that do whatever they like."""
+
+    clocks_agree = True
+    store: Store
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.driver = Driver()
+        self.planner = LeaderPlanner(SETTINGS)
+        self.old_plans: list[log_pb2.Command] = []
+        self.old_requests: list[log_pb2.Command] = []
+        self.old_outcomes: list[bytes] = []
+
+    @property
+    def seconds(self) -> float:
+        return (self.driver.now_ms - START_MS) / 1000
+
+    @initialize()
+    def begin(self) -> None:
+        self.apply(commands.bootstrap("cluster"))
+        self.planner.lead(self.driver.tables, self.seconds)
+
+    def apply(self, *some: log_pb2.Command) -> None:
+        self.driver.apply(*some)
+        self.planner.observe(self.driver.effects)
+
+    def next_ms(self, every_ms: int, lag_ms: int) -> int:
+        proposed_at_ms = self.driver.now_ms - (0 if self.clocks_agree else lag_ms)
+        return (proposed_at_ms // every_ms + 1) * every_ms if every_ms else 0
+
+    # Callers
+
+    @rule(
+        mode=st.sampled_from([commands.CREATE, commands.UPDATE, commands.APPLY, commands.APPLY]),
+        some=st.lists(st.tuples(names, fields, st.integers(0, 20 * SECOND)), min_size=1, max_size=2),
+        expected=st.sampled_from([0, 0, 0, 2]),
+    )
+    def put(self, mode: log_pb2.PutJobs.Mode.ValueType, some: list[tuple[str, dict, int]], expected: int) -> None:
+        drafts = [
+            commands.draft(commands.job(name, **wanted), self.next_ms(wanted["every_ms"], lag_ms), expected)
+            for name, wanted, lag_ms in some
+        ]
+        self.apply(commands.put(mode, *drafts))
+
+    @rule(name=names, cancel_running=st.booleans())
+    def delete(self, name: str, cancel_running: bool) -> None:
+        self.apply(commands.delete(name, cancel_running=cancel_running))
+
+    @rule(name=names)
+    def pause(self, name: str) -> None:
+        self.apply(commands.pause(name))
+
+    @rule(name=names)
+    def resume(self, name: str) -> None:
+        job = self.driver.tables.job_name.get(name.encode())
+        if job is None:
+            return
+        number = int.from_bytes(job, "big")
+        record, every_ms = self.driver.job(number), self.driver.job_state(number).every_ms
+        next_ms = self.next_ms(every_ms, 0)
+        count = -((record.pause_time_ms - next_ms) // every_ms) if every_ms and record.pause_time_ms else 0
+        self.apply(
+            commands.resume(
+                name,
+                next_ms,
+                skipped_count=count,
+                skipped_last_ms=next_ms - every_ms if count else 0,
+                expected_revision=record.revision,
+            )
+        )
+
+    @rule(name=names, force=st.booleans())
+    def run_by_hand(self, name: str, force: bool) -> None:
+        self.apply(commands.run(name, force=force))
+
+    @rule(number=numbers)
+    def cancel(self, number: int) -> None:
+        self.apply(commands.cancel(number, "enough"))
+
+    @rule(name=names, request=st.integers(1, 4))
+    def run_once(self, name: str, request: int) -> None:
+        self.apply(commands.requested(commands.run(name), b"%d" % request, name.encode()))
+
+    # Workers
+
+    @rule(
+        worker=st.sampled_from(["w1", "w2"]),
+        incarnation=st.sampled_from(["a", "b"]),
+        queues=st.lists(st.sampled_from(["q1", "q2"]), min_size=1, max_size=2),
+        slot_count=st.integers(1, 3),
+    )
+    def connect(self, worker: str, incarnation: str, queues: list[str], slot_count: int) -> None:
+        self.apply(commands.connect(worker, incarnation=incarnation, queues=queues, slot_count=slot_count))
+
+    @rule(session=st.integers(1, 6), clean=st.booleans())
+    def close(self, session: int, clean: bool) -> None:
+        self.apply(commands.close(session, clean=clean))
+
+    @rule(worker=st.sampled_from(["w1", "w2"]))
+    def drain(self, worker: str) -> None:
+        self.apply(commands.drain(worker))
+
+    @rule(said=st.sampled_from(Outcome), delay_ms=st.sampled_from([0, 1, 8_000, NO_RETRY, GIVE_UP]), count=numbers)
+    def complete(self, said: Outcome, delay_ms: int, count: int) -> None:
+        outcomes = [
+            commands.outcome(number, execution.token, execution.attempt, said, retry_delay_ms=delay_ms)
+            for number, execution in invariants.read_executions(self.driver.tables).items()
+            if execution.state == ExecutionState.RUNNING
+        ][:count]
+        self.old_outcomes += outcomes
+        detail = log_pb2.OutcomeDetail(position=0, error=said.name.lower())
+        self.apply(commands.complete(*outcomes, details=[detail]))
+
+    @rule(position=st.integers(0, 30))
+    def complete_again(self, position: int) -> None:
+        self.apply(commands.complete(*self.old_outcomes[position : position + 3]))
+
+    # The leader
+
+    @rule(
+        passed_ms=st.one_of(
+            st.integers(0, 3 * SECOND),
+            st.integers(4 * SECOND, 30 * SECOND),
+            st.integers(MINUTE, 20 * MINUTE),
+        ),
+        plans=st.integers(0, 4),
+    )
+    def time_passes(self, passed_ms: int, plans: int) -> None:
+        self.driver.now_ms += passed_ms
+        for _ in range(plans):
+            plan = self.planner.plan(self.driver.tables, self.seconds, self.driver.now_ms)
+            if plan is None:
+                return
+            kind = "plan" if isinstance(plan, log_pb2.Plan) else "prune"
+            command = log_pb2.Command(**{kind: plan})
+            self.old_plans.append(command)
+            self.apply(command)
+
+    @rule(position=st.integers(0, 20))
+    def a_plan_of_an_earlier_leader_arrives(self, position: int) -> None:
+        if position < len(self.old_plans):
+            self.apply(self.old_plans[position])
+
+    @rule()
+    def another_node_leads(self) -> None:
+        self.planner = LeaderPlanner(SETTINGS)
+        self.planner.lead(self.driver.tables, self.seconds)
+
+    @rule(sessions=st.lists(st.integers(1, 6), max_size=3))
+    def heartbeats(self, sessions: list[int]) -> None:
+        renewed, gone = self.planner.renew(sessions, self.driver.tables, self.seconds)
+        assert sorted(renewed + gone) == sorted(sessions)
+
+    @rule(session=st.integers(1, 6), number=numbers, token=st.integers(1, 60))
+    def a_plan_that_no_planner_would_make(self, session: int, number: int, token: int) -> None:
+        self.apply(
+            commands.plan(expired=[session], timeouts=[(number, token)], assigns=[(number, session)] * 2)
+        )
+
+    @invariant()
+    def the_state_holds_together(self) -> None:
+        invariants.check(self.driver.tables, clocks_agree=self.clocks_agree)
+
+    def teardown(self) -> None:
+        expected = dump(self.driver.tables)
+        copy = dict_tables()
+        _replay(self.driver, copy)
+        assert dump(copy) == expected
+        try:
+            _replay(self.driver, self.store.tables)
+            assert dump(self.store.tables) == expected
+        finally:
+            self.store.abort()
+
+
+class DisagreeingClocks(RandomHistory):
+    """The proposers of changes are behind the leader by up to 20 s."""
+
+    clocks_agree = False
+
+
+def _replay(driver: Driver, tables: object) -> None:
+    for index, entry in driver.entries:
+        StateMachine().apply(tables, index, log_pb2.Entry.FromString(entry.SerializeToString()))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One LMDB folder for all histories; what they write is never committed."""
+    RandomHistory.store = Store(tmp_path_factory.mktemp("histories") / "data", "n1", bytes_max=1 << 26)
+    yield
+    RandomHistory.store.close()
+
+
+TestRandomHistory = RandomHistory.TestCase
+TestRandomHistory.settings = settings(max_examples=60, stateful_step_count=40)
+TestDisagreeingClocks = DisagreeingClocks.TestCase
+TestDisagreeingClocks.settings = settings(max_examples=60, stateful_step_count=40)

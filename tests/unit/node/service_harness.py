@@ -1,0 +1,238 @@
+"""One node's services over a real store and a real gRPC server, with the Raft part left out: a command is applied at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from grpc_status import rpc_status
+from google.rpc import error_details_pb2
+
+from horologe.log.v1 import log_pb2
+from horologe.node.cluster_service import ClusterService
+from horologe.node.config import MemberConfig, NodeConfig
+from horologe.node.context import NodeContext
+from horologe.node.execution_service import ExecutionService
+from horologe.node.interceptors import MinRevisionInterceptor, UnexpectedErrorInterceptor
+from horologe.node.job_service import JobService
+from horologe.node.outputs import OutputStore
+from horologe.node.people_worker_service import PeopleWorkerService
+from horologe.node.proposals import ProposalError
+from horologe.raft.commands import FIRE, OUTCOME, MissedFate, Outcome, OutcomeFlag
+from horologe.raft.machine import StateMachine
+from horologe.raft.model import Counters, Effects, Execution, JobState, Result, U64
+from horologe.raft.replica import Inbox, Status
+from horologe.raft.store import Store
+from horologe.v1 import (
+    cluster_service_pb2_grpc,
+    execution_service_pb2_grpc,
+    job_pb2,
+    job_service_pb2_grpc,
+    worker_service_pb2_grpc,
+)
+
+START_MS = 1_800_000_000_000  # 2027-01-15T08:00:00Z
+
+
+class HandClock:
+    """Moves when a test says so."""
+
+    def __init__(self) -> None:
+        self.now_ms = START_MS
+
+    def wall_ms(self) -> int:
+        return self.now_ms
+
+    def monotonic(self) -> float:
+        return self.now_ms / 1000
+
+
+class PeopleOnly(PeopleWorkerService):
+    async def Connect(self, request_iterator, context):
+        raise NotImplementedError
+
+
+class FakeNode:
+    """What stands behind the services, and stubs for them."""
+
+    def __init__(self, folder: Path, members: tuple[str, ...] = ("n1",), **options: object) -> None:
+        self.clock = HandClock()
+        configs = tuple(MemberConfig(name=name, peer_address=f"127.0.0.1:75{i:02}") for i, name in enumerate(members))
+        self.config = NodeConfig(name="n1", members=configs, data_dir=folder, disk_free_bytes_min=0, **options)
+        self.store = Store(folder / "state", "n1", bytes_max=64 << 20)
+        self.outputs = OutputStore(folder / "outputs", self.clock, bytes_per_attempt_max=1000)
+        self.machine = StateMachine()
+        self.index = 0
+        self.commands: list[log_pb2.Command] = []
+        self.failures: list[ProposalError] = []
+        self.before_apply: list = []
+        self.inboxes: list[Inbox] = []
+        self.leader = "n1"
+        self.context = NodeContext(
+            config=self.config,
+            clock=self.clock,
+            store=self.store,
+            proposals=self,  # type: ignore[arg-type]
+            status=self.status,
+            submit=self.inboxes.append,
+            client_addresses={name: f"127.0.0.1:74{i:02}" for i, name in enumerate(members)},
+        )
+        self.executions_service = ExecutionService(self.context, self.outputs)
+
+    async def propose(self, command: log_pb2.Command, timeout_seconds: float) -> Result:
+        assert timeout_seconds > 0
+        if self.failures:
+            raise self.failures.pop(0)
+        if self.before_apply:
+            self.before_apply.pop(0)()
+        return self.apply(command)
+
+    def apply(self, command: log_pb2.Command) -> Result:
+        """One entry with one command, at the clock's time."""
+        self.index += 1
+        self.commands.append(command)
+        entry = log_pb2.Entry(time_ms=self.clock.now_ms, commands=[command])
+        results, effects = self.machine.apply(self.store.tables, self.index, entry)
+        self.store.commit()
+        self._tell(effects)
+        return results[0]
+
+    def _tell(self, effects: Effects) -> None:
+        for queue in self.context.changes:
+            queue.put_nowait(list(effects.changed))
+        waiters, self.context.applied_waiters = self.context.applied_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def status(self) -> Status:
+        return Status(
+            leader=self.leader,
+            is_leader=self.leader == "n1",
+            may_serve=self.leader == "n1",
+            term=3,
+            commit_index=self.index,
+            revision=self.index,
+            first_index=1,
+            last_index=self.index,
+            has_quorum=bool(self.leader),
+            match_indexes={"n2": 7},
+            connected=frozenset({"n2"}),
+        )
+
+    # What the planner and the gateway would do
+
+    def fire(self, job: int, session: int = 0) -> int:
+        """Fires the job's next due time; answers the execution's number."""
+        with self.store.read() as tables:
+            state = JobState.unpack(tables.job_state.get(U64.pack(job)))
+        due_ms = state.next_due_ms
+        self.clock.now_ms = max(self.clock.now_ms, due_ms)
+        next_ms = due_ms + state.every_ms if state.every_ms else 0
+        fires = FIRE.pack(job, state.revision, due_ms, next_ms, session, 0, 0, 0, MissedFate.NONE, 1)
+        self.apply(log_pb2.Command(plan=log_pb2.Plan(fires=fires)))
+        return self.counters().last_execution
+
+    def open_session(self, worker: str = "w1", gateway: str = "n1") -> int:
+        opened = log_pb2.OpenSession(
+            worker=worker, incarnation="a", queues=["default"], slot_count=10, gateway=gateway, version="1"
+        )
+        return self.apply(log_pb2.Command(open_session=opened)).numbers[0]
+
+    def complete(
+        self, number: int, outcome: Outcome = Outcome.SUCCEEDED, *, retry_delay_ms: int = 0, **detail: object
+    ) -> None:
+        execution = self.execution(number)
+        exit_code = detail.pop("exit_code", None)
+        flags = OutcomeFlag.HAS_EXIT_CODE if exit_code is not None else 0
+        packed = OUTCOME.pack(
+            number, execution.token, execution.attempt, outcome, flags, exit_code or 0, 5, 100, retry_delay_ms
+        )
+        details = [log_pb2.OutcomeDetail(position=0, **detail)] if detail else []
+        self.apply(log_pb2.Command(complete=log_pb2.Complete(outcomes=packed, details=details)))
+
+    def execution(self, number: int) -> Execution:
+        with self.store.read() as tables:
+            return Execution.unpack(tables.execution.get(U64.pack(number)))
+
+    def counters(self) -> Counters:
+        with self.store.read() as tables:
+            return Counters.load(tables)
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[FakeNode]:
+        server = grpc.aio.server(interceptors=[UnexpectedErrorInterceptor(), MinRevisionInterceptor(self.context)])
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.context), server)
+        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(self.executions_service, server)
+        cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(PeopleOnly(self.context), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                self.jobs = job_service_pb2_grpc.JobServiceStub(channel)
+                self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
+                self.cluster = cluster_service_pb2_grpc.ClusterServiceStub(channel)
+                self.workers = worker_service_pb2_grpc.WorkerServiceStub(channel)
+                yield self
+        finally:
+            await server.stop(None)
+            self.outputs.close()
+            self.store.close()
+
+
+class Refusal:
+    """An error as a client sees it."""
+
+    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+        self.code = error.code()
+        self.text = error.details() or ""
+        self.reason = ""
+        self.metadata: dict[str, str] = {}
+        self.fields: dict[str, str] = {}
+        self.retry_ms: int | None = None
+        status = rpc_status.from_call(error)
+        for detail in status.details if status is not None else ():
+            info = error_details_pb2.ErrorInfo()
+            bad = error_details_pb2.BadRequest()
+            retry = error_details_pb2.RetryInfo()
+            if detail.Unpack(info):
+                assert info.domain == "horologe"
+                self.reason, self.metadata = info.reason, dict(info.metadata)
+            elif detail.Unpack(bad):
+                self.fields = {each.field: each.description for each in bad.field_violations}
+            elif detail.Unpack(retry):
+                self.retry_ms = retry.retry_delay.ToMilliseconds()
+
+
+async def refused(call) -> Refusal:
+    """The error that the call must end with."""
+    try:
+        answer = await asyncio.wait_for(call, 10)
+    except grpc.aio.AioRpcError as error:
+        return Refusal(error)
+    raise AssertionError(f"the call was not refused: {answer}")
+
+
+def interval_job(seconds: int = 60, name: str = "") -> job_pb2.Job:
+    job = job_pb2.Job(name=name and f"namespaces/default/jobs/{name}")
+    job.schedules.add().interval.every.FromSeconds(seconds)
+    job.action.shell.argv.append("true")
+    return job
+
+
+def manual_job(name: str = "") -> job_pb2.Job:
+    job = interval_job(name=name)
+    job.schedules[0].manual.SetInParent()
+    return job
+
+
+def once_job(time_ms: int, *, allow_past: bool = False) -> job_pb2.Job:
+    job = interval_job()
+    job.schedules[0].once.time.FromMilliseconds(time_ms)
+    job.schedules[0].once.allow_past = allow_past
+    return job

@@ -1,0 +1,114 @@
+"""SQL attempts: one transaction, rows as JSON lines, and a way out of long statements."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_gateway import FakeGateway, Result, Serve, Stream, assignment, definition
+from google.protobuf import json_format
+
+from horologe.client.executors.sql import SqlExecutor
+from horologe.client.worker import Worker
+from horologe.v1 import job_pb2
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "stock.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE stock (name TEXT UNIQUE, amount INTEGER, photo BLOB)")
+        connection.execute("INSERT INTO stock VALUES ('bolts', 3, x'00ff'), ('nuts', 5, NULL)")
+        connection.commit()
+    return path
+
+
+async def run(
+    gateway: FakeGateway,
+    serve: Serve,
+    file: Path,
+    statement: str,
+    parameters: dict[str, Any] | None = None,
+    connection: str = "stock",
+    **limits: float,
+) -> tuple[Result, Stream]:
+    worker = Worker(gateway.address)
+    worker.add_executor("sql", SqlExecutor({"stock": f"sqlite:///{file}"}))
+    action = job_pb2.SqlAction(connection=connection, statement=statement)
+    json_format.ParseDict(parameters or {}, action.parameters)
+    stream = await serve(worker)
+    stream.assign(assignment(), definitions=[definition(sql=action, **limits)])
+    (result,) = await stream.until_results()
+    return result, stream
+
+
+async def test_rows_are_json_lines(gateway: FakeGateway, serve: Serve, file: Path) -> None:
+    statement = "SELECT name, amount, photo FROM stock WHERE amount >= :least ORDER BY name LIMIT :count"
+    result, stream = await run(gateway, serve, file, statement, {"least": 1, "count": 10})
+
+    assert result.outcome == Result.OUTCOME_SUCCEEDED
+    assert result.result.struct_value.fields["row_count"].number_value == 2
+    assert [json.loads(line) for line in stream.text().splitlines()] == [
+        {"name": "bolts", "amount": 3, "photo": "AP8="},
+        {"name": "nuts", "amount": 5, "photo": None},
+    ]
+
+
+async def test_changes_are_committed_and_counted(gateway: FakeGateway, serve: Serve, file: Path) -> None:
+    result, _ = await run(gateway, serve, file, "UPDATE stock SET amount = amount + :more", {"more": 2})
+
+    assert result.result.struct_value.fields["row_count"].number_value == 2
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT sum(amount) FROM stock").fetchone() == (12,)
+
+
+@pytest.mark.parametrize(
+    ("statement", "connection", "error", "permanent"),
+    [
+        ("INSERT INTO stock VALUES ('nuts', 1, NULL)", "stock", "IntegrityError: UNIQUE constraint failed", False),
+        ("SELEKT 1", "stock", 'OperationalError: near "SELEKT": syntax error', False),
+        ("SELECT :missing", "stock", "StatementError: A value is required for bind parameter", False),
+        ("SELECT 1", "sales", "this worker has no SQL connection named 'sales'; it has stock", True),
+    ],
+)
+async def test_errors_are_one_line(
+    gateway: FakeGateway, serve: Serve, file: Path, statement: str, connection: str, error: str, permanent: bool
+) -> None:
+    result, _ = await run(gateway, serve, file, statement, connection=connection)
+    assert (result.outcome, result.permanent) == (Result.OUTCOME_FAILED, permanent)
+    assert result.error.startswith(error)
+
+
+async def test_statement_that_never_ends_is_interrupted(gateway: FakeGateway, serve: Serve, file: Path) -> None:
+    result, _ = await run(gateway, serve, file, ENDLESS, timeout_seconds=0.05, grace_seconds=30.0)
+    assert (result.outcome, result.error) == (Result.OUTCOME_TIMED_OUT, "timed out after 0.05 s")
+
+
+async def test_many_statements_at_a_time(gateway: FakeGateway, serve: Serve, file: Path) -> None:
+    _, stream = await run(gateway, serve, file, "UPDATE stock SET amount = amount + 1 WHERE name = 'nuts'")
+    stream.assign(*(assignment(number) for number in range(2, 52)))
+    async with asyncio.timeout(10):
+        results = await stream.until_results(51)
+
+    assert {result.outcome for result in results} == {Result.OUTCOME_SUCCEEDED}
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT amount FROM stock WHERE name = 'nuts'").fetchone() == (56,)
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("not a url", "'shop' has no valid SQLAlchemy URL"),
+        ("nosuch://x/y", "'shop' needs a driver that is not installed"),
+    ],
+)
+def test_wrong_connections_are_named(url: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        SqlExecutor({"shop": url})
