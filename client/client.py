@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import inspect
 import os
 import threading
 import time
@@ -31,6 +32,7 @@ __all__ = ["AsyncClient", "Client", "connect"]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Function = TypeVar("Function", bound=Callable[..., object])
 
 _WAIT_FIRST_SECONDS = 0.05
 _WAIT_MAX_SECONDS = 1.0
@@ -93,10 +95,27 @@ class _BaseClient:
         )
 
 
+def _like(build: Callable[..., object]) -> Callable[[Function], Function]:
+    """Gives a method the name, the documentation and the arguments of its builder, with `self` for the namespace."""
+
+    def decorate(method: Function) -> Function:
+        functools.update_wrapper(method, build)
+        signature = inspect.signature(build)
+        own, *rest = signature.parameters.values()
+        method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[own.replace(name="self", annotation=inspect.Parameter.empty), *rest],
+            return_annotation=inspect.Signature.empty,
+        )
+        del method.__wrapped__  # type: ignore[attr-defined]
+        return method
+
+    return decorate
+
+
 def _unary(
     build: Callable[Concatenate[str, Parameters], Call[Result]],
 ) -> Callable[Concatenate[Client, Parameters], Result]:
-    @functools.wraps(build)
+    @_like(build)
     def method(self: Client, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         return self._call(build(self.namespace, *args, **kwargs))
 
@@ -106,7 +125,7 @@ def _unary(
 def _pages(
     build: Callable[Concatenate[str, Parameters], Pages[Result]],
 ) -> Callable[Concatenate[Client, Parameters], Iterator[Result]]:
-    @functools.wraps(build)
+    @_like(build)
     def method(self: Client, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Result]:
         return self._list(build(self.namespace, *args, **kwargs))
 
@@ -116,7 +135,7 @@ def _pages(
 def _stream(
     build: Callable[Concatenate[str, Parameters], Stream[Result]],
 ) -> Callable[Concatenate[Client, Parameters], Iterator[Result]]:
-    @functools.wraps(build)
+    @_like(build)
     def method(self: Client, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Result]:
         return self._read(build(self.namespace, *args, **kwargs))
 
@@ -276,7 +295,7 @@ class Client(_BaseClient):
 def _async_unary(
     build: Callable[Concatenate[str, Parameters], Call[Result]],
 ) -> Callable[Concatenate[AsyncClient, Parameters], Coroutine[Any, Any, Result]]:
-    @functools.wraps(build)
+    @_like(build)
     async def method(self: AsyncClient, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         return await self._call(build(self.namespace, *args, **kwargs))
 
@@ -286,7 +305,7 @@ def _async_unary(
 def _async_pages(
     build: Callable[Concatenate[str, Parameters], Pages[Result]],
 ) -> Callable[Concatenate[AsyncClient, Parameters], AsyncIterator[Result]]:
-    @functools.wraps(build)
+    @_like(build)
     def method(self: AsyncClient, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> AsyncIterator[Result]:
         return self._list(build(self.namespace, *args, **kwargs))
 
@@ -296,7 +315,7 @@ def _async_pages(
 def _async_stream(
     build: Callable[Concatenate[str, Parameters], Stream[Result]],
 ) -> Callable[Concatenate[AsyncClient, Parameters], AsyncIterator[Result]]:
-    @functools.wraps(build)
+    @_like(build)
     def method(self: AsyncClient, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> AsyncIterator[Result]:
         return self._read(build(self.namespace, *args, **kwargs))
 

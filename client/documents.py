@@ -82,6 +82,8 @@ class Reader:
                 self.problem(key, f"{path}: a key must be text, not {_kind(key)}")
             elif key.tag == "tag:yaml.org,2002:merge":
                 self.problem(key, f"{path}: merge keys (<<) are not read; repeat the entries")
+            elif not _is_sound(key.value):
+                self.problem(key, f"{path}: a key contains a NUL character or half of a surrogate pair")
             elif key.value in entries:
                 first = entries[key.value][0].start_mark.line + 1
                 self.problem(key, f"{path}: key {key.value!r} is here twice (first in line {first})")
@@ -108,8 +110,8 @@ class Reader:
         """A text. Numbers, dates and truth values must be quoted, so that nothing is reinterpreted silently."""
         if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str":
             value: str = node.value
-            if "\0" in value:
-                self.problem(node, f"{path} contains a NUL character")
+            if not _is_sound(value):
+                self.problem(node, f"{path} contains a NUL character or half of a surrogate pair")
                 return None
             return value
         hint = ""
@@ -245,6 +247,11 @@ def _check_json(reader: Reader, text: str) -> str:
         lambda match: str(json.loads(f'"{match[0]}"')),
         text.replace("\t", " "),
     )
+
+
+def _is_sound(text: str) -> bool:
+    """Whether text can travel: an escape in quotes can make what UTF-8 has no bytes for."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _is_empty(node: yaml.Node) -> bool:

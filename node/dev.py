@@ -7,6 +7,7 @@ node and the worker are processes of their own, laid out as local_cluster.py say
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ from horologe.client.accounting import JobAccount, account
 from horologe.client.client import AsyncClient
 from horologe.client.errors import HorologeError
 from horologe.node.config import load_config
-from horologe.node.local_cluster import LocalCluster, LocalProcess
+from horologe.node.local_cluster import LocalCluster, LocalProcess, free_port
 from horologe.node.logging_setup import configure
 from horologe.node.node import Node
 from horologe.v1 import execution_pb2, job_pb2
@@ -31,6 +32,7 @@ READY_SECONDS = 30.0
 SETTLE_SECONDS = 15.0
 """How long executions that were fired in time may take to end before the summary."""
 WORKER_SLOTS = 200
+DEMO_DATABASE, DEMO_URL = "HOROLOGE_DEMO_DATABASE", "HOROLOGE_DEMO_URL"
 
 _State = execution_pb2.Execution
 _STYLES = {
@@ -59,14 +61,14 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="horologe-dev-")))
         cluster = LocalCluster.prepare(folder, nodes)
-        worker_config = _worker_toml(examples)
+        demo = _demo_environment(cluster)
         start = _in_this_process if nodes == 1 else _as_processes
-        await stack.enter_async_context(start(cluster, worker_config))
+        await stack.enter_async_context(start(cluster, _worker_toml(demo, examples), demo))
         client = await stack.enter_async_context(AsyncClient(cluster.addresses))
         await _wait_ready(client, nodes)
         _print_welcome(console, cluster, nodes)
         if examples is not None:
-            await _load_examples(console, client, examples)
+            await _load_examples(console, client, examples, demo)
         watch = asyncio.create_task(_watch(console, client))
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds or None):
@@ -82,7 +84,7 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
 
 
 @asynccontextmanager
-async def _in_this_process(cluster: LocalCluster, worker_config: str) -> AsyncIterator[None]:
+async def _in_this_process(cluster: LocalCluster, worker_config: str, demo: dict[str, str]) -> AsyncIterator[None]:
     from horologe.client.cli.worker_run import build_worker
 
     folder = cluster.nodes[0].folder
@@ -90,9 +92,8 @@ async def _in_this_process(cluster: LocalCluster, worker_config: str) -> AsyncIt
     configure(config)
     node = Node(config)
     await node.start()
-    path = cluster.folder / "w1" / "worker.toml"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(worker_config)
+    path = cluster.worker("w1", config=worker_config).folder / "worker.toml"
+    os.environ.update(demo)
     worker = build_worker(path, addresses=cluster.addresses, name="w1")
     serving = asyncio.create_task(worker.serve())
     try:
@@ -106,8 +107,9 @@ async def _in_this_process(cluster: LocalCluster, worker_config: str) -> AsyncIt
 
 
 @asynccontextmanager
-async def _as_processes(cluster: LocalCluster, worker_config: str) -> AsyncIterator[None]:
+async def _as_processes(cluster: LocalCluster, worker_config: str, demo: dict[str, str]) -> AsyncIterator[None]:
     worker = cluster.worker("w1", config=worker_config)
+    worker.environment.update(demo)
     try:
         cluster.start()
         worker.start()
@@ -121,12 +123,18 @@ def _stop_all(worker: LocalProcess, cluster: LocalCluster) -> None:
     cluster.stop()
 
 
-def _worker_toml(examples: Path | None) -> str:
+def _demo_environment(cluster: LocalCluster) -> dict[str, str]:
+    """What examples may count on: a database file, and an address for a server of their own."""
+    database = cluster.folder / "w1" / "demo.db"
+    return {DEMO_DATABASE: str(database), DEMO_URL: f"http://127.0.0.1:{free_port()}"}
+
+
+def _worker_toml(demo: dict[str, str], examples: Path | None) -> str:
     lines = [f"slots = {WORKER_SLOTS}"]
     handlers = examples.resolve() / "handlers.py" if examples is not None else None
     if handlers is not None and handlers.exists():
         lines.append(f'handlers = ["{handlers}"]')
-    lines += ["[http]", "allow_loopback = true", "[sql.connections]", 'demo = "sqlite:///demo.db"']
+    lines += ["[http]", "allow_loopback = true", "[sql.connections]", f'demo = "sqlite:///{demo[DEMO_DATABASE]}"']
     return "\n".join(lines) + "\n"
 
 
@@ -160,11 +168,18 @@ def _print_welcome(console: Console, cluster: LocalCluster, nodes: int) -> None:
     console.print("  horologe execution list")
 
 
-async def _load_examples(console: Console, client: AsyncClient, folder: Path) -> None:
-    table = crontab.load(folder / "crontab", system=True)
-    jobs: list[job_pb2.Job] = list(table.jobs)
-    for path in sorted(folder.glob("*.yaml")):
-        jobs += [sourced.job for sourced in jobfile.load(path)]
+def _read_examples(folder: Path, demo: dict[str, str]) -> list[job_pb2.Job]:
+    jobs: list[job_pb2.Job] = []
+    if (folder / "crontab").exists():
+        jobs += crontab.load(folder / "crontab", system=True).jobs
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.json")]):
+        content = path.read_text().replace(f"${{{DEMO_URL}}}", demo[DEMO_URL])
+        jobs += [sourced.job for sourced in jobfile.loads(content, str(path))]
+    return jobs
+
+
+async def _load_examples(console: Console, client: AsyncClient, folder: Path, demo: dict[str, str]) -> None:
+    jobs = await asyncio.to_thread(_read_examples, folder, demo)
     applied = await client.apply_jobs(jobs)
     console.print(f"{len(applied)} jobs from {folder}:")
     for entry in applied:

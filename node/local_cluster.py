@@ -184,13 +184,21 @@ def _ports(count: int) -> list[tuple[int, int]]:
     usual = [(CLIENT_PORT + number, PEER_PORT + number) for number in range(1, count + 1)]
     if all(_is_free(port) for pair in usual for port in pair):
         return usual
-    chance = random.SystemRandom()
     found: list[int] = []
     while len(found) < 2 * count:
-        port = chance.randrange(*SPARE_PORTS)
-        if port not in found and _is_free(port):
+        port = free_port()
+        if port not in found:
             found.append(port)
     return list(zip(found[:count], found[count:], strict=True))
+
+
+def free_port() -> int:
+    """A port on loopback that nobody has at the moment."""
+    chance = random.SystemRandom()
+    while True:
+        port = chance.randrange(*SPARE_PORTS)
+        if _is_free(port):
+            return port
 
 
 def _is_free(port: int) -> bool:

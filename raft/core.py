@@ -1,8 +1,8 @@
 """The Raft core of one member: pysyncobj as the engine, with what it lacks put around it.
 
 Here belongs everything that touches pysyncobj, and nothing else touches it. No disk (see journal.py), no network, no clock and
-no thread: the caller hands in messages and the time, and takes messages out. What is only book-keeping about peers, messages and
-elections is in core_peers.py, core_messages.py and elections.py.
+no thread: the caller hands in messages and the time, and takes messages out. How entries travel is in replication.py, who leads
+in elections.py, what the caller may ask in core_view.py, plain book-keeping in core_context.py, core_peers.py, core_messages.py.
 
 The caller's duties, in this order, for every step:
  1. begin a write transaction of the store that the journal writes to;
@@ -45,19 +45,17 @@ import sys
 import threading
 import types
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from horologe.peer.v1 import peer_service_pb2
-from horologe.raft.core_context import Context, PeerMessage
+from horologe.raft.core_context import Context, EngineOwner, PeerMessage
 from horologe.raft.core_messages import REGULAR_COMMAND, election_message, items_of, what_is_wrong
 from horologe.raft.core_peers import Arrival, Peer
 from horologe.raft.core_settings import CoreSettings, CoreStoppedError, Protections, RaftInvariantError
-from horologe.raft.elections import Elections
-from horologe.raft.journal import NO_OP_COMMAND, HardState, Journal, LogItem
-from horologe.raft.replication import Replication
+from horologe.raft.core_view import CoreView
+from horologe.raft.journal import NO_OP_COMMAND, Journal, LogItem
 
 __all__ = ["CoreSettings", "CoreStoppedError", "Protections", "RaftCore", "RaftInvariantError"]
 
@@ -104,8 +102,12 @@ _engine_module = _load_engine()
 class _Member(_engine_module.Node):  # type: ignore[misc, name-defined]
     """A member by name. Its hash is the same in every process, since the engine iterates over sets of members."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._hash = zlib.crc32(name.encode())
+
     def __hash__(self) -> int:
-        return zlib.crc32(self.id.encode())
+        return self._hash
 
 
 class _Outbound(_engine_module.Transport):  # type: ignore[misc, name-defined]
@@ -120,26 +122,10 @@ class _Outbound(_engine_module.Transport):  # type: ignore[misc, name-defined]
         return True
 
 
-class _Owner(Protocol):
-    """What the engine calls back."""
-
-    def engine_applies(self, index: int, command: bytes) -> None:
-        """A committed entry, in order."""
-
-    def engine_replicates(self) -> None:
-        """The leader shall speak to all peers."""
-
-    def engine_sends(self, peer: str, message: dict[str, Any]) -> None:
-        """A message in the engine's own form."""
-
-    def engine_changed_state(self, is_leader: bool) -> None:
-        """It became follower, candidate or leader."""
-
-
 class _SyncObj(_engine_module.SyncObj):  # type: ignore[misc, name-defined]
     """The engine with three of its methods replaced."""
 
-    def __init__(self, owner: _Owner, settings: CoreSettings, conf: Any, transport: _Outbound) -> None:
+    def __init__(self, owner: EngineOwner, settings: CoreSettings, conf: Any, transport: _Outbound) -> None:
         self._owner = owner
         others = [_Member(name) for name in settings.members if name != settings.name]
         super().__init__(_Member(settings.name), others, conf=conf, nodeClass=_Member, transport=transport)
@@ -157,7 +143,7 @@ class _SyncObj(_engine_module.SyncObj):  # type: ignore[misc, name-defined]
 class _Pysyncobj:
     """The engine behind names of our own (see core_context.Engine): only here is read and written what is private in it."""
 
-    def __init__(self, owner: _Owner, settings: CoreSettings, protections: Protections, journal: Journal) -> None:
+    def __init__(self, owner: EngineOwner, settings: CoreSettings, protections: Protections, journal: Journal) -> None:
         leader_state = _engine_module._RAFT_STATE.LEADER
         conf = _engine_module.SyncObjConf(
             autoTick=False,
@@ -201,6 +187,9 @@ class _Pysyncobj:
         return int(self._engine.raftLastApplied)
 
     @property
+    def other_members(self) -> list[str]:
+        return [str(node.id) for node in self.other_nodes()]
+
     def other_nodes(self) -> list[Any]:
         return sorted(self._engine.otherNodes, key=lambda node: str(node.id))
 
@@ -250,7 +239,7 @@ class _Pysyncobj:
         self._engine.transferLeadership(peer.node)
 
 
-class RaftCore:
+class RaftCore(CoreView):
     """One member's Raft. See the top of this file for the order of calls.
 
     `apply(index, term, payload)` is called for every committed payload, in order, exactly once per index over all restarts of
@@ -263,11 +252,6 @@ class RaftCore:
     Not safe for use by several threads at once; several cores may live in one process, each on its own thread.
 
     A journal that was just `reset_to` (a snapshot was installed) is as good as any other.
-
-    Attributes:
-        members_that_forgot: Peers that lost entries which they had acknowledged (a wiped disk). They get no further here; such
-            a node must rejoin under a new name.
-        counters: How often each protection acted, for metrics.
     """
 
     def __init__(
@@ -279,118 +263,14 @@ class RaftCore:
         now_seconds: float,
         protections: Protections | None = None,
     ) -> None:
-        self.settings = settings
-        self.protections = protections or Protections()
+        protections = protections or Protections()
         self._journal = journal
         self._apply = apply
         self._failure: BaseException | None = None
         _ambient.now, _ambient.chance = now_seconds, random
-        self._engine = _Pysyncobj(self, settings, self.protections, journal)
-        self._peers = {str(node.id): Peer(str(node.id), node) for node in self._engine.other_nodes}
-        self._context = Context(settings, self.protections, journal, self._engine, self._peers, random, now_seconds)
-        self._replication = Replication(self._context)
-        self._elections = Elections(self._context)
-        self.counters: Counter[str] = self._context.counters
-        self.members_that_forgot: set[str] = self._context.members_that_forgot
-
-    # --- what the caller may ask --------------------------------------------------------------------------------------
-
-    @property
-    def outbox(self) -> list[tuple[str, PeerMessage]]:
-        """Messages to send, as (peer, message), in order. Take them after the commit and put an empty list here."""
-        return self._context.outbox
-
-    @outbox.setter
-    def outbox(self, messages: list[tuple[str, PeerMessage]]) -> None:
-        self._context.outbox = messages
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether this member believes that it leads. Another may do so too, in a newer term: see `may_serve`."""
-        return self._engine.is_leader
-
-    @property
-    def may_serve(self) -> bool:
-        """Whether this member leads, has applied an entry of its own term, and was lately answered by a majority."""
-        return self.heard_quorum(self._context.now) and self._journal.has_entry(self.applied_index, self.term)
-
-    @property
-    def leader(self) -> str | None:
-        """The member that leads, as far as known. None when it has been silent for the longest election timeout."""
-        leader = self._engine.leader
-        if leader == self.settings.name or leader is None:
-            return leader
-        silent_seconds = self._elections.leader_silent_seconds()
-        return leader if silent_seconds <= self.settings.election_timeout_seconds_max else None
-
-    @property
-    def term(self) -> int:
-        """The newest term that this member knows."""
-        return self._engine.term
-
-    @property
-    def commit_index(self) -> int:
-        """All entries up to this one are committed."""
-        return self._engine.commit_index
-
-    @property
-    def applied_index(self) -> int:
-        """All entries up to this one are applied."""
-        return self._engine.applied_index
-
-    @property
-    def first_index(self) -> int:
-        """The oldest entry in the log."""
-        return self._journal.first_index
-
-    @property
-    def last_index(self) -> int:
-        """The newest entry in the log."""
-        return self._journal.last_index
-
-    @property
-    def hard_state(self) -> HardState:
-        """Term and vote, which a member must keep when a snapshot replaces its store."""
-        return self._journal.hard_state
-
-    def term_at(self, index: int) -> int | None:
-        """The term of an entry, or None when it is not in the log."""
-        item = self._journal.entry_at(index)
-        return None if item is None else item[2]
-
-    @property
-    def voters(self) -> tuple[str, ...]:
-        """The members that vote."""
-        return tuple(sorted([self.settings.name, *(str(node.id) for node in self._engine.other_nodes)]))
-
-    def match_indexes(self) -> dict[str, int]:
-        """On the leader: up to where each peer has acknowledged the log. Elsewhere: empty."""
-        if not self.is_leader:
-            return {}
-        return {peer.name: self._engine.match_index(peer) for peer in self._peers.values()}
-
-    def heard_quorum(self, now: float) -> bool:
-        """On the leader: whether a majority has answered messages that were sent within the shortest election timeout.
-
-        In that time no other member can have won an election (given `leader_stickiness` and bounded clock drift).
-        """
-        return self.is_leader and self._context.heard_quorum(now)
-
-    @property
-    def snapshot_needed(self) -> bool:
-        """Whether the leader has offered its state because its log no longer reaches back to ours."""
-        return self._replication.snapshot_offered_by is not None
-
-    def take_snapshot_offer(self) -> str | None:
-        """The member to fetch the state from, once per offer. Offers are repeated while they are needed."""
-        return self._replication.take_snapshot_offer()
-
-    def may_install(self, index: int, term: int) -> bool:
-        """Whether a state as of this entry may replace ours. Ask at the moment of installing, not when the fetch begins.
-
-        A log that has this entry may hold acknowledged entries after it, which an install would throw away.
-        """
-        return index > self.commit_index and not self._journal.has_entry(index, term)
+        self._engine = _Pysyncobj(self, settings, protections, journal)
+        self._peers = {str(node.id): Peer(str(node.id), node) for node in self._engine.other_nodes()}
+        super().__init__(Context(settings, protections, journal, self._engine, self._peers, random, now_seconds))
 
     # --- what the caller does -----------------------------------------------------------------------------------------
 

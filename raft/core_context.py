@@ -41,6 +41,14 @@ class Engine(Protocol):
         """All entries up to this one are committed."""
 
     @property
+    def applied_index(self) -> int:
+        """All entries up to this one are applied."""
+
+    @property
+    def other_members(self) -> list[str]:
+        """Who votes beside this member."""
+
+    @property
     def election_deadline(self) -> float:
         """When it begins an election."""
 
@@ -70,6 +78,22 @@ class Engine(Protocol):
 
     def tell_to_take_over(self, peer: Peer) -> None:
         """On the leader: send the peer the order to begin an election at once."""
+
+
+class EngineOwner(Protocol):
+    """What the engine calls back."""
+
+    def engine_applies(self, index: int, command: bytes) -> None:
+        """A committed entry, in order."""
+
+    def engine_replicates(self) -> None:
+        """The leader shall speak to all peers."""
+
+    def engine_sends(self, peer: str, message: dict[str, Any]) -> None:
+        """A message in the engine's own form."""
+
+    def engine_changed_state(self, is_leader: bool) -> None:
+        """It became follower, candidate or leader."""
 
 
 @dataclass

@@ -84,9 +84,11 @@ class Peer:
         """Place a message in its epoch, and count it if it is the next one."""
         if not self.connected or self._received_sequence is None:
             return Arrival.AFTER_GAP
-        if sequence <= self._received_sequence:
+        # A sender that numbers from 1 again has begun an epoch that we know nothing of.
+        begun_again = sequence == 1 < self._received_sequence
+        if sequence <= self._received_sequence and not begun_again:
             return Arrival.REPEATED
-        if sequence > self._received_sequence + 1:
+        if sequence > self._received_sequence + 1 or begun_again:
             self.abandon_epoch()
             return Arrival.AFTER_GAP
         self._received_sequence = sequence

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from horologe.client.cli import job_options as options
 from horologe.client.cli.session import Session, connected
 
 if TYPE_CHECKING:
@@ -17,147 +18,51 @@ __all__ = ["create", "json_value", "pairs"]
 
 Read = TypeVar("Read")
 
-_WHEN = "When (at least one)"
-_WHAT = "What (exactly one)"
-_POLICIES = "Policies"
-
 
 @connected
 def create(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Id in the namespace, or the full name.")],
-    command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- CMD ARG...]", help="With --argv: the command.")
-    ] = None,
-    every: Annotated[
-        list[str] | None,
-        typer.Option("--every", metavar="DURATION", help="At a fixed distance, like 5s.", rich_help_panel=_WHEN),
-    ] = None,
-    cron: Annotated[
-        list[str] | None,
-        typer.Option("--cron", metavar="EXPR", help='Like "0 2 * * *" or @daily.', rich_help_panel=_WHEN),
-    ] = None,
-    at: Annotated[
-        list[str] | None,
-        typer.Option("--at", metavar="TIME", help="Once, RFC 3339; local time needs --tz.", rich_help_panel=_WHEN),
-    ] = None,
-    in_: Annotated[
-        list[str] | None,
-        typer.Option("--in", metavar="DURATION", help="Once, so long from now.", rich_help_panel=_WHEN),
-    ] = None,
-    manual: Annotated[bool, typer.Option("--manual", help="Only on request.", rich_help_panel=_WHEN)] = False,
-    tz: Annotated[
-        str, typer.Option("--tz", metavar="ZONE", help="Time zone of --cron and --at.", rich_help_panel=_WHEN)
-    ] = "",
-    allow_past: Annotated[
-        bool, typer.Option("--allow-past", help="Accept an --at that has passed.", rich_help_panel=_WHEN)
-    ] = False,
-    phase: Annotated[
-        str | None, typer.Option("--phase", metavar="DURATION", help="Of --every.", rich_help_panel=_WHEN)
-    ] = None,
-    dst_gap: Annotated[
-        str, typer.Option("--dst-gap", metavar="run_after|skip", rich_help_panel=_WHEN, help="Missing local times.")
-    ] = "",
-    dst_overlap: Annotated[
-        str,
-        typer.Option("--dst-overlap", metavar="first|second|both", rich_help_panel=_WHEN, help="Repeated local times."),
-    ] = "",
-    day_match: Annotated[
-        str, typer.Option("--day-match", metavar="either|both", rich_help_panel=_WHEN, help="Of the two day fields.")
-    ] = "",
-    shell: Annotated[
-        str | None, typer.Option("--shell", metavar="SCRIPT", help="A script for /bin/sh.", rich_help_panel=_WHAT)
-    ] = None,
-    argv: Annotated[
-        bool, typer.Option("--argv", help="A command without a shell: --argv -- CMD ARG...", rich_help_panel=_WHAT)
-    ] = False,
-    http: Annotated[
-        tuple[str, str] | None,
-        typer.Option("--http", metavar="METHOD URL", help="An HTTP request.", rich_help_panel=_WHAT),
-    ] = None,
-    sql: Annotated[
-        tuple[str, str] | None,
-        typer.Option("--sql", metavar="CONNECTION STATEMENT", help="An SQL statement.", rich_help_panel=_WHAT),
-    ] = None,
-    python: Annotated[
-        str | None, typer.Option("--python", metavar="HANDLER", help="A registered handler.", rich_help_panel=_WHAT)
-    ] = None,
-    payload: Annotated[
-        str | None, typer.Option("--payload", metavar="JSON", help="For --python.", rich_help_panel=_WHAT)
-    ] = None,
-    header: Annotated[
-        list[str] | None,
-        typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="For --http; repeatable.", rich_help_panel=_WHAT),
-    ] = None,
-    body: Annotated[
-        str | None, typer.Option("--body", metavar="TEXT", help="For --http.", rich_help_panel=_WHAT)
-    ] = None,
-    expect: Annotated[
-        list[int] | None,
-        typer.Option("--expect", metavar="STATUS", help="For --http; repeatable.", rich_help_panel=_WHAT),
-    ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="KEY=VALUE", help="For a command; repeatable.", rich_help_panel=_WHAT),
-    ] = None,
-    cwd: Annotated[str, typer.Option("--cwd", metavar="DIR", help="For a command.", rich_help_panel=_WHAT)] = "",
-    timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="DURATION", help="Of one attempt.", rich_help_panel=_POLICIES)
-    ] = None,
-    grace: Annotated[
-        str | None,
-        typer.Option("--grace", metavar="DURATION", help="From SIGTERM to SIGKILL.", rich_help_panel=_POLICIES),
-    ] = None,
-    max_attempts: Annotated[
-        int | None, typer.Option("--max-attempts", min=1, help="1: no retry.", rich_help_panel=_POLICIES)
-    ] = None,
-    retry_backoff: Annotated[
-        str,
-        typer.Option(
-            "--retry-backoff", metavar="fixed|linear|exponential", help="How it grows.", rich_help_panel=_POLICIES
-        ),
-    ] = "",
-    retry_base: Annotated[
-        str | None,
-        typer.Option("--retry-base", metavar="DURATION", help="The first delay.", rich_help_panel=_POLICIES),
-    ] = None,
-    retry_factor: Annotated[
-        float | None, typer.Option("--retry-factor", min=1.0, help="Growth.", rich_help_panel=_POLICIES)
-    ] = None,
-    retry_cap: Annotated[
-        str | None,
-        typer.Option("--retry-cap", metavar="DURATION", help="The longest delay.", rich_help_panel=_POLICIES),
-    ] = None,
-    overlap: Annotated[
-        str,
-        typer.Option("--overlap", metavar="skip|allow", help="While the previous one runs.", rich_help_panel=_POLICIES),
-    ] = "",
-    catchup: Annotated[
-        str,
-        typer.Option("--catchup", metavar="latest|skip", help="Missed due times.", rich_help_panel=_POLICIES),
-    ] = "",
-    catchup_window: Annotated[
-        str | None,
-        typer.Option("--catchup-window", metavar="DURATION", help="How far back.", rich_help_panel=_POLICIES),
-    ] = None,
-    on_lease_loss: Annotated[
-        str,
-        typer.Option("--on-lease-loss", metavar="retry|fail", help="When a worker is lost.", rich_help_panel=_POLICIES),
-    ] = "",
-    queue: Annotated[
-        str, typer.Option("--queue", metavar="NAME", help="Whose workers run it.", rich_help_panel=_POLICIES)
-    ] = "",
-    priority: Annotated[
-        int | None, typer.Option("--priority", min=0, max=9, help="Higher first.", rich_help_panel=_POLICIES)
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="For search; repeatable.")
-    ] = None,
-    description: Annotated[str, typer.Option("--description", metavar="TEXT", help="For people.")] = "",
-    request_id: Annotated[
-        str, typer.Option("--request-id", metavar="UUID", help="Makes the call repeatable. Default: a new one.")
-    ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check only; store nothing.")] = False,
+    name: options.Name,
+    command: options.Command = None,
+    every: options.Every = None,
+    cron: options.Cron = None,
+    at: options.At = None,
+    in_: options.In = None,
+    manual: options.Manual = False,
+    tz: options.Tz = "",
+    allow_past: options.AllowPast = False,
+    phase: options.Phase = None,
+    dst_gap: options.DstGap = "",
+    dst_overlap: options.DstOverlap = "",
+    day_match: options.DayMatch = "",
+    shell: options.Shell = None,
+    argv: options.Argv = False,
+    http: options.Http = None,
+    sql: options.Sql = None,
+    python: options.Python = None,
+    payload: options.Payload = None,
+    header: options.Header = None,
+    body: options.Body = None,
+    expect: options.Expect = None,
+    env: options.Env = None,
+    cwd: options.Cwd = "",
+    timeout: options.Timeout = None,
+    grace: options.Grace = None,
+    max_attempts: options.MaxAttempts = None,
+    retry_backoff: options.RetryBackoff = "",
+    retry_base: options.RetryBase = None,
+    retry_factor: options.RetryFactor = None,
+    retry_cap: options.RetryCap = None,
+    overlap: options.Overlap = "",
+    catchup: options.Catchup = "",
+    catchup_window: options.CatchupWindow = None,
+    on_lease_loss: options.OnLeaseLoss = "",
+    queue: options.Queue = "",
+    priority: options.Priority = None,
+    label: options.Label = None,
+    description: options.Description = "",
+    request_id: options.RequestId = "",
+    dry_run: options.DryRun = False,
 ) -> None:
     """Create a job.
 

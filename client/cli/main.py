@@ -16,8 +16,9 @@ from typer.core import TyperGroup
 
 from horologe.client.cli import cluster, execution, job, worker
 from horologe.client.cli.failures import report, warn
-from horologe.client.cli.session import AddressOption, ContextOption, NamespaceOption, Settings
-from horologe.client.errors import HorologeError
+from horologe.client.cli.output import Format
+from horologe.client.cli.session import AddressOption, ContextOption, NamespaceOption, OutputOption, Settings
+from horologe.client.errors import HorologeError, InvalidArgument
 
 __all__ = ["app", "build", "main"]
 
@@ -32,6 +33,10 @@ class _Root(TyperGroup):
             return super().invoke(ctx)
         except HorologeError as error:
             raise typer.Exit(report(error)) from error
+        except UnicodeEncodeError as error:
+            # An argument with bytes that are no text: the API carries UTF-8 only.
+            wrong = InvalidArgument(f"{error.object!r} is not UTF-8 text")
+            raise typer.Exit(report(wrong)) from error
 
 
 def build() -> typer.Typer:
@@ -57,6 +62,7 @@ def _options(
     address: AddressOption = None,
     context_file: ContextOption = None,
     namespace: NamespaceOption = None,
+    output: OutputOption = None,
     call_timeout: Annotated[
         str, typer.Option("--call-timeout", metavar="DURATION", help="How long a call may take, with its retries.")
     ] = "30s",
@@ -72,7 +78,7 @@ def _options(
         seconds = durations.parse(call_timeout).total_seconds()
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--call-timeout") from error
-    context.obj = Settings(tuple(address or ()), context_file, namespace, seconds)
+    context.obj = Settings(tuple(address or ()), context_file, namespace, output or Format.table, seconds)
 
 
 def _version(wanted: bool) -> None:

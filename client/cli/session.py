@@ -48,7 +48,9 @@ NamespaceOption = Annotated[
     str | None,
     typer.Option("--namespace", "-n", metavar="NAME", help="Namespace of bare names.", rich_help_panel="Cluster"),
 ]
-OutputOption = Annotated[Format, typer.Option("--output", "-o", help="How to print.", rich_help_panel="Output")]
+OutputOption = Annotated[
+    Format | None, typer.Option("--output", "-o", help="How to print. Default: table.", rich_help_panel="Output")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Settings:
     address: tuple[str, ...] = ()
     context: Path | None = None
     namespace: str | None = None
+    output: Format = Format.table
     call_timeout_seconds: float = 30.0
 
 
@@ -113,8 +116,7 @@ class Session:
         if self._client is not None:
             self._client.close()
 
-    @staticmethod
-    def is_interactive() -> bool:
+    def is_interactive(self) -> bool:
         """Whether a person is there to be asked."""
         return sys.stdin.isatty() and sys.stderr.isatty()
 
@@ -134,7 +136,7 @@ def connected(function: Callable[..., None]) -> Callable[..., None]:
         ("address", AddressOption, None),
         ("context", ContextOption, None),
         ("namespace", NamespaceOption, None),
-        ("output", OutputOption, Format.table),
+        ("output", OutputOption, None),
     ]
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
@@ -147,7 +149,7 @@ def connected(function: Callable[..., None]) -> Callable[..., None]:
         given = {name: values.pop(name) for name in ("address", "context", "namespace")}
         given["address"] = tuple(given["address"] or ())
         nearer = {name: value for name, value in given.items() if value}
-        session = Session(replace(settings, **nearer), values.pop("output"))
+        session = Session(replace(settings, **nearer), values.pop("output") or settings.output)
         try:
             function(session, **values)
         finally:

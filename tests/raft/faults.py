@@ -96,6 +96,8 @@ class _Weather:
         world = self.world
         if self.random.random() < self.storm.crash / 4:
             world.step(name, commit=False)
+            # What left before the commit, if anything did, arrives.
+            world.run(2 * STEP_SECONDS, STEP_SECONDS, only=[other for other in world.names if other != name])
             if name in world.nodes:
                 world.crash(name)
             self.down_until[name] = world.now + self.random.random() * 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from by_hand import Hand, PeerMessage, regular
-from world import World
+from world import InvariantViolationError, World
 
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.core import Protections
@@ -260,7 +260,7 @@ def test_an_offer_counts_only_from_the_leader() -> None:
 # --- a member that lost its disk --------------------------------------------------------------------------------------
 
 
-def test_a_member_that_lost_what_it_had_acknowledged_is_named_and_gets_no_vote_in_a_commit() -> None:
+def test_a_member_that_lost_what_it_had_acknowledged_is_named_and_gets_no_further() -> None:
     world = World("abc", 3)
     world.make_leader("a")
     put(world, "a", 10)
@@ -272,7 +272,8 @@ def test_a_member_that_lost_what_it_had_acknowledged_is_named_and_gets_no_vote_i
     world.run(1.0)
     assert world.core("a").members_that_forgot == {"c"}
     assert world.payloads("c") == []
-    world.check()
+    with pytest.raises(InvariantViolationError, match="c lost what it had acknowledged to a"):
+        world.check()
 
 
 # --- the life of a connection -----------------------------------------------------------------------------------------
@@ -300,6 +301,14 @@ def test_a_repeated_message_is_dropped_without_harm() -> None:
     assert hand.core.receive("b", heartbeat(1), hand.now)
     assert hand.core.receive("b", heartbeat(1), hand.now)
     assert len(hand.answers("append_reply")) == 1
+
+
+def test_a_sender_that_numbers_from_one_again_ends_the_connection() -> None:
+    hand = Hand()
+    assert hand.core.receive("b", heartbeat(1), hand.now)
+    assert hand.core.receive("b", heartbeat(2), hand.now)
+    assert not hand.core.receive("b", heartbeat(1), hand.now)
+    assert not hand.core.receive("b", heartbeat(3), hand.now)
 
 
 def test_messages_are_numbered_from_one_in_each_epoch() -> None:

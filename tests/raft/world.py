@@ -280,6 +280,10 @@ class World:
             indexes = [index for index, _, _ in store.state]
             if len(set(indexes)) != len(indexes):
                 problems.append(f"{name} applied an entry twice")
+        for node in self.nodes.values():
+            problems += [
+                f"{peer} lost what it had acknowledged to {node.name}" for peer in node.core.members_that_forgot
+            ]
         if problems:
             raise InvariantViolationError("; ".join(problems[:5]))
 

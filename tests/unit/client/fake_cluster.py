@@ -80,6 +80,7 @@ class FakeCluster(grpc.GenericRpcHandler):
         self.output: list[tuple[int, bytes]] = []
         self.changes: list[executions.WatchExecutionsResponse] = []
         self.outcome = Execution.STATE_COMPLETED
+        self.ends_by_itself = False
         self.hang = threading.Event()
         self.hang.set()
         self._methods = {value.path: value for value in vars(calls).values() if isinstance(value, Method)}
@@ -246,7 +247,10 @@ class FakeCluster(grpc.GenericRpcHandler):
         return jobs.PreviewScheduleResponse(due_times=[DUE] * min(request.count, 1), description="Every day")
 
     def _GetExecution(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return executions.GetExecutionResponse(execution=self._run(request.name, context), revision=self.revision)
+        execution = self._run(request.name, context)
+        if self.ends_by_itself:
+            execution.state = self.outcome
+        return executions.GetExecutionResponse(execution=execution, revision=self.revision)
 
     def _ListExecutions(self, request: Any, context: grpc.ServicerContext) -> Any:
         found = [

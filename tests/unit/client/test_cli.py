@@ -47,8 +47,10 @@ CREATE: list[tuple[list[str], Any, Any]] = [
     (["--every", "5s", "--shell", "echo hi"], jobs.every("5s"), jobs.shell("echo hi")),
     (["--manual", "--argv", "--", "sleep", "-x", "5"], jobs.manual(), jobs.shell(["sleep", "-x", "5"])),
     (
-        ["--cron", "0 2 * * *", "--tz", "Europe/Berlin", "--dst-gap", "skip", "--http", "post", "http://x"]
-        + ["-H", "A: b", "--header", "C:d", "--body", "text", "--expect", "200", "--expect", "204"],
+        [
+            *["--cron", "0 2 * * *", "--tz", "Europe/Berlin", "--dst-gap", "skip", "--http", "post", "http://x"],
+            *["-H", "A: b", "--header", "C:d", "--body", "text", "--expect", "200", "--expect", "204"],
+        ],
         jobs.cron("0 2 * * *", time_zone="Europe/Berlin", dst_gap="skip"),
         jobs.http("POST", "http://x", headers={"A": "b", "C": "d"}, body="text", expect=[200, 204]),
     ),
@@ -125,7 +127,7 @@ def test_create_with_every_policy(fake: FakeCluster, run: Run) -> None:
         ("--every 5s --python x --payload {", "is not JSON"),
         ("--every 5s --shell x --env A", "'A' is not KEY=VALUE"),
         ("--every 5s --shell x --overlap queue_one", "'queue_one' is not in this release; allowed: skip, allow"),
-        ("--every 5s --shell x --priority 10", "10"),
+        ("--every 5s --shell x --priority 10", "less than or equal to 9"),
         ("--every 5s --shell x --nonsense", "nonsense"),
     ],
 )
@@ -199,7 +201,7 @@ def test_changing_jobs(fake: FakeCluster, run: Run) -> None:
 
 
 def test_deleting_asks_a_person(fake: FakeCluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("horologe.client.cli.session.Session.is_interactive", lambda: True)
+    monkeypatch.setattr("horologe.client.cli.session.Session.is_interactive", lambda session: True)
     fake.add_job("alpha")
     refused = run("job", "delete", "alpha", input="n\n")
     assert refused.exit_code == 1
@@ -217,10 +219,11 @@ def test_running_and_waiting(fake: FakeCluster, run: Run, outcome: Any, code: in
     assert result.exit_code == code
     assert result.stdout == "out\n"
     assert result.stderr.startswith("err\nexecution 1: ")
-    waited = run("job", "run", "alpha", "--wait", "-o", "json") if code == 0 else None
-    if waited is not None:
-        fake.executions[2].state = outcome
-    assert run("job", "run", "alpha", "-o", "json").exit_code == 0
+    fake.ends_by_itself = True
+    waited = run("job", "run", "alpha", "--wait", "-o", "json")
+    assert waited.exit_code == code
+    assert json.loads(waited.stdout)["id"] == 2
+    assert json.loads(run("job", "run", "alpha", "-o", "json").stdout)["trigger"] == "manual"
 
 
 def test_executions(fake: FakeCluster, run: Run) -> None:
@@ -275,7 +278,7 @@ def test_logs_and_watch(fake: FakeCluster, run: Run) -> None:
     assert "alpha  1" in watched.stdout
     assert "\x1b" not in watched.stdout
     assert "3 changes were left out" in watched.stderr
-    assert list(yaml.safe_load_all(run("execution", "watch", "-o", "yaml").stdout))[0]["id"] == 1
+    assert next(yaml.safe_load_all(run("execution", "watch", "-o", "yaml").stdout))["id"] == 1
     assert fake.requests("WatchExecutions")[1].parent == "namespaces/-/jobs/-"
 
 
@@ -395,6 +398,8 @@ def test_options_stand_before_or_behind_the_command(fake: FakeCluster, run: Run)
     fake.add_job("namespaces/prod/jobs/alpha")
     assert "alpha" in run("--address", f"127.0.0.1:1,{fake.address}", "-n", "prod", "job", "list").stdout
     assert "alpha" in run("job", "list", "--address", fake.address, "-n", "prod").stdout
+    assert json.loads(run("-o", "json", "job", "list").stdout) == []
+    assert run("job", "create", "x", "--manual", "--shell", "\udcff").exit_code == 2
     assert run("--context", "absent", "job", "list").exit_code == 2
     assert run("--call-timeout", "soon", "job", "list").exit_code == 2
 

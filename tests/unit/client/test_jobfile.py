@@ -183,6 +183,8 @@ JOB_MISTAKES: list[tuple[str, str]] = [
     ("retry: {max_attempt: 3}", "4:9: x.retry: unknown key 'max_attempt' (did you mean 'max_attempts'?)"),
     ("retry: {factor: 0.5}", "4:17: x.retry.factor must be from 1 to 1000, not 0.5"),
     ("retry: {retry_on: [1]}", "4:9: x.retry: 'retry_on' is not in this release"),
+    ('description: "\\ud800"', "4:14: x.description contains a NUL character or half of a surrogate pair"),
+    ('labels: {"\\0": a}', "4:10: x.labels: a key contains a NUL character or half of a surrogate pair"),
     ("retry: 3", "4:8: x.retry must be a mapping, not a number (3)"),
 ]
 

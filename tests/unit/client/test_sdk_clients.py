@@ -52,6 +52,9 @@ def test_both_clients_have_every_method_with_the_same_signature() -> None:
         documented = inspect.getdoc(getattr(Client, name))
         assert documented
         assert inspect.getdoc(getattr(AsyncClient, name)) == documented
+        signature = inspect.signature(getattr(Client, name))
+        assert inspect.signature(getattr(AsyncClient, name)) == signature
+        assert next(iter(signature.parameters)) == "self"
     assert set(builders) <= set(dir(Client))
     assert set(builders) <= set(dir(AsyncClient))
 

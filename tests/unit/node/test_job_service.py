@@ -19,7 +19,9 @@ Api = job_service_pb2
 NIGHTLY = "namespaces/default/jobs/nightly"
 
 
-async def create(node: FakeNode, job: job_pb2.Job | None = None, job_id: str = "nightly", **fields) -> Api.CreateJobResponse:
+async def create(
+    node: FakeNode, job: job_pb2.Job | None = None, job_id: str = "nightly", **fields
+) -> Api.CreateJobResponse:
     return await node.jobs.CreateJob(Api.CreateJobRequest(job_id=job_id, job=job or interval_job(), **fields))
 
 
@@ -306,7 +308,9 @@ async def test_the_window_that_nobody_chose_follows_the_schedule(node):
     assert job.catchup_window.seconds == 99
 
 
-@pytest.mark.parametrize("path", ["name", "uid", "nonsense", "retry.nonsense", "labels.team", "schedules.cron", "", "*.x"])
+@pytest.mark.parametrize(
+    "path", ["name", "uid", "nonsense", "retry.nonsense", "labels.team", "schedules.cron", "", "*.x"]
+)
 async def test_a_wrong_mask_is_refused(node, path):
     await create(node)
     error = await refused(update(node, job_pb2.Job(name=NIGHTLY), "queue", path))

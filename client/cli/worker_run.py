@@ -1,0 +1,212 @@
+"""`horologe worker run`: the worker program, with the executors shell, http, sql and python.
+
+It puts a `Worker` together from a configuration and its options, and serves. What a worker does is in `client/worker.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from horologe.client.cli.session import AddressOption, ContextOption, settings_of
+from horologe.client.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from horologe.client.worker import Worker
+
+__all__ = ["build_worker", "register"]
+
+STOPPED_AT_ONCE = 1
+
+
+def register(worker_app: typer.Typer) -> None:
+    """Adds the command `run`."""
+    worker_app.command("run")(_run)
+
+
+def _run(
+    typer_context: typer.Context,
+    address: AddressOption = None,
+    context_file: ContextOption = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", envvar="HOROLOGE_WORKER_CONFIG", help="Configuration (TOML)."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            envvar="HOROLOGE_WORKER_NAME",
+            help="Unique name. Default: made of host and process id.",
+        ),
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--queue",
+            metavar="NAME",
+            envvar="HOROLOGE_WORKER_QUEUES",
+            help="A queue to take from; repeat it. Default: default.",
+        ),
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            "--slots",
+            metavar="COUNT",
+            envvar="HOROLOGE_WORKER_SLOTS",
+            help="Attempts at a time, 0 to 10000. Default: 100.",
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="KEY=VALUE", envvar="HOROLOGE_WORKER_LABELS", help="A free label; repeat it."),
+    ] = None,
+    sql: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sql",
+            metavar="NAME=URL",
+            envvar="HOROLOGE_WORKER_SQL",
+            help="A connection for SQL jobs, an SQLAlchemy URL; repeat it.",
+        ),
+    ] = None,
+    http_allow_loopback: Annotated[
+        bool | None,
+        typer.Option(
+            "--http-allow-loopback",
+            envvar="HOROLOGE_WORKER_HTTP_ALLOW_LOOPBACK",
+            help="Let HTTP jobs reach this machine itself.",
+        ),
+    ] = None,
+    handlers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--handlers",
+            metavar="FILE.py[:NAME]",
+            envvar="HOROLOGE_WORKER_HANDLERS",
+            help="A Python file or module with handlers; repeat it.",
+        ),
+    ] = None,
+) -> None:
+    """Run a worker: take attempts from queues and carry them out.
+
+    SIGTERM drains it, a second one stops it at once. Every option may also come from the configuration file, or from a
+    variable of the environment (HOROLOGE_WORKER_...; lists are separated by spaces).
+    """
+    # The libraries' own words would mix with the log.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from horologe.client import cluster_context
+
+    settings = settings_of(typer_context)
+    cluster = cluster_context.load(address or settings.address or None, context_file=context_file or settings.context)
+    overrides: dict[str, Any] = {
+        "name": name,
+        "queues": queue,
+        "slots": slots,
+        "labels": dict(_pair(text, "--label", "KEY=VALUE") for text in label or ()),
+        "sql": {"connections": dict(_pair(text, "--sql", "NAME=URL") for text in sql or ())},
+        "http": {"allow_loopback": True} if http_allow_loopback else {},
+    }
+    _configure_log()
+    worker = build_worker(config, cluster.addresses, overrides=overrides, handlers=handlers or ())
+    worker.run()
+    _leave(worker)
+
+
+def build_worker(
+    config_file: Path | None,
+    addresses: Sequence[str] | None = None,
+    *,
+    name: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    handlers: Iterable[str] = (),
+) -> Worker:
+    """A worker with the executors that the configuration names.
+
+    overrides: settings put over those of the file, by their names there; None and empty ones change nothing.
+    handlers: further files with handlers, looked up from the current folder.
+    InvalidArgument says what is wrong with the configuration.
+    """
+    from horologe.client.cli import worker_config
+    from horologe.client.cli.handler_files import load_into
+    from horologe.client.worker import Worker
+
+    settings = worker_config.load(config_file, _given({**(overrides or {}), **({"name": name} if name else {})}))
+    worker = Worker(
+        addresses,
+        name=settings.name,
+        queues=settings.queues,
+        slot_count=settings.slots,
+        labels=settings.labels,
+        drain_seconds=settings.drain_seconds,
+    )
+    try:
+        _add_executors(worker, settings)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
+    load_into(worker.handlers, settings.handlers, config_file.parent if config_file is not None else Path.cwd())
+    load_into(worker.handlers, list(handlers), Path.cwd())
+    return worker
+
+
+def _add_executors(worker: Worker, settings: Any) -> None:
+    if settings.shell.enabled:
+        from horologe.client.executors.shell import ShellExecutor
+
+        worker.add_executor("shell", ShellExecutor(worker.lease))
+    if settings.http.enabled:
+        from horologe.client.executors.http import HttpExecutor
+
+        worker.add_executor(
+            "http", HttpExecutor(settings.http.allow_private, allow_loopback=settings.http.allow_loopback)
+        )
+    if settings.sql.connections:
+        from horologe.client.executors.sql import SqlExecutor
+
+        worker.add_executor("sql", SqlExecutor(settings.sql.connections))
+
+
+def _given(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Only what was given: tables without their empty places."""
+    given = {name: _given(value) if isinstance(value, Mapping) else value for name, value in overrides.items()}
+    return {name: value for name, value in given.items() if value is not None and value != {} and value != []}
+
+
+def _pair(text: str, option: str, form: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key or not value:
+        raise InvalidArgument(f"{option} {text!r} does not have the form {form}")
+    return key, value
+
+
+def _configure_log() -> None:
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _leave(worker: Worker) -> None:
+    """Ends the program. Handlers in threads that ignored their cancellation must not keep it alive."""
+    status = STOPPED_AT_ONCE if worker.stopped_at_once else 0
+    if any(thread.name.startswith("horologe-") for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    raise typer.Exit(status)

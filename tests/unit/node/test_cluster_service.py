@@ -1,0 +1,110 @@
+"""ClusterService and the people's part of WorkerService over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from service_harness import START_MS, FakeNode, interval_job, refused
+
+from horologe.log.v1 import log_pb2
+from horologe.v1 import cluster_service_pb2, job_service_pb2, worker_pb2, worker_service_pb2
+
+Api = cluster_service_pb2
+NAMES = ("n1", "n2", "n3")
+
+
+async def test_status(node):
+    node.apply(log_pb2.Command(bootstrap=log_pb2.Bootstrap(cluster_id="c-1")))
+    await node.jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id="tick", job=interval_job()))
+    session = node.open_session()
+    node.complete(node.fire(1, session))
+    node.fire(1, session)
+    status = await node.cluster.GetClusterStatus(Api.GetClusterStatusRequest())
+    assert (status.cluster_id, status.node, status.leader, status.term) == ("c-1", "n1", "n1", 3)
+    assert (status.revision, status.commit_index, status.entry_count) == (6, 6, 6)
+    assert (status.job_count, status.running_count, status.queued_count, status.worker_count) == (1, 1, 0, 1)
+    assert (status.fired_count, status.completed_count, status.failed_count) == (2, 1, 0)
+    assert status.has_quorum
+    assert status.version
+    assert status.log_time.ToMilliseconds() == node.clock.now_ms > START_MS
+
+
+async def test_members(tmp_path):
+    async with FakeNode(tmp_path, members=("n3", "n1", "n2")).serve() as node:
+        answer = await node.cluster.ListMembers(Api.ListMembersRequest())
+        member = Api.Member
+        assert [(each.name, each.role, each.reachable, each.match_index) for each in answer.members] == [
+            ("n1", member.ROLE_LEADER, True, 0),
+            ("n2", member.ROLE_FOLLOWER, True, 7),
+            ("n3", member.ROLE_FOLLOWER, False, 0),
+        ]
+        assert all(each.address.startswith("127.0.0.1:74") for each in answer.members)
+        assert all(each.peer_address.startswith("127.0.0.1:75") for each in answer.members)
+        names: list[str] = []
+        token = ""
+        while not names or token:
+            page = await node.cluster.ListMembers(Api.ListMembersRequest(page_size=2, page_token=token))
+            names += [each.name for each in page.members]
+            token = page.next_page_token
+        assert names == ["n1", "n2", "n3"]
+
+
+async def test_leadership_goes_to_another_member(tmp_path):
+    async with FakeNode(tmp_path, members=NAMES).serve() as node:
+        call = asyncio.ensure_future(node.cluster.TransferLeader(Api.TransferLeaderRequest(target="n2")))
+        async with asyncio.timeout(10):
+            while not node.inboxes:
+                await asyncio.sleep(0)
+        assert node.inboxes[0].transfer_to == "n2"
+        node.leader = ""
+        await asyncio.sleep(0)
+        node.leader = "n2"
+        answer = await call
+        assert (answer.leader, answer.term) == ("n2", 3)
+
+
+async def test_leadership_that_nobody_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr("horologe.node.cluster_service.TRANSFER_SECONDS_MAX", 0.05)
+    async with FakeNode(tmp_path, members=NAMES).serve() as node:
+        error = await refused(node.cluster.TransferLeader(Api.TransferLeaderRequest()))
+        assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "TRANSFER_TIMED_OUT")
+
+
+async def test_only_the_leader_can_hand_over(tmp_path):
+    async with FakeNode(tmp_path, members=NAMES).serve() as node:
+        assert "target" in (await refused(node.cluster.TransferLeader(Api.TransferLeaderRequest(target="n9")))).fields
+        assert (await node.cluster.TransferLeader(Api.TransferLeaderRequest(target="n1"))).leader == "n1"
+        node.leader = "n3"
+        error = await refused(node.cluster.TransferLeader(Api.TransferLeaderRequest(target="n2")))
+        assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_LEADER")
+        assert error.metadata == {"leader": "n3", "leader_address": "127.0.0.1:7402"}
+        node.leader = ""
+        error = await refused(node.cluster.TransferLeader(Api.TransferLeaderRequest()))
+        assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_LEADER")
+        assert not node.inboxes
+
+
+async def test_workers(node):
+    await node.jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id="tick", job=interval_job()))
+    session = node.open_session("w1")
+    node.open_session("w2")
+    node.fire(1, session)
+    state = worker_pb2.Worker
+    answer = await node.workers.DrainWorker(worker_service_pb2.DrainWorkerRequest(name="workers/w1"))
+    assert (answer.worker.state, answer.worker.running_count) == (state.STATE_DRAINING, 1)
+    workers: list[worker_pb2.Worker] = []
+    token = ""
+    while not workers or token:
+        page = await node.workers.ListWorkers(worker_service_pb2.ListWorkersRequest(page_size=1, page_token=token))
+        workers += page.workers
+        token = page.next_page_token
+    assert [(each.name, each.state, each.slot_count, each.gateway) for each in workers] == [
+        ("workers/w1", state.STATE_DRAINING, 10, "n1"),
+        ("workers/w2", state.STATE_READY, 10, "n1"),
+    ]
+    error = await refused(node.workers.DrainWorker(worker_service_pb2.DrainWorkerRequest(name="workers/w9")))
+    assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "WORKER_NOT_FOUND")
+    for name in ("w1", "workers/", ""):
+        error = await refused(node.workers.DrainWorker(worker_service_pb2.DrainWorkerRequest(name=name)))
+        assert "name" in error.fields
