@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from horologe.client import crontab, jobfile
 from horologe.client.accounting import JobAccount, account
@@ -54,6 +54,8 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
     0 if every due time is accounted for exactly once, 1 if not.
     """
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -207,15 +209,16 @@ def _print_execution(console: Console, execution: _State) -> None:
     delay = ""
     if execution.attempts and execution.state == _State.STATE_RUNNING:
         late_ms = execution.attempts[-1].assign_time.ToMilliseconds() - execution.due_time.ToMilliseconds()
-        delay = f"assigned {late_ms} ms after"
-    console.print(
-        f"[{style}]{state:<10}[/{style}] {job:<28} #{number:<6} due {due:%H:%M:%S.%f}"[:-3], delay, execution.reason
-    )
+        delay = f"+{late_ms} ms"
+    line = f"[{style}]{state:<10}[/{style}] {job:<28} #{number:<6} due {due:%H:%M:%S}.{due.microsecond // 1000:03}"
+    console.print(line, delay, execution.reason, soft_wrap=True)
 
 
 async def _summarise(console: Console, client: AsyncClient, until: datetime) -> int:
     accounts = await _settled_accounts(client, until)
-    table = Table("Job", "Due", "Ran", "Completed", "Failed", "Skipped", "Missed", "Coalesced", "Missing", "Double")
+    table = Table(
+        Column("Job", no_wrap=True), "Due", "Ran", "OK", "Failed", "Skipped", "Missed", "Coalesced", "Missing", "Double"
+    )
     for one in accounts:
         failed = one.states["failed"] + one.states["dead"] + one.states["cancelled"]
         numbers = (

@@ -258,7 +258,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _fetch_snapshot(self, peer: str) -> None:
-        """Fetches and verifies; only what is whole is handed over. A failure leaves everything as it was: the leader offers again."""
+        """Fetches and verifies; only what is whole is handed over. A failure changes nothing: the leader offers again."""
         folder = self._context.config.data_dir / "incoming"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)

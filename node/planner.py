@@ -127,12 +127,10 @@ class LeaderPlanner:
             return b""
         self._timeout_check_at = now + TIMEOUT_CHECK_SECONDS
         records = bytearray()
-        count = 0
-        for key, value in tables.running.scan(self._timeout_from):
+        for count, (key, value) in enumerate(tables.running.scan(self._timeout_from)):
             if count >= TIMEOUT_ROWS_PER_CHECK:
                 self._timeout_from = bytes(key)
                 break
-            count += 1
             deadline_ms, token, _ = RUNNING_VALUE.unpack(value)
             if deadline_ms + TIMEOUT_GRACE_MS < wall_ms:
                 records += TIMEOUT.pack(PAIR.unpack(key)[1], token)

@@ -90,7 +90,7 @@ class Stepper:
                     log.info("snapshot installed", revision=self._replica.status.revision)
                     self._hand_over(Outbox(state_replaced=True))
                 self._hand_over(self._replica.step(inbox, self._clock.monotonic(), self._clock.wall_ms()))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the node must stop
             # Nothing of this step has left the process. It must not go on: see replica.py.
             self._loop.call_soon_threadsafe(self._failed, error)
 

@@ -238,7 +238,7 @@ class Store:
             ) from error
         if identity["format"] != FORMAT:
             raise StoreError(
-                f"{self.folder}: format {identity['format']}, but this program reads format {FORMAT}; use the program that wrote it"
+                f"{self.folder}: format {identity['format']}, but this program reads {FORMAT}; use the program that wrote it"
             )
         if identity["node"] != self.node:
             raise StoreError(
