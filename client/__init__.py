@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from horologe.client.calls import AppliedJob
     from horologe.client.client import AsyncClient, Client, connect
     from horologe.client.cluster_context import ClusterContext
+    from horologe.client.context import AttemptCancelledError, Context, PermanentError
     from horologe.client.errors import (
         AlreadyExists,
         Conflict,
@@ -35,16 +36,20 @@ if TYPE_CHECKING:
         Unavailable,
         Violation,
     )
+    from horologe.client.worker import Handlers, Worker, WorkerRefusedError
 
 __all__ = [
     "AlreadyExists",
     "AppliedJob",
     "AsyncClient",
+    "AttemptCancelledError",
     "Client",
     "ClusterContext",
     "Conflict",
+    "Context",
     "DeadlineExceeded",
     "FailedPrecondition",
+    "Handlers",
     "HorologeError",
     "Internal",
     "InvalidArgument",
@@ -52,10 +57,13 @@ __all__ = [
     "InvalidFile",
     "NotFound",
     "OutcomeUnknown",
+    "PermanentError",
     "Problem",
     "ResourceExhausted",
     "Unavailable",
     "Violation",
+    "Worker",
+    "WorkerRefusedError",
     "connect",
     "jobs",
 ]
@@ -64,8 +72,14 @@ __all__ = [
 _HOMES = {
     "AppliedJob": "calls",
     "AsyncClient": "client",
+    "AttemptCancelledError": "context",
     "Client": "client",
     "ClusterContext": "cluster_context",
+    "Context": "context",
+    "Handlers": "worker",
+    "PermanentError": "context",
+    "Worker": "worker",
+    "WorkerRefusedError": "worker",
     "connect": "client",
 }
 

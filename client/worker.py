@@ -35,7 +35,7 @@ from horologe.client.context import AttemptCancelledError, Context, PermanentErr
 from horologe.client.errors import HorologeError
 from horologe.client.executors.executor import Executor
 from horologe.client.executors.python import Handlers, PythonExecutor, _Function
-from horologe.client.lease import Clock, Lease, boot_time_seconds
+from horologe.client.lease import NEVER, Clock, Lease, boot_time_seconds
 from horologe.client.outbox import Outbox
 from horologe.client.runner import Runner
 from horologe.client.session import DisconnectedError, Ending, Identity, RefusedError, Session
@@ -54,6 +54,9 @@ THREAD_COUNT_MAX = 32
 # The pause before the next address. Short, because a new node has to be found within a lease.
 RECONNECT_SECONDS_FIRST = 0.05
 RECONNECT_SECONDS_MAX = 2.0
+
+# How often a worker that finds no node says so.
+COMPLAINT_SECONDS = 10.0
 
 # How long results may wait for their acknowledgement when everything has ended and the worker wants to leave.
 ACKNOWLEDGEMENT_SECONDS_MAX = 10.0
@@ -212,6 +215,7 @@ class Worker:
         """Reconnects for ever, to one address after the other, with growing pauses while nobody welcomes us."""
         position = random.randrange(len(self._addresses))
         pause_seconds = RECONNECT_SECONDS_FIRST
+        complain_at = -NEVER
         while True:
             address = self._addresses[position % len(self._addresses)]
             position += 1
@@ -238,7 +242,10 @@ class Worker:
             except RefusedError as refusal:
                 raise WorkerRefusedError(f"{address} refuses this worker: {refusal}") from refusal
             except DisconnectedError as error:
-                log.warning("disconnected", address=address, reason=str(error))
+                # While nobody is there every failure is like the last one: one line now and then is enough.
+                if session.welcome is not None or self.lease.clock() >= complain_at:
+                    log.warning("disconnected", address=address, reason=str(error))
+                    complain_at = self.lease.clock() + COMPLAINT_SECONDS
             if session.welcome is not None:
                 pause_seconds = RECONNECT_SECONDS_FIRST
             await asyncio.sleep(random.uniform(0, pause_seconds))

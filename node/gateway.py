@@ -18,7 +18,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
 from horologe.node.outcomes import pack_outcomes, retry_delay_ms
-from horologe.node.outputs import OutputPiece, OutputStore
+from horologe.node.outputs import OutputError, OutputPiece, OutputStore
 from horologe.node.proposals import ProposalError
 from horologe.node.sessions import HeldAttempt, WorkerSession
 from horologe.raft.commands import CompletionStatus
@@ -50,8 +50,8 @@ class Gateway:
         self._heartbeats: dict[int, int] = {}
         self._reported: list[_Reported] = []
         self._pieces: list[OutputPiece] = []
-        self._flushing: set[asyncio.Task[None]] = set()
-        self._flush_scheduled = False
+        self._settling: set[asyncio.Task[None]] = set()
+        self._flushing: asyncio.Task[None] | None = None
         self._random = random.Random()
 
     def numbers(self) -> list[int]:
@@ -171,8 +171,9 @@ class Gateway:
 
     async def drained(self) -> None:
         """Waits until everything that was reported is settled."""
-        while self._flushing:
-            await asyncio.gather(*self._flushing, return_exceptions=True)
+        while self._flushing is not None or self._settling:
+            flushing = [self._flushing] if self._flushing is not None else []
+            await asyncio.gather(*flushing, *self._settling, return_exceptions=True)
 
     # Inside
 
@@ -212,23 +213,37 @@ class Gateway:
             self._context.submit(Inbox(heartbeats=[(round_number, list(heartbeats))]))
 
     def _schedule_flush(self) -> None:
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            asyncio.get_running_loop().call_soon(self._start_flush)
+        """One flush at a time: what comes in meanwhile goes together into the next one, and never overtakes."""
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush(), name="flush")
 
-    def _start_flush(self) -> None:
-        self._flush_scheduled = False
-        reported, self._reported = self._reported, []
-        pieces, self._pieces = self._pieces, []
-        task = asyncio.create_task(self._flush(reported, pieces))
-        self._flushing.add(task)
-        task.add_done_callback(self._flushing.discard)
+    async def _flush(self) -> None:
+        try:
+            while self._reported or self._pieces:
+                # One turn of the loop, so that everything that came in with it goes together.
+                await asyncio.sleep(0)
+                reported, self._reported = self._reported, []
+                pieces, self._pieces = self._pieces, []
+                if pieces:
+                    await self._keep_output(pieces)
+                for start in range(0, len(reported), OUTCOMES_PER_COMMAND):
+                    task = asyncio.create_task(self._settle(reported[start : start + OUTCOMES_PER_COMMAND]))
+                    self._settling.add(task)
+                    task.add_done_callback(self._settling.discard)
+        finally:
+            self._flushing = None
 
-    async def _flush(self, reported: list[_Reported], pieces: list[OutputPiece]) -> None:
-        if pieces:
+    async def _keep_output(self, pieces: list[OutputPiece]) -> None:
+        """A disk that takes no output must not hold up outcomes: the output is marked as cut, and the log says why."""
+        try:
             await self._outputs.append_async(pieces)
-        for start in range(0, len(reported), OUTCOMES_PER_COMMAND):
-            await self._settle(reported[start : start + OUTCOMES_PER_COMMAND])
+        except OutputError as error:
+            log.error("output lost", pieces=len(pieces), error=str(error))
+            lost = {(piece.execution, piece.attempt) for piece in pieces}
+            for session in self._sessions.values():
+                for execution, held in session.attempts.items():
+                    if (execution, held.attempt) in lost:
+                        held.output_truncated = True
 
     async def _settle(self, reported: list[_Reported]) -> None:
         """Proposes outcomes until the cluster has said what became of each."""

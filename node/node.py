@@ -53,6 +53,8 @@ MESSAGE_BYTES_MAX = 4 << 20
 WORKER_MESSAGE_BYTES_MAX = 16 << 20
 """A worker's stream carries many outcomes or assignments in one message."""
 HOUSEKEEPING_SECONDS = 0.5
+LEADERLESS_SHARE = 0.3
+"""A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
 SERVICES = (
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
@@ -106,7 +108,12 @@ class Node:
             submit=self._stepper.submit,
             client_addresses={config.name: config.advertised},
         )
-        self.outputs = OutputStore(config.data_dir / "outputs", clock)
+        self.outputs = OutputStore(
+            config.data_dir / "outputs",
+            clock,
+            bytes_per_attempt_max=config.output_bytes_per_attempt_max,
+            retention_days=config.output_retention_days,
+        )
         self.gateway = Gateway(self.context, self.outputs)
         self._executions = ExecutionService(self.context, self.outputs)
         self._peers = PeerNetwork(self.context, self._stepper.install, self._executions.read_local_output)
@@ -198,8 +205,7 @@ class Node:
             gateway.end_sessions(outbox.gone, "the session is over: connect again")
         if changed:
             for queue in self.context.changes:
-                with suppress(asyncio.QueueFull):
-                    queue.put_nowait(changed)
+                queue.put_nowait(changed)
         if outbox.effects or outbox.state_replaced:
             self._wake_readers()
 
@@ -219,9 +225,16 @@ class Node:
 
     async def _keep_house(self) -> None:
         serving: bool | None = None
+        leader_seen_at = self.context.clock.monotonic()
         while True:
             self.context.proposals.resend(leader_changed=False)
             has_leader = bool(self._replica.status.leader)
+            now = self.context.clock.monotonic()
+            if has_leader:
+                leader_seen_at = now
+            elif now - leader_seen_at > self.config.lease_term_ms * LEADERLESS_SHARE / 1000:
+                # Nobody renews leases here; another node may still reach the leader.
+                self.gateway.end_sessions(self.gateway.numbers(), "this node finds no leader: try another one")
             if has_leader is not serving:
                 serving = has_leader
                 state = health_pb2.HealthCheckResponse

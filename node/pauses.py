@@ -21,7 +21,7 @@ def account_for_pause(record: log_pb2.JobRecord, now_ms: int) -> log_pb2.PauseJo
     while True:
         swallowed = schedule.missed(schedules, from_ms, now_ms, name, _COUNT_PER_CALL)
         resume.skipped_count += swallowed.count
-        if swallowed.last_ms is not None:
+        if swallowed.count:
             resume.skipped_last_ms = swallowed.last_ms
             from_ms = swallowed.last_ms + 1
         if swallowed.complete:

@@ -228,6 +228,8 @@ class LeaderPlanner:
         record = self._catalog.record(tables, job, state.revision)
         if record is None:
             return 0
+        # A one-time schedule may lie in the past on purpose; the job's other schedules owe nothing from before it existed.
+        after_ms = max(after_ms, record.create_time_ms)
         return schedule.next_due_ms(record.job.schedules, after_ms, record.job.name) or 0
 
     # History

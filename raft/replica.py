@@ -9,6 +9,7 @@ leave, and the process stops, which is the same as if it had crashed before the 
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +25,9 @@ from horologe.raft.machine import StateMachine
 from horologe.raft.model import Counters, Effects, Result, Tables
 from horologe.raft.store import Store
 
-LOG_ENTRIES_KEPT = 2_000
-LOG_BYTES_KEPT = 64 << 20
+LOG_ENTRIES_KEPT = 5_000
+LOG_BYTES_KEPT = 32 << 20
 """How much applied log is kept for followers that fell a little behind; one that needs more fetches the state."""
-COMPACT_EVERY_ENTRIES = 500
 _URGENT_EXCEPT = frozenset({"complete", "plan", "prune"})
 """Commands that nobody waits for: they may wait for the next pulse and share its entry."""
 
@@ -125,6 +125,7 @@ class Replica:
         *,
         pulse_seconds: float = 0.02,
         backlog_bytes_max: int = 64 << 20,
+        log_entries_kept: int = LOG_ENTRIES_KEPT,
     ) -> None:
         """`now` is monotonic seconds, as in every call.
 
@@ -137,6 +138,7 @@ class Replica:
         self._randomness = randomness
         self._pulse_seconds = pulse_seconds
         self._backlog_bytes_max = backlog_bytes_max
+        self._log_entries_kept = log_entries_kept
         self._machine = StateMachine()
         self._connected: set[str] = set()
         self._start(now)
@@ -159,7 +161,12 @@ class Replica:
         self._plan_at_ms: int | None = 0
         self._backlog: dict[int, int] = {}
         self._backlog_bytes = 0
-        self._compacted_at = self._core.applied_index
+        self._kept: deque[tuple[int, int]] = deque()
+        self._kept_bytes = 0
+        for index in range(self._core.first_index, self._core.applied_index + 1):
+            item = self._journal.entry_at(index)
+            if item is not None:
+                self._keep(index, len(item[0]))
         for peer in sorted(self._connected):
             self._core.peer_connected(peer, now)
         self.status = self._status(now)
@@ -300,6 +307,7 @@ class Replica:
                     self._plan_pending = False
                 else:
                     self._outbox.results.append((command.origin_id, result))
+        self._keep(index, len(payload))
         if self._leading:
             self._planner.observe(effects)
         self._outbox.effects.append(effects)
@@ -350,13 +358,19 @@ class Replica:
             request = peer_service_pb2.Renew(sessions=sessions, round=round_number)
             self._outbox.messages.append((self._core.leader, peer_service_pb2.PeerMessage(renew=request)))
 
+    def _keep(self, index: int, size_bytes: int) -> None:
+        self._kept.append((index, size_bytes))
+        self._kept_bytes += size_bytes
+
     def _compact(self) -> None:
         """Drops a prefix of the log. The state itself is on disk with its revision, so there is nothing else to save."""
-        applied = self._core.applied_index
-        if applied - self._compacted_at < COMPACT_EVERY_ENTRIES:
-            return
-        self._compacted_at = applied
-        self._core.compact(max(self._core.first_index, applied - LOG_ENTRIES_KEPT))
+        keep_from = None
+        while len(self._kept) > self._log_entries_kept or self._kept_bytes > LOG_BYTES_KEPT:
+            index, size_bytes = self._kept.popleft()
+            self._kept_bytes -= size_bytes
+            keep_from = index + 1
+        if keep_from is not None:
+            self._core.compact(keep_from)
 
     def wait_seconds(self, now: float, wall_ms: int) -> float | None:
         """How long the next step may wait for something to come in; None: there is nothing to do by itself."""

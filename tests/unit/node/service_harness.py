@@ -9,8 +9,8 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-from grpc_status import rpc_status
 from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from horologe.log.v1 import log_pb2
 from horologe.node.cluster_service import ClusterService
@@ -24,7 +24,7 @@ from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import ProposalError
 from horologe.raft.commands import FIRE, OUTCOME, MissedFate, Outcome, OutcomeFlag
 from horologe.raft.machine import StateMachine
-from horologe.raft.model import Counters, Effects, Execution, JobState, Result, U64
+from horologe.raft.model import U64, Counters, Effects, Execution, JobState, Result
 from horologe.raft.replica import Inbox, Status
 from horologe.raft.store import Store
 from horologe.v1 import (
@@ -71,6 +71,7 @@ class FakeNode:
         self.failures: list[ProposalError] = []
         self.before_apply: list = []
         self.inboxes: list[Inbox] = []
+        self.submitted = asyncio.Event()
         self.leader = "n1"
         self.context = NodeContext(
             config=self.config,
@@ -78,10 +79,14 @@ class FakeNode:
             store=self.store,
             proposals=self,  # type: ignore[arg-type]
             status=self.status,
-            submit=self.inboxes.append,
+            submit=self._submit,
             client_addresses={name: f"127.0.0.1:74{i:02}" for i, name in enumerate(members)},
         )
         self.executions_service = ExecutionService(self.context, self.outputs)
+
+    def _submit(self, inbox: Inbox) -> None:
+        self.inboxes.append(inbox)
+        self.submitted.set()
 
     async def propose(self, command: log_pb2.Command, timeout_seconds: float) -> Result:
         assert timeout_seconds > 0

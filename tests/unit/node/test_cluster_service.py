@@ -54,8 +54,7 @@ async def test_leadership_goes_to_another_member(tmp_path):
     async with FakeNode(tmp_path, members=NAMES).serve() as node:
         call = asyncio.ensure_future(node.cluster.TransferLeader(Api.TransferLeaderRequest(target="n2")))
         async with asyncio.timeout(10):
-            while not node.inboxes:
-                await asyncio.sleep(0)
+            await node.submitted.wait()
         assert node.inboxes[0].transfer_to == "n2"
         node.leader = ""
         await asyncio.sleep(0)

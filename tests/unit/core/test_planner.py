@@ -1,0 +1,341 @@
+"""The leader's planner: a state in, a plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from horologe.log.v1 import log_pb2
+from horologe.node import planner as planner_module
+from horologe.node.planner import (
+    IDLE_MS,
+    ON_TIME_MS,
+    PRUNE_CHECK_SECONDS,
+    PRUNE_PAUSE_SECONDS,
+    TIMEOUT_GRACE_MS,
+    LeaderPlanner,
+    PlannerSettings,
+)
+from horologe.raft.commands import ASSIGN, FIRE, RETRY, SESSION, TIMEOUT, MissedFate, Outcome
+from horologe.raft.model import Catchup, Overlap
+from support.commands import cancel, complete, connect, create, drain, outcome, plan, run
+from support.driver import START_MS, Driver
+
+MINUTE = 60_000
+DUE = START_MS + MINUTE
+TERM = 10.0
+SETTINGS = PlannerSettings(lease_term_seconds=TERM, clock_drift=0.01, history_retention_seconds=3_600.0)
+
+
+class Leader:
+    """A planner and the machine that it plans for; time is the machine's."""
+
+    def __init__(self, machine: Driver) -> None:
+        self.machine = machine
+        self.planner = LeaderPlanner(SETTINGS)
+        self.planner.lead(machine.tables, self.now)
+
+    @property
+    def now(self) -> float:
+        return (self.machine.now_ms - START_MS) / 1000
+
+    def do(self, *commands: log_pb2.Command, after_ms: int = 0) -> None:
+        self.machine.now_ms += after_ms
+        self.machine.apply(*commands)
+        self.planner.observe(self.machine.effects)
+
+    def plan(self, after_ms: int = 0) -> log_pb2.Plan | log_pb2.Prune | None:
+        self.machine.now_ms += after_ms
+        return self.planner.plan(self.machine.tables, self.now, self.machine.now_ms)
+
+    def act(self, after_ms: int = 0) -> log_pb2.Plan:
+        """Plans and applies it."""
+        made = self.plan(after_ms)
+        assert isinstance(made, log_pb2.Plan), made
+        self.do(log_pb2.Command(plan=made))
+        return made
+
+
+@pytest.fixture
+def leader(machine: Driver) -> Iterator[Leader]:
+    yield Leader(machine)
+
+
+def assigns(made: object) -> list[tuple[int, int]]:
+    return list(ASSIGN.iter_unpack(made.assigns)) if isinstance(made, log_pb2.Plan) else []
+
+
+def expired(made: object) -> list[int]:
+    return [row[0] for row in SESSION.iter_unpack(made.expired_sessions)] if isinstance(made, log_pb2.Plan) else []
+
+
+# Due times
+
+
+def test_nothing_to_do(leader: Leader) -> None:
+    assert leader.plan() is None
+    assert leader.planner.next_wakeup_ms(leader.machine.tables, START_MS) == START_MS + IDLE_MS
+    leader.do(create("tick", START_MS + 100))
+    assert leader.plan() is None
+    assert leader.planner.next_wakeup_ms(leader.machine.tables, START_MS) == START_MS + 100
+
+
+def test_a_due_time_is_fired_with_a_worker_if_one_is_free(leader: Leader) -> None:
+    leader.do(create("a", DUE), create("b", DUE), connect("w1", slot_count=1))
+    made = leader.act(after_ms=MINUTE)
+    assert list(FIRE.iter_unpack(made.fires)) == [
+        (1, 1, DUE, DUE + MINUTE, 1, 0, 0, 0, 0, 1),
+        (2, 1, DUE, DUE + MINUTE, 0, 0, 0, 0, 0, 1),
+    ]
+    assert (leader.machine.state(1), leader.machine.state(2)) == ("RUNNING", "QUEUED")
+
+
+def test_a_little_late_is_not_missed(leader: Leader) -> None:
+    leader.do(create("tick", DUE, every_ms=1_000, overlap=Overlap.ALLOW))
+    while leader.machine.job_state().next_due_ms <= DUE + ON_TIME_MS:
+        leader.act(after_ms=MINUTE + ON_TIME_MS if leader.machine.now_ms == START_MS else 0)
+    assert [row[3] for row in leader.machine.ledger()] == ["RAN"] * 6
+
+
+def test_catch_up_latest(leader: Leader) -> None:
+    leader.do(create("tick", DUE))
+    leader.act(after_ms=4 * MINUTE + 30_000)
+    assert leader.machine.ledger() == [
+        (MINUTE, 3 * MINUTE, 3, "COALESCED", "catchup_latest", 1),
+        (4 * MINUTE, 4 * MINUTE, 1, "RAN", "", 1),
+    ]
+    assert leader.machine.job_state().next_due_ms == START_MS + 5 * MINUTE
+
+
+def test_catch_up_latest_of_one_due_time(leader: Leader) -> None:
+    leader.do(create("tick", DUE))
+    leader.act(after_ms=MINUTE + 30_000)
+    assert leader.machine.ledger() == [(MINUTE, MINUTE, 1, "RAN", "", 1)]
+
+
+def test_catch_up_skip(leader: Leader) -> None:
+    leader.do(create("tick", DUE, catchup=Catchup.SKIP))
+    leader.act(after_ms=4 * MINUTE + 30_000)
+    assert leader.machine.ledger() == [(MINUTE, 4 * MINUTE, 4, "MISSED", "catchup_skip", 0)]
+
+
+def test_catch_up_looks_back_as_far_as_its_window(leader: Leader) -> None:
+    leader.do(create("tick", DUE, catchup_window_ms=2 * MINUTE))
+    leader.act(after_ms=5 * MINUTE + 30_000)
+    leader.act()
+    assert leader.machine.ledger() == [
+        (MINUTE, 3 * MINUTE, 3, "MISSED", "catchup_window", 0),
+        (4 * MINUTE, 4 * MINUTE, 1, "COALESCED", "catchup_latest", 1),
+        (5 * MINUTE, 5 * MINUTE, 1, "RAN", "", 1),
+    ]
+
+
+def test_a_far_due_time_comes_down_the_wheel(leader: Leader) -> None:
+    day = 24 * 60 * MINUTE
+    leader.do(create("tick", START_MS + day, every_ms=day))
+    tables = leader.machine.tables
+    wakeups = 0
+    while leader.machine.counters.fired == 0:
+        if leader.plan() is None:
+            at_ms = planner_module.wheel.next_attention_ms(tables.timer)
+            assert at_ms is not None and at_ms > leader.machine.now_ms
+            leader.machine.now_ms = at_ms
+            wakeups += 1
+        else:
+            leader.act()
+    assert leader.machine.now_ms == START_MS + day
+    assert wakeups <= 3
+
+
+def test_a_backoff_ends_on_a_free_worker(leader: Leader) -> None:
+    leader.do(create("tick", DUE), connect("w1", slot_count=1))
+    leader.act(after_ms=MINUTE)
+    failed = outcome(1, leader.machine.index, outcome=Outcome.FAILED, retry_delay_ms=3_000)
+    leader.do(complete(failed))
+    assert leader.plan() is None
+    made = leader.act(after_ms=3_000)
+    assert list(RETRY.iter_unpack(made.retries)) == [(1, DUE + 3_000, 1)]
+
+
+# Assignments
+
+
+def test_urgent_and_old_first(leader: Leader) -> None:
+    leader.do(create("low", every_ms=0, priority=1), create("high", every_ms=0, priority=9, overlap=Overlap.ALLOW))
+    leader.do(run("low"), run("high"))
+    leader.do(run("high"), after_ms=1)
+    leader.do(connect("w1", slot_count=2))
+    assert assigns(leader.act()) == [(2, 1), (3, 1)]
+    assert leader.plan() is None
+
+
+def test_workers_take_turns_and_only_from_their_queues(leader: Leader) -> None:
+    leader.do(create("tick", every_ms=0, overlap=Overlap.ALLOW))
+    leader.do(connect("w1"), connect("w2"), connect("w3", queues=["other"]))
+    leader.do(*[run("tick")] * 6)
+    assert assigns(leader.act()) == [(1, 1), (2, 2), (3, 1), (4, 2), (5, 1), (6, 2)]
+
+
+def test_what_waits_goes_before_what_falls_due(leader: Leader) -> None:
+    leader.do(create("first", every_ms=0), create("second", DUE), connect("w1", slot_count=1))
+    leader.do(run("first"), after_ms=MINUTE)
+    made = leader.act()
+    assert assigns(made) == [(1, 1)]
+    assert leader.machine.state(2) == "QUEUED"
+
+
+def test_a_slot_comes_free(leader: Leader) -> None:
+    leader.do(create("tick", every_ms=0, overlap=Overlap.ALLOW), connect("w1", slot_count=1))
+    leader.do(run("tick"), run("tick"))
+    assert assigns(leader.act()) == [(1, 1)]
+    assert leader.plan() is None
+    leader.do(complete(outcome(1, leader.machine.index)))
+    assert assigns(leader.act()) == [(2, 1)]
+
+
+def test_a_plan_that_comes_to_nothing_loses_no_slot(leader: Leader) -> None:
+    leader.do(create("tick", every_ms=0, overlap=Overlap.ALLOW), connect("w1", slot_count=1))
+    leader.do(run("tick"))
+    made = leader.plan()
+    leader.do(cancel(1))
+    leader.do(log_pb2.Command(plan=made))
+    leader.do(run("tick"))
+    assert assigns(leader.act()) == [(2, 1)]
+
+
+def test_a_plan_that_comes_to_nothing_loses_no_execution(leader: Leader) -> None:
+    """The worker it chose was drained before the plan was applied: what stays queued goes to the next one."""
+    leader.do(create("tick", every_ms=0), connect("w1", slot_count=1))
+    leader.do(run("tick"))
+    made = leader.plan()
+    assert assigns(made) == [(1, 1)]
+    leader.do(drain("w1"))
+    leader.do(log_pb2.Command(plan=made))
+    assert leader.machine.state(1) == "QUEUED"
+    leader.do(connect("w2", slot_count=1))
+    assert assigns(leader.act()) == [(1, 2)]
+
+
+def test_a_plan_that_was_refused_loses_nothing(leader: Leader) -> None:
+    """The log was full: the plan never came to be applied."""
+    leader.do(create("tick", every_ms=0), connect("w1", slot_count=1))
+    leader.do(run("tick"))
+    assert assigns(leader.plan()) == [(1, 1)]
+    assert assigns(leader.act()) == [(1, 1)]
+
+
+def test_a_new_leader_finds_what_waits(leader: Leader) -> None:
+    leader.do(create("tick", every_ms=0), create("tock", every_ms=0, queue="other"))
+    leader.do(run("tick"), run("tock"))
+    leader.do(connect("w1", queues=["default", "other"]))
+    assert assigns(Leader(leader.machine).plan()) == [(1, 1), (2, 1)]
+
+
+# Leases
+
+
+def test_a_lease_ends_a_term_and_the_drift_after_the_last_heartbeat(leader: Leader) -> None:
+    leader.do(connect("w1"), connect("w2"))
+    assert leader.plan() is None
+    assert leader.planner.renew([2, 7], leader.machine.tables, 5.0) == ([2], [7])
+    assert leader.plan(after_ms=10_100) is None
+    made = leader.plan(after_ms=1)
+    assert expired(made) == [1]
+    leader.do(log_pb2.Command(plan=made))
+    assert leader.planner.renew([1], leader.machine.tables, leader.now) == ([], [1])
+    assert expired(leader.plan(after_ms=5_000)) == [2]
+
+
+def test_a_new_leader_gives_everybody_a_full_term(leader: Leader) -> None:
+    leader.do(connect("w1"), after_ms=1)
+    assert leader.plan() is None
+    leader.machine.now_ms += 9_000
+    successor = Leader(leader.machine)
+    assert expired(successor.plan(after_ms=10_000)) == []
+    assert expired(successor.plan(after_ms=101)) == [1]
+
+
+def test_a_session_that_said_goodbye_is_forgotten_without_an_entry(leader: Leader) -> None:
+    from support.commands import close
+
+    leader.do(connect("w1"))
+    assert leader.plan() is None
+    leader.do(close(1))
+    assert leader.plan(after_ms=20_000) is None
+
+
+def test_a_fenced_session_is_not_renewed(leader: Leader) -> None:
+    leader.do(connect("w1", incarnation="a"))
+    leader.do(connect("w1", incarnation="b"))
+    assert leader.planner.renew([1, 2], leader.machine.tables, 1.0) == ([2], [1])
+
+
+# Timeouts
+
+
+def test_the_cluster_waits_for_the_workers_own_timeout_first(leader: Leader) -> None:
+    leader.do(create("tick", DUE, timeout_ms=MINUTE), connect("w1", slot_count=1))
+    leader.act(after_ms=MINUTE)
+    token = leader.machine.index
+    for _ in range((MINUTE + TIMEOUT_GRACE_MS) // 1_000):
+        leader.planner.renew([1], leader.machine.tables, leader.now)
+        made = leader.plan(after_ms=1_000)
+        assert not (isinstance(made, log_pb2.Plan) and made.timeouts)
+        if isinstance(made, log_pb2.Plan):
+            leader.do(log_pb2.Command(plan=made))
+    leader.planner.renew([1], leader.machine.tables, leader.now)
+    made = leader.act(after_ms=1_000)
+    assert list(TIMEOUT.iter_unpack(made.timeouts)) == [(1, token)]
+
+
+def test_timeouts_are_looked_at_in_slices(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner_module, "TIMEOUT_ROWS_PER_CHECK", 2)
+    leader.do(create("tick", every_ms=0, timeout_ms=1, overlap=Overlap.ALLOW), connect("w1"))
+    leader.do(*[run("tick")] * 5)
+    leader.act()
+    found: list[list[int]] = []
+    for _ in range(4):
+        leader.planner.renew([1], leader.machine.tables, leader.now + 20)
+        made = leader.plan(after_ms=20_000)
+        assert isinstance(made, log_pb2.Plan) and not made.expired_sessions
+        found.append([row[0] for row in TIMEOUT.iter_unpack(made.timeouts)])
+    assert found == [[1, 2], [3, 4], [5], [1, 2]]
+
+
+# History
+
+
+def test_history_is_pruned_at_a_pace(leader: Leader) -> None:
+    leader.do(create("tick", every_ms=0, overlap=Overlap.ALLOW))
+    leader.do(*[run("tick")] * 3)
+    leader.do(*[cancel(number) for number in (1, 2)])
+    assert leader.plan(after_ms=3_600_000) is None
+    made = leader.plan(after_ms=int(PRUNE_CHECK_SECONDS * 1000))
+    assert isinstance(made, log_pb2.Prune)
+    assert leader.plan(after_ms=1) is None
+    assert isinstance(leader.plan(after_ms=int(PRUNE_PAUSE_SECONDS * 1000)), log_pb2.Prune)
+    leader.do(log_pb2.Command(prune=made))
+    assert leader.machine.execution(3)
+    # What is left has not ended: there is nothing to propose, however old it is.
+    assert leader.plan(after_ms=int(PRUNE_CHECK_SECONDS * 1000)) is None
+
+
+def test_the_fate_of_due_times_beyond_a_plans_bound_is_settled_in_turns(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enumerated schedules only; plain intervals are counted by arithmetic."""
+    monkeypatch.setattr(planner_module, "MISSED_PER_FIRE", 2)
+    command = create("tick", DUE)
+    command.put_jobs.jobs[0].job.schedules.add().interval.every.FromMilliseconds(MINUTE)
+    for schedule in command.put_jobs.jobs[0].job.schedules:
+        schedule.interval.phase.FromMilliseconds(0)
+    leader.do(command)
+    leader.act(after_ms=5 * MINUTE + 30_000)
+    leader.act()
+    leader.act()
+    assert leader.machine.ledger() == [
+        (MINUTE, 2 * MINUTE, 2, "COALESCED", "catchup_latest", 0),
+        (3 * MINUTE, 4 * MINUTE, 2, "COALESCED", "catchup_latest", 0),
+        (5 * MINUTE, 5 * MINUTE, 1, "RAN", "", 1),
+    ]
+    assert MissedFate.COALESCED == 1
