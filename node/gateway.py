@@ -18,7 +18,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
 from horologe.node.outcomes import pack_outcomes, retry_delay_ms
-from horologe.node.outputs import OutputError, OutputPiece, OutputStore
+from horologe.node.outputs import OutputError, OutputPiece, OutputSize, OutputStore
 from horologe.node.proposals import ProposalError
 from horologe.node.sessions import HeldAttempt, WorkerSession
 from horologe.raft.commands import CompletionStatus
@@ -112,12 +112,13 @@ class Gateway:
 
     # What workers say
 
-    def open(self, session: WorkerSession, held: list[worker_pb2.AttemptId]) -> list[worker_pb2.AttemptId]:
+    async def open(self, session: WorkerSession, held: list[worker_pb2.AttemptId]) -> list[worker_pb2.AttemptId]:
         """Takes a session in; answers those of its held attempts that are no longer its own.
 
         What the state has for the session and the worker does not hold is sent to it, the same attempts under the same
         tokens: nothing was lost but the message.
         """
+        kept = await asyncio.to_thread(self._output_sizes, held) if held else {}
         self._sessions[session.number] = session
         revoked: list[worker_pb2.AttemptId] = []
         with self._context.store.read() as tables:
@@ -128,8 +129,13 @@ class Gateway:
                 if assigned is None or assigned[5] != attempt.fencing_token:
                     revoked.append(attempt)
                 else:
+                    size = kept[attempt.execution]
                     session.attempts[attempt.execution] = HeldAttempt(
-                        attempt.fencing_token, attempt.attempt, assigned[2]
+                        attempt.fencing_token,
+                        attempt.attempt,
+                        assigned[2],
+                        output_bytes=size.bytes_kept,
+                        output_truncated=size.truncated,
                     )
             self._dispatch(tables, session, running)
         return revoked
@@ -176,6 +182,9 @@ class Gateway:
             await asyncio.gather(*flushing, *self._settling, return_exceptions=True)
 
     # Inside
+
+    def _output_sizes(self, held: list[worker_pb2.AttemptId]) -> dict[int, OutputSize]:
+        return {attempt.execution: self._outputs.size(attempt.execution, attempt.attempt) for attempt in held}
 
     def _dispatch(
         self, tables: Tables, session: WorkerSession, batch: list[tuple[int, int, int, int, int, int, int]]

@@ -16,6 +16,7 @@ import structlog
 from horologe.node.clock import Clock
 from horologe.raft.replica import Inbox, Outbox, Replica
 
+MESSAGES_PER_STEP = 200
 TICK_SECONDS = 0.02
 """Raft's own clock: elections and heartbeats are looked at this often."""
 
@@ -86,9 +87,11 @@ class Stepper:
         try:
             while (taken := self._wait()) is not None:
                 inbox, folder = taken
-                if folder is not None and self._replica.install(folder, self._clock.monotonic()):
-                    log.info("snapshot installed", revision=self._replica.status.revision)
-                    self._hand_over(Outbox(state_replaced=True))
+                if folder is not None:
+                    connected = sorted(self._replica.status.connected)
+                    if self._replica.install(folder, self._clock.monotonic()):
+                        log.info("snapshot installed", revision=self._replica.status.revision)
+                        self._hand_over(Outbox(state_replaced=True, dropped=connected))
                 self._hand_over(self._replica.step(inbox, self._clock.monotonic(), self._clock.wall_ms()))
         except BaseException as error:  # noqa: BLE001 - whatever it is, the node must stop
             # Nothing of this step has left the process. It must not go on: see replica.py.
@@ -103,7 +106,10 @@ class Stepper:
                 return None
             inbox, self._inbox = self._inbox, Inbox()
             folder, self._snapshot = self._snapshot, None
-            self._has_work = False
+            # A follower that catches up must not be busy for longer than its heartbeats may wait.
+            self._inbox.messages = inbox.messages[MESSAGES_PER_STEP:]
+            del inbox.messages[MESSAGES_PER_STEP:]
+            self._has_work = bool(self._inbox.messages)
             return inbox, folder
 
     def _hand_over(self, outbox: Outbox) -> None:

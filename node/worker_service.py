@@ -45,7 +45,7 @@ class WorkerStream:
         if complaint is not None:
             await self._rpc.abort(grpc.StatusCode.INVALID_ARGUMENT, complaint)
         session = await self._open(hello)
-        revoked = self._gateway.open(session, list(hello.held_attempts))
+        revoked = await self._gateway.open(session, list(hello.held_attempts))
         # The welcome goes first, whatever the gateway has put into the line already.
         session.outgoing.insert(0, Response(welcome=self._welcome(session, revoked)))
         session.wake.set()

@@ -167,8 +167,6 @@ class Replica:
             item = self._journal.entry_at(index)
             if item is not None:
                 self._keep(index, len(item[0]))
-        for peer in sorted(self._connected):
-            self._core.peer_connected(peer, now)
         self.status = self._status(now)
 
     def step(self, inbox: Inbox, now: float, wall_ms: int) -> Outbox:
@@ -184,6 +182,7 @@ class Replica:
     def install(self, folder: Path, now: float) -> bool:
         """Puts a fetched copy of the leader's state in the place of ours; False if ours has reached it by itself meanwhile.
 
+        The core begins anew, so all connections must too: the caller ends them.
         Like a step, this belongs to the thread that steps, and whatever raises here must end the process.
         """
         position = snapshot.position_of(folder)
@@ -193,6 +192,7 @@ class Replica:
         snapshot.make_own(folder, self.settings.name, position, self._journal.hard_state)
         self._planner.follow()
         self.store.replace_with(folder)
+        self._connected.clear()
         self._start(now)
         return True
 

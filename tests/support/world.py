@@ -1,0 +1,255 @@
+"""A cluster without network and disk for text scenarios: one state machine, one planner that leads, workers, and a clock.
+
+Each handler is a command word of the scenario files; what happens is told line by line, times counted from the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from horologe.log.v1 import log_pb2
+from horologe.node.planner import LeaderPlanner, PlannerSettings
+from horologe.raft.commands import GIVE_UP, NO_RETRY, CompletionStatus, Outcome
+from horologe.raft.model import Catchup, Code, ExecutionFlag, ExecutionState, LeaseLoss, Overlap, Result
+from horologe.v1 import job_service_pb2
+from support import commands, invariants
+from support.driver import START_MS, Driver
+
+SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=30 * 86_400.0)
+HEARTBEAT_MS = 2_000
+_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_ENUMS: dict[str, Any] = {"overlap": Overlap, "catchup": Catchup, "on_lease_loss": LeaseLoss}
+_RETRIES = {"never": NO_RETRY, "give-up": GIVE_UP}
+
+
+class World:
+    """The handlers stand in alphabetical order; every public method is a command word (`_` for `-`)."""
+
+    def __init__(self) -> None:
+        self._driver = Driver()
+        self._planner: LeaderPlanner | None = None
+        self._sessions: dict[str, int] = {}
+        self._silent: set[str] = set()
+        self._assigned: dict[tuple[int, int], int] = {}
+        self._held: log_pb2.Command | None = None
+        self._told: list[str] = []
+        self._heartbeat_at_ms = START_MS
+        self._lead()
+
+    def run(self, line: str) -> str:
+        """One command line; answers what it said and did."""
+        word, *arguments = line.split()
+        handler: Callable[..., str | None] = getattr(self, word.replace("-", "_"))
+        positional = [argument for argument in arguments if "=" not in argument]
+        named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+        self._told = []
+        said = handler(*positional, **named)
+        invariants.check(self._driver.tables)
+        return "\n".join([*([said] if said else []), *self._told]) or "nothing"
+
+    def cancel(self, number: str, *reason: str) -> str:
+        return self._do(commands.cancel(int(number), " ".join(reason)))
+
+    def complete(
+        self, number: str, outcome: str = "succeeded", attempt: str = "", retry: str = "0s", error: str = ""
+    ) -> str:
+        """By whoever held that attempt (the latest, unless named), under the token it was given."""
+        execution = int(number)
+        which = int(attempt) if attempt else max(made for owner, made in self._assigned if owner == execution)
+        token = self._assigned[execution, which]
+        delay_ms = _RETRIES.get(retry) or _ms(retry)
+        record = commands.outcome(execution, token, which, Outcome[outcome.upper()], retry_delay_ms=delay_ms)
+        details = [log_pb2.OutcomeDetail(error=error.replace("-", " "))] if error else []
+        result = self._apply(commands.complete(record, details=details))
+        return f"attempt {which}, token {token}: " + CompletionStatus(result.numbers[0]).name
+
+    def connect(self, worker: str, process: str = "a", queues: str = "default", slots: str = "1") -> str:
+        command = commands.connect(worker, incarnation=process, queues=queues.split(","), slot_count=int(slots))
+        result = self._apply(command)
+        self._sessions[worker] = result.numbers[0]
+        self._silent.discard(worker)
+        return f"session {result.numbers[0]}"
+
+    def create(self, name: str, **fields: str) -> str:
+        return self._put(commands.CREATE, name, fields)
+
+    def delete(self, name: str, what: str = "") -> str:
+        return self._do(commands.delete(name, cancel_running=what == "cancel"))
+
+    def drain(self, worker: str) -> str:
+        return self._do(commands.drain(worker))
+
+    def goodbye(self, worker: str) -> str:
+        return self._do(commands.close(self._sessions.pop(worker)))
+
+    def hold_plan(self) -> str:
+        """The leader proposes what is due now, and the entry does not get anywhere yet."""
+        assert self._planner is not None
+        plan = self._planner.plan(self._driver.tables, self._seconds(), self._driver.now_ms)
+        assert isinstance(plan, log_pb2.Plan), "nothing is due"
+        self._held = log_pb2.Command(plan=plan)
+        return "held"
+
+    def release_plan(self) -> None:
+        assert self._held is not None, "no plan is held"
+        self._apply(self._held)
+
+    def leader_changes(self) -> str:
+        self._lead()
+        return "another node leads"
+
+    def ledger(self, name: str) -> str:
+        job = self._job(name)
+        rows = []
+        for first_ms, last_ms, count, outcome, reason, execution in self._driver.ledger(job):
+            span = _time(last_ms) if count == 1 else f"{_time(first_ms)} to {_time(last_ms)} ({count})"
+            into = f" execution {execution}" if execution else ""
+            rows.append(f"{span} {outcome}{f' ({reason})' if reason else ''}{into}")
+        return "\n".join(rows) or "empty"
+
+    def nobody_leads(self) -> str:
+        self._planner = None
+        return "no leader"
+
+    def pause(self, name: str) -> str:
+        return self._do(commands.pause(name))
+
+    def resume(self, name: str) -> str:
+        job = self._job(name)
+        record, every_ms = self._driver.job(job), self._driver.job_state(job).every_ms
+        next_ms = self._next_ms(every_ms)
+        count = (next_ms - record.pause_time_ms) // every_ms
+        last_ms = next_ms - every_ms if count else 0
+        return self._do(commands.resume(name, next_ms, skipped_count=count, skipped_last_ms=last_ms))
+
+    def run_now(self, name: str, force: str = "") -> str:
+        return self._do(commands.run(name, force=bool(force)))
+
+    def show(self, number: str) -> str:
+        execution, detail = self._driver.execution(int(number)), self._driver.detail(int(number))
+        lines = [self._line(int(number))]
+        lines += [f"reason: {detail.reason}"] if detail.reason else []
+        for attempt in detail.attempts:
+            state = log_pb2.AttemptRecord(state=attempt.state)
+            lines.append(f"attempt {attempt.number} on {attempt.worker}: {_ATTEMPTS[state.state]}, token {attempt.token}")
+        lines += ["a cancel was asked for"] if execution.flags & ExecutionFlag.CANCEL_REQUESTED else []
+        return "\n".join(lines)
+
+    def silent(self, worker: str) -> str:
+        """The worker sends no heartbeats any more; it may still run."""
+        self._silent.add(worker)
+        return f"{worker} is not heard"
+
+    def status(self) -> str:
+        counters = self._driver.counters
+        return f"{counters.queued} queued, {counters.running} running, {counters.refused_tokens} refused"
+
+    def update(self, name: str, **fields: str) -> str:
+        return self._put(commands.UPDATE, name, fields)
+
+    def wait(self, duration: str) -> None:
+        """Time passes; living workers are heard, and the leader does what falls due, when it falls due."""
+        until_ms = self._driver.now_ms + _ms(duration)
+        while True:
+            self._work()
+            if self._driver.now_ms >= until_ms:
+                return
+            self._driver.now_ms = min(until_ms, self._wakeup_ms())
+
+    # Below the words
+
+    def _do(self, command: log_pb2.Command) -> str:
+        result = self._apply(command)
+        if result.code is Code.OK:
+            return "ok"
+        return f"refused: {result.code.name}{f' ({result.text})' if result.text else ''}"
+
+    def _put(self, mode: log_pb2.PutJobs.Mode.ValueType, name: str, fields: dict[str, str]) -> str:
+        every_ms = _ms(fields.pop("every", "0s"))
+        wanted: dict[str, Any] = {"every_ms": every_ms}
+        for field, value in fields.items():
+            if field in _ENUMS:
+                wanted[field] = _ENUMS[field][value.upper()]
+            elif field in ("timeout", "catchup_window"):
+                wanted[f"{field}_ms"] = _ms(value)
+            else:
+                wanted[field] = value if field == "queue" else int(value)
+        draft = commands.draft(commands.job(name, **wanted), self._next_ms(every_ms))
+        result = self._apply(commands.put(mode, draft))
+        if result.code is not Code.OK:
+            return f"refused: {result.code.name} ({result.text})"
+        outcome = job_service_pb2.ApplyJobsResponse.Outcome.Name(result.numbers[1])  # type: ignore[arg-type]
+        due_ms = self._driver.job_state(result.numbers[0]).next_due_ms
+        return outcome.removeprefix("OUTCOME_").lower() + (f", due at {_time(due_ms - START_MS)}" if due_ms else "")
+
+    def _apply(self, command: log_pb2.Command) -> Result:
+        result = self._driver.do(command)
+        effects = self._driver.effects
+        if self._planner is not None:
+            self._planner.observe(effects)
+        for _, number, _, attempt, _, token, _ in effects.assigned:
+            self._assigned[number, attempt] = token
+        for number in dict.fromkeys(effects.changed):
+            self._told.append(f"{_time(self._driver.now_ms - START_MS)}: {self._line(number)}")
+        for session in dict.fromkeys(effects.sessions_closed):
+            self._told.append(f"{_time(self._driver.now_ms - START_MS)}: session {session} is over")
+        return result
+
+    def _line(self, number: int) -> str:
+        execution = self._driver.execution(number)
+        name = self._driver.job(execution.job).job.name
+        text = f"execution {number} ({name}, due {_time(execution.due_ms - START_MS)}) "
+        text += ExecutionState(execution.state).name
+        if execution.state == ExecutionState.RUNNING:
+            worker = {session: worker for worker, session in self._sessions.items()}.get(execution.session, "an old session")
+            text += f" on {worker}, attempt {execution.attempt}, token {execution.token}"
+            text += ", to be cancelled" if execution.flags & ExecutionFlag.CANCEL_REQUESTED else ""
+        if execution.state == ExecutionState.SCHEDULED:
+            text += f" until {_time(execution.next_attempt_ms - START_MS)}"
+        return text
+
+    def _work(self) -> None:
+        if self._planner is None:
+            return
+        if self._driver.now_ms >= self._heartbeat_at_ms:
+            living = [session for worker, session in self._sessions.items() if worker not in self._silent]
+            self._planner.renew(living, self._driver.tables, self._seconds())
+            self._heartbeat_at_ms = self._driver.now_ms + HEARTBEAT_MS
+        while (plan := self._planner.plan(self._driver.tables, self._seconds(), self._driver.now_ms)) is not None:
+            kind = "plan" if isinstance(plan, log_pb2.Plan) else "prune"
+            self._apply(log_pb2.Command(**{kind: plan}))  # type: ignore[arg-type]
+
+    def _wakeup_ms(self) -> int:
+        planned = self._planner and self._planner.next_wakeup_ms(self._driver.tables, self._driver.now_ms)
+        return max(self._driver.now_ms + 1, planned or self._driver.now_ms + 86_400_000)
+
+    def _lead(self) -> None:
+        self._planner = LeaderPlanner(SETTINGS)
+        self._planner.lead(self._driver.tables, self._seconds())
+
+    def _job(self, name: str) -> int:
+        key = self._driver.tables.job_name.get(name.encode())
+        assert key is not None, f"there is no job {name}"
+        return int.from_bytes(key, "big")
+
+    def _next_ms(self, every_ms: int) -> int:
+        return (self._driver.now_ms // every_ms + 1) * every_ms if every_ms else 0
+
+    def _seconds(self) -> float:
+        return (self._driver.now_ms - START_MS) / 1000
+
+
+_ATTEMPTS = ("NONE", "RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "LOST", "CANCELLED")
+
+
+def _ms(text: str) -> int:
+    number = text.rstrip("msdh")
+    return int(number) * _UNITS[text[len(number) :]]
+
+
+def _time(milliseconds: int) -> str:
+    """As hours, minutes and seconds from the start."""
+    seconds, rest = divmod(milliseconds, 1000)
+    text = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    return f"{text}.{rest:03}" if rest else text
