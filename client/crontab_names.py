@@ -24,6 +24,8 @@ _WRAPPERS = frozenset(
 )
 # Programs that run the file named after them.
 _RUNNERS = re.compile(r"(ba|da|k|z)?sh|python[\d.]*|perl|ruby|node|php[\d.]*|java|run-parts")
+# A program given in the line itself has no name.
+_INLINE = re.compile(r"""\b(perl|python[\d.]*|ruby|node|php[\d.]*)\s+(-\w+\s+)*-[cer]\s+('[^']*'|"[^"]*")""")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=\S*")
 _SEPARATORS = re.compile(r"&&|\|\||[;|&\n()]+")
 
@@ -32,7 +34,7 @@ def base_name(command: str) -> str:
     """The name for a command, without anything that would make it unique."""
     fallback = ""
     # What is substituted into a command is not the command.
-    command = re.sub(r"\$\([^()]*\)|`[^`]*`", "", command)
+    command = _INLINE.sub("", re.sub(r"\$\([^()]*\)|`[^`]*`", "", command))
     for segment in _SEPARATORS.split(command):
         words = [word.strip("\"'{}$`") for word in segment.split()]
         while words and (not words[0] or _ASSIGNMENT.fullmatch(words[0])):

@@ -45,6 +45,7 @@ class Output:
     __slots__ = (
         "_attempt",
         "_bytes_left",
+        "_closed",
         "_execution",
         "_fencing_token",
         "_open_chunk",
@@ -60,6 +61,7 @@ class Output:
         self._attempt = attempt
         self._fencing_token = fencing_token
         self._bytes_left = bytes_max
+        self._closed = False
         self._sequence = 0
         self._open_chunk: worker_pb2.OutputChunk | None = None
         # Output beyond the cap was dropped.
@@ -72,7 +74,10 @@ class Output:
         return (self._execution, self._fencing_token)
 
     def write(self, stream: int, data: bytes) -> None:
-        """Adds output; from any thread. What exceeds the cap is dropped and the result says so."""
+        """Adds output; from any thread. What exceeds the cap is dropped and the result says so.
+
+        After the attempt has ended it does nothing: code that could not be stopped may still write.
+        """
         if threading.get_ident() == self._outbox.thread_id:
             self._write(stream, data)
         else:
@@ -86,7 +91,13 @@ class Output:
         """Whether more may be written at once; if not, `callback` is called when it may."""
         return self._outbox.when_writable(callback)
 
+    def close(self) -> None:
+        """The attempt has ended: nothing comes after its result."""
+        self._closed = True
+
     def _write(self, stream: int, data: bytes) -> None:
+        if self._closed:
+            return
         if self._outbox.queued_bytes > QUEUED_BYTES_MAX:
             self._bytes_left = 0
         if len(data) > self._bytes_left:

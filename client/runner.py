@@ -168,6 +168,7 @@ class Runner:
         if attempt.timer is not None:
             attempt.timer.cancel()
         result = new_result(attempt, outcome, now)
+        attempt.output.close()
         self._table.end(attempt, result)
         self._outbox.add_result(attempt.output, result)
 
@@ -252,6 +253,7 @@ class Runner:
             attempt.ended = True
             attempt.stop_reason = StopReason.FENCED
             attempt.stop_message = "the worker lost its lease"
+            attempt.output.close()
             if attempt.kill is not None:
                 attempt.kill()
         for attempt in attempts:

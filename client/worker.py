@@ -49,7 +49,7 @@ SLOT_COUNT_MAX = 10_000
 OUTPUT_BYTES_MAX = 10 * 1024 * 1024
 
 # Sync handlers wait for each other rather than for a thousand threads to be made.
-THREAD_COUNT_MAX = 32
+THREAD_COUNT_MAX = 100
 
 # The pause before the next address. Short, because a new node has to be found within a lease.
 RECONNECT_SECONDS_FIRST = 0.05

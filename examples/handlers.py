@@ -1,6 +1,6 @@
 """Handlers for examples/shop.yaml, and the little shop server that its HTTP job talks to.
 
-    horologe worker run --handlers examples/handlers.py
+horologe worker run --handlers examples/handlers.py
 """
 
 import json
@@ -30,7 +30,7 @@ def order_report(context: Context) -> dict[str, int]:
 class Shop(BaseHTTPRequestHandler):
     """Takes each order once: the idempotency key of the execution is the order's key."""
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         row = (self.headers["Idempotency-Key"], order["item"], order["quantity"])
         with sqlite3.connect(DATABASE, timeout=5) as database:

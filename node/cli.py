@@ -75,12 +75,11 @@ def dev(
     """Run a cluster and a worker on this machine and watch executions as they happen. Not for production."""
     import uvloop
 
-    from horologe.client.errors import HorologeError
     from horologe.node import dev as dev_module
 
     try:
         code = uvloop.run(dev_module.run(nodes, folder, seconds, examples))
-    except (dev_module.DevError, HorologeError) as error:
+    except (dev_module.DevError, dev_module.HorologeError) as error:
         typer.echo(f"horologe: {error}", err=True)
         code = 1
     raise typer.Exit(code)

@@ -44,6 +44,9 @@ _STYLES = {
 }
 
 
+__all__ = ["DevError", "HorologeError", "run"]
+
+
 class DevError(Exception):
     """The cluster did not come up, or ended by itself."""
 

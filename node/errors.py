@@ -73,7 +73,6 @@ _RESULTS: Mapping[Code, tuple[str, str]] = {
         "request_id was used for another request before; use a new UUID for every new request",
     ),
     Code.WRONG_CLUSTER: ("INTERNAL", "the cluster refused the command"),
-    Code.STALE: ("INTERNAL", "the cluster refused the command"),
 }
 
 

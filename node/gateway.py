@@ -17,7 +17,7 @@ import structlog
 from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
-from horologe.node.outcomes import pack_outcomes, retry_delay_ms
+from horologe.node.outcomes import is_plausible, pack_outcomes, retry_delay_ms
 from horologe.node.outputs import OutputError, OutputPiece, OutputSize, OutputStore
 from horologe.node.proposals import ProposalError
 from horologe.node.sessions import HeldAttempt, WorkerSession
@@ -169,6 +169,11 @@ class Gateway:
 
     def results(self, session: WorkerSession, results: worker_pb2.AttemptResults) -> None:
         for result in results.results:
+            if not is_plausible(result):
+                # Nothing of ours: it must not reach the log, where every node would have to make sense of it.
+                log.warning("outcome refused: its numbers are out of range", worker=session.worker)
+                session.send(Response(result_acks=worker_pb2.ResultAcks(lease_lost=[_id_of(result)])))
+                continue
             held = session.attempts.get(result.execution)
             if held is not None and held.token != result.fencing_token:
                 held = None

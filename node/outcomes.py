@@ -9,14 +9,27 @@ from google.protobuf import json_format
 
 from horologe.log.v1 import log_pb2
 from horologe.node.sessions import HeldAttempt, WorkerSession
-from horologe.raft.commands import GIVE_UP, NO_RETRY, OUTCOME, OutcomeFlag
+from horologe.raft.commands import GIVE_UP, NO_RETRY, OUTCOME, Outcome, OutcomeFlag
 from horologe.raft.retry import backoff_ms
 from horologe.v1 import job_pb2, worker_pb2
 
 ERROR_CHARACTERS_MAX = 4_096
 RESULT_BYTES_MAX = 64 << 10
+_INT64_MAX = (1 << 63) - 1
 _INT32_MAX = (1 << 31) - 1
+_UINT16_MAX = (1 << 16) - 1
+_OUTCOMES = frozenset(int(outcome) for outcome in Outcome)
 _UINT32_MAX = (1 << 32) - 1
+
+
+def is_plausible(outcome: worker_pb2.AttemptResult) -> bool:
+    """Whether the numbers are such as a worker could have been given, and the outcome is a known one."""
+    return (
+        0 < outcome.execution <= _INT64_MAX
+        and 0 < outcome.fencing_token <= _INT64_MAX
+        and 0 < outcome.attempt <= _UINT16_MAX
+        and outcome.outcome in _OUTCOMES
+    )
 
 
 def retry_delay_ms(

@@ -6,37 +6,35 @@ It decides, the state machine disposes: a record that no longer fits when it is 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from horologe.log.v1 import log_pb2
-from horologe.node import schedule
 from horologe.node.catalog import Catalog
+from horologe.node.firing import Firing
 from horologe.node.slots import Slots
 from horologe.raft import wheel
-from horologe.raft.commands import ASSIGN, FIRE, RETRY, SESSION, TIMEOUT, MissedFate
+from horologe.raft.commands import ASSIGN, NO_RETRY, RETRY, SESSION, TIMEOUT
 from horologe.raft.model import (
+    FINAL_STATES,
     PAIR,
     READY_KEY,
     RUNNING_VALUE,
     U64,
-    Catchup,
     Effects,
     Execution,
     JobState,
     Tables,
     TimerKind,
 )
+from horologe.raft.retry import backoff_ms
 
 TIMERS_PER_PLAN = 4_000
 ASSIGNS_PER_PLAN = 4_000
 SESSIONS_PER_PLAN = 50
 """Bounds of one plan, so that no entry takes long to apply."""
-ON_TIME_MS = 5_000
-"""A due time up to this old is merely late and fires by itself; with an older one the job has missed due times, and its
-catch-up policy decides over all that have come up. 5 s is the start delay we promise."""
-MISSED_PER_FIRE = 10_000
-"""Missed due times that one record accounts for; with more, the next plan goes on."""
 TIMEOUT_CHECK_SECONDS = 1.0
 TIMEOUT_GRACE_MS = 15_000
 """The worker enforces a timeout itself and then has its grace; the cluster steps in only if nothing comes after that."""
@@ -61,11 +59,16 @@ class PlannerSettings:
 class LeaderPlanner:
     """See replica.Planner."""
 
-    def __init__(self, settings: PlannerSettings) -> None:
+    def __init__(self, settings: PlannerSettings, randomness: random.Random) -> None:
+        """`randomness` throws the dice for backoffs."""
         self._settings = settings
+        self._randomness = randomness
         self._catalog = Catalog()
+        self._firing = Firing(self._catalog)
         self._slots = Slots()
         self._waiting: set[int] = set()
+        """Queues in which something may wait; and those in which something goes on waiting after the current plan."""
+        self._crowded: set[int] = set()
         self._timeout_check_at = 0.0
         self._timeout_from = b""
         self._prune_check_at = 0.0
@@ -95,6 +98,7 @@ class LeaderPlanner:
 
     def plan(self, tables: Tables, now: float, wall_ms: int) -> log_pb2.Plan | log_pb2.Prune | None:
         self._slots.begin_plan(tables, now)
+        self._firing.begin_plan()
         plan = log_pb2.Plan(
             expired_sessions=self._expired_sessions(tables, now),
             timeouts=self._timeouts(tables, now, wall_ms),
@@ -131,35 +135,51 @@ class LeaderPlanner:
             if count >= TIMEOUT_ROWS_PER_CHECK:
                 self._timeout_from = bytes(key)
                 break
-            deadline_ms, token, _ = RUNNING_VALUE.unpack(value)
+            deadline_ms, token, attempt = RUNNING_VALUE.unpack(value)
             if deadline_ms + TIMEOUT_GRACE_MS < wall_ms:
-                records += TIMEOUT.pack(PAIR.unpack(key)[1], token)
+                number = PAIR.unpack(key)[1]
+                records += TIMEOUT.pack(number, token, self._retry_delay_ms(tables, number, attempt))
         else:
             self._timeout_from = b""
         return bytes(records)
 
+    def _retry_delay_ms(self, tables: Tables, number: int, attempt: int) -> int:
+        raw = tables.execution.get(U64.pack(number))
+        record = self._catalog.record(tables, Execution.unpack(raw).job) if raw is not None else None
+        if record is None:
+            return NO_RETRY
+        return backoff_ms(record.job.retry, attempt, self._randomness.random())
+
     # Work
 
     def _assigns(self, tables: Tables) -> bytes:
-        """Queued executions for free slots, in the order (priority, due time)."""
+        """Queued executions for free slots, in the order (priority, due time).
+
+        Whether anything still waits is read from the state, never concluded from a plan: its records may come to nothing.
+        """
         records = bytearray()
+        self._crowded = set(self._waiting)
         for queue in [queue for queue in self._slots.queues() if queue in self._waiting]:
+            is_empty = True
             for key, _ in tables.ready.scan(READY_KEY.pack(queue, 0, 0, 0)):
                 found, _, _, number = READY_KEY.unpack(key)
                 if found != queue:
-                    self._waiting.discard(queue)
+                    self._crowded.discard(queue)
                     break
+                is_empty = False
                 session = self._slots.take(queue) if len(records) < ASSIGNS_PER_PLAN * ASSIGN.size else 0
                 if not session:
                     break
                 records += ASSIGN.pack(number, session)
             else:
+                self._crowded.discard(queue)
+            if is_empty:
                 self._waiting.discard(queue)
         return bytes(records)
 
     def _take(self, queue: int) -> int:
-        """A slot for something new, unless others already wait in its queue."""
-        return 0 if queue in self._waiting else self._slots.take(queue)
+        """A slot for something new, unless others in its queue did not all get one."""
+        return 0 if queue in self._crowded else self._slots.take(queue)
 
     def _timers(self, tables: Tables, timers: list[wheel.Timer], wall_ms: int) -> tuple[bytes, bytes]:
         retries, fires = bytearray(), bytearray()
@@ -171,66 +191,8 @@ class LeaderPlanner:
             else:
                 raw = tables.job_state.get(U64.pack(id_))
                 if raw is not None:
-                    fires += self._fire(tables, id_, JobState.unpack(raw), wall_ms)
+                    fires += self._firing.record(tables, id_, JobState.unpack(raw), wall_ms, self._take)
         return bytes(retries), bytes(fires)
-
-    def _fire(self, tables: Tables, job: int, state: JobState, wall_ms: int) -> bytes:
-        due_ms = state.next_due_ms
-        if wall_ms - due_ms > ON_TIME_MS:
-            return self._fire_late(tables, job, state, wall_ms)
-        next_ms = due_ms + state.every_ms if state.every_ms else self._next(tables, job, state, due_ms)
-        return FIRE.pack(job, state.revision, due_ms, next_ms, self._take(state.queue), 0, 0, 0, 0, 1)
-
-    def _fire_late(self, tables: Tables, job: int, state: JobState, wall_ms: int) -> bytes:
-        """Due times were missed: the cluster was down, or far behind. The job's policy decides."""
-        due_ms = state.next_due_ms
-        record = self._catalog.record(tables, job, state.revision)
-        if record is None:
-            return b""
-        schedules, identity = record.job.schedules, record.job.name
-
-        def settle(until_ms: int, fate: MissedFate) -> bytes:
-            missed = schedule.missed(schedules, due_ms, until_ms, identity, MISSED_PER_FIRE)
-            next_ms = self._next(tables, job, state, missed.last_ms)
-            return FIRE.pack(job, state.revision, 0, next_ms, 0, missed.first_ms, missed.last_ms, missed.count, fate, 0)
-
-        if state.catchup == Catchup.SKIP:
-            return settle(wall_ms - ON_TIME_MS, MissedFate.MISSED_CATCHUP_SKIP)
-        window_from_ms = wall_ms - state.catchup_window_ms
-        if due_ms < window_from_ms:
-            return settle(window_from_ms - 1, MissedFate.MISSED_CATCHUP_WINDOW)
-        missed = schedule.missed(schedules, due_ms, wall_ms, identity, MISSED_PER_FIRE)
-        if not missed.complete:
-            return settle(wall_ms, MissedFate.COALESCED)
-        latest_ms = missed.last_ms
-        next_ms = self._next(tables, job, state, latest_ms)
-        session = self._take(state.queue)
-        if missed.count == 1:
-            return FIRE.pack(job, state.revision, latest_ms, next_ms, session, 0, 0, 0, 0, 1)
-        rest = schedule.missed(schedules, due_ms, latest_ms - 1, identity, MISSED_PER_FIRE)
-        return FIRE.pack(
-            job,
-            state.revision,
-            latest_ms,
-            next_ms,
-            session,
-            rest.first_ms,
-            rest.last_ms,
-            rest.count,
-            MissedFate.COALESCED,
-            1,
-        )
-
-    def _next(self, tables: Tables, job: int, state: JobState, after_ms: int) -> int:
-        """The first due time after `after_ms`; 0 if there is none."""
-        if state.every_ms:
-            return after_ms + state.every_ms
-        record = self._catalog.record(tables, job, state.revision)
-        if record is None:
-            return 0
-        # A one-time schedule may lie in the past on purpose; the job's other schedules owe nothing from before it existed.
-        after_ms = max(after_ms, record.create_time_ms)
-        return schedule.next_due_ms(record.job.schedules, after_ms, record.job.name) or 0
 
     # History
 
@@ -238,11 +200,13 @@ class LeaderPlanner:
         if now < self._prune_check_at:
             return None
         before_ms = wall_ms - int(self._settings.history_retention_seconds * 1000)
-        for _, value in tables.execution.scan():
-            if Execution.unpack(value).create_ms < before_ms:
+        for _, value in islice(tables.execution.scan(), PRUNE_PER_ENTRY):
+            execution = Execution.unpack(value)
+            if execution.create_ms >= before_ms:
+                break
+            if execution.state in FINAL_STATES and execution.end_ms < before_ms:
                 self._prune_check_at = now + PRUNE_PAUSE_SECONDS
                 return log_pb2.Prune(before_ms=before_ms, count_max=PRUNE_PER_ENTRY)
-            break
         self._prune_check_at = now + PRUNE_CHECK_SECONDS
         return None
 

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
+from horologe.raft.machine import cluster_id_of
 from horologe.raft.model import (
     PAIR,
     U32,
@@ -104,18 +105,17 @@ def execution_view(
 ) -> execution_pb2.Execution:
     """An execution as the API shows it: with all attempts and its result, or (not `full`) with the running attempt only.
 
-    The catalog is asked for what never changes in a job, its name and its uid.
+    The catalog is asked for what never changes in a job, its name.
     """
     record = catalog.record(tables, execution.job)
-    job_name, uid = ("", "") if record is None else (record.job.name, record.job.uid)
-    scheduled = execution.trigger == Trigger.SCHEDULE
+    job_name = "" if record is None else record.job.name
     view = execution_pb2.Execution(
         name=execution_name(job_name, number),
         state=ExecutionState(execution.state).value,  # type: ignore[arg-type]
         trigger=Trigger(execution.trigger).value,  # type: ignore[arg-type]
         due_time=timestamp(execution.due_ms),
         create_time=timestamp(execution.create_ms),
-        idempotency_key=f"{uid}/{execution.due_ms}" if scheduled else f"{uid}/run-{number}",
+        idempotency_key=f"{cluster_id_of(tables)}-{number}",
         cancel_requested=execution.state == ExecutionState.RUNNING
         and bool(execution.flags & ExecutionFlag.CANCEL_REQUESTED),
     )

@@ -29,8 +29,8 @@ RETRY = Struct(">QQQ")
 SESSION = Struct(">Q")
 """session"""
 
-TIMEOUT = Struct(">QQ")
-"""execution, token"""
+TIMEOUT = Struct(">QQi")
+"""execution, token, retry_delay_ms (as in OUTCOME)"""
 
 OUTCOME = Struct(">QQHBBiIIi")
 """execution, token, attempt, outcome, flags, exit_code, start_delay_ms, duration_ms, retry_delay_ms

@@ -191,7 +191,8 @@ def _complete_one(
     detail: log_pb2.OutcomeDetail | None,
 ) -> CompletionStatus:
     number, token, attempt, outcome, flags, exit_code, start_delay_ms, _duration_ms, retry_delay_ms = record
-    attempt_state = _ATTEMPT_STATES[outcome]
+    # An outcome that this program does not know is no success: nothing that a worker says may stop a replica.
+    attempt_state = _ATTEMPT_STATES.get(outcome, AttemptState.FAILED)
     execution = state.execution(number)
     is_current = execution is not None and execution.token == token and execution.attempt == attempt
     if execution is None or not is_current or execution.state != ExecutionState.RUNNING:
@@ -304,7 +305,7 @@ def _cancel(state: State, number: int, execution: Execution, reason: str) -> Non
 
 def time_out(state: State, records: bytes) -> None:
     """Ends attempts whose worker is alive but says nothing although their timeout has passed."""
-    for number, token in TIMEOUT.iter_unpack(records):
+    for number, token, retry_delay_ms in TIMEOUT.iter_unpack(records):
         execution = state.execution(number)
         if execution is None or execution.token != token or execution.state != ExecutionState.RUNNING:
             continue
@@ -312,7 +313,7 @@ def time_out(state: State, records: bytes) -> None:
         state.end_attempt(number, execution, AttemptState.TIMED_OUT)
         detail = log_pb2.OutcomeDetail(error="the worker did not report by the end of the timeout")
         _remember_attempt(state, number, execution, 0, detail)
-        _after_attempt(state, number, execution, AttemptState.TIMED_OUT, 1)
+        _after_attempt(state, number, execution, AttemptState.TIMED_OUT, retry_delay_ms)
         state.put_execution(number, execution)
 
 

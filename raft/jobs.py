@@ -190,15 +190,13 @@ def _account_pending(state: State, job: int, due_ms: int, reason: Reason) -> Non
 
 
 def _hot_part(state: State, job: job_pb2.Job) -> JobState:
-    every_ms = phase_ms = 0
+    every_ms = 0
     if len(job.schedules) == 1 and job.schedules[0].HasField("interval"):
-        interval = job.schedules[0].interval
-        every_ms, phase_ms = interval.every.ToMilliseconds(), interval.phase.ToMilliseconds()
+        every_ms = job.schedules[0].interval.every.ToMilliseconds()
     return JobState(
         revision=state.index,
         next_due_ms=0,
         every_ms=every_ms,
-        phase_ms=phase_ms,
         timeout_ms=job.timeout.ToMilliseconds(),
         unfinished=0,
         queue=state.queue_number(job.queue),

@@ -163,7 +163,6 @@ class Code(IntEnum):
     REQUEST_ID_REUSED = 10
     SESSION_NOT_FOUND = 11
     WRONG_CLUSTER = 12
-    STALE = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,16 +264,15 @@ WORKER_VALUE = Struct(">IQ")
 class JobState:
     """The part of a job that firing needs, so that no definition is decoded on the way of an execution.
 
-    A job with one plain interval schedule carries `every_ms` and `phase_ms`; for all others `every_ms` is 0 and the
+    A job with one plain interval schedule carries `every_ms`; for all others it is 0 and the
     planner asks the definition.
     """
 
-    STRUCT: ClassVar[Struct] = Struct(">QQQQQIIHBBBBBQ")
+    STRUCT: ClassVar[Struct] = Struct(">QQQQIIHBBBBBQ")
 
     revision: int
     next_due_ms: int
     every_ms: int
-    phase_ms: int
     timeout_ms: int
     unfinished: int
     queue: int
@@ -291,7 +289,6 @@ class JobState:
             self.revision,
             self.next_due_ms,
             self.every_ms,
-            self.phase_ms,
             self.timeout_ms,
             self.unfinished,
             self.queue,

@@ -97,9 +97,8 @@ class State:
     def move(self, number: int, execution: Execution, to: ExecutionState) -> None:
         """Changes the state, by a legal move only, and keeps the queue and the counters in step. The caller stores it."""
         if (execution.state, to) not in _LEGAL_MOVES:
-            raise InvariantError(
-                f"execution {number}: {execution.state} -> {to.name} is not a legal move ({execution})"
-            )
+            before = ExecutionState(execution.state).name if execution.state else "new"
+            raise InvariantError(f"execution {number}: {before} -> {to.name} is not a legal move ({execution})")
         if execution.state == ExecutionState.QUEUED:
             self.tables.ready.delete(_ready_key(number, execution))
             self.counters.queued -= 1
@@ -117,13 +116,10 @@ class State:
         execution.state = to
         self.effects.changed.append(number)
 
-    def start_attempt(
-        self, number: int, execution: Execution, session: int, worker: int, timeout_ms: int, *, new_number: bool = True
-    ) -> None:
+    def start_attempt(self, number: int, execution: Execution, session: int, worker: int, timeout_ms: int) -> None:
         """Gives the execution to a session, under a lease whose token is this entry's index. The caller stores it."""
         self.move(number, execution, ExecutionState.RUNNING)
-        if new_number or execution.attempt == 0:
-            execution.attempt += 1
+        execution.attempt += 1
         execution.attempt_state = AttemptState.RUNNING
         execution.token = self.index
         execution.session = session

@@ -13,7 +13,9 @@ settings.load_profile("horologe")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rewrite", action="store_true", help="write what happens into the text tests as what is expected")
+    parser.addoption(
+        "--rewrite", action="store_true", help="write what happens into the text tests as what is expected"
+    )
 
 
 @pytest.fixture

@@ -25,6 +25,69 @@ __all__ = ["build_worker", "register"]
 STOPPED_AT_ONCE = 1
 
 
+_Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", envvar="HOROLOGE_WORKER_CONFIG", help="Configuration (TOML)."),
+]
+_Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        envvar="HOROLOGE_WORKER_NAME",
+        help="Unique name. Default: made of host and process id.",
+    ),
+]
+_Queues = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--queue",
+        metavar="NAME",
+        envvar="HOROLOGE_WORKER_QUEUES",
+        help="A queue to take from; repeat it. Default: default.",
+    ),
+]
+_Slots = Annotated[
+    int | None,
+    typer.Option(
+        "--slots",
+        metavar="COUNT",
+        envvar="HOROLOGE_WORKER_SLOTS",
+        help="Attempts at a time, 0 to 10000. Default: 100.",
+    ),
+]
+_Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="KEY=VALUE", envvar="HOROLOGE_WORKER_LABELS", help="A free label; repeat it."),
+]
+_Connections = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sql",
+        metavar="NAME=URL",
+        envvar="HOROLOGE_WORKER_SQL",
+        help="A connection for SQL jobs, an SQLAlchemy URL; repeat it.",
+    ),
+]
+_AllowLoopback = Annotated[
+    bool | None,
+    typer.Option(
+        "--http-allow-loopback",
+        envvar="HOROLOGE_WORKER_HTTP_ALLOW_LOOPBACK",
+        help="Let HTTP jobs reach this machine itself.",
+    ),
+]
+_HandlerFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--handlers",
+        metavar="FILE.py[:NAME]",
+        envvar="HOROLOGE_WORKER_HANDLERS",
+        help="A Python file or module with handlers; repeat it.",
+    ),
+]
+
+
 def register(worker_app: typer.Typer) -> None:
     """Adds the command `run`."""
     worker_app.command("run")(_run)
@@ -34,67 +97,14 @@ def _run(
     typer_context: typer.Context,
     address: AddressOption = None,
     context_file: ContextOption = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", envvar="HOROLOGE_WORKER_CONFIG", help="Configuration (TOML)."),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--name",
-            metavar="NAME",
-            envvar="HOROLOGE_WORKER_NAME",
-            help="Unique name. Default: made of host and process id.",
-        ),
-    ] = None,
-    queue: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--queue",
-            metavar="NAME",
-            envvar="HOROLOGE_WORKER_QUEUES",
-            help="A queue to take from; repeat it. Default: default.",
-        ),
-    ] = None,
-    slots: Annotated[
-        int | None,
-        typer.Option(
-            "--slots",
-            metavar="COUNT",
-            envvar="HOROLOGE_WORKER_SLOTS",
-            help="Attempts at a time, 0 to 10000. Default: 100.",
-        ),
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option("--label", metavar="KEY=VALUE", envvar="HOROLOGE_WORKER_LABELS", help="A free label; repeat it."),
-    ] = None,
-    sql: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--sql",
-            metavar="NAME=URL",
-            envvar="HOROLOGE_WORKER_SQL",
-            help="A connection for SQL jobs, an SQLAlchemy URL; repeat it.",
-        ),
-    ] = None,
-    http_allow_loopback: Annotated[
-        bool | None,
-        typer.Option(
-            "--http-allow-loopback",
-            envvar="HOROLOGE_WORKER_HTTP_ALLOW_LOOPBACK",
-            help="Let HTTP jobs reach this machine itself.",
-        ),
-    ] = None,
-    handlers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--handlers",
-            metavar="FILE.py[:NAME]",
-            envvar="HOROLOGE_WORKER_HANDLERS",
-            help="A Python file or module with handlers; repeat it.",
-        ),
-    ] = None,
+    config: _Config = None,
+    name: _Name = None,
+    queue: _Queues = None,
+    slots: _Slots = None,
+    label: _Labels = None,
+    sql: _Connections = None,
+    http_allow_loopback: _AllowLoopback = None,
+    handlers: _HandlerFiles = None,
 ) -> None:
     """Run a worker: take attempts from queues and carry them out.
 

@@ -35,6 +35,8 @@ class Command:
     argv: Sequence[str]
     env: Mapping[str, str]
     cwd: str
+    scratch: str
+    """The attempt's own folder; the supervisor removes it when the worker cannot any more."""
     stdin: bytes = b""
 
 
@@ -86,7 +88,14 @@ class Processes:
 
     async def _send_spawn(self, number: int, command: Command, stdout: int, stderr: int) -> None:
         channel = self._open()
-        description = json.dumps({"argv": list(command.argv), "env": dict(command.env), "cwd": command.cwd})
+        description = json.dumps(
+            {
+                "argv": list(command.argv),
+                "env": dict(command.env),
+                "cwd": command.cwd,
+                "scratch": command.scratch,
+            }
+        )
         # Files in memory: the environment may hold secrets, and input of any size needs nobody who writes it to a pipe.
         with _file_in_memory(description.encode()) as text, _file_in_memory(command.stdin) as stdin:
             descriptors = [text.fileno(), stdin.fileno(), stdout, stderr]

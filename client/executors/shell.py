@@ -1,6 +1,8 @@
 """Actions that are commands or scripts: processes with a clean environment and their output captured.
 
 The processes belong to the supervisor (see `supervisor.py`), which kills them when the worker is gone or lost its lease.
+They run as the worker's own user. What separates jobs further (users of their own, control groups, namespaces, seccomp) is
+not done here: a worker that runs other people's scripts belongs into a container of its own.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class ShellExecutor:
             script.write_text(action.script, encoding="utf-8")
             argv = [*(action.interpreter or DEFAULT_INTERPRETER), str(script)]
         environment = self._environment | dict(action.env) | _attempt_variables(attempt)
-        return Command(argv, environment, action.cwd or str(scratch), action.stdin)
+        return Command(argv, environment, action.cwd or str(scratch), str(scratch), action.stdin)
 
     async def _run_command(
         self, attempt: Attempt, command: Command, output: Output, success_codes: set[int]
@@ -79,7 +81,7 @@ class ShellExecutor:
             stdout.close()
             stderr.close()
         if attempt.stop_reason is not None:
-            return attempt.stopped_outcome(exit_code)
+            return attempt.stopped_outcome(_as_shells_count(exit_code))
         return _outcome(exit_code, success_codes)
 
     async def _wait(self, attempt: Attempt, process: Process) -> int:
@@ -117,11 +119,13 @@ def _attempt_variables(attempt: Attempt) -> dict[str, str]:
 def _outcome(exit_code: int, success_codes: set[int]) -> Outcome:
     if exit_code in success_codes:
         return Outcome(exit_code=exit_code)
-    error = f"exit code {exit_code}"
-    if exit_code < 0:
-        # As shells count: 128 and the number of the signal.
-        error, exit_code = f"killed by signal {-exit_code}", 128 - exit_code
-    return Outcome(kind=worker_pb2.AttemptResult.OUTCOME_FAILED, error=error, exit_code=exit_code)
+    error = f"exit code {exit_code}" if exit_code >= 0 else f"killed by signal {-exit_code}"
+    return Outcome(kind=worker_pb2.AttemptResult.OUTCOME_FAILED, error=error, exit_code=_as_shells_count(exit_code))
+
+
+def _as_shells_count(exit_code: int) -> int:
+    """A signal is 128 and its number."""
+    return exit_code if exit_code >= 0 else 128 - exit_code
 
 
 class _Capture(asyncio.Protocol):

@@ -23,6 +23,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -44,8 +45,9 @@ NEVER = float("inf")
 class Child:
     """One attempt's process group."""
 
-    def __init__(self, number: int, pid: int) -> None:
+    def __init__(self, number: int, pid: int, scratch: str) -> None:
         self.number = number
+        self.scratch = scratch
         self.pid = pid
         self.kill_at = NEVER
         self.exit_code: int | None = None
@@ -133,14 +135,17 @@ class Supervisor:
 
     def end(self) -> None:
         """The worker is gone: nothing may survive it. Killing processes makes new orphans of ours, until none is left."""
+        scratch_folders = [child.scratch for child in self.children.values()]
         self.kill_everything()
         while True:
             try:
                 pid, _ = os.waitpid(-1, 0)
             except ChildProcessError:
-                return
+                break
             self.children.pop(pid, None)
             self.kill_everything()
+        for folder in scratch_folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
     # From the worker
 
@@ -190,7 +195,7 @@ class Supervisor:
             return
         # Reaping is done here for all of them, so the object must not believe that it is responsible.
         process.returncode = 0
-        self.children[process.pid] = Child(number, process.pid)
+        self.children[process.pid] = Child(number, process.pid, command["scratch"])
         self.tell({"started": number, "pid": process.pid})
 
     def control(self, message: dict[str, Any]) -> None:

@@ -27,19 +27,11 @@ def play(text: str) -> str:
     world = World()
     blocks = []
     for block in text.strip().split("\n\n"):
-        lines = block.splitlines()
-        head = lines[: lines.index("----")] if "----" in lines else lines
-        story = [line for line in head if line.startswith("#")]
-        told = []
-        for line in head:
-            if not line.startswith("#"):
-                told += ["----", world.run(line)] if line is head[-1] else _silently(world, line)
-        blocks.append("\n".join([*story, *[line for line in head if not line.startswith("#")], *told]))
+        head = block.partition("\n----")[0]
+        *comments, command = head.splitlines()
+        assert all(comment.startswith("#") for comment in comments), f"one command in a block, please:\n{head}"
+        blocks.append(f"{head}\n----\n{world.run(command)}")
     return "\n\n".join(blocks) + "\n"
-
-
-def _silently(world: World, line: str) -> list[str]:
-    raise AssertionError(f"one command in a block, please: {line!r} is followed by another")
 
 
 def test_there_are_stories() -> None:

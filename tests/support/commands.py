@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.struct_pb2 import Value
+
 from horologe.log.v1 import log_pb2
 from horologe.raft import commands as records
 from horologe.raft.model import Catchup, LeaseLoss, Overlap
@@ -157,7 +158,7 @@ def plan(
             assigns=b"".join(records.ASSIGN.pack(*row) for row in assigns),
             retries=b"".join(records.RETRY.pack(*row) for row in retries),
             expired_sessions=b"".join(records.SESSION.pack(session) for session in expired),
-            timeouts=b"".join(records.TIMEOUT.pack(*row) for row in timeouts),
+            timeouts=b"".join(records.TIMEOUT.pack(*row, 1) for row in timeouts),
         )
     )
 

@@ -5,13 +5,14 @@ Each handler is a command word of the scenario files; what happens is told line 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
 from horologe.log.v1 import log_pb2
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.raft.commands import GIVE_UP, NO_RETRY, CompletionStatus, Outcome
-from horologe.raft.model import Catchup, Code, ExecutionFlag, ExecutionState, LeaseLoss, Overlap, Result
+from horologe.raft.model import AttemptState, Catchup, Code, ExecutionFlag, ExecutionState, LeaseLoss, Overlap, Result
 from horologe.v1 import job_service_pb2
 from support import commands, invariants
 from support.driver import START_MS, Driver
@@ -24,7 +25,7 @@ _RETRIES = {"never": NO_RETRY, "give-up": GIVE_UP}
 
 
 class World:
-    """The handlers stand in alphabetical order; every public method is a command word (`_` for `-`)."""
+    """Every public method but `run` is a command word (`_` for `-`); its arguments are the words after it."""
 
     def __init__(self) -> None:
         self._driver = Driver()
@@ -52,17 +53,23 @@ class World:
         return self._do(commands.cancel(int(number), " ".join(reason)))
 
     def complete(
-        self, number: str, outcome: str = "succeeded", attempt: str = "", retry: str = "0s", error: str = ""
+        self,
+        number: str,
+        outcome: str = "succeeded",
+        attempt: str = "",
+        retry: str = "0s",
+        error: str = "",
+        token: str = "",
     ) -> str:
-        """By whoever held that attempt (the latest, unless named), under the token it was given."""
+        """By whoever held that attempt (the latest, unless named), under the token it was given (the latest, unless named)."""
         execution = int(number)
         which = int(attempt) if attempt else max(made for owner, made in self._assigned if owner == execution)
-        token = self._assigned[execution, which]
+        held = int(token) if token else self._assigned[execution, which]
         delay_ms = _RETRIES.get(retry) or _ms(retry)
-        record = commands.outcome(execution, token, which, Outcome[outcome.upper()], retry_delay_ms=delay_ms)
+        record = commands.outcome(execution, held, which, Outcome[outcome.upper()], retry_delay_ms=delay_ms)
         details = [log_pb2.OutcomeDetail(error=error.replace("-", " "))] if error else []
         result = self._apply(commands.complete(record, details=details))
-        return f"attempt {which}, token {token}: " + CompletionStatus(result.numbers[0]).name
+        return f"attempt {which}, token {held}: " + CompletionStatus(result.numbers[0]).name
 
     def connect(self, worker: str, process: str = "a", queues: str = "default", slots: str = "1") -> str:
         command = commands.connect(worker, incarnation=process, queues=queues.split(","), slot_count=int(slots))
@@ -131,8 +138,8 @@ class World:
         lines = [self._line(int(number))]
         lines += [f"reason: {detail.reason}"] if detail.reason else []
         for attempt in detail.attempts:
-            state = log_pb2.AttemptRecord(state=attempt.state)
-            lines.append(f"attempt {attempt.number} on {attempt.worker}: {_ATTEMPTS[state.state]}, token {attempt.token}")
+            state = AttemptState(attempt.state).name
+            lines.append(f"attempt {attempt.number} on {attempt.worker}: {state}, token {attempt.token}")
         lines += ["a cancel was asked for"] if execution.flags & ExecutionFlag.CANCEL_REQUESTED else []
         return "\n".join(lines)
 
@@ -202,7 +209,9 @@ class World:
         text = f"execution {number} ({name}, due {_time(execution.due_ms - START_MS)}) "
         text += ExecutionState(execution.state).name
         if execution.state == ExecutionState.RUNNING:
-            worker = {session: worker for worker, session in self._sessions.items()}.get(execution.session, "an old session")
+            worker = {session: worker for worker, session in self._sessions.items()}.get(
+                execution.session, "an old session"
+            )
             text += f" on {worker}, attempt {execution.attempt}, token {execution.token}"
             text += ", to be cancelled" if execution.flags & ExecutionFlag.CANCEL_REQUESTED else ""
         if execution.state == ExecutionState.SCHEDULED:
@@ -225,7 +234,7 @@ class World:
         return max(self._driver.now_ms + 1, planned or self._driver.now_ms + 86_400_000)
 
     def _lead(self) -> None:
-        self._planner = LeaderPlanner(SETTINGS)
+        self._planner = LeaderPlanner(SETTINGS, random.Random(1))
         self._planner.lead(self._driver.tables, self._seconds())
 
     def _job(self, name: str) -> int:
@@ -238,9 +247,6 @@ class World:
 
     def _seconds(self) -> float:
         return (self._driver.now_ms - START_MS) / 1000
-
-
-_ATTEMPTS = ("NONE", "RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "LOST", "CANCELLED")
 
 
 def _ms(text: str) -> int:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pytest
 from google.protobuf.struct_pb2 import Value
-from horologe.log.v1 import log_pb2
-from horologe.raft.commands import GIVE_UP, NO_RETRY, CompletionStatus, MissedFate, Outcome
-from horologe.raft.model import AttemptState, Code, LeaseLoss, Overlap, Result
 from support.commands import (
     cancel,
     complete,
@@ -23,6 +20,11 @@ from support.commands import (
     update,
 )
 from support.driver import START_MS, Driver
+
+from horologe.log.v1 import log_pb2
+from horologe.raft import commands as records
+from horologe.raft.commands import GIVE_UP, NO_RETRY, CompletionStatus, MissedFate, Outcome
+from horologe.raft.model import AttemptState, Code, LeaseLoss, Overlap, Result
 
 MINUTE = 60_000
 DUE = START_MS + MINUTE
@@ -188,9 +190,7 @@ def test_the_outcome_of_an_earlier_attempt_again_is_recorded(machine: Driver) ->
 
 
 @pytest.mark.parametrize(("number", "token", "attempt"), [(1, 99, 1), (1, None, 2), (7, None, 1)])
-def test_a_wrong_token_is_refused_and_counted(
-    machine: Driver, number: int, token: int | None, attempt: int
-) -> None:
+def test_a_wrong_token_is_refused_and_counted(machine: Driver, number: int, token: int | None, attempt: int) -> None:
     current = running(machine)
     assert machine.do(complete(outcome(number, token or current, attempt))) == LEASE_LOST
     assert (machine.state(), machine.counters.refused_tokens) == ("RUNNING", 1)
@@ -222,6 +222,14 @@ def test_what_an_outcome_leads_to(machine: Driver, said: Outcome, delay_ms: int,
     machine.do(complete(outcome(1, token, outcome=said, retry_delay_ms=delay_ms)))
     assert machine.state() == state
     assert machine.job_state().unfinished == (state in ("SCHEDULED", "QUEUED"))
+
+
+@pytest.mark.parametrize("said", [0, 9, 255])
+def test_an_outcome_that_nobody_knows_is_a_failure(machine: Driver, said: int) -> None:
+    token = running(machine)
+    record = records.OUTCOME.pack(1, token, 1, said, 0, 0, 0, 0, NO_RETRY)
+    assert machine.do(complete(record, record)) == Result(Code.OK, (CompletionStatus.RECORDED,) * 2)
+    assert (machine.state(), machine.detail().attempts[0].state) == ("DEAD", AttemptState.FAILED)
 
 
 def test_the_reason_is_that_of_the_end(machine: Driver) -> None:
@@ -349,9 +357,7 @@ def test_the_cluster_ends_an_attempt_that_stays_silent(machine: Driver) -> None:
 @pytest.mark.parametrize(
     ("said", "answer", "refused"), [(Outcome.SUCCEEDED, LEASE_LOST, 1), (Outcome.TIMED_OUT, RECORDED, 0)]
 )
-def test_a_report_after_the_cluster_timed_it_out(
-    machine: Driver, said: Outcome, answer: Result, refused: int
-) -> None:
+def test_a_report_after_the_cluster_timed_it_out(machine: Driver, said: Outcome, answer: Result, refused: int) -> None:
     """RECORDED is said only of what was recorded."""
     token = running(machine)
     machine.do(plan(timeouts=[(1, token)]), after_ms=MINUTE)
@@ -369,9 +375,7 @@ def test_a_report_after_the_cluster_timed_it_out(
     ("policy", "attempts", "state"),
     [(LeaseLoss.RETRY, 3, "QUEUED"), (LeaseLoss.RETRY, 1, "DEAD"), (LeaseLoss.FAIL, 3, "FAILED")],
 )
-def test_the_policy_decides_over_lost_attempts(
-    machine: Driver, policy: LeaseLoss, attempts: int, state: str
-) -> None:
+def test_the_policy_decides_over_lost_attempts(machine: Driver, policy: LeaseLoss, attempts: int, state: str) -> None:
     token = running(machine, on_lease_loss=policy, max_attempts=attempts)
     machine.do(plan(expired=[1]))
     assert machine.state() == state

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from horologe.log.v1 import log_pb2
-from horologe.raft.model import Code, Overlap, Result
-from horologe.v1 import job_service_pb2
 from support.commands import (
     APPLY,
     CREATE,
@@ -24,6 +21,11 @@ from support.commands import (
     update,
 )
 from support.driver import START_MS, Driver
+
+from horologe.log.v1 import log_pb2
+from horologe.raft.commands import MissedFate
+from horologe.raft.model import Code, Overlap, Result
+from horologe.v1 import job_service_pb2
 
 Applied = job_service_pb2.ApplyJobsResponse
 CREATED, UPDATED, UNCHANGED = Applied.OUTCOME_CREATED, Applied.OUTCOME_UPDATED, Applied.OUTCOME_UNCHANGED
@@ -168,8 +170,6 @@ def test_delete_cancels_what_is_unfinished_when_asked(machine: Driver) -> None:
 
 def test_delete_cancels_a_caught_up_execution_once(machine: Driver) -> None:
     """Its ledger row and that of the due times coalesced into it both name it."""
-    from horologe.raft.commands import MissedFate
-
     machine.do(create("tick", DUE, overlap=Overlap.ALLOW))
     machine.do(run("tick"))
     missed = (DUE, DUE + MINUTE, 2, MissedFate.COALESCED)

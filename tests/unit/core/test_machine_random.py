@@ -4,21 +4,23 @@ invariant holds, and the log applied again, over dicts or over LMDB, makes the s
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
-from horologe.log.v1 import log_pb2
-from horologe.node.planner import LeaderPlanner, PlannerSettings
-from horologe.raft.commands import GIVE_UP, NO_RETRY, Outcome
-from horologe.raft.machine import StateMachine
-from horologe.raft.model import Catchup, ExecutionState, LeaseLoss, Overlap
-from horologe.raft.store import Store
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support import commands, invariants
 from support.driver import START_MS, Driver
 from support.tables import dict_tables, dump
+
+from horologe.log.v1 import log_pb2
+from horologe.node.planner import LeaderPlanner, PlannerSettings
+from horologe.raft.commands import GIVE_UP, NO_RETRY, Outcome
+from horologe.raft.machine import StateMachine
+from horologe.raft.model import Catchup, ExecutionState, LeaseLoss, Overlap
+from horologe.raft.store import Store
 
 SECOND, MINUTE = 1_000, 60_000
 SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=3_600.0)
@@ -50,7 +52,7 @@ class RandomHistory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.driver = Driver()
-        self.planner = LeaderPlanner(SETTINGS)
+        self.planner = LeaderPlanner(SETTINGS, random.Random(1))
         self.old_plans: list[log_pb2.Command] = []
         self.old_requests: list[log_pb2.Command] = []
         self.old_outcomes: list[bytes] = []
@@ -187,7 +189,7 @@ class RandomHistory(RuleBasedStateMachine):
 
     @rule()
     def another_node_leads(self) -> None:
-        self.planner = LeaderPlanner(SETTINGS)
+        self.planner = LeaderPlanner(SETTINGS, random.Random(1))
         self.planner.lead(self.driver.tables, self.seconds)
 
     @rule(sessions=st.lists(st.integers(1, 6), max_size=3))
@@ -197,9 +199,7 @@ class RandomHistory(RuleBasedStateMachine):
 
     @rule(session=st.integers(1, 6), number=numbers, token=st.integers(1, 60))
     def a_plan_that_no_planner_would_make(self, session: int, number: int, token: int) -> None:
-        self.apply(
-            commands.plan(expired=[session], timeouts=[(number, token)], assigns=[(number, session)] * 2)
-        )
+        self.apply(commands.plan(expired=[session], timeouts=[(number, token)], assigns=[(number, session)] * 2))
 
     @invariant()
     def the_state_holds_together(self) -> None:

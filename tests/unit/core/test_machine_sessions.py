@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from horologe.log.v1 import log_pb2
-from horologe.raft import sessions
-from horologe.raft.commands import CompletionStatus, Outcome
-from horologe.raft.machine import StateMachine, cluster_id_of, counters_of
-from horologe.raft.model import LEGAL_MOVES, U64, Code, Execution, ExecutionState, Overlap, Result
-from horologe.raft.requests import REQUEST_RETENTION_MS
-from horologe.raft.state import InvariantError
 from support.commands import (
     Command,
     bootstrap,
@@ -27,6 +20,14 @@ from support.commands import (
 )
 from support.driver import START_MS, Driver
 from support.tables import dict_tables, dump
+
+from horologe.log.v1 import log_pb2
+from horologe.raft import sessions, wheel
+from horologe.raft.commands import CompletionStatus, Outcome
+from horologe.raft.machine import StateMachine, cluster_id_of, counters_of
+from horologe.raft.model import LEGAL_MOVES, U64, Code, Execution, ExecutionState, Overlap, Result
+from horologe.raft.requests import REQUEST_RETENTION_MS
+from horologe.raft.state import InvariantError, State
 
 DUE = START_MS + 60_000
 
@@ -219,17 +220,17 @@ def test_a_leader_whose_clock_is_behind_still_spreads_what_has_arrived(machine: 
     border_ms = (START_MS >> 16 << 16) + (64 << 16)
     machine.now_ms = border_ms - 500
     machine.do(plan(advance_to_ms=machine.now_ms))
-    machine.do(create("tick", border_ms + (63 << 10) + (1 << 16)))
-    machine.now_ms -= 300
-    machine.do(plan(advance_to_ms=machine.now_ms + 0))
+    machine.do(create("tick", border_ms + (1 << 16) - 1))  # its bucket of level 1 begins at the border
+    behind_ms = machine.now_ms - 300
+    assert wheel.has_arrived(machine.tables.timer, behind_ms)
+    machine.do(plan(advance_to_ms=behind_ms))
+    assert not wheel.has_arrived(machine.tables.timer, behind_ms)
     assert machine.counters.cursor_ms == border_ms - 500
 
 
 @pytest.mark.parametrize("to", list(ExecutionState))
 @pytest.mark.parametrize("before", [None, *ExecutionState])
 def test_only_legal_moves(before: ExecutionState | None, to: ExecutionState) -> None:
-    from horologe.raft.state import State
-
     state = State(dict_tables(), 1, START_MS)
     execution = Execution(job=1, due_ms=DUE, create_ms=START_MS, queue=1, priority=5, state=before or 0)
     if (before, to) in LEGAL_MOVES:

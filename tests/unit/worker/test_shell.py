@@ -144,7 +144,7 @@ async def test_cancel_ends_the_whole_process_group(gateway: FakeGateway, serve: 
     stream.send(cancellation=worker_pb2.Cancellation(attempts=[attempt_id(work)]))
     (result,) = await stream.until_results()
 
-    assert (result.outcome, result.exit_code) == (Result.OUTCOME_CANCELLED, -signal.SIGTERM)
+    assert (result.outcome, result.exit_code) == (Result.OUTCOME_CANCELLED, 143)
     await gone(*pids)
 
 

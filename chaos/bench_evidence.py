@@ -1,0 +1,122 @@
+"""What the handlers of a benchmark saw, on disk and as figures: starts, delays, and what is missing or double.
+
+The workers write it, the report is made from it; nothing here talks to the cluster. A due time counts as run because a
+handler wrote it down, never because the cluster says so.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+DETAILS_MAX = 20
+_FIELDS = 5
+
+
+class Start(NamedTuple):
+    """One start of a handler."""
+
+    execution: int
+    attempt: int
+    job: int
+    """The number in the job's name."""
+    due_ms: int
+    start_us: int
+    """The worker's wall clock, microseconds since the epoch."""
+
+    @property
+    def delay_ms(self) -> float:
+        return self.start_us / 1000 - self.due_ms
+
+
+class Recorder:
+    """Collects starts in memory, five integers each, so that recording costs next to nothing."""
+
+    def __init__(self) -> None:
+        self._numbers = array("q")
+
+    def add(self, start: tuple[int, int, int, int, int]) -> None:
+        self._numbers.extend(start)
+
+    def write(self, path: Path) -> None:
+        """All at once, under the final name only when it is complete."""
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            self._numbers.tofile(file)
+        part.replace(path)
+
+
+def read_starts(path: Path) -> Iterator[Start]:
+    numbers = array("q")
+    numbers.frombytes(path.read_bytes())
+    for position in range(0, len(numbers), _FIELDS):
+        yield Start(*numbers[position : position + _FIELDS])
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Percentiles by nearest rank, of all values: nothing is left out as an outlier."""
+
+    p50: float
+    p99: float
+    p99_9: float
+    max: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Distribution | None:
+        """None if there are no values."""
+        ordered = sorted(values)
+        if not ordered:
+            return None
+
+        def rank(fraction: float) -> float:
+            return round(ordered[max(0, math.ceil(fraction * len(ordered)) - 1)], 3)
+
+        return cls(rank(0.5), rank(0.99), rank(0.999), round(ordered[-1], 3))
+
+
+@dataclass(slots=True)
+class Account:
+    """The measured due times, and what became of them according to the handlers."""
+
+    executions: int = 0
+    """Executions of measured due times that were started, each counted once."""
+    missed: int = 0
+    """Due times that no handler saw."""
+    duplicated: int = 0
+    """Starts beyond the first of a due time, and starts for due times that no schedule names."""
+    start_delay: Distribution | None = None
+    last_start_us: int = 0
+    details: list[dict[str, object]] = field(default_factory=list)
+    """The first few that are missing or double."""
+
+
+def account(starts: Sequence[Start], expected: Iterable[tuple[int, int]], from_ms: int, until_ms: int) -> Account:
+    """Compares starts with the (job, due_ms) that had to come; only due times in [from_ms, until_ms) are looked at."""
+    measured = [start for start in starts if from_ms <= start.due_ms < until_ms]
+    result = Account(executions=len({start.execution for start in measured}))
+    result.start_delay = Distribution.of(start.delay_ms for start in measured)
+    result.last_start_us = max((start.start_us for start in measured), default=0)
+    seen = Counter((start.job, start.due_ms) for start in measured)
+    for job, due_ms in expected:
+        count = seen.pop((job, due_ms), 0)
+        if count == 0:
+            result.missed += 1
+            _note(result, "missed", job, due_ms, count)
+        elif count > 1:
+            result.duplicated += count - 1
+            _note(result, "duplicated", job, due_ms, count)
+    for (job, due_ms), count in seen.items():
+        result.duplicated += count
+        _note(result, "not in the schedule", job, due_ms, count)
+    return result
+
+
+def _note(result: Account, kind: str, job: int, due_ms: int, count: int) -> None:
+    if len(result.details) < DETAILS_MAX:
+        result.details.append({"kind": kind, "job": job, "due_time_ms": due_ms, "starts": count})

@@ -1,0 +1,177 @@
+"""The processes of a benchmark: nodes, workers, and their scratch folder. All of them end with the `with` block.
+
+Nothing here waits for good manners: what a benchmark leaves behind is thrown away, so everything is killed by its pid.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from horologe.chaos.bench_evidence import Start, read_starts
+from horologe.node.local_cluster import LocalCluster
+
+WORKER_END_SECONDS = 20.0
+"""A worker drains for up to 10 s and then waits for its last acknowledgements."""
+
+
+class BenchError(Exception):
+    """The benchmark could not be carried out; the text says what was in the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOptions:
+    """Which processes to start, and which to watch."""
+
+    nodes: int = 3
+    workers: int = 1
+    slots: int = 1_000
+    """Of each worker."""
+    addresses: tuple[str, ...] = ()
+    """A cluster that exists already; then no node is started."""
+    pids: tuple[int, ...] = ()
+    """Its node processes, when they run on this machine and shall be measured."""
+    folder: Path | None = None
+    """Where the scratch folder is made; its disk is the one that is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one process has used so far."""
+
+    cpu_seconds: float
+    rss_bytes: int
+    file_backed_bytes: int
+    """The part of it that is pages of files, the node's data above all: the kernel can take it back at any time."""
+
+
+class Fleet:
+    """Starts nodes on entry and kills everything on exit."""
+
+    def __init__(self, options: FleetOptions, run: str) -> None:
+        """`run` is unique to this run and becomes part of names."""
+        self.options = options
+        self.run = run
+        self.addresses = list(options.addresses)
+        self._cluster: LocalCluster | None = None
+        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        parent = self.options.folder
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="horologe-bench-", dir=parent))
+        try:
+            if not self.addresses:
+                self._cluster = LocalCluster.prepare(self.folder, self.options.nodes)
+                self.addresses = self._cluster.addresses
+                self._cluster.start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the cluster was started for this run, and so holds nothing else."""
+        return not self.options.addresses
+
+    def start_workers(self, queue: str) -> list[str]:
+        """Starts the workers; answers their names."""
+        for number in range(1, self.options.workers + 1):
+            name = f"{self.run}-w{number}"
+            command = (sys.executable, "-P", "-m", "horologe.chaos.bench_worker", name, queue, str(self.options.slots))
+            with self._log_of(name).open("wb") as log:
+                self._workers[name] = subprocess.Popen(
+                    [*command, str(self._evidence_of(name)), *self.addresses],
+                    # It ends when this pipe is closed, however this process ends.
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        return list(self._workers)
+
+    def stop_workers(self) -> list[Start]:
+        """Lets the workers drain and answers what they wrote down. Raises BenchError if one did not end well."""
+        for worker in self._workers.values():
+            worker.send_signal(signal.SIGTERM)
+        starts: list[Start] = []
+        for name, worker in self._workers.items():
+            try:
+                code = worker.wait(WORKER_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise BenchError(
+                    f"worker {name} did not end within {WORKER_END_SECONDS:.0f} s; its evidence is lost"
+                ) from None
+            if code != 0:
+                raise BenchError(f"worker {name} ended with code {code}: {_last_lines(self._log_of(name))}")
+            starts += read_starts(self._evidence_of(name))
+        return starts
+
+    def check(self) -> None:
+        """Raises BenchError if a process has ended by itself."""
+        for node in self._cluster.nodes if self._cluster is not None else ():
+            if not node.is_running:
+                raise BenchError(f"node {node.name} ended by itself: {node.last_words()}")
+        for name, worker in self._workers.items():
+            if worker.poll() is not None:
+                raise BenchError(
+                    f"worker {name} ended by itself with code {worker.returncode}: {_last_lines(self._log_of(name))}"
+                )
+
+    def node_usage(self) -> dict[str, Usage]:
+        """By node; empty for a cluster that was not started here and whose pids were not given."""
+        if self._cluster is not None:
+            return {node.name: _usage(node.pid, node.name) for node in self._cluster.nodes}
+        return {f"pid {pid}": _usage(pid, f"pid {pid}") for pid in self.options.pids}
+
+    def worker_cpu_seconds(self) -> float:
+        return sum(_usage(worker.pid, name).cpu_seconds for name, worker in self._workers.items())
+
+    def _end(self) -> None:
+        for worker in self._workers.values():
+            worker.kill()
+        for node in self._cluster.nodes if self._cluster is not None else ():
+            node.signal(signal.SIGKILL)
+        for worker in self._workers.values():
+            worker.wait()
+            if worker.stdin is not None:
+                worker.stdin.close()
+        if self._cluster is not None:
+            self._cluster.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _evidence_of(self, worker: str) -> Path:
+        return self.folder / f"{worker}.evidence"
+
+    def _log_of(self, worker: str) -> Path:
+        return self.folder / f"{worker}.log"
+
+
+def _usage(pid: int, name: str) -> Usage:
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            times, memory = process.cpu_times(), process.memory_info()
+    except psutil.NoSuchProcess:
+        raise BenchError(f"{name} is gone: there is no process {pid}") from None
+    return Usage(times.user + times.system, memory.rss, getattr(memory, "shared", 0))
+
+
+def _last_lines(path: Path, count: int = 5) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-count:])

@@ -1,0 +1,181 @@
+"""The commands that this package brings: `horologe bench PROFILE`.
+
+Heavy modules are imported inside the commands, so that the command line answers quickly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from horologe.client.cli.output import Format
+
+if TYPE_CHECKING:
+    from horologe.chaos.bench_profiles import Profile
+
+PERIOD_SECONDS = 10.0
+WORKERS = 1
+SLOTS = 1_000
+
+bench_app = typer.Typer(
+    help="Measure a cluster: one made for the purpose on this machine (durable, fsync on), or one that exists.",
+    no_args_is_help=True,
+)
+
+Nodes = Annotated[int, typer.Option(min=1, max=9, help="Nodes of the cluster that is started.")]
+Workers = Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")]
+Slots = Annotated[int, typer.Option(min=1, max=10_000, help="Attempts that each worker takes at a time.")]
+Address = Annotated[
+    list[str] | None,
+    typer.Option(metavar="HOST:PORT", help="Measure this cluster instead of starting one; repeat for each node."),
+]
+Pid = Annotated[
+    list[int] | None,
+    typer.Option(metavar="PID", help="With --address: a node process on this machine to measure; repeat."),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--dir", help="Make the scratch folder in here, to measure this disk; it is removed at the end."),
+]
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print the report.")]
+WarmUp = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Run so long before anything is measured.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this package's commands to the command line."""
+    app.add_typer(bench_app, name="bench")
+
+
+@bench_app.command("steady")
+def steady(
+    rate: Annotated[float, typer.Option(min=0.1, help="Executions per second, of all jobs together.")] = 612,
+    seconds: Annotated[int, typer.Option(min=1, help="How long to measure.")] = 60,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Recurring jobs (default: rate x interval).")] = None,
+    interval: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Their period (default: 10s, or jobs / rate).")
+    ] = None,
+    warm_up: WarmUp = 5.0,
+    nodes: Nodes = 3,
+    workers: Workers = WORKERS,
+    slots: Slots = SLOTS,
+    address: Address = None,
+    pid: Pid = None,
+    folder: Folder = None,
+    output: Output = Format.table,
+) -> None:
+    """Recurring jobs, spread evenly over their period: how late do they start?"""
+    from horologe.chaos.bench_profiles import Steady
+
+    period_ms = _period_ms(rate, jobs, interval)
+    count = jobs if jobs is not None else max(1, round(rate * period_ms / 1000))
+    profile = Steady(jobs=count, period_ms=period_ms, seconds=seconds, warm_up_seconds=warm_up)
+    _run(profile, nodes, workers, slots, address, pid, folder, output)
+
+
+@bench_app.command("burst")
+def burst(
+    count: Annotated[int, typer.Option(min=1, help="Jobs due at one instant.")] = 10_000,
+    nodes: Nodes = 3,
+    workers: Workers = WORKERS,
+    slots: Slots = SLOTS,
+    address: Address = None,
+    pid: Pid = None,
+    folder: Folder = None,
+    output: Output = Format.table,
+) -> None:
+    """Many jobs due at one instant: how long until all are done, and does anybody else have to wait for them?"""
+    from horologe.chaos.bench_profiles import Burst
+
+    _run(Burst(count), nodes, workers, slots, address, pid, folder, output)
+
+
+@bench_app.command("submit")
+def submit(
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure.")] = 10.0,
+    in_flight: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Callers at a time; 1 measures the commit of one command.")
+    ] = 64,
+    batch: Annotated[int, typer.Option(min=1, max=1_000, help="Jobs per call.")] = 1,
+    warm_up: WarmUp = 2.0,
+    nodes: Nodes = 3,
+    address: Address = None,
+    pid: Pid = None,
+    folder: Folder = None,
+    output: Output = Format.table,
+) -> None:
+    """Creating jobs, through all nodes: how many per second, and how long does one take?"""
+    from horologe.chaos.bench_profiles import Submit
+
+    profile = Submit(seconds=seconds, in_flight=in_flight, batch=batch, warm_up_seconds=warm_up)
+    _run(profile, nodes, 0, 0, address, pid, folder, output)
+
+
+@bench_app.command("idle")
+def idle(
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs that are due in ten years.")] = 100_000,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to measure.")] = 10.0,
+    warm_up: WarmUp = 5.0,
+    nodes: Nodes = 3,
+    address: Address = None,
+    pid: Pid = None,
+    folder: Folder = None,
+    output: Output = Format.table,
+) -> None:
+    """Many jobs that are not due: how much memory and processor does waiting cost?"""
+    from horologe.chaos.bench_profiles import Idle
+
+    _run(Idle(jobs=jobs, seconds=seconds, warm_up_seconds=warm_up), nodes, 0, 0, address, pid, folder, output)
+
+
+def _period_ms(rate: float, jobs: int | None, interval: str | None) -> int:
+    """The period that makes `jobs` come to `rate`, or the one that was asked for."""
+    from horologe.client import durations
+
+    if jobs is not None and interval is not None:
+        raise typer.BadParameter("give the number of jobs or their interval; the other follows from the rate")
+    if interval is None:
+        period_ms = round(jobs * 1000 / rate) if jobs is not None else int(PERIOD_SECONDS * 1000)
+    else:
+        try:
+            period_ms = round(durations.parse(interval).total_seconds() * 1000)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--interval") from error
+    if period_ms < 1000:
+        raise typer.BadParameter(f"a period of {period_ms} ms is too short, the least is 1 s; give more jobs")
+    return period_ms
+
+
+def _run(
+    profile: Profile,
+    nodes: int,
+    workers: int,
+    slots: int,
+    address: list[str] | None,
+    pid: list[int] | None,
+    folder: Path | None,
+    output: Format,
+) -> None:
+    from horologe.chaos.bench import InterruptedRunError, run
+    from horologe.chaos.bench_fleet import BenchError, FleetOptions
+    from horologe.chaos.bench_report import print_report
+    from horologe.client.cli.output import print_data
+
+    if pid and not address:
+        raise typer.BadParameter("--pid belongs to --address; nodes that are started here are always measured")
+    addresses = tuple(one for given in address or () for one in given.split(",") if one)
+    options = FleetOptions(nodes, workers, slots, addresses, tuple(pid or ()), folder)
+    try:
+        report = run(profile, options)
+    except InterruptedRunError as error:
+        typer.echo(f"horologe: {error}", err=True)
+        raise typer.Exit(130) from error
+    except BenchError as error:
+        typer.echo(f"horologe: {error}", err=True)
+        raise typer.Exit(2) from error
+    if output in (Format.json, Format.yaml):
+        print_data(output, report.to_record())
+    else:
+        print_report(report)
+    raise typer.Exit(0 if report.is_sound else 1)
