@@ -140,6 +140,12 @@ class NodeConfig(BaseSettings):
         ge=16 << 20,
         description="The state file never grows beyond this. It is address space; the file is as large as its content.",
     )
+    log_entries_kept: int = Field(
+        default=LOG_ENTRIES_KEPT,
+        ge=2,
+        description="So many applied log entries (at most 32 MiB) are kept for followers that fell behind; "
+        "one that needs older ones fetches the whole state.",
+    )
     disk_free_bytes_min: int = Field(
         default=256 << 20,
         ge=0,

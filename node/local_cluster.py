@@ -106,11 +106,21 @@ class LocalCluster:
     addresses: list[str]
 
     @classmethod
-    def prepare(cls, folder: Path, count: int, options: Mapping[str, str | int | float] | None = None) -> LocalCluster:
-        """Writes the files, or takes those that are there from an earlier run. `options` are more lines of node.toml."""
+    def prepare(
+        cls,
+        folder: Path,
+        count: int,
+        options: Mapping[str, str | int | float] | None = None,
+        *,
+        usual_ports: bool = True,
+    ) -> LocalCluster:
+        """Writes the files, or takes those that are there from an earlier run. `options` are more lines of node.toml.
+
+        `usual_ports=False`: any free ones, so that clusters beside each other stay apart even while nodes are down.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
-        ports = _ports(count)
+        ports = _ports(count, usual=usual_ports)
         names = [f"n{number}" for number in range(1, count + 1)]
         for name, (client_port, _) in zip(names, ports, strict=True):
             path = folder / name / "node.toml"
@@ -175,15 +185,15 @@ def _listen_of(path: Path) -> str:
     return str(tomllib.loads(path.read_text())["listen"])
 
 
-def _ports(count: int) -> list[tuple[int, int]]:
-    """A client and a peer port for each node: the usual ones if all are free.
+def _ports(count: int, *, usual: bool) -> list[tuple[int, int]]:
+    """A client and a peer port for each node: the usual ones if they are wanted and all are free.
 
     Others are taken from below the range that the kernel gives to outgoing connections, so that a node that was killed
     finds its port free when it comes back.
     """
-    usual = [(CLIENT_PORT + number, PEER_PORT + number) for number in range(1, count + 1)]
-    if all(_is_free(port) for pair in usual for port in pair):
-        return usual
+    pairs = [(CLIENT_PORT + number, PEER_PORT + number) for number in range(1, count + 1)]
+    if usual and all(_is_free(port) for pair in pairs for port in pair):
+        return pairs
     found: list[int] = []
     while len(found) < 2 * count:
         port = free_port()

@@ -9,16 +9,15 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.node.firing import Firing
+from horologe.node.retention import Retention
 from horologe.node.slots import Slots
 from horologe.raft import wheel
 from horologe.raft.commands import ASSIGN, NO_RETRY, RETRY, SESSION, TIMEOUT
 from horologe.raft.model import (
-    FINAL_STATES,
     PAIR,
     READY_KEY,
     RUNNING_VALUE,
@@ -39,9 +38,6 @@ TIMEOUT_CHECK_SECONDS = 1.0
 TIMEOUT_GRACE_MS = 15_000
 """The worker enforces a timeout itself and then has its grace; the cluster steps in only if nothing comes after that."""
 TIMEOUT_ROWS_PER_CHECK = 5_000
-PRUNE_CHECK_SECONDS = 10.0
-PRUNE_PER_ENTRY = 500
-PRUNE_PAUSE_SECONDS = 0.1
 IDLE_MS = 250
 """Leases and timeouts are looked at this often when nothing is due."""
 
@@ -71,13 +67,13 @@ class LeaderPlanner:
         self._crowded: set[int] = set()
         self._timeout_check_at = 0.0
         self._timeout_from = b""
-        self._prune_check_at = 0.0
+        self._retention = Retention(settings.history_retention_seconds)
 
     def lead(self, tables: Tables, now: float) -> None:
         self._slots.rebuild(tables, now)
         self._waiting = {READY_KEY.unpack(key)[0] for key in _first_of_each_queue(tables)}
         self._timeout_check_at = now + TIMEOUT_CHECK_SECONDS
-        self._prune_check_at = now + PRUNE_CHECK_SECONDS
+        self._retention.begin(now)
 
     def follow(self) -> None:
         self._slots = Slots()
@@ -111,7 +107,7 @@ class LeaderPlanner:
             plan.retries, plan.fires = self._timers(tables, timers, wall_ms)
         if plan.ByteSize():
             return plan
-        return self._prune(tables, now, wall_ms)
+        return self._retention.plan(tables, now, wall_ms)
 
     # Leases and timeouts
 
@@ -193,22 +189,6 @@ class LeaderPlanner:
                 if raw is not None:
                     fires += self._firing.record(tables, id_, JobState.unpack(raw), wall_ms, self._take)
         return bytes(retries), bytes(fires)
-
-    # History
-
-    def _prune(self, tables: Tables, now: float, wall_ms: int) -> log_pb2.Prune | None:
-        if now < self._prune_check_at:
-            return None
-        before_ms = wall_ms - int(self._settings.history_retention_seconds * 1000)
-        for _, value in islice(tables.execution.scan(), PRUNE_PER_ENTRY):
-            execution = Execution.unpack(value)
-            if execution.create_ms >= before_ms:
-                break
-            if execution.state in FINAL_STATES and execution.end_ms < before_ms:
-                self._prune_check_at = now + PRUNE_PAUSE_SECONDS
-                return log_pb2.Prune(before_ms=before_ms, count_max=PRUNE_PER_ENTRY)
-        self._prune_check_at = now + PRUNE_CHECK_SECONDS
-        return None
 
 
 def _first_of_each_queue(tables: Tables) -> list[bytes]:

@@ -1,37 +1,48 @@
-"""Retention: history that is too old is dropped, oldest first, a bounded number per entry."""
+"""Retention: history that is too old is dropped, a bounded number of rows per entry."""
 
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.model import FINAL_STATES, LEDGER_KEY, U64, Code, Execution, ExecutionFlag, Result, Trigger
+from horologe.raft.model import (
+    FINAL_STATES,
+    LEDGER_KEY,
+    U64,
+    Code,
+    ExecutionFlag,
+    LedgerEntry,
+    LedgerOutcome,
+    Result,
+    Trigger,
+)
 from horologe.raft.state import State
 
 
 def prune(state: State, command: log_pb2.Prune) -> Result:
-    """Drops executions that ended before `before_ms`, with their ledger rows. Answers (dropped,).
-
-    Execution numbers grow with time, so the oldest stand first; one that has not ended yet is stepped over.
-    """
-    dropped = looked_at = 0
-    for number, execution in _oldest(state, command.count_max):
-        looked_at += 1
-        if execution.create_ms >= command.before_ms:
-            break
-        if execution.state not in FINAL_STATES or execution.end_ms >= command.before_ms:
-            continue
-        ledger_number = number if execution.trigger == Trigger.MANUAL else 0
-        state.tables.ledger.delete(LEDGER_KEY.pack(execution.job, execution.due_ms, ledger_number))
-        if execution.flags & ExecutionFlag.HAS_DETAIL:
-            state.tables.detail.delete(U64.pack(number))
-        state.tables.execution.delete(U64.pack(number))
-        dropped += 1
-    return Result(Code.OK, (dropped,))
+    """Drops the rows that the proposer chose, as far as they really are over and old. Answers (executions, ledger rows)."""
+    executions = sum(
+        _drop_execution(state, number, command.before_ms) for (number,) in U64.iter_unpack(command.executions)
+    )
+    rows = sum(_drop_row(state, key, command.before_ms) for key in LEDGER_KEY.iter_unpack(command.ledger_rows))
+    return Result(Code.OK, (executions, rows))
 
 
-def _oldest(state: State, count_max: int) -> list[tuple[int, Execution]]:
-    found: list[tuple[int, Execution]] = []
-    for key, value in state.tables.execution.scan():
-        if len(found) >= count_max:
-            break
-        found.append((U64.unpack(key)[0], Execution.unpack(value)))
-    return found
+def _drop_execution(state: State, number: int, before_ms: int) -> bool:
+    execution = state.execution(number)
+    if execution is None or execution.state not in FINAL_STATES or execution.end_ms >= before_ms:
+        return False
+    ledger_number = number if execution.trigger == Trigger.MANUAL else 0
+    state.tables.ledger.delete(LEDGER_KEY.pack(execution.job, execution.due_ms, ledger_number))
+    if execution.flags & ExecutionFlag.HAS_DETAIL:
+        state.tables.detail.delete(U64.pack(number))
+    state.tables.execution.delete(U64.pack(number))
+    return True
+
+
+def _drop_row(state: State, key: tuple[int, int, int], before_ms: int) -> bool:
+    """A row of a run goes with its execution; here go the due times that did not run."""
+    packed = LEDGER_KEY.pack(*key)
+    raw = state.tables.ledger.get(packed)
+    if raw is None or key[1] >= before_ms or LedgerEntry.unpack(raw).outcome == LedgerOutcome.RAN:
+        return False
+    state.tables.ledger.delete(packed)
+    return True

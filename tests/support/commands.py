@@ -9,7 +9,7 @@ from google.protobuf.struct_pb2 import Value
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import commands as records
-from horologe.raft.model import Catchup, LeaseLoss, Overlap
+from horologe.raft.model import LEDGER_KEY, U64, Catchup, LeaseLoss, Overlap
 from horologe.v1 import job_pb2
 
 Command = log_pb2.Command
@@ -134,8 +134,14 @@ def drain(worker: str = "w1") -> Command:
     return Command(drain_worker=log_pb2.DrainWorker(worker=worker))
 
 
-def prune(before_ms: int, count_max: int = 100) -> Command:
-    return Command(prune=log_pb2.Prune(before_ms=before_ms, count_max=count_max))
+def prune(before_ms: int, executions: Sequence[int] = (), ledger_rows: Sequence[tuple[int, int, int]] = ()) -> Command:
+    return Command(
+        prune=log_pb2.Prune(
+            before_ms=before_ms,
+            executions=b"".join(U64.pack(number) for number in executions),
+            ledger_rows=b"".join(LEDGER_KEY.pack(*row) for row in ledger_rows),
+        )
+    )
 
 
 def bootstrap(cluster_id: str) -> Command:

@@ -157,7 +157,8 @@ def _check_ledger(counters: Counters, executions: Executions, ledger: Ledger, cl
         assert entry.first_due_ms <= due_ms and entry.count >= 1, f"job {job}, {due_ms}: {entry}"
         assert entry.count == 1 or entry.first_due_ms < due_ms, f"job {job}, {due_ms}: {entry}"
         last_of_job[job] = due_ms
-    assert counters.not_run == sum(entry.count for entry in ledger.values() if entry.outcome != LedgerOutcome.RAN)
+    # Since the cluster began: rows that were pruned stay counted.
+    assert counters.not_run >= sum(entry.count for entry in ledger.values() if entry.outcome != LedgerOutcome.RAN)
     assert counters.fired == counters.last_execution
     if len(executions) == counters.last_execution:  # nothing was pruned
         states = Counter(ExecutionState(execution.state) for execution in executions.values())

@@ -12,17 +12,16 @@ from support.driver import START_MS, Driver
 from horologe.log.v1 import log_pb2
 from horologe.node import firing as firing_module
 from horologe.node import planner as planner_module
+from horologe.node import retention as retention_module
 from horologe.node.firing import ON_TIME_MS
 from horologe.node.planner import (
     IDLE_MS,
-    PRUNE_CHECK_SECONDS,
-    PRUNE_PAUSE_SECONDS,
     TIMEOUT_GRACE_MS,
     LeaderPlanner,
     PlannerSettings,
 )
 from horologe.raft.commands import ASSIGN, FIRE, RETRY, SESSION, TIMEOUT, Outcome
-from horologe.raft.model import Catchup, Overlap
+from horologe.raft.model import U64, Catchup, Overlap
 
 MINUTE = 60_000
 DUE = START_MS + MINUTE
@@ -306,19 +305,23 @@ def test_timeouts_are_looked_at_in_slices(leader: Leader, monkeypatch: pytest.Mo
 # History
 
 
-def test_history_is_pruned_at_a_pace(leader: Leader) -> None:
+def test_history_is_walked_a_little_at_a_time(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention_module, "ROWS_PER_WALK", 2)
     leader.do(create("tick", every_ms=0, overlap=Overlap.ALLOW))
-    leader.do(*[run("tick")] * 3)
-    leader.do(*[cancel(number) for number in (1, 2)])
-    assert leader.plan(after_ms=3_600_000) is None
-    made = leader.plan(after_ms=int(PRUNE_CHECK_SECONDS * 1000))
-    assert isinstance(made, log_pb2.Prune)
-    assert leader.plan(after_ms=1) is None
-    assert isinstance(leader.plan(after_ms=int(PRUNE_PAUSE_SECONDS * 1000)), log_pb2.Prune)
-    leader.do(log_pb2.Command(prune=made))
-    assert leader.machine.execution(3)
+    leader.do(*[run("tick")] * 5)
+    leader.do(*[cancel(number) for number in (1, 3, 5)])
+    rest_ms, walk_ms = int(retention_module.REST_SECONDS * 1000), int(retention_module.WALK_SECONDS * 1000)
+    dropped: list[int] = []
+    for after_ms in (3_601_000, walk_ms, walk_ms):
+        made = leader.plan(after_ms=after_ms)
+        assert isinstance(made, log_pb2.Prune)
+        dropped += [number for (number,) in U64.iter_unpack(made.executions)]
+        leader.do(log_pb2.Command(prune=made))
+        assert leader.plan(after_ms=1) is None
+    assert dropped == [1, 3, 5]
+    assert leader.machine.execution(2)
     # What is left has not ended: there is nothing to propose, however old it is.
-    assert leader.plan(after_ms=int(PRUNE_CHECK_SECONDS * 1000)) is None
+    assert leader.plan(after_ms=rest_ms) is None
 
 
 def test_the_fate_of_due_times_beyond_a_plans_bound_is_settled_in_turns(

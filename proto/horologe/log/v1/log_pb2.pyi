@@ -662,20 +662,24 @@ class Prune(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BEFORE_MS_FIELD_NUMBER: _builtins.int
-    COUNT_MAX_FIELD_NUMBER: _builtins.int
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    LEDGER_ROWS_FIELD_NUMBER: _builtins.int
     before_ms: _builtins.int
-    """Executions that ended before this instant, in milliseconds, are dropped."""
-    count_max: _builtins.int
-    """Ledger rows, request ids and executions dropped at the most."""
+    """What ended, or was due, before this instant, in milliseconds, may be dropped."""
+    executions: _builtins.bytes
+    """Numbers of executions, packed: 8 bytes each, big-endian."""
+    ledger_rows: _builtins.bytes
+    """Keys of ledger rows, packed: job, due time and execution, 8 bytes each, big-endian."""
     def __init__(
         self,
         *,
         before_ms: _builtins.int = ...,
-        count_max: _builtins.int = ...,
+        executions: _builtins.bytes = ...,
+        ledger_rows: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_ms", b"before_ms", "count_max", b"count_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_ms", b"before_ms", "executions", b"executions", "ledger_rows", b"ledger_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
