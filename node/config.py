@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from horologe.raft.replica import LOG_ENTRIES_KEPT
 from horologe.raft.store import STORE_BYTES_MAX
 
 ENVIRONMENT_PREFIX = "HOROLOGE_NODE_"

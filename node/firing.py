@@ -15,7 +15,7 @@ from horologe.raft.model import Catchup, JobState, Tables
 
 ON_TIME_MS = 5_000
 """A due time up to this old is merely late and fires by itself; with an older one the job has missed due times, and its
-catch-up policy decides over all that have come up. 5 s is the start delay we promise."""
+catch-up policy decides over all that have come up. 5 s is what users of schedulers call on time."""
 COUNTED_PER_FIRE = 10_000
 """Missed due times of a plain interval that one record accounts for; they are counted by arithmetic."""
 ENUMERATED_PER_PLAN = 500

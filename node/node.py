@@ -97,7 +97,13 @@ class Node:
             election_timeout_ms_max=config.election_timeout_ms_max,
         )
         self._replica = Replica(
-            store, settings, planner, random.Random(), clock.monotonic(), pulse_seconds=config.pulse_ms / 1000
+            store,
+            settings,
+            planner,
+            random.Random(),
+            clock.monotonic(),
+            pulse_seconds=config.pulse_ms / 1000,
+            log_entries_kept=config.log_entries_kept,
         )
         self._stepper = Stepper(self._replica, clock, self._deliver, self._fail)
         self.context = NodeContext(
@@ -117,7 +123,7 @@ class Node:
         )
         self.gateway = Gateway(self.context, self.outputs)
         self._executions = ExecutionService(self.context, self.outputs)
-        self._peers = PeerNetwork(self.context, self._stepper.install, self._executions.read_local_output)
+        self._peers = PeerNetwork(self.context, self._stepper.install, self._executions.read_local_output, self._fail)
         self._executions.fetch_output = self._peers.fetch_output
         self._health = health.aio.HealthServicer()
         self._failure: asyncio.Future[BaseException] | None = None

@@ -52,6 +52,10 @@ log = structlog.get_logger(__name__)
 Message = peer_service_pb2.PeerMessage
 
 
+class ForeignClusterError(Exception):
+    """This node's data belongs to another cluster than that of most members."""
+
+
 @dataclass(slots=True)
 class _Link:
     """The connection to one peer, as it is now."""
@@ -75,11 +79,14 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         read_output: Callable[
             [peer_service_pb2.FetchOutputRequest], AsyncIterator[peer_service_pb2.FetchOutputResponse]
         ],
+        fail: Callable[[BaseException], None],
     ) -> None:
-        """`install` takes a folder with a fetched state; `read_output` reads what this node keeps."""
+        """`install` takes a folder with a fetched state; `read_output` reads what this node keeps; `fail` stops the node."""
         self._context = context
         self._install = install
         self._read_output = read_output
+        self._fail = fail
+        self._foreign: set[str] = set()
         self._name = context.config.name
         self._addresses = {
             member.name: member.peer_address for member in context.config.members if member.name != self._name
@@ -229,11 +236,20 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             complaint = f"{hello.node} speaks protocol {hello.protocol_version}, this node {PROTOCOL_VERSION}"
         elif hello.cluster_id and own_cluster_id and hello.cluster_id != own_cluster_id:
             complaint = f"{hello.node} belongs to cluster {hello.cluster_id}, this node to {own_cluster_id}"
+            self._meet_foreigner(hello.node, complaint)
         if complaint is not None:
             log.error("peer refused", peer=expected, reason=complaint)
         else:
             self._context.client_addresses[hello.node] = hello.client_address
         return complaint
+
+    def _meet_foreigner(self, peer: str, complaint: str) -> None:
+        """One foreign member is that member's mistake; if most are foreign, it is ours."""
+        self._foreign.add(peer)
+        if 2 * len(self._foreign) > len(self._links):
+            folder = self._context.config.data_dir
+            advice = "correct `data_dir` or `members` in the configuration"
+            self._fail(ForeignClusterError(f"{folder} holds the data of another cluster: {complaint}; {advice}"))
 
     # Snapshots
 

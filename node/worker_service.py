@@ -14,7 +14,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node.context import NodeContext
 from horologe.node.gateway import Gateway, Response
 from horologe.node.people_worker_service import PeopleWorkerService
-from horologe.node.proposals import ProposalError
+from horologe.node.proposals import NoLeaderError, ProposalError
 from horologe.node.sessions import WorkerSession
 from horologe.raft.machine import cluster_id_of
 from horologe.v1 import worker_pb2, worker_service_pb2
@@ -23,6 +23,9 @@ PROTOCOL_VERSION = 1
 SLOTS_MAX = 10_000
 NAME_PATTERN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 OPEN_SECONDS = 10.0
+ELECTIONS_WAITED = 2
+"""A worker that comes while there is no leader is kept waiting for so many election timeouts, then sent elsewhere."""
+NO_LEADER_PAUSE_SECONDS = 0.02
 HEARTBEATS_PER_TERM = 5
 
 log = structlog.get_logger(__name__)
@@ -75,10 +78,17 @@ class WorkerStream:
                 version=hello.version,
             )
         )
-        try:
-            result = await self._context.proposals.propose(command, OPEN_SECONDS)
-        except ProposalError as error:
-            await self._rpc.abort(grpc.StatusCode.UNAVAILABLE, f"no session can be opened now: {error}")
+        # While a leader is being elected the worker had better wait here than come back after a pause that grows.
+        clock = self._context.clock
+        patient_until = clock.monotonic() + ELECTIONS_WAITED * self._context.config.election_timeout_ms_max / 1000
+        while True:
+            try:
+                result = await self._context.proposals.propose(command, OPEN_SECONDS)
+                break
+            except ProposalError as error:
+                if not isinstance(error, NoLeaderError) or clock.monotonic() > patient_until:
+                    await self._rpc.abort(grpc.StatusCode.UNAVAILABLE, f"no session can be opened now: {error}")
+                await asyncio.sleep(NO_LEADER_PAUSE_SECONDS)
         return WorkerSession(number=result.numbers[0], worker=hello.worker)
 
     def _welcome(self, session: WorkerSession, revoked: list[worker_pb2.AttemptId]) -> worker_pb2.Welcome:

@@ -1,0 +1,121 @@
+"""`horologe bench`: tiny runs, for what the report says and that nothing is left behind. No figure of time is asserted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from horologe.chaos.bench_evidence import Distribution, Recorder, Start, account, read_starts
+from horologe.chaos.bench_profiles import Steady
+
+FIGURES = {
+    "profile", "parameters", "versions", "machine", "start_delay_ms", "executions", "throughput_per_second",
+    "entries_per_execution", "missed", "duplicated", "lost_details", "cpu_seconds", "cpu_cores_per_node",
+    "worker_cpu_seconds", "rss_bytes", "leader",
+}  # fmt: skip
+HOROLOGE = (sys.executable, "-c", "from horologe.client.cli.main import main; main()")
+
+
+def bench(folder: Path, *arguments: str) -> dict[str, Any]:
+    """The report of a run on a cluster of one node. Nothing may be left in the folder."""
+    command = [*HOROLOGE, "bench", *arguments, "--nodes", "1", "--dir", str(folder), "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(folder.iterdir()) == []
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report.keys() >= FIGURES
+    assert (report["missed"], report["duplicated"], report["lost_details"]) == (0, 0, [])
+    assert report["is_sound"] and report["leader"] == "n1"
+    assert report["rss_bytes"].keys() == report["cpu_seconds"].keys() == {"n1"}
+    return report
+
+
+def test_steady_runs_every_due_time_once(tmp_path: Path) -> None:
+    report = bench(tmp_path, "steady", "--rate", "20", "--seconds", "2", "--interval", "1s", "--warm-up", "1")
+    assert report["executions"] == 40
+    assert report["parameters"]["jobs"] == 20
+    assert report["start_delay_ms"].keys() == {"p50", "p99", "p99_9", "max"}
+    assert report["ledger_agrees"] and report["ledger"]["completed"] >= 40
+
+
+def test_burst_runs_every_job_once_and_measures_creations_beside_it(tmp_path: Path) -> None:
+    report = bench(tmp_path, "burst", "--count", "30")
+    assert report["executions"] == report["ledger"]["completed"] == 30
+    assert report["drained_seconds"] is not None
+    assert report["calls"] >= 1 and report["call_ms"]["max"] > 0
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_submit_counts_what_was_acknowledged(tmp_path: Path, batch: int) -> None:
+    options = ("--in-flight", "4", "--batch", str(batch), "--warm-up", "0.2", "--seconds", "0.5")
+    report = bench(tmp_path, "submit", *options)
+    assert report["calls"] >= 1 and report["failed_calls"] == 0
+    assert report["start_delay_ms"] is None
+
+
+def test_idle_measures_the_memory_of_jobs_that_wait(tmp_path: Path) -> None:
+    report = bench(tmp_path, "idle", "--jobs", "600", "--warm-up", "0", "--seconds", "1")
+    assert report["rss_bytes"]["n1"] > 0
+    assert report["executions"] == 0
+
+
+def test_an_interrupted_run_stops_its_processes_and_removes_its_folder(tmp_path: Path) -> None:
+    command = [*HOROLOGE, "bench", "steady", "--nodes", "1", "--rate", "10", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+        parent = psutil.Process(run.pid)
+        # A node and a worker: the run is under way.
+        while run.poll() is None and len(children := parent.children()) < 2:
+            with suppress(subprocess.TimeoutExpired):
+                run.wait(0.05)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=60)
+        assert run.returncode == 130, said
+        assert "interrupted" in said
+    assert not [child for child in children if child.is_running()]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    command = [*HOROLOGE, "bench", "submit", "--pid", "1", "--dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "--pid belongs to --address" in done.stderr
+
+
+def test_missing_double_and_foreign_starts_are_counted() -> None:
+    def start(execution: int, job: int, due_ms: int) -> Start:
+        return Start(execution, 1, job, due_ms, due_ms * 1000 + 5_000)
+
+    starts = [start(1, 0, 100), start(2, 0, 200), start(2, 0, 200), start(3, 1, 155), start(4, 0, 900)]
+    found = account(starts, [(0, 100), (0, 200), (1, 150)], 100, 300)
+    assert (found.executions, found.missed, found.duplicated) == (3, 1, 2)
+    assert [detail["kind"] for detail in found.details] == ["duplicated", "missed", "not in the schedule"]
+    assert found.start_delay == Distribution(5.0, 5.0, 5.0, 5.0)
+
+
+def test_percentiles_are_of_all_values() -> None:
+    assert Distribution.of([]) is None
+    assert Distribution.of(range(1, 1001)) == Distribution(500, 990, 999, 1000)
+
+
+def test_evidence_survives_the_way_over_the_disk(tmp_path: Path) -> None:
+    recorder = Recorder()
+    recorder.add((7, 1, 3, 1_000, 1_002_500))
+    recorder.write(tmp_path / "evidence")
+    (start,) = read_starts(tmp_path / "evidence")
+    assert start == Start(7, 1, 3, 1_000, 1_002_500)
+    assert start.delay_ms == 2.5
+
+
+def test_due_times_of_a_steady_run_are_spread_and_complete() -> None:
+    profile = Steady(jobs=4, period_ms=1_000, seconds=1, warm_up_seconds=0)
+    assert list(profile.due_times(10_000, 11_000)) == [(0, 10_000), (1, 10_250), (2, 10_500), (3, 10_750)]
+    assert list(profile.due_times(10_251, 11_251)) == [(0, 11_000), (1, 11_250), (2, 10_500), (3, 10_750)]

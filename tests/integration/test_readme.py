@@ -1,0 +1,215 @@
+"""The README's examples, run as they stand there, in a folder of their own against real nodes.
+
+What a block shows is compared in essence: times, durations and numbers may differ, everything else may not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from random import SystemRandom
+
+import pytest
+from support.pages import Block, blocks_of, page_text
+
+from horologe.client.accounting import account
+from horologe.client.client import AsyncClient
+
+BLOCK_SECONDS = 30.0
+UNTIL_EXPECTED_SECONDS = 20.0
+STOP_SECONDS = 15.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a new user would be: a folder with `.venv` in it."""
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    return tmp_path
+
+
+def blocks_marked(*marks: str) -> list[Block]:
+    return [block for block in blocks_of(page_text("README.md")) if block.mark.startswith(marks)]
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what would lead to another cluster."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HOROLOGE_")}
+
+
+def run(folder: Path, script: str, until: str = "") -> str:
+    """What a script prints; with `until`, it only looks, and is run again until it shows that."""
+    deadline = time.monotonic() + UNTIL_EXPECTED_SECONDS
+    while True:
+        output = run_once(folder, script)
+        if shows(output, until) or time.monotonic() > deadline:
+            return output
+
+
+def run_once(folder: Path, script: str) -> str:
+    """What a script prints. It must succeed."""
+    done = subprocess.run(
+        ["bash", "-ec", script],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=BLOCK_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\nended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def background(folder: Path, script: str, log: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program, in the last line of a script, that runs until the end of the context and then ends well on SIGTERM."""
+    *setup, last = script.strip().splitlines()
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            ["bash", "-ec", "\n".join([*setup, f"exec {last}"])],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        try:
+            yield process
+            process.terminate()
+            assert process.wait(STOP_SECONDS) == 0, log.read_text()
+        finally:
+            process.kill()
+
+
+def essence(text: str) -> list[str]:
+    """Lines without what differs from run to run."""
+    text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
+    text = re.sub(r"\d+(\.\d+)?(ms|s)\b", "SPAN", text)
+    text = re.sub(r"\b\d+\b", "NUMBER", text)
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def shows(output: str, expected: str) -> bool:
+    found = essence(output)
+    return all(line in found for line in essence(expected))
+
+
+def test_first_job(folder: Path) -> None:
+    terminal, *blocks = blocks_marked("terminal 1", "run", "expect", "file", "worker")
+    setup, *blocks = blocks
+    assert (terminal.mark, setup.mark) == ("terminal 1", "run")
+    done: list[str] = []
+    with ExitStack() as stack:
+        dev = stack.enter_context(background(folder, terminal.text, folder / "dev.log"))
+        assert dev.stdout is not None
+        # `dev` says this when everything is ready, and ends by itself if that takes too long.
+        assert any("horologe execution list" in line for line in dev.stdout), (folder / "dev.log").read_text()
+        output = ""
+        for block, following in pairwise([*blocks, Block("", "", "")]):
+            match block.mark.partition(" "):
+                case "run", _, until:
+                    output = run(folder, setup.text + block.text, until=following.text if until else "")
+                case "expect", _, _:
+                    assert shows(output, block.text), f"expected\n{block.text}\nfound\n{output}"
+                case "file", _, name:
+                    (folder / name).write_text(block.text)
+                case "worker", _, name:
+                    stack.enter_context(background(folder, setup.text + block.text, folder / f"{name}.log"))
+            done.append(block.mark)
+    assert done.count("expect") >= 5
+    assert {"file reports.py", "worker reports.py", "file first.py"} < set(done)
+
+
+@contextmanager
+def shell(folder: Path, script: str) -> Iterator[list[str]]:
+    """What a script prints, while everything that it left in the background goes on; all of that ends with the context."""
+    ending = "echo 'the script is done'; trap : TERM; until wait; do :; done"
+    with (
+        (folder / "errors.log").open("w") as errors,
+        subprocess.Popen(
+            ["bash", "-ec", f"trap 'kill 0' ERR\n{script}\n{ending}"],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            lines: list[str] = []
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                if lines[-1] == "the script is done":
+                    break
+            assert lines and lines[-1] == "the script is done", (lines, (folder / "errors.log").read_text())
+            yield lines[:-1]
+            os.killpg(process.pid, signal.SIGTERM)
+            assert process.wait(STOP_SECONDS) == 0, (folder / "errors.log").read_text()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+async def test_three_nodes(folder: Path) -> None:
+    """The leader is killed, another one goes on, and every due time is accounted for."""
+    setup = next(block for block in blocks_marked("run") if "activate" in block.text)
+    scripts = [block.text for block in blocks_marked("three nodes")]
+    assert len(scripts) == 3
+    clients, peers = free_port_ranges()
+    script = "\n".join([setup.text, *scripts]).replace("127.0.0.1:740", clients).replace("127.0.0.1:750", peers)
+    with shell(folder, script) as lines:
+        table = essence("\n".join(lines))
+        assert sum(line.endswith("yes") and line.startswith(("n1 ", "n2 ", "n3 ")) for line in table) == 3
+        async with AsyncClient([f"{clients}{number}" for number in (1, 2, 3)]) as client:
+            until = datetime.now(UTC)
+            deadline = time.monotonic() + UNTIL_EXPECTED_SECONDS
+            while time.monotonic() < deadline:
+                members = [member async for member in client.list_members()]
+                [tick] = await account(client, until)
+                if tick.is_sound and all(member.reachable for member in members):
+                    break
+                await asyncio.sleep(0.1)
+            assert tick.is_sound, tick
+            assert tick.due >= 3
+            assert all(member.reachable for member in members)
+    for number in (1, 2, 3):
+        assert "node stopped" in (folder / f"n{number}" / "node.log").read_text()
+
+
+def free_port_ranges() -> tuple[str, str]:
+    """Two prefixes of addresses, each with three free ports behind it."""
+    found: list[str] = []
+    chance = SystemRandom()
+    while len(found) < 2:
+        prefix = str(chance.randrange(1_100, 3_200))
+        if prefix not in found and all(is_free(int(f"{prefix}{number}")) for number in (1, 2, 3)):
+            found.append(prefix)
+    return f"127.0.0.1:{found[0]}", f"127.0.0.1:{found[1]}"
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
