@@ -54,6 +54,12 @@ class Report:
     rss_file_backed_bytes: dict[str, int] = field(default_factory=dict)
     """The part of rss_bytes that is pages of the node's data file, which the kernel takes back when it needs them."""
     load_average_before: float = 0.0
+    load_cores: float = 0.0
+    """What the load generator itself used."""
+    other_cores: float = 0.0
+    """What everything else on this machine used meanwhile: a figure far from 0 spoils all others."""
+    stolen_cores: float = 0.0
+    """What the host of this virtual machine gave to others meanwhile."""
 
     @property
     def is_sound(self) -> bool:
@@ -82,7 +88,13 @@ class Report:
             self.cpu_cores_per_node[node] = round(cpu_seconds / self.seconds, 3)
             self.rss_bytes[node] = used.rss_bytes
             self.rss_file_backed_bytes[node] = used.file_backed_bytes
-        self.worker_cpu_seconds = round(after.worker_cpu_seconds - before.worker_cpu_seconds, 2)
+        worker = after.worker_cpu_seconds - before.worker_cpu_seconds
+        load = after.load_cpu_seconds - before.load_cpu_seconds
+        others = after.machine.busy - before.machine.busy - worker - load - sum(self.cpu_seconds.values())
+        self.worker_cpu_seconds = round(worker, 2)
+        self.load_cores = round(load / self.seconds, 3)
+        self.other_cores = round(max(0.0, others) / self.seconds, 3)
+        self.stolen_cores = round((after.machine.stolen - before.machine.stolen) / self.seconds, 3)
 
     def to_record(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -150,6 +162,10 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         used = f"{report.cpu_cores_per_node[node]:.3f} cores, {report.rss_bytes[node] / 2**20:,.0f} MiB RSS"
         rows.append((f"node {node}", f"{used}, of that {report.rss_file_backed_bytes[node] / 2**20:,.0f} MiB of files"))
     rows.append(("workers", f"{report.worker_cpu_seconds / (report.seconds or 1):.3f} cores"))
+    rows.append(("load generator", f"{report.load_cores:.3f} cores"))
+    rows.append(
+        ("everything else here", f"{report.other_cores:.3f} cores, {report.stolen_cores:.3f} stolen by the host")
+    )
     return rows
 
 

@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from horologe.chaos.bench_fleet import BenchError, Fleet, Usage
 from horologe.chaos.bench_progress import Steps
 from horologe.chaos.bench_worker import HANDLER
@@ -48,6 +50,27 @@ class Sample:
     status: Status
     nodes: dict[str, Usage]
     worker_cpu_seconds: float
+    load_cpu_seconds: float
+    """Of this process, which makes the load."""
+    machine: MachineTime
+
+
+@dataclass(frozen=True, slots=True)
+class MachineTime:
+    """Core seconds of the whole machine since it began."""
+
+    busy: float
+    stolen: float
+    """Wanted, but given to other virtual machines by the host."""
+
+    @classmethod
+    def now(cls) -> MachineTime:
+        times = psutil.cpu_times()
+        waiting = times.idle + getattr(times, "iowait", 0.0)
+        stolen: float = getattr(times, "steal", 0.0)
+        # `guest` is a part of `user`, and not counted again.
+        guest = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+        return cls(sum(times) - waiting - stolen - guest, stolen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +149,15 @@ class Stage:
     async def sample(self) -> Sample:
         self.fleet.check()
         status = await self.status()
-        return Sample(time.monotonic(), status, self.fleet.node_usage(), self.fleet.worker_cpu_seconds())
+        own = time.process_time()
+        return Sample(
+            time.monotonic(),
+            status,
+            self.fleet.node_usage(),
+            self.fleet.worker_cpu_seconds(),
+            own,
+            MachineTime.now(),
+        )
 
     async def _has_leader(self) -> bool:
         statuses = [await client.with_timeout(2.0).cluster_status() for client in self.clients]

@@ -154,13 +154,13 @@ class Journal:
             if item[1] != previous[1] + 1 or item[2] < previous[2]:
                 raise CorruptLogError(
                     f"The log on disk is damaged: entry {previous[1]} of term {previous[2]} is followed by entry {item[1]} of "
-                    f"term {item[2]}. Remove this node's data folder and let it rejoin under a new name."
+                    f"term {item[2]}. Restore this node's folder from a backup, or replace the node by one with a new name."
                 )
         if not self.first_index <= self._applied_index <= self._commit_index <= self.last_index:
             raise CorruptLogError(
                 f"The log on disk is damaged: entries {self.first_index} to {self.last_index}, applied index "
                 f"{self._applied_index}, commit index {self._commit_index} do not fit together. "
-                "Remove this node's data folder and let it rejoin under a new name."
+                "Restore this node's folder from a backup, or replace the node by one with a new name."
             )
 
     # --- what our core reads and writes -------------------------------------------------------------------------------
@@ -314,12 +314,12 @@ def _seal(payload: bytes) -> bytes:
 def _unseal(key: str, value: bytes | None) -> bytes:
     if value is None:
         raise CorruptLogError(
-            f"The log on disk is damaged: {key} is missing. Remove this node's data folder and let it rejoin."
+            f"The log on disk is damaged: {key} is missing. Restore this node's folder from a backup, or replace the node by one with a new name."
         )
     payload = value[_CHECKSUM.size :]
     if len(value) < _CHECKSUM.size or _CHECKSUM.pack(zlib.crc32(payload)) != value[: _CHECKSUM.size]:
         raise CorruptLogError(
-            f"The log on disk is damaged: the checksum of {key} does not match. Remove this node's data folder and let it rejoin."
+            f"The log on disk is damaged: the checksum of {key} does not match. Restore this node's folder from a backup, or replace the node by one with a new name."
         )
     return payload
 
@@ -333,7 +333,7 @@ def _unseal_entry(index: int, term: int, value: bytes) -> LogItem:
     if _seal_entry(command, index, term) != bytes(value):
         raise CorruptLogError(
             f"The log on disk is damaged: the checksum of entry {index} (term {term}) does not match. "
-            "Remove this node's data folder and let it rejoin under a new name."
+            "Restore this node's folder from a backup, or replace the node by one with a new name."
         )
     return command, index, term
 

@@ -28,6 +28,10 @@ STORE_BYTES_MAX = 1 << 36
 _LOG, _LOCAL = "log", "local"
 
 
+REPLACE = "replace this node by one with a new name, in the configuration of all members"
+"""An empty folder under the old name would have forgotten its votes and what it acknowledged."""
+
+
 class StoreError(Exception):
     """The data folder cannot be used. The text says why and what to do; the node does not start, or stops."""
 
@@ -220,8 +224,8 @@ class Store:
         length = (self.folder / "data.mdb").stat().st_size
         if length < needed:
             raise StoreError(
-                f"{self.folder}/data.mdb is {length} bytes long but its pages need {needed}: it was cut. Remove the folder "
-                "and let this node fetch the state from the others under a new name"
+                f"{self.folder}/data.mdb is {length} bytes long but its pages need {needed}: it was cut. Restore the "
+                f"folder from a backup, or {REPLACE}"
             )
 
     def _check_identity(self) -> None:
@@ -249,9 +253,7 @@ class Store:
 
 def _advice(error: Exception) -> str:
     if isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError | lmdb.PageNotFoundError):
-        return (
-            "the file is damaged or not ours: restore it, or remove the folder and let this node fetch the state again"
-        )
+        return f"the file is damaged or not ours: restore the folder from a backup, or {REPLACE}"
     if isinstance(error, lmdb.LockError):
         return "another process holds it"
     if isinstance(error, lmdb.DiskError | lmdb.MapFullError):
