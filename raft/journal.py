@@ -314,12 +314,14 @@ def _seal(payload: bytes) -> bytes:
 def _unseal(key: str, value: bytes | None) -> bytes:
     if value is None:
         raise CorruptLogError(
-            f"The log on disk is damaged: {key} is missing. Restore this node's folder from a backup, or replace the node by one with a new name."
+            f"The log on disk is damaged: {key} is missing. "
+            "Restore this node's folder from a backup, or replace the node by one with a new name."
         )
     payload = value[_CHECKSUM.size :]
     if len(value) < _CHECKSUM.size or _CHECKSUM.pack(zlib.crc32(payload)) != value[: _CHECKSUM.size]:
         raise CorruptLogError(
-            f"The log on disk is damaged: the checksum of {key} does not match. Restore this node's folder from a backup, or replace the node by one with a new name."
+            f"The log on disk is damaged: the checksum of {key} does not match. "
+            "Restore this node's folder from a backup, or replace the node by one with a new name."
         )
     return payload
 
