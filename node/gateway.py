@@ -17,8 +17,8 @@ import structlog
 from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
-from horologe.node.outcomes import is_plausible, pack_outcomes, retry_delay_ms
-from horologe.node.outputs import OutputError, OutputPiece, OutputSize, OutputStore
+from horologe.node.outcomes import Reported, batches, is_plausible, pack_outcomes, retry_delay_ms
+from horologe.node.outputs import OutputError, OutputPiece, OutputSize, OutputStore, Stream
 from horologe.node.proposals import ProposalError
 from horologe.node.sessions import HeldAttempt, WorkerSession
 from horologe.raft.commands import CompletionStatus
@@ -26,14 +26,12 @@ from horologe.raft.model import PAIR, U64, Effects, Execution, ExecutionFlag, Ex
 from horologe.raft.replica import Inbox
 from horologe.v1 import worker_pb2, worker_service_pb2
 
-OUTCOMES_PER_COMMAND = 2_000
 PROPOSE_SECONDS = 15.0
 PROPOSE_AGAIN_SECONDS = 0.2
 ROUNDS_KEPT = 100
 """Heartbeat rounds whose answer may still come."""
 
 Response = worker_service_pb2.ConnectResponse
-_Reported = tuple[WorkerSession, worker_pb2.AttemptResult, HeldAttempt | None]
 log = structlog.get_logger(__name__)
 
 
@@ -48,7 +46,7 @@ class Gateway:
         self._rounds: dict[int, dict[int, int]] = {}
         self._round_numbers = itertools.count(1)
         self._heartbeats: dict[int, int] = {}
-        self._reported: list[_Reported] = []
+        self._reported: list[Reported] = []
         self._pieces: list[OutputPiece] = []
         self._settling: set[asyncio.Task[None]] = set()
         self._flushing: asyncio.Task[None] | None = None
@@ -108,7 +106,9 @@ class Gateway:
                 if tables.session.get(U64.pack(session.number)) is None:
                     session.go_away("the session is over: connect again")
                 else:
-                    self._dispatch(tables, session, _running(tables, session.number))
+                    running = _running(tables, session.number)
+                    self._dispatch(tables, session, running)
+                    _repeat_cancellations(session, running)
 
     # What workers say
 
@@ -138,6 +138,7 @@ class Gateway:
                         output_truncated=size.truncated,
                     )
             self._dispatch(tables, session, running)
+            _repeat_cancellations(session, running)
         return revoked
 
     def close(self, session: WorkerSession) -> None:
@@ -156,6 +157,8 @@ class Gateway:
         held = session.attempts.get(chunk.execution)
         if held is None or held.token != chunk.fencing_token or chunk.sequence <= held.output_sequence:
             return
+        if chunk.stream not in (Stream.STDOUT, Stream.STDERR):
+            return
         held.output_sequence = chunk.sequence
         room = self._context.config.output_bytes_per_attempt_max - held.output_bytes
         data = chunk.data[: max(0, room)]
@@ -163,7 +166,7 @@ class Gateway:
         if data:
             held.output_bytes += len(data)
             self._pieces.append(
-                OutputPiece(chunk.execution, chunk.attempt, chunk.sequence, chunk.stream, bytes(data), held.assign_ms)
+                OutputPiece(chunk.execution, held.attempt, chunk.sequence, chunk.stream, bytes(data), held.assign_ms)
             )
             self._schedule_flush()
 
@@ -240,8 +243,8 @@ class Gateway:
                 pieces, self._pieces = self._pieces, []
                 if pieces:
                     await self._keep_output(pieces)
-                for start in range(0, len(reported), OUTCOMES_PER_COMMAND):
-                    task = asyncio.create_task(self._settle(reported[start : start + OUTCOMES_PER_COMMAND]))
+                for batch in batches(reported):
+                    task = asyncio.create_task(self._settle(batch))
                     self._settling.add(task)
                     task.add_done_callback(self._settling.discard)
         finally:
@@ -259,7 +262,7 @@ class Gateway:
                     if (execution, held.attempt) in lost:
                         held.output_truncated = True
 
-    async def _settle(self, reported: list[_Reported]) -> None:
+    async def _settle(self, reported: list[Reported]) -> None:
         """Proposes outcomes until the cluster has said what became of each."""
         with self._context.store.read() as tables:
             reported = [entry for entry in reported if self._is_own(tables, entry)]
@@ -287,7 +290,7 @@ class Gateway:
         for number, ack in acks.items():
             sessions[number].send(Response(result_acks=ack))
 
-    def _is_own(self, tables: Tables, entry: _Reported) -> bool:
+    def _is_own(self, tables: Tables, entry: Reported) -> bool:
         """A worker may report only what it was given. Outcomes under an old token go on: refusing them is on the record."""
         session, outcome, held = entry
         if held is not None:
@@ -300,7 +303,7 @@ class Gateway:
         session.send(Response(result_acks=worker_pb2.ResultAcks(lease_lost=[_id_of(outcome)])))
         return False
 
-    def _retry_delay_ms(self, tables: Tables, entry: _Reported) -> int:
+    def _retry_delay_ms(self, tables: Tables, entry: Reported) -> int:
         _, outcome, held = entry
         if outcome.outcome == worker_pb2.AttemptResult.OUTCOME_SUCCEEDED:
             return 0
@@ -325,6 +328,19 @@ def _running(tables: Tables, session: int) -> list[tuple[int, int, int, int, int
                 (session, number, execution.job, execution.attempt, execution.due_ms, execution.token, execution.flags)
             )
     return found
+
+
+def _repeat_cancellations(
+    session: WorkerSession, running: list[tuple[int, int, int, int, int, int, int]]
+) -> None:
+    """A cancellation that came while the session's stream was away would be lost: nobody else says it again."""
+    ids = [
+        worker_pb2.AttemptId(execution=number, attempt=attempt, fencing_token=token)
+        for _, number, _, attempt, _, token, flags in running
+        if flags & ExecutionFlag.CANCEL_REQUESTED
+    ]
+    if ids:
+        session.send(Response(cancellation=worker_pb2.Cancellation(attempts=ids)))
 
 
 def _definition(record: log_pb2.JobRecord) -> worker_pb2.Definition:

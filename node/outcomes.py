@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from google.protobuf import json_format
 
 from horologe.log.v1 import log_pb2
 from horologe.node.sessions import HeldAttempt, WorkerSession
-from horologe.raft.commands import GIVE_UP, NO_RETRY, OUTCOME, Outcome, OutcomeFlag
+from horologe.raft.commands import COMMAND_BYTES_MAX, GIVE_UP, NO_RETRY, OUTCOME, Outcome, OutcomeFlag
 from horologe.raft.retry import backoff_ms
 from horologe.v1 import job_pb2, worker_pb2
 
+OUTCOMES_PER_COMMAND = 2_000
+OUTCOME_BYTES_PER_COMMAND = COMMAND_BYTES_MAX // 2
+"""As the workers say them; the log's form takes a little more, and one large result may come on top."""
 ERROR_CHARACTERS_MAX = 4_096
 RESULT_BYTES_MAX = 64 << 10
+Reported = tuple[WorkerSession, worker_pb2.AttemptResult, HeldAttempt | None]
 _INT64_MAX = (1 << 63) - 1
 _INT32_MAX = (1 << 31) - 1
 _UINT16_MAX = (1 << 16) - 1
@@ -30,6 +34,21 @@ def is_plausible(outcome: worker_pb2.AttemptResult) -> bool:
         and 0 < outcome.attempt <= _UINT16_MAX
         and outcome.outcome in _OUTCOMES
     )
+
+
+def batches(reported: Sequence[Reported]) -> Iterator[list[Reported]]:
+    """Parts in order that make one command each: what they say fits, even if all of it is kept."""
+    batch: list[Reported] = []
+    size = 0
+    for entry in reported:
+        entry_size = entry[1].ByteSize()
+        if batch and (len(batch) >= OUTCOMES_PER_COMMAND or size + entry_size > OUTCOME_BYTES_PER_COMMAND):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += entry_size
+    if batch:
+        yield batch
 
 
 def retry_delay_ms(
@@ -48,7 +67,7 @@ def retry_delay_ms(
 
 def pack_outcomes(
     node: str,
-    reported: Sequence[tuple[WorkerSession, worker_pb2.AttemptResult, HeldAttempt | None]],
+    reported: Sequence[Reported],
     delays_ms: Sequence[int],
 ) -> log_pb2.Complete:
     """One command for many outcomes; `node` is where their output is kept."""
@@ -84,10 +103,11 @@ def _detail(node: str, outcome: worker_pb2.AttemptResult, held: HeldAttempt | No
     if outcome.error:
         detail.error = outcome.error[:ERROR_CHARACTERS_MAX]
     if outcome.HasField("result"):
-        if len(json_format.MessageToJson(outcome.result, indent=None)) <= RESULT_BYTES_MAX:
-            detail.result.CopyFrom(outcome.result)
+        complaint = _result_complaint(outcome)
+        if complaint:
+            detail.error = complaint
         else:
-            detail.error = f"the result is larger than {RESULT_BYTES_MAX} bytes and was dropped"
+            detail.result.CopyFrom(outcome.result)
     if outcome.HasField("http_status"):
         detail.http_status = outcome.http_status
     if held is not None and held.output_bytes:
@@ -96,3 +116,13 @@ def _detail(node: str, outcome: worker_pb2.AttemptResult, held: HeldAttempt | No
     if outcome.output_truncated or (held is not None and held.output_truncated):
         detail.output_truncated = True
     return detail if detail.ByteSize() else None
+
+
+def _result_complaint(outcome: worker_pb2.AttemptResult) -> str:
+    """Why a result cannot be kept; empty if it can."""
+    try:
+        size = len(json_format.MessageToJson(outcome.result, indent=None))
+    except (json_format.Error, ValueError, RecursionError) as error:
+        # NaN and the infinities fit a Value, but JSON has no words for them.
+        return f"the result is not JSON and was dropped: {error}"
+    return f"the result is larger than {RESULT_BYTES_MAX} bytes and was dropped" if size > RESULT_BYTES_MAX else ""

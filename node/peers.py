@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import random
 import shutil
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -94,15 +95,15 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         self._links = {peer: _Link() for peer in self._addresses}
         self._tasks: list[asyncio.Task[None]] = []
         self._fetching: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._fetch_numbers = itertools.count(1)
 
     def start(self) -> None:
+        shutil.rmtree(self._context.config.data_dir / "incoming", ignore_errors=True)
         for peer in self._addresses:
             if self._name < peer:
                 self._tasks.append(asyncio.create_task(self._dial_for_ever(peer), name=f"dial {peer}"))
 
     async def stop(self) -> None:
-        self._stopping = True
         tasks = [*self._tasks, *([self._fetching] if self._fetching else [])]
         for task in tasks:
             task.cancel()
@@ -275,8 +276,8 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
 
     async def _fetch_snapshot(self, peer: str) -> None:
         """Fetches and verifies; only what is whole is handed over. A failure changes nothing: the leader offers again."""
-        folder = self._context.config.data_dir / "incoming"
-        shutil.rmtree(folder, ignore_errors=True)
+        # A folder of its own each time: the step thread may still be installing from the one before.
+        folder = self._context.config.data_dir / "incoming" / str(next(self._fetch_numbers))
         folder.mkdir(mode=0o700, parents=True)
         log.info("fetching a snapshot", peer=peer)
         try:
@@ -284,14 +285,16 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
                 stub = peer_service_pb2_grpc.PeerServiceStub(channel)
                 cluster_id = self._hello().hello.cluster_id
                 request = peer_service_pb2.FetchSnapshotRequest(node=self._name, cluster_id=cluster_id)
-                whole = await _receive_file(stub.FetchSnapshot(request), folder / "data.mdb")
+                whole: bool | None = await _receive_file(stub.FetchSnapshot(request), folder / "data.mdb")
         except (grpc.aio.AioRpcError, OSError) as error:
             log.warning("snapshot not fetched", peer=peer, error=str(error))
-            return
+            whole = None
         if whole:
             self._install(folder)
-        else:
+            return
+        if whole is False:
             log.error("snapshot refused: it arrived damaged", peer=peer)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     # Output
 

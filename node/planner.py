@@ -134,17 +134,26 @@ class LeaderPlanner:
             deadline_ms, token, attempt = RUNNING_VALUE.unpack(value)
             if deadline_ms + TIMEOUT_GRACE_MS < wall_ms:
                 number = PAIR.unpack(key)[1]
-                records += TIMEOUT.pack(number, token, self._retry_delay_ms(tables, number, attempt))
+                grace_ms, retry_delay_ms = self._after_timeout(tables, number, attempt)
+                if deadline_ms + grace_ms + TIMEOUT_GRACE_MS < wall_ms:
+                    records += TIMEOUT.pack(number, token, retry_delay_ms)
         else:
             self._timeout_from = b""
         return bytes(records)
 
-    def _retry_delay_ms(self, tables: Tables, number: int, attempt: int) -> int:
+    def _after_timeout(self, tables: Tables, number: int, attempt: int) -> tuple[int, int]:
+        """How long the attempt may take to clean up, and the delay before the next one.
+
+        The worker still has its lease: not before it has either heard of the end and cleaned up, or lost its lease, may the
+        next attempt begin.
+        """
         raw = tables.execution.get(U64.pack(number))
         record = self._catalog.record(tables, Execution.unpack(raw).job) if raw is not None else None
         if record is None:
-            return NO_RETRY
-        return backoff_ms(record.job.retry, attempt, self._randomness.random())
+            return 0, NO_RETRY
+        grace_ms = record.job.grace.ToMilliseconds()
+        backed_off_ms = backoff_ms(record.job.retry, attempt, self._randomness.random())
+        return grace_ms, max(backed_off_ms, int(self._settings.lease_term_seconds * 1000) + grace_ms)
 
     # Work
 

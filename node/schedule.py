@@ -150,8 +150,9 @@ def _once_violations(schedule: OnceSchedule, path: str, now_ms: int) -> Iterable
             yield Violation(f"{path}.delay", f"{_seconds_text(schedule.delay)} ends after the year 9999")
         return
     time_ms = _timestamp_ms(schedule.time)
-    if not cron.EARLIEST_MS <= time_ms <= _LATEST_MS:
-        yield Violation(f"{path}.time", f"{schedule.time.seconds} seconds since 1970 is outside the years 1 to 9999")
+    if not 0 < time_ms <= _LATEST_MS:
+        # The state counts milliseconds since 1970 without a sign, and 0 stands for "none".
+        yield Violation(f"{path}.time", f"{schedule.time.seconds} seconds since 1970 is outside the years 1970 to 9999")
     elif time_ms < now_ms and not schedule.allow_past:
         time = cron_preview.utc_text(instant_from_ms(time_ms))
         yield Violation(f"{path}.time", f"{time} has passed; give a later time, or set allow_past to run at once")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,6 +23,9 @@ from horologe.v1 import worker_pb2, worker_service_pb2
 PROTOCOL_VERSION = 1
 SLOTS_MAX = 10_000
 NAME_PATTERN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
+LABELS_MAX = 64
+LABEL_LENGTH_MAX = 256
+VERSION_LENGTH_MAX = 64
 OPEN_SECONDS = 10.0
 ELECTIONS_WAITED = 2
 """A worker that comes while there is no leader is kept waiting for so many election timeouts, then sent elsewhere."""
@@ -68,6 +72,8 @@ class WorkerStream:
 
     async def _open(self, hello: worker_pb2.Hello) -> WorkerSession:
         command = log_pb2.Command(
+            # Sent again by itself when the leader changes: opened twice, the first session would be over at once.
+            request_id=uuid.uuid4().bytes,
             open_session=log_pb2.OpenSession(
                 worker=hello.worker,
                 incarnation=hello.incarnation,
@@ -177,6 +183,12 @@ def _complaint(first: worker_service_pb2.ConnectRequest) -> str | None:
         return f"hello.slot_count is {hello.slot_count}, must be from 0 to {SLOTS_MAX}"
     if len(hello.queues) > 100 or any(not 0 < len(queue) <= 64 for queue in hello.queues):
         return "hello.queues: at most 100 names of 1 to 64 characters"
+    if len(hello.labels) > LABELS_MAX or any(
+        len(text) > LABEL_LENGTH_MAX for label in hello.labels.items() for text in label
+    ):
+        return f"hello.labels: at most {LABELS_MAX}, of at most {LABEL_LENGTH_MAX} characters each side"
+    if len(hello.version) > VERSION_LENGTH_MAX:
+        return f"hello.version has {len(hello.version)} characters, at most {VERSION_LENGTH_MAX} are possible"
     if len(hello.held_attempts) > SLOTS_MAX:
         return f"hello.held_attempts has {len(hello.held_attempts)} entries, at most {SLOTS_MAX} are possible"
     return None

@@ -28,11 +28,7 @@ def position_of(folder: Path) -> Position:
     """Where a copied state stands. Raises StoreError or CorruptLogError if the copy is damaged."""
     store = Store(folder, _NOBODY, adopt=True)
     try:
-        journal = Journal(store)
-        item = journal.entry_at(journal.applied_index)
-        if item is None:
-            raise StoreError(f"{folder}: the copied log does not hold entry {journal.applied_index}")
-        return Position(item[1], item[2])
+        return _position(store)
     finally:
         store.close()
 
@@ -41,10 +37,22 @@ def make_own(folder: Path, node: str, position: Position, own: HardState) -> Non
     """Turns the copy into this node's own state, keeping this node's term and vote."""
     store = Store(folder, node, adopt=True)
     try:
+        found = _position(store)
+        if found != position:
+            # Above all an empty one, where the copy has gone meanwhile: its state would be nobody's.
+            raise StoreError(f"{folder}: the copy stands at entry {found.index}, not at {position.index} any more")
         Journal.reset_to(store, position.index, position.term, own)
         store.commit()
     finally:
         store.close()
+
+
+def _position(store: Store) -> Position:
+    journal = Journal(store)
+    item = journal.entry_at(journal.applied_index)
+    if item is None:
+        raise StoreError(f"{store.folder}: the copied log does not hold entry {journal.applied_index}")
+    return Position(item[1], item[2])
 
 
 def discard(folder: Path) -> None:

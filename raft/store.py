@@ -75,6 +75,7 @@ class Store:
         self._readers = threading.Condition()
         self._reader_count = 0
         self._closed = False
+        self._replacing = False
         self.commits = 0
         self._open()
 
@@ -109,8 +110,12 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Tables]:
-        """The last committed state, unchanging while the context is open. For any thread; keep it short."""
+        """The last committed state, unchanging while the context is open. For any thread; keep it short.
+
+        Waits while the files are being replaced, so a reader must not begin another read inside.
+        """
         with self._readers:
+            self._readers.wait_for(lambda: not self._replacing)
             if self._closed:
                 raise StoreError(f"{self.folder}: the store is closed")
             self._reader_count += 1
@@ -163,16 +168,25 @@ class Store:
         """Takes the files of `folder` for its own. The caller has prepared them (see snapshot.py) and owns the step."""
         self.abort()
         with self._readers:
-            self._closed = True
+            self._replacing = True
             self._readers.wait_for(lambda: self._reader_count == 0)
+        try:
+            self._take_files(folder)
+        except BaseException:
+            self._closed = True
+            raise
+        finally:
+            with self._readers:
+                self._replacing = False
+                self._readers.notify_all()
+
+    def _take_files(self, folder: Path) -> None:
         self._environment.close()
         (folder / "data.mdb").replace(self.folder / "data.mdb")
         shutil.rmtree(folder, ignore_errors=True)
         (self.folder / "lock.mdb").unlink(missing_ok=True)
         _sync_folder(self.folder)
         self._open()
-        with self._readers:
-            self._closed = False
 
     def size_bytes(self) -> int:
         return (self.folder / "data.mdb").stat().st_size

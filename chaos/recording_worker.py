@@ -1,0 +1,77 @@
+"""A worker whose handlers write evidence: a process of its own that tests and experiments start and torment.
+
+`python -m horologe.chaos.recording_worker NAME EVIDENCE SLOTS QUEUE ADDRESS...`: serves until SIGTERM, then drains. Ends at
+once when its standard input ends: whoever started it is gone.
+
+Handlers: `noop` does nothing. `hold` lasts for the payload's `seconds`, and can be cancelled at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from horologe.chaos.evidence import EvidenceFile, Kind
+from horologe.client.worker import Context, Worker
+
+NOOP, HOLD = "noop", "hold"
+DRAIN_SECONDS = 5.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def build(name: str, evidence: EvidenceFile, slot_count: int, queue: str, addresses: list[str]) -> Worker:
+    """The worker with its handlers."""
+    worker = Worker(addresses, name=name, queues=[queue], slot_count=slot_count, drain_seconds=DRAIN_SECONDS)
+
+    @worker.handler(NOOP, inline=True)
+    def noop(context: Context) -> None:
+        mark = _identity(context)
+        evidence.add(Kind.STARTED, *mark)
+        evidence.add(Kind.ENDED, *mark)
+
+    @worker.handler(HOLD)
+    async def hold(context: Context) -> None:
+        mark = _identity(context)
+        evidence.add(Kind.STARTED, *mark)
+        try:
+            await asyncio.sleep(context.payload["seconds"])
+        except asyncio.CancelledError:
+            evidence.add(Kind.STOPPED, *mark)
+            raise
+        evidence.add(Kind.ENDED, *mark)
+
+    return worker
+
+
+def job_number(job: str) -> int:
+    """The number at the end of a job's id, 0 if there is none."""
+    digits = job.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _identity(context: Context) -> tuple[int, int, int, int, int]:
+    due_ms = (context.due_time - _EPOCH) // _MILLISECOND
+    return context.execution, context.attempt, context.fencing_token, job_number(context.job), due_ms
+
+
+def main(arguments: list[str]) -> None:
+    """See the top of this file."""
+    name, path, slots, queue, *addresses = arguments
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with EvidenceFile(Path(path)) as evidence:
+        build(name, evidence, int(slots), queue, addresses).run()
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1):
+        continue
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
