@@ -16,7 +16,7 @@ from typing import Protocol
 from horologe.chaos.bench_evidence import Distribution, account
 from horologe.chaos.bench_fleet import BenchError
 from horologe.chaos.bench_report import Report
-from horologe.chaos.bench_stage import SETTLE_SECONDS, Stage, every, once
+from horologe.chaos.bench_stage import CATCH_UP_SECONDS, SETTLE_SECONDS, Stage, every, once
 from horologe.client.client import AsyncClient
 from horologe.client.errors import HorologeError
 
@@ -51,7 +51,8 @@ class Steady:
 
     @property
     def seconds_max(self) -> float:
-        return 180 + self.jobs / CREATIONS_PER_SECOND_MIN + self.warm_up_seconds + self.seconds + SETTLE_SECONDS
+        creation_seconds = self.jobs / CREATIONS_PER_SECOND_MIN
+        return 180 + creation_seconds + self.warm_up_seconds + CATCH_UP_SECONDS + self.seconds + SETTLE_SECONDS
 
     def phase_ms(self, job: int) -> int:
         return job * self.period_ms // self.jobs
@@ -71,11 +72,13 @@ class Steady:
         stored = await stage.create(
             [stage.job(number, every(self.period_ms, self.phase_ms(number))) for number in range(self.jobs)]
         )
-        from_ms = int((time.time() + self.warm_up_seconds) * 1000)
+        await stage.steps.wait_until("Warming up", time.time() + self.warm_up_seconds)
+        await stage.catch_up(waiting_max=max(10, self.jobs * 1000 // self.period_ms // 2))
+        from_ms = int((time.time() + 1) * 1000)
         until_ms = from_ms + self.seconds * 1000
         firsts_ms = [job.next_due_time.ToMilliseconds() for job in stored]
         in_time = sum(len(range(first_ms, until_ms, self.period_ms)) for first_ms in firsts_ms)
-        await stage.steps.wait_until("Warming up", from_ms / 1000)
+        await stage.steps.wait_until("Beginning", from_ms / 1000)
         before = await stage.sample()
         await stage.steps.wait_until("Measuring", until_ms / 1000)
         after = await stage.sample()

@@ -31,6 +31,8 @@ SETTLE_SECONDS = 30.0
 """How long what was due in time may take to end before it counts as missed."""
 FOREIGN_SETTLE_SECONDS = 10.0
 """The same on a cluster with other work, whose counters say nothing about ours."""
+CATCH_UP_SECONDS = 60.0
+"""How long a cluster may take to work off what came up while the jobs were created."""
 AGREE_SECONDS = 5.0
 POLL_SECONDS = 0.25
 CREATE_BATCH = 500
@@ -229,6 +231,18 @@ class Stage:
                 step.add(1)
 
         await _all(work() for _ in range(DELETE_IN_FLIGHT))
+
+    async def catch_up(self, waiting_max: int) -> None:
+        """Waits until at most so many executions are on their way, or for a minute: then it cannot keep up, and shows."""
+        step = self.steps.begin("Catching up with what came due meanwhile", 1)
+        deadline = time.monotonic() + CATCH_UP_SECONDS
+        while time.monotonic() < deadline:
+            self.fleet.check()
+            status = await self.status()
+            if status.queued_count + status.running_count <= waiting_max:
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        step.reach(1)
 
     # The end of a run
 

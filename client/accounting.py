@@ -6,17 +6,17 @@ one that it knows twice, or that made two executions, is double.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from horologe.client.client import AsyncClient
 from horologe.v1 import execution_pb2, execution_service_pb2, job_pb2
 
 PREVIEW_COUNT = 1_000
 _Row = execution_service_pb2.LedgerRow
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(slots=True)
@@ -51,13 +51,14 @@ async def _account_job(client: AsyncClient, job: job_pb2.Job, until: datetime) -
     since = job.update_time.ToDatetime(UTC)
     expected = Counter([due async for due in _due_times(client, job, since, until)])
     result.due = len(expected)
+    instants = sorted(expected)
     known: Counter[datetime] = Counter()
     executions: Counter[str] = Counter()
     async for row in client.list_ledger(job.name):
         first, last = row.due_time.ToDatetime(UTC), row.last_due_time.ToDatetime(UTC)
         if first > until:
             continue
-        covered = [due for due in expected if first <= due <= last]
+        covered = instants[bisect_left(instants, first) : bisect_right(instants, last)]
         if row.outcome == _Row.OUTCOME_RAN and first not in expected:
             result.manual += 1
             continue

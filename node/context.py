@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from horologe.node.clock import Clock
@@ -37,9 +38,17 @@ class NodeContext:
         try:
             async with asyncio.timeout(timeout_seconds):
                 while self.status().revision < revision:
-                    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self.applied_waiters.append(waiter)
-                    await waiter
+                    await self.wait_applied()
         except TimeoutError:
             return False
         return True
+
+    async def wait_applied(self) -> None:
+        """Until something is applied. Whoever stops waiting leaves nothing behind."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.applied_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            with suppress(ValueError):
+                self.applied_waiters.remove(waiter)

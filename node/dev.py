@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from horologe.client import crontab, jobfile
@@ -214,7 +215,7 @@ def _print_execution(console: Console, execution: _State) -> None:
         late_ms = execution.attempts[-1].assign_time.ToMilliseconds() - execution.due_time.ToMilliseconds()
         delay = f"+{late_ms} ms"
     line = f"[{style}]{state:<10}[/{style}] {job:<28} #{number:<6} due {due:%H:%M:%S}.{due.microsecond // 1000:03}"
-    console.print(line, delay, execution.reason, soft_wrap=True)
+    console.print(line, delay, escape(execution.reason), soft_wrap=True)
 
 
 async def _summarise(console: Console, client: AsyncClient, until: datetime) -> int:

@@ -314,11 +314,9 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
 
     async def _wait_applied(self) -> None:
         """Until something was applied, or a second has passed."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._node.applied_waiters.append(waiter)
         with suppress(TimeoutError):
             async with asyncio.timeout(RECHECK_SECONDS):
-                await waiter
+                await self._node.wait_applied()
 
 
 def _job_number(tables: Tables, name: str) -> int:

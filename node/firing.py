@@ -80,9 +80,17 @@ class Firing:
         return FIRE.pack(job, state.revision, 0, next_ms, 0, missed.first_ms, missed.last_ms, missed.count, fate, 0)
 
     def _missed(self, record: log_pb2.JobRecord, state: JobState, from_ms: int, to_ms: int) -> schedule.MissedRun:
+        """The due times from the pending one, `from_ms`, to `to_ms`.
+
+        The pending one is owed because the state says so; this node's time-zone data may say otherwise.
+        """
         # The last bit of a budget still finds the two due times that tell the latest from the rest.
         limit = COUNTED_PER_FIRE if state.every_ms else max(2, self._budget)
         missed = schedule.missed(record.job.schedules, from_ms, to_ms, record.job.name, limit)
+        if not missed.count:
+            missed = schedule.MissedRun(1, from_ms, from_ms, missed.complete)
+        elif missed.first_ms != from_ms:
+            missed = schedule.MissedRun(missed.count + 1, from_ms, missed.last_ms, missed.complete)
         if not state.every_ms:
             self._budget -= missed.count
         return missed

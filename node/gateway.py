@@ -330,9 +330,7 @@ def _running(tables: Tables, session: int) -> list[tuple[int, int, int, int, int
     return found
 
 
-def _repeat_cancellations(
-    session: WorkerSession, running: list[tuple[int, int, int, int, int, int, int]]
-) -> None:
+def _repeat_cancellations(session: WorkerSession, running: list[tuple[int, int, int, int, int, int, int]]) -> None:
     """A cancellation that came while the session's stream was away would be lost: nobody else says it again."""
     ids = [
         worker_pb2.AttemptId(execution=number, attempt=attempt, fencing_token=token)

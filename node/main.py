@@ -49,10 +49,13 @@ def _event_loop_run(config: NodeConfig) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop_requested.set)
         pid_file = config.data_dir / "node.pid"
+        own: list[Path] = []
+        """Empty as long as the file there, if any, is that of another node that runs."""
         config.data_dir.mkdir(parents=True, exist_ok=True)
 
         def started(node: Node) -> None:
             del node
+            own.append(pid_file)
             pid_file.write_text(f"{os.getpid()}\n")
             # What exists now lives as long as the process; the collector need not look at it again.
             gc.collect()
@@ -61,7 +64,8 @@ def _event_loop_run(config: NodeConfig) -> None:
         try:
             await run_node(config, stop_requested, started)
         finally:
-            pid_file.unlink(missing_ok=True)
+            for path in own:
+                path.unlink(missing_ok=True)
 
     uvloop.run(main())
 

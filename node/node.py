@@ -134,7 +134,8 @@ class Node:
         """Binds both ports and begins to step. Raises PortInUseError."""
         self._failure = asyncio.get_running_loop().create_future()
         client_server = self._client_server()
-        peer_server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        # Two nodes must never share a port: the kernel would give each of them a part of the calls.
+        peer_server = grpc.aio.server(options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)])
         peer_service_pb2_grpc.add_PeerServiceServicer_to_server(self._peers, peer_server)
         for server, address, option in (
             (client_server, self.config.listen, "listen"),

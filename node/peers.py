@@ -57,6 +57,10 @@ class ForeignClusterError(Exception):
     """This node's data belongs to another cluster than that of most members."""
 
 
+class ForeignDataError(Exception):
+    """The data folder belongs to another cluster than the members."""
+
+
 @dataclass(slots=True)
 class _Link:
     """The connection to one peer, as it is now."""
@@ -86,6 +90,9 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         self._context = context
         self._install = install
         self._read_output = read_output
+        self._fail = fail
+        self._strangers: dict[str, str] = {}
+        """Members that belong to another cluster than this node, and to which."""
         self._fail = fail
         self._foreign: set[str] = set()
         self._name = context.config.name
@@ -251,6 +258,19 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             folder = self._context.config.data_dir
             advice = "correct `data_dir` or `members` in the configuration"
             self._fail(ForeignClusterError(f"{folder} holds the data of another cluster: {complaint}; {advice}"))
+
+    def _meet_stranger(self, peer: str, cluster_id: str, own_cluster_id: str) -> None:
+        """When a majority of the members is one other cluster, it is this node that has come to the wrong one."""
+        self._strangers[peer] = cluster_id
+        strangers = sorted(name for name, other in self._strangers.items() if other == cluster_id)
+        if 2 * len(strangers) > len(self._addresses) + 1:
+            state = self._context.config.data_dir / "state"
+            self._fail(
+                ForeignDataError(
+                    f"{state} belongs to cluster {own_cluster_id}, but {' and '.join(strangers)} are members of cluster "
+                    f"{cluster_id}; correct `data_dir` or `members` in the configuration"
+                )
+            )
 
     # Snapshots
 

@@ -101,7 +101,8 @@ class Proposals:
         now = self._clock.monotonic()
         again: list[log_pb2.Command] = []
         for pending in self._pending.values():
-            if leader_changed or now - pending.sent_at > RESEND_SECONDS:
+            # Later each time: what only waits for a slow disk would otherwise make the log grow while it is slow.
+            if leader_changed or now - pending.sent_at > RESEND_SECONDS * 2 ** min(pending.tried - 1, 2):
                 pending.sent_at = now
                 pending.tried += 1
                 again.append(pending.command)

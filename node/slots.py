@@ -115,8 +115,12 @@ class Slots:
         return sorted(found)[:count_max]
 
     def forget(self, session: int) -> None:
-        self._sessions.pop(session, None)
+        known = self._sessions.pop(session, None)
         self._heard.pop(session, None)
+        for queue in known.queues if known is not None else ():
+            if (queue, session) in self._in_line:
+                self._in_line.discard((queue, session))
+                self._lines[queue].remove(session)
 
     def _read(self, tables: Tables, session: int, now: float, running: int) -> None:
         raw = tables.session.get(U64.pack(session))

@@ -114,4 +114,11 @@ class Stepper:
 
     def _hand_over(self, outbox: Outbox) -> None:
         if not outbox.is_empty():
-            self._loop.call_soon_threadsafe(self._deliver, outbox)
+            self._loop.call_soon_threadsafe(self._deliver_or_fail, outbox)
+
+    def _deliver_or_fail(self, outbox: Outbox) -> None:
+        try:
+            self._deliver(outbox)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the node must stop
+            # What a step released is said only once; an assignment that got lost would stay with nobody. A restart says it again.
+            self._failed(error)

@@ -82,7 +82,7 @@ class WorkerStream:
                 gateway=self._context.config.name,
                 labels=hello.labels,
                 version=hello.version,
-            )
+            ),
         )
         # While a leader is being elected the worker had better wait here than come back after a pause that grows.
         clock = self._context.clock

@@ -93,7 +93,9 @@ def pause_job(state: State, command: log_pb2.PauseJob) -> Result:
         job_state.flags |= JobFlag.PAUSED
     else:
         if command.skipped_count:
-            row = LedgerEntry(LedgerOutcome.SKIPPED, Reason.PAUSED, 0, record.pause_time_ms, command.skipped_count)
+            # As in the proposer's count: a job that had nothing due may have got another schedule while it was paused.
+            first_ms = record.pause_time_ms or record.update_time_ms
+            row = LedgerEntry(LedgerOutcome.SKIPPED, Reason.PAUSED, 0, first_ms, command.skipped_count)
             state.put_not_run(record.id, command.skipped_last_ms, row)
         job_state.flags &= ~JobFlag.PAUSED
         record.pause_time_ms = 0

@@ -8,6 +8,7 @@ leave, and the process stops, which is the same as if it had crashed before the 
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -20,14 +21,15 @@ from horologe.peer.v1 import peer_service_pb2
 from horologe.raft import snapshot
 from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.core import CoreSettings, RaftCore
-from horologe.raft.journal import Journal
+from horologe.raft.journal import CorruptLogError, Journal
 from horologe.raft.machine import StateMachine
 from horologe.raft.model import Counters, Effects, Result, Tables
-from horologe.raft.store import Store
+from horologe.raft.store import Store, StoreError
 
 LOG_ENTRIES_KEPT = 5_000
 LOG_BYTES_KEPT = 32 << 20
 """How much applied log is kept for followers that fell a little behind; one that needs more fetches the state."""
+logger = logging.getLogger(__name__)
 _URGENT_EXCEPT = frozenset({"complete", "plan", "prune"})
 """Commands that nobody waits for: they may wait for the next pulse and share its entry."""
 
@@ -159,6 +161,8 @@ class Replica:
         self._pulse_at = now
         self._plan_pending = False
         self._plan_at_ms: int | None = 0
+        self._asked_at_ms = 0
+        self._lead_term = 0
         self._backlog: dict[int, int] = {}
         self._backlog_bytes = 0
         self._kept: deque[tuple[int, int]] = deque()
@@ -180,12 +184,19 @@ class Replica:
         return outbox
 
     def install(self, folder: Path, now: float) -> bool:
-        """Puts a fetched copy of the leader's state in the place of ours; False if ours has reached it by itself meanwhile.
+        """Puts a fetched copy of the leader's state in the place of ours.
+
+        False if ours has reached it by itself meanwhile, or if the copy is damaged: then nothing has changed.
 
         The core begins anew, so all connections must too: the caller ends them.
         Like a step, this belongs to the thread that steps, and whatever raises here must end the process.
         """
-        position = snapshot.position_of(folder)
+        try:
+            position = snapshot.position_of(folder)
+        except (StoreError, CorruptLogError) as error:
+            logger.error("snapshot refused: %s", error)
+            snapshot.discard(folder)
+            return False
         if not self._core.may_install(position.index, position.term):
             snapshot.discard(folder)
             return False
@@ -288,6 +299,10 @@ class Replica:
     def _append(self, commands: list[log_pb2.Command], wall_ms: int) -> None:
         self._log_time_ms = max(self._log_time_ms, wall_ms)
         payload = log_pb2.Entry(time_ms=self._log_time_ms, commands=commands).SerializeToString()
+        if len(payload) >= self.settings.append_bytes_max:
+            # Whoever made a command of this size is wrong, but the leader must not stop for it, nor the next one.
+            self._refuse(commands, overloaded=True)
+            return
         index = self._core.propose(payload)
         if index is None:
             self._refuse(commands, overloaded=False)
@@ -321,16 +336,23 @@ class Replica:
             self._planner.follow()
         elif self._core.may_serve and not self._leading:
             self._leading = True
-            self._plan_pending = False
             self._plan_at_ms = 0
-            self._backlog.clear()
-            self._backlog_bytes = 0
+            if self._core.term != self._lead_term:
+                # In a new term nothing of ours is on its way; after a while without a majority, in the same term, it still is.
+                self._lead_term = self._core.term
+                self._plan_pending = False
+                self._backlog.clear()
+                self._backlog_bytes = 0
             self._planner.lead(self.store.tables, now)
 
     def _plan(self, now: float, wall_ms: int) -> log_pb2.Command | None:
         """What is due, unless the plan before is still on its way: then nobody knows yet what is left to do."""
-        if not self._leading or self._plan_pending or self._plan_at_ms is None or self._plan_at_ms > wall_ms:
+        if not self._leading or self._plan_pending or self._plan_at_ms is None:
             return None
+        # A clock that was set back must not put off what does not depend on it, the end of leases above all.
+        if self._asked_at_ms <= wall_ms < self._plan_at_ms:
+            return None
+        self._asked_at_ms = wall_ms
         plan = self._planner.plan(self.store.tables, now, wall_ms)
         if plan is None:
             self._plan_at_ms = self._planner.next_wakeup_ms(self.store.tables, wall_ms)

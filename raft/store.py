@@ -7,6 +7,7 @@ belongs to the thread that steps; readers on other threads take their own snapsh
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -26,6 +27,8 @@ FORMAT = 1
 STORE_BYTES_MAX = 1 << 36
 """Address space, not disk: the file grows as it is filled."""
 _LOG, _LOCAL = "log", "local"
+_OWNER_FILE = "owner"
+"""Locked by the process that has the folder open; not empty once the folder holds data."""
 
 
 REPLACE = "replace this node by one with a new name, in the configuration of all members"
@@ -77,7 +80,13 @@ class Store:
         self._closed = False
         self._replacing = False
         self.commits = 0
-        self._open()
+        self._owner_file = self._take_possession()
+        try:
+            self._open()
+            os.pwrite(self._owner_file, f"{node}\n".encode(), 0)
+        except BaseException:
+            os.close(self._owner_file)
+            raise
 
     # One step's transaction
 
@@ -197,6 +206,7 @@ class Store:
             self._closed = True
             self._readers.wait_for(lambda: self._reader_count == 0)
         self._environment.close()
+        os.close(self._owner_file)
 
     def _write(self) -> Any:
         if self._transaction is None:
@@ -207,9 +217,32 @@ class Store:
         names = (*TABLE_NAMES, *SET_TABLE_NAMES)
         return cast("Tables", SimpleNamespace(**{name: _Table(transaction, self._databases[name]) for name in names}))
 
-    def _open(self) -> None:
+    def _take_possession(self) -> int:
+        """LMDB lets several processes in; two nodes on one state would vote twice. And lost data is no new node."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(self.folder / _OWNER_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                data = self.folder / "data.mdb"
+                if os.fstat(handle).st_size and not (data.exists() and data.stat().st_size):
+                    raise StoreError(
+                        f"{data} is gone or empty, but this node had data: restore it, or remove the whole folder and let "
+                        "this node join under a new name"
+                    )
+            except BaseException:
+                os.close(handle)
+                raise
+        except BlockingIOError as error:
+            raise StoreError(
+                f"{self.folder}: another process has it open; stop that one, or correct `data_dir`"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"{self.folder}: the data cannot be opened ({error}); {_advice(error)}") from error
+        return handle
+
+    def _open(self) -> None:
+        try:
             # Durability is LMDB's default and stays so: a commit returns after its fsync, data before the page that names it.
             self._environment = lmdb.open(
                 str(self.folder),

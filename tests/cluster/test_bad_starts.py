@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,17 +22,25 @@ from horologe.node.local_cluster import COMMAND, LocalCluster, free_port
 
 START_SECONDS = 20.0
 PAGE_BYTES = 4096
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
-def _run(config: Path, *, limit: Callable[[], None] | None = None) -> tuple[int, str]:
-    """Runs a node that is expected to end by itself; answers its exit code and what it said on standard error."""
+def _run(config: Path, *, file_bytes_max: int = 0) -> tuple[int, str]:
+    """Runs a node that is expected to end by itself; answers its exit code and what it said on standard error.
+
+    `file_bytes_max`: none of its files may grow beyond this, as on a full disk.
+    """
+    limit = [sys.executable, "-c", LIMITED, str(file_bytes_max)] if file_bytes_max else []
     process = subprocess.Popen(
-        [*COMMAND, "node", "run", "--config", str(config)],
+        [*limit, *COMMAND, "node", "run", "--config", str(config)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=config.parent,
-        preexec_fn=limit,  # noqa: PLW1509 - nothing else runs in this process
         text=True,
     )
     try:
@@ -251,7 +259,7 @@ async def test_a_log_with_flipped_bytes(tmp_path: Path) -> None:
 
 async def test_a_disk_that_is_full_at_the_start(tmp_path: Path) -> None:
     cluster = _single(tmp_path)
-    code, said = await asyncio.to_thread(_run, _config(cluster), limit=lambda: _limit_files(8_192))
+    code, said = await asyncio.to_thread(_run, _config(cluster), file_bytes_max=8_192)
     assert code == 1
     assert "disk" in _complaint(said)
     assert await _job_count(cluster) == 0
@@ -264,13 +272,13 @@ async def test_a_disk_that_fills_up_while_the_node_runs(tmp_path: Path) -> None:
     acknowledged: list[str] = []
 
     async def fill() -> None:
-        async with AsyncClient(cluster.addresses, timeout_seconds=3.0) as client:
+        async with AsyncClient(cluster.addresses, timeout_seconds=10.0) as client:
             for number in range(2_000):
                 name = f"job-{number}"
                 await client.create_job(jobs.job(name, jobs.manual(), jobs.shell(["true"]), description="d" * 3_000))
                 acknowledged.append(name)
 
-    running = asyncio.create_task(asyncio.to_thread(_run, path, limit=lambda: _limit_files(2 << 20)))
+    running = asyncio.create_task(asyncio.to_thread(_run, path, file_bytes_max=2 << 20))
     with pytest.raises(HorologeError):
         await fill()
     code, said = await running
@@ -291,7 +299,7 @@ async def test_a_disk_that_is_nearly_full_refuses_what_needs_space(tmp_path: Pat
     cluster = _single(tmp_path, disk_free_bytes_min=free * 2)
     cluster.start()
     try:
-        async with AsyncClient(cluster.addresses, timeout_seconds=3.0) as client:
+        async with AsyncClient(cluster.addresses) as client:
 
             async def refused() -> bool:
                 try:
@@ -304,11 +312,3 @@ async def test_a_disk_that_is_nearly_full_refuses_what_needs_space(tmp_path: Pat
             assert (await client.cluster_status()).job_count == 0
     finally:
         cluster.kill()
-
-
-def _limit_files(bytes_max: int) -> None:
-    """In the child: no file may grow beyond this, as on a full disk. The signal would end it before the error does."""
-    import signal
-
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))

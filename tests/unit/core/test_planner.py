@@ -342,3 +342,34 @@ def test_the_fate_of_due_times_beyond_a_plans_bound_is_settled_in_turns(
         (3 * MINUTE, 4 * MINUTE, 2, "COALESCED", "catchup_latest", 0),
         (5 * MINUTE, 5 * MINUTE, 1, "RAN", "", 1),
     ]
+
+
+@pytest.mark.parametrize("catchup", list(Catchup))
+def test_a_due_time_that_the_schedule_no_longer_names_is_accounted_for_all_the_same(
+    leader: Leader, catchup: Catchup
+) -> None:
+    """Time-zone data of this node differs from that of the node which computed the due time."""
+    command = create("tick", DUE - 7_000, catchup=catchup)
+    # Enumerated, as those that depend on time-zone data are.
+    command.put_jobs.jobs[0].job.schedules.add().CopyFrom(command.put_jobs.jobs[0].job.schedules[0])
+    leader.do(command)
+    leader.act(after_ms=MINUTE - 1_000)
+    assert [row[:3] for row in leader.machine.ledger()] == [(MINUTE - 7_000, MINUTE - 7_000, 1)]
+    assert leader.machine.job_state().next_due_ms == DUE
+
+
+def test_the_cluster_waits_for_the_grace_before_and_the_lease_after_a_timeout(leader: Leader) -> None:
+    command = create("tick", DUE, timeout_ms=MINUTE)
+    command.put_jobs.jobs[0].job.grace.FromMilliseconds(MINUTE)
+    leader.do(command, connect("w1", slot_count=1))
+    leader.act(after_ms=MINUTE)
+    leader.machine.now_ms += 2 * MINUTE + TIMEOUT_GRACE_MS - 1
+    leader.planner.renew([1], leader.machine.tables, leader.now)
+    made = leader.plan()
+    assert not (isinstance(made, log_pb2.Plan) and made.timeouts)
+    if isinstance(made, log_pb2.Plan):
+        leader.do(log_pb2.Command(plan=made))
+    leader.planner.renew([1], leader.machine.tables, leader.now)
+    made = leader.act(after_ms=2_000)
+    ((_, _, retry_delay_ms),) = TIMEOUT.iter_unpack(made.timeouts)
+    assert retry_delay_ms >= MINUTE + TERM * 1_000

@@ -126,3 +126,11 @@ def test_fewer_slots_than_running_attempts(view: View) -> None:
     assert view.take_all() == []
     view.do(complete(outcome(2, token)))
     assert view.take_all() == [2]
+
+
+def test_a_session_that_is_forgotten_leaves_its_lines(view: View) -> None:
+    view.do(connect("w1"))
+    view.slots.begin_plan(view.machine.tables, 0.0)
+    assert view.slots.queues() == [QUEUE]
+    view.slots.forget(1)
+    assert view.slots.queues() == []

@@ -1,0 +1,147 @@
+"""The step of a single node: what may end it and what must not; its planner's turns; the state that takes another's place."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from horologe.log.v1 import log_pb2
+from horologe.raft import snapshot
+from horologe.raft.core import CoreSettings, RaftCore
+from horologe.raft.journal import HardState, Journal
+from horologe.raft.replica import Inbox, Outbox, Replica
+from horologe.raft.store import Store, StoreError
+
+WALL_MS = 1_800_000_000_000
+
+
+class Idle:
+    """A planner that finds nothing, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def lead(self, tables, now):
+        pass
+
+    def follow(self):
+        pass
+
+    def observe(self, effects):
+        pass
+
+    def plan(self, tables, now, wall_ms):
+        self.asked += 1
+
+    def renew(self, sessions, tables, now):
+        return list(sessions), []
+
+    def next_wakeup_ms(self, tables, wall_ms):
+        return wall_ms + 250
+
+
+class Alone:
+    """A cluster of one node that leads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.planner = Idle()
+        self.store = Store(folder, "n1", bytes_max=1 << 26)
+        settings = CoreSettings(name="n1", members=("n1",))
+        self.replica = Replica(self.store, settings, self.planner, random.Random(1), 0.0)
+        self.now = 0.0
+        while not self.replica.status.may_serve:
+            self.step()
+
+    def step(self, *commands: log_pb2.Command, wall_ms: int = WALL_MS) -> Outbox:
+        self.now += 0.05
+        return self.replica.step(Inbox(commands=list(commands)), self.now, wall_ms)
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Alone]:
+    made = Alone(tmp_path / "state")
+    yield made
+    made.store.close()
+
+
+def test_a_command_that_fits_no_entry_is_refused_and_nothing_stops(alone: Alone) -> None:
+    large = log_pb2.Command(origin="n1", origin_id=7, bootstrap=log_pb2.Bootstrap(cluster_id="x" * (5 << 20)))
+    small = log_pb2.Command(origin="n1", origin_id=8, bootstrap=log_pb2.Bootstrap(cluster_id="c"))
+    outbox = alone.step(large, small)
+    outbox.results += alone.step().results
+    assert outbox.refused == [(7, True)]
+    assert [origin_id for origin_id, _ in outbox.results] == [8]
+
+
+def test_a_clock_that_is_set_back_does_not_put_off_the_planner(alone: Alone) -> None:
+    alone.step()
+    alone.step()
+    asked = alone.planner.asked
+    alone.step(wall_ms=WALL_MS + 1)
+    assert alone.planner.asked == asked
+    alone.step(wall_ms=WALL_MS - 3_600_000)
+    assert alone.planner.asked == asked + 1
+    alone.step(wall_ms=WALL_MS - 3_600_000)
+    assert alone.planner.asked == asked + 1
+
+
+def test_a_copy_that_has_gone_does_not_become_an_empty_state(alone: Alone, tmp_path: Path) -> None:
+    copy = tmp_path / "incoming" / "1"
+    alone.store.copy_to(copy)
+    position = snapshot.position_of(copy)
+    shutil.rmtree(copy)
+    with pytest.raises(StoreError, match=f"stands at entry 1, not at {position.index} any more"):
+        snapshot.make_own(copy, "n2", position, HardState(0, None))
+
+
+def test_readers_wait_while_the_files_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "copy"
+    store = Store(tmp_path / "state", "n1", bytes_max=1 << 26)
+    Journal(store)
+    store.tables.meta.put(b"a", b"1")
+    store.commit()
+    store.copy_to(copy)
+    replacing, go_on, found = threading.Event(), threading.Event(), []
+    take_files = store._take_files
+
+    def slowly(folder: Path) -> None:
+        replacing.set()
+        assert go_on.wait(10)
+        take_files(folder)
+
+    def read() -> None:
+        with store.read() as tables:
+            found.append(tables.meta.get(b"a"))
+
+    monkeypatch.setattr(store, "_take_files", slowly)
+    threads = [threading.Thread(target=store.replace_with, args=(copy,)), threading.Thread(target=read)]
+    threads[0].start()
+    assert replacing.wait(10)
+    threads[1].start()
+    assert found == []
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert found == [b"1"]
+    store.close()
+    with pytest.raises(StoreError, match="is closed"), store.read():
+        pass
+
+
+def test_a_plan_is_still_on_its_way_after_a_while_without_a_majority(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that is not answered for the shortest election timeout serves no more, and may serve again in the same term."""
+    alone.replica._plan_pending = True
+    monkeypatch.setattr(RaftCore, "may_serve", False)
+    alone.step()
+    monkeypatch.undo()
+    asked = alone.planner.asked
+    alone.step()
+    assert alone.replica.status.may_serve
+    assert alone.planner.asked == asked

@@ -1,0 +1,89 @@
+"""The gateway: what a session is told when its worker comes back, and what of the workers' words goes into the log."""
+
+from __future__ import annotations
+
+from google.protobuf.struct_pb2 import Value
+from service_harness import FakeNode, interval_job
+
+from horologe.log.v1 import log_pb2
+from horologe.node.gateway import Gateway
+from horologe.node.outcomes import OUTCOME_BYTES_PER_COMMAND, batches, pack_outcomes
+from horologe.node.sessions import WorkerSession
+from horologe.node.worker_service import _complaint
+from horologe.raft.commands import COMMAND_BYTES_MAX
+from horologe.v1 import job_service_pb2, worker_pb2, worker_service_pb2
+
+SUCCEEDED = worker_pb2.AttemptResult.OUTCOME_SUCCEEDED
+
+
+async def create_job(node: FakeNode) -> None:
+    await node.jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id="tick", job=interval_job()))
+
+
+async def test_a_cancellation_during_a_break_of_the_stream_is_said_again(node):
+    await create_job(node)
+    number = node.fire(1, node.open_session())
+    node.apply(log_pb2.Command(cancel_execution=log_pb2.CancelExecution(execution=number)))
+    session = WorkerSession(node.open_session(), "w1")
+    token = node.execution(number).token
+    held = worker_pb2.AttemptId(execution=number, attempt=1, fencing_token=token)
+    assert await Gateway(node.context, node.outputs).open(session, [held]) == []
+    (message,) = session.outgoing
+    assert list(message.cancellation.attempts) == [held]
+
+
+async def test_output_under_made_up_numbers_stops_nobody(node):
+    await create_job(node)
+    number = node.fire(1, node.open_session())
+    session = WorkerSession(node.open_session(), "w1")
+    gateway = Gateway(node.context, node.outputs)
+    await gateway.open(session, [])
+    token = node.execution(number).token
+    chunk = worker_pb2.OutputChunk(execution=number, attempt=-7, fencing_token=token, stream=1, data=b"kept")
+    gateway.output(session, chunk)
+    chunk.sequence, chunk.stream = 1, 300
+    gateway.output(session, chunk)
+    result = worker_pb2.AttemptResult(execution=number, attempt=1, fencing_token=token, outcome=SUCCEEDED)
+    gateway.results(session, worker_pb2.AttemptResults(results=[result]))
+    await gateway.drained()
+    assert session.outgoing[-1].result_acks.recorded[0].execution == number
+    assert list(node.outputs.read(number, 1, 0)) == [(1, b"kept")]
+
+
+def test_outcomes_that_say_much_are_split_into_commands_that_fit():
+    session = WorkerSession(1, "w1")
+    results = [
+        worker_pb2.AttemptResult(execution=number, attempt=1, fencing_token=1, outcome=SUCCEEDED, error="x" * 4_000)
+        for number in range(1, 1_001)
+    ]
+    results[500].result.string_value = "y" * 10 * OUTCOME_BYTES_PER_COMMAND
+    reported = [(session, result, None) for result in results]
+    made = list(batches(reported))
+    assert [entry for batch in made for entry in batch] == reported
+    assert len(made) < 20
+    for batch in made:
+        command = log_pb2.Command(complete=pack_outcomes("n1", batch, [0] * len(batch)))
+        assert command.ByteSize() < COMMAND_BYTES_MAX
+    assert list(batches([])) == []
+
+
+def test_a_result_that_json_cannot_say_is_dropped_alone():
+    result = worker_pb2.AttemptResult(execution=1, attempt=1, fencing_token=1, outcome=SUCCEEDED)
+    result.result.CopyFrom(Value(number_value=float("nan")))
+    command = pack_outcomes("n1", [(WorkerSession(1, "w1"), result, None)], [0])
+    assert not command.details[0].HasField("result")
+    assert command.details[0].error.startswith("the result is not JSON and was dropped: ")
+
+
+def test_a_hello_that_would_not_fit_a_command_is_refused():
+    hello = worker_pb2.Hello(worker="w1", incarnation="a", slot_count=1, protocol_version=1)
+    first = worker_service_pb2.ConnectRequest(hello=hello)
+    assert _complaint(first) is None
+    first.hello.labels["a"] = "b" * 257
+    assert "hello.labels" in (_complaint(first) or "")
+    first.hello.labels.clear()
+    first.hello.labels.update({str(number): "" for number in range(65)})
+    assert "hello.labels" in (_complaint(first) or "")
+    first.hello.labels.clear()
+    first.hello.version = "1" * 65
+    assert "hello.version" in (_complaint(first) or "")
