@@ -10,7 +10,6 @@ import random
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -312,7 +311,3 @@ async def run_node(config: NodeConfig, stop_requested: asyncio.Event, started: C
             task.result()
     finally:
         await node.stop()
-
-
-def state_folder(config: NodeConfig) -> Path:
-    return config.data_dir / "state"

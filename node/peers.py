@@ -163,6 +163,9 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         name = messages[0].hello.node if messages else ""
         complaint = self._check_hello(name, messages)
         if complaint is not None:
+            if name in self._links:
+                # It shall see for itself what does not fit: perhaps it is the one that has to go.
+                await context.write(peer_service_pb2.ExchangeResponse(messages=[self._hello()]))
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, complaint)
         await context.write(peer_service_pb2.ExchangeResponse(messages=[self._hello()]))
         await self._run_link(

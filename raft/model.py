@@ -452,7 +452,3 @@ class Effects:
     sessions_drained: list[int] = field(default_factory=list)
     changed: list[int] = field(default_factory=list)
     jobs_changed: list[int] = field(default_factory=list)
-
-    def clear(self) -> None:
-        for name in self.__slots__:
-            getattr(self, name).clear()

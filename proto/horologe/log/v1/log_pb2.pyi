@@ -713,7 +713,7 @@ class JobRecord(_message.Message):
     pause_reason: _builtins.str
     """Who paused it and why."""
     pause_time_ms: _builtins.int
-    """When it was paused, in milliseconds."""
+    """The first due time that the pause swallowed, in milliseconds; 0 if it has swallowed none."""
     deleted: _builtins.bool
     """Deleted; kept for the names in its history."""
     @_builtins.property
