@@ -72,7 +72,7 @@ class Fleet:
         self.folder = Path(tempfile.mkdtemp(prefix="horologe-bench-", dir=parent))
         try:
             if not self.addresses:
-                self._cluster = LocalCluster.prepare(self.folder, self.options.nodes)
+                self._cluster = LocalCluster.prepare(self.folder, self.options.nodes, usual_ports=False)
                 self.addresses = self._cluster.addresses
                 self._cluster.start()
         except BaseException:
