@@ -1,4 +1,4 @@
-"""The commands that this package brings: `horologe bench PROFILE`.
+"""The commands that this package brings: `horologe bench PROFILE`, `horologe chaos kill-leader`.
 
 Heavy modules are imported inside the commands, so that the command line answers quickly.
 """
@@ -25,6 +25,14 @@ bench_app = typer.Typer(
     no_args_is_help=True,
 )
 
+chaos_app = typer.Typer(help="Break a cluster of its own on this machine, and judge what it did.", no_args_is_help=True)
+
+
+@chaos_app.callback()
+def _chaos() -> None:
+    """Keeps `kill-leader` a word of its own while it is the only one."""
+
+
 Nodes = Annotated[int, typer.Option(min=1, max=9, help="Nodes of the cluster that is started.")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")]
 Slots = Annotated[int, typer.Option(min=1, max=10_000, help="Attempts that each worker takes at a time.")]
@@ -47,6 +55,7 @@ WarmUp = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Run so lo
 def register(app: typer.Typer) -> None:
     """Adds this package's commands to the command line."""
     app.add_typer(bench_app, name="bench")
+    app.add_typer(chaos_app, name="chaos")
 
 
 @bench_app.command("steady")
@@ -180,3 +189,33 @@ def _run(
     else:
         print_report(report)
     raise typer.Exit(0 if report.is_sound else 1)
+
+
+@chaos_app.command("kill-leader")
+def kill_leader(
+    rounds: Annotated[int, typer.Option(min=1, help="How often.")] = 10,
+    rate: Annotated[float, typer.Option(min=1, help="Executions per second, of recurring jobs.")] = 600,
+    period: Annotated[float, typer.Option(min=1, help="Seconds between two due times of a job.")] = 10,
+    nodes: Annotated[int, typer.Option(min=3, max=9, help="Nodes of the cluster.")] = 3,
+    gap: Annotated[float, typer.Option(help="Seconds without a start that are allowed.")] = 2.0,
+    folder: Annotated[Path | None, typer.Option("--dir", help="Keep everything here, for a look afterwards.")] = None,
+) -> None:
+    """Kill the leader again and again (SIGKILL) under load; exit 1 if anything is lost or doubled, or stands still."""
+    import asyncio
+    import shutil
+    import tempfile
+
+    from horologe.chaos import kill_leader as kill_leader_module
+
+    kept = Path(tempfile.mkdtemp(prefix="horologe-chaos-")) if folder is None else folder
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        report = asyncio.run(kill_leader_module.run(kept, rounds, rate, period, nodes, typer.echo))
+    finally:
+        if folder is None:
+            shutil.rmtree(kept, ignore_errors=True)
+    typer.echo(report.summary())
+    too_long = [one for one in report.gaps_seconds if one >= gap]
+    if too_long:
+        typer.echo(f"{len(too_long)} gaps of {gap:g} s or more", err=True)
+    raise typer.Exit(0 if report.is_sound and not too_long else 1)

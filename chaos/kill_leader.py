@@ -7,16 +7,11 @@ lost or doubled: how long anything takes depends on the machine.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from horologe.chaos.checker import Delays, Verdict, check, check_schedule, longest_gap_seconds
 from horologe.chaos.cluster import ChaosCluster, eventually
@@ -164,35 +159,3 @@ async def _missing(cluster: ChaosCluster, callers: Callers) -> list[str]:
 
 def _next_second_ms() -> int:
     return (int(time.time()) + 1) * 1000
-
-
-def register(app: typer.Typer) -> None:
-    """Adds `kill-leader` to an app."""
-    app.command("kill-leader")(kill_leader)
-
-
-def kill_leader(
-    rounds: Annotated[int, typer.Option(min=1, help="How often.")] = 10,
-    rate: Annotated[float, typer.Option(min=1, help="Executions per second, of recurring jobs.")] = 600,
-    period: Annotated[float, typer.Option(min=1, help="Seconds between two due times of a job.")] = 10,
-    nodes: Annotated[int, typer.Option(min=3, max=9, help="Nodes of the cluster.")] = 3,
-    gap: Annotated[float, typer.Option(help="Seconds without a start that are allowed.")] = GAP_SECONDS_MAX,
-    folder: Annotated[Path | None, typer.Option("--dir", help="Keep everything here, for a look afterwards.")] = None,
-) -> None:
-    """Kill the leader again and again (SIGKILL) under load; exit 1 if anything is lost or doubled, or stands still."""
-    kept = Path(tempfile.mkdtemp(prefix="horologe-chaos-")) if folder is None else folder
-    kept.mkdir(parents=True, exist_ok=True)
-    try:
-        report = asyncio.run(run(kept, rounds, rate, period, nodes, typer.echo))
-    finally:
-        if folder is None:
-            shutil.rmtree(kept, ignore_errors=True)
-    typer.echo(report.summary())
-    too_long = [one for one in report.gaps_seconds if one >= gap]
-    if too_long:
-        typer.echo(f"{len(too_long)} gaps of {gap:g} s or more", err=True)
-    raise typer.Exit(0 if report.is_sound and not too_long else 1)
-
-
-if __name__ == "__main__":
-    typer.run(kill_leader)

@@ -38,6 +38,8 @@ TIMEOUT_CHECK_SECONDS = 1.0
 TIMEOUT_GRACE_MS = 15_000
 """The worker enforces a timeout itself and then has its grace; the cluster steps in only if nothing comes after that."""
 TIMEOUT_ROWS_PER_CHECK = 5_000
+SILENCE_SHARE = 0.5
+"""Of a lease term: after so long without a heartbeat (two were missed) a worker gets nothing new."""
 IDLE_MS = 250
 """Leases and timeouts are looked at this often when nothing is due."""
 
@@ -61,7 +63,7 @@ class LeaderPlanner:
         self._randomness = randomness
         self._catalog = Catalog()
         self._firing = Firing(self._catalog)
-        self._slots = Slots()
+        self._slots = Slots(settings.lease_term_seconds * SILENCE_SHARE)
         self._waiting: set[int] = set()
         """Queues in which something may wait; and those in which something goes on waiting after the current plan."""
         self._crowded: set[int] = set()
@@ -76,7 +78,7 @@ class LeaderPlanner:
         self._retention.begin(now)
 
     def follow(self) -> None:
-        self._slots = Slots()
+        self._slots = Slots(self._settings.lease_term_seconds * SILENCE_SHARE)
         self._waiting.clear()
 
     def observe(self, effects: Effects) -> None:

@@ -24,7 +24,8 @@ class _Session:
 class Slots:
     """Free slots by queue, with reservations that last for one plan."""
 
-    def __init__(self) -> None:
+    def __init__(self, silence_seconds: float) -> None:
+        """A session that was not heard from for `silence_seconds` gets no work."""
         self._sessions: dict[int, _Session] = {}
         self._heard: dict[int, float] = {}
         # Sessions with a free slot, in turns; one that ran full leaves its line when it comes up.
@@ -32,10 +33,12 @@ class Slots:
         self._in_line: set[tuple[int, int]] = set()
         self._reserved: dict[int, int] = defaultdict(int)
         self._unread: list[int] = []
+        self._silence_seconds = silence_seconds
+        self._heard_since = 0.0
 
     def rebuild(self, tables: Tables, now: float) -> None:
         """From the state; every session gets a full term from now, because nobody knows what the leader before heard."""
-        self.__init__()  # type: ignore[misc]
+        self.__init__(self._silence_seconds)  # type: ignore[misc]
         running: dict[int, int] = defaultdict(int)
         for key, _ in tables.running.scan():
             running[PAIR.unpack(key)[0]] += 1
@@ -64,7 +67,12 @@ class Slots:
         self._unread += effects.sessions_opened
 
     def begin_plan(self, tables: Tables, now: float) -> None:
-        """Takes in sessions that were opened, and gives back what the plan before had reserved."""
+        """Takes in sessions that were opened, and gives back what the plan before had reserved.
+
+        A session that has missed heartbeats gets nothing until it is heard again: its worker may be gone, and what it
+        got would wait for the end of its lease.
+        """
+        self._heard_since = now - self._silence_seconds
         for session, count in self._reserved.items():
             known = self._sessions.get(session)
             if known is not None:
@@ -81,7 +89,7 @@ class Slots:
         while line:
             session = line[0]
             known = self._sessions.get(session)
-            if known is not None and known.free > 0 and known.takes_work:
+            if known is not None and known.free > 0 and known.takes_work and self._heard[session] >= self._heard_since:
                 known.free -= 1
                 self._reserved[session] += 1
                 line.rotate(-1)
@@ -107,6 +115,7 @@ class Slots:
             else:
                 self._heard[session] = now
                 renewed.append(session)
+                self._join(session, known)
         return renewed, gone
 
     def expired(self, now: float, term_seconds: float, count_max: int) -> list[int]:

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import lmdb
@@ -59,6 +58,19 @@ class _Table:
         cursor = self._cursor()
         if cursor.prev() if cursor.set_range(start) else cursor.last():
             yield from cursor.iterprev()
+
+
+class _Tables:
+    """The tables of one transaction, each made when it is first asked for: most readers need two or three."""
+
+    def __init__(self, transaction: Any, databases: dict[str, Any]) -> None:
+        self._transaction = transaction
+        self._databases = databases
+
+    def __getattr__(self, name: str) -> _Table:
+        table = _Table(self._transaction, self._databases[name])
+        setattr(self, name, table)
+        return table
 
 
 class Store:
@@ -214,8 +226,7 @@ class Store:
         return self._transaction
 
     def _tables_of(self, transaction: Any) -> Tables:
-        names = (*TABLE_NAMES, *SET_TABLE_NAMES)
-        return cast("Tables", SimpleNamespace(**{name: _Table(transaction, self._databases[name]) for name in names}))
+        return cast("Tables", _Tables(transaction, self._databases))
 
     def _take_possession(self) -> int:
         """LMDB lets several processes in; two nodes on one state would vote twice. And lost data is no new node."""

@@ -17,7 +17,7 @@ class View:
 
     def __init__(self, machine: Driver) -> None:
         self.machine = machine
-        self.slots = Slots()
+        self.slots = Slots(5.0)
         self.slots.rebuild(machine.tables, 0.0)
 
     def do(self, *commands: log_pb2.Command) -> None:
@@ -134,3 +134,14 @@ def test_a_session_that_is_forgotten_leaves_its_lines(view: View) -> None:
     assert view.slots.queues() == [QUEUE]
     view.slots.forget(1)
     assert view.slots.queues() == []
+
+
+def test_a_silent_session_gets_nothing_until_it_is_heard_again(view: View) -> None:
+    view.do(connect("w1", slot_count=1), connect("w2", slot_count=1))
+    assert view.take_all() == [1, 2]
+    view.slots.hear([2], 4.0, view.machine.tables)
+    view.slots.begin_plan(view.machine.tables, 6.0)
+    assert [view.slots.take(QUEUE), view.slots.take(QUEUE)] == [2, 0]
+    view.slots.hear([1], 6.5, view.machine.tables)
+    view.slots.begin_plan(view.machine.tables, 7.0)
+    assert sorted([view.slots.take(QUEUE), view.slots.take(QUEUE)]) == [1, 2]
