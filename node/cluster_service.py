@@ -9,12 +9,18 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
+from google.protobuf.message import Message
+
+from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, views
+from horologe.node.config import Address, checked_name
 from horologe.node.context import NodeContext
 from horologe.node.errors import ApiError
 from horologe.node.names import shorten
-from horologe.node.writes import Context, propose_seconds
+from horologe.node.schedule import Violation
+from horologe.node.writes import Context, Writer, WriteRequest, propose_seconds
 from horologe.raft.machine import cluster_id_of
+from horologe.raft.membership import Member
 from horologe.raft.model import Counters
 from horologe.raft.replica import Inbox, Status
 from horologe.v1 import cluster_service_pb2, cluster_service_pb2_grpc
@@ -29,6 +35,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
 
     def __init__(self, context: NodeContext) -> None:
         self._node = context
+        self._writer = Writer(context)
 
     async def GetClusterStatus(
         self, request: cluster_service_pb2.GetClusterStatusRequest, context: Context
@@ -70,23 +77,72 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
         status = self._node.status()
         response = cluster_service_pb2.ListMembersResponse(revision=status.revision)
         after = start.decode(errors="replace") if start is not None else ""
-        for member in sorted(self._node.config.members, key=lambda member: member.name):
+        for member in status.configuration.members:
             if member.name <= after:
                 continue
             if len(response.members) >= size:
                 response.next_page_token = paging.next_token(request, response.members[-1].name.encode())
                 break
-            response.members.append(self._member(member.name, member.peer_address, status))
+            response.members.append(self._member(member, status))
         return response
+
+    async def AddMember(
+        self, request: cluster_service_pb2.AddMemberRequest, context: Context
+    ) -> cluster_service_pb2.AddMemberResponse:
+        violations = []
+        for field, parse in (("name", checked_name), ("peer_address", Address.parse)):
+            try:
+                parse(getattr(request, field))
+            except ValueError as error:
+                violations.append(Violation(field, str(error)))
+        if violations:
+            raise errors.invalid(violations)
+        address = str(Address.parse(request.peer_address))
+        member = log_pb2.Member(
+            name=request.name, peer_address=address, role=log_pb2.Member.ROLE_LEARNER, promote=not request.learner
+        )
+        members = await self._change(log_pb2.ChangeMembership(put=member), "AddMember", request, context)
+        return cluster_service_pb2.AddMemberResponse(members=members)
+
+    async def PromoteMember(
+        self, request: cluster_service_pb2.PromoteMemberRequest, context: Context
+    ) -> cluster_service_pb2.PromoteMemberResponse:
+        change = log_pb2.ChangeMembership(promote=request.name)
+        members = await self._change(change, "PromoteMember", request, context)
+        return cluster_service_pb2.PromoteMemberResponse(members=members)
+
+    async def RemoveMember(
+        self, request: cluster_service_pb2.RemoveMemberRequest, context: Context
+    ) -> cluster_service_pb2.RemoveMemberResponse:
+        change = log_pb2.ChangeMembership(remove=request.name or self._node.config.name)
+        members = await self._change(change, "RemoveMember", request, context)
+        return cluster_service_pb2.RemoveMemberResponse(members=members)
+
+    async def _change(
+        self, change: log_pb2.ChangeMembership, method: str, request: Message, context: Context
+    ) -> list[cluster_service_pb2.Member]:
+        """The members after the change. A leader that is to be removed hands over first, so this waits for the next one."""
+        write = WriteRequest.of(method, request)
+        deadline = self._node.clock.monotonic() + propose_seconds(context)
+        while True:
+            try:
+                await self._writer.settle(log_pb2.Command(change_membership=change), write, context)
+                break
+            except ApiError as error:
+                if error.reason != "NO_LEADER" or self._node.clock.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        status = self._node.status()
+        return [self._member(member, status) for member in status.configuration.members]
 
     async def TransferLeader(
         self, request: cluster_service_pb2.TransferLeaderRequest, context: Context
     ) -> cluster_service_pb2.TransferLeaderResponse:
         here = self._node.config.name
-        names = [member.name for member in self._node.config.members]
+        names = self._node.status().configuration.voters
         if request.target and request.target not in names:
             raise errors.invalid_field(
-                "target", f"{shorten(request.target)} is no member; the members are {', '.join(sorted(names))}"
+                "target", f"{shorten(request.target)} is no voting member; these are {', '.join(sorted(names))}"
             )
         status = self._node.status()
         if not status.leader:
@@ -106,24 +162,33 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
         status = await self._other_leader(min(TRANSFER_SECONDS_MAX, propose_seconds(context)))
         return cluster_service_pb2.TransferLeaderResponse(leader=status.leader, term=status.term)
 
-    def _member(self, name: str, peer_address: str, status: Status) -> cluster_service_pb2.Member:
+    def _member(self, member: Member, status: Status) -> cluster_service_pb2.Member:
+        name = member.name
         is_here = name == self._node.config.name
-        role = (
-            cluster_service_pb2.Member.ROLE_LEADER
-            if name == status.leader
-            else cluster_service_pb2.Member.ROLE_FOLLOWER
-        )
+        if name == status.leader:
+            role = cluster_service_pb2.Member.ROLE_LEADER
+        elif member.is_voter:
+            role = cluster_service_pb2.Member.ROLE_FOLLOWER
+        else:
+            role = cluster_service_pb2.Member.ROLE_LEARNER
         match_index = 0
         if status.is_leader:
             match_index = status.last_index if is_here else status.match_indexes.get(name, 0)
         return cluster_service_pb2.Member(
             name=name,
-            peer_address=peer_address,
+            peer_address=member.peer_address or self._configured_address(name),
             address=self._node.client_addresses.get(name, ""),
             role=role,
             reachable=is_here or name in status.connected,
             match_index=match_index,
+            id=member.id,
+            promote=member.promote,
         )
+
+    def _configured_address(self, name: str) -> str:
+        """Before the log names the members, only the configuration file has their addresses."""
+        members = self._node.config.members
+        return next((member.peer_address for member in members if member.name == name), "")
 
     async def _other_leader(self, timeout_seconds: float) -> Status:
         """The status as soon as another node leads. Raises an ApiError if none does in time."""

@@ -70,7 +70,7 @@ class MemberConfig(BaseModel):
     @field_validator("name")
     @classmethod
     def _check_name(cls, value: str) -> str:
-        return _checked_name(value)
+        return checked_name(value)
 
     @field_validator("peer_address")
     @classmethod
@@ -102,6 +102,11 @@ class NodeConfig(BaseSettings):
         default=(),
         description="All members, this one included: one [[members]] table each, with `name` and `peer_address`. "
         "Empty: this node is a cluster of its own.",
+    )
+    join: bool = Field(
+        default=False,
+        description="This node is new and joins a cluster that exists, by `horologe cluster add`; `members` then names some of "
+        "its members. Counts only while the data folder is empty.",
     )
     heartbeat_ms: int = Field(default=100, ge=1, description="The leader speaks this often when it has nothing to say.")
     election_timeout_ms_min: int = Field(
@@ -182,7 +187,7 @@ class NodeConfig(BaseSettings):
     @field_validator("name")
     @classmethod
     def _check_name(cls, value: str) -> str:
-        return _checked_name(value)
+        return checked_name(value)
 
     @field_validator("listen", "peer_listen")
     @classmethod
@@ -198,7 +203,7 @@ class NodeConfig(BaseSettings):
     @classmethod
     def _add_only_member(cls, values: Any) -> Any:
         """A node without `members` is a cluster of its own."""
-        if isinstance(values, dict) and not values.get("members") and "name" in values:
+        if isinstance(values, dict) and not values.get("members") and not values.get("join") and "name" in values:
             address = values.get("peer_listen", cls.model_fields["peer_listen"].default)
             return values | {"members": ({"name": values["name"], "peer_address": address},)}
         return values
@@ -206,7 +211,9 @@ class NodeConfig(BaseSettings):
     @model_validator(mode="after")
     def _check_members(self) -> Self:
         names = [member.name for member in self.members]
-        if self.name not in names:
+        if self.join and not set(names) - {self.name}:
+            raise ValueError("members: with `join`, name at least one member of the cluster to join")
+        if self.name not in names and not self.join:
             raise ValueError(f"members: {', '.join(names)} do not include this node, {self.name!r}; add it")
         for option, values in (("name", names), ("peer_address", [member.peer_address for member in self.members])):
             repeated = sorted({value for value in values if values.count(value) > 1})
@@ -242,6 +249,11 @@ class NodeConfig(BaseSettings):
     def advertised(self) -> str:
         """`host:port` that clients and workers are told."""
         return self.advertise or self.listen
+
+    @property
+    def peer_advertised(self) -> str:
+        """`host:port` that the other members are told."""
+        return next((member.peer_address for member in self.members if member.name == self.name), self.peer_listen)
 
 
 class Option(NamedTuple):
@@ -374,7 +386,8 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _checked_name(value: str) -> str:
+def checked_name(value: str) -> str:
+    """The name of a node, if it is one. Raises ValueError."""
     if not _NAME.fullmatch(value):
         raise ValueError(
             f"{value[:80]!r} is no name; use 1 to 63 lower-case letters, digits and hyphens, beginning with a letter "

@@ -42,6 +42,12 @@ _STATUSES: Mapping[str, grpc.StatusCode] = {
     "OVERLAP": grpc.StatusCode.FAILED_PRECONDITION,
     "LEASE_LOST": grpc.StatusCode.FAILED_PRECONDITION,
     "NOT_LEADER": grpc.StatusCode.FAILED_PRECONDITION,
+    "MEMBER_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "MEMBER_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "MEMBER_REMOVED": grpc.StatusCode.FAILED_PRECONDITION,
+    "MEMBER_BEHIND": grpc.StatusCode.FAILED_PRECONDITION,
+    "LAST_VOTER": grpc.StatusCode.FAILED_PRECONDITION,
+    "QUORUM_AT_RISK": grpc.StatusCode.FAILED_PRECONDITION,
     "LIMIT_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "QUEUE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DISK_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -71,6 +77,21 @@ _RESULTS: Mapping[Code, tuple[str, str]] = {
     Code.REQUEST_ID_REUSED: (
         "REQUEST_ID_REUSED",
         "request_id was used for another request before; use a new UUID for every new request",
+    ),
+    Code.MEMBER_NOT_FOUND: ("MEMBER_NOT_FOUND", "{text} is not a member of the cluster"),
+    Code.MEMBER_EXISTS: ("MEMBER_EXISTS", "a member {text} exists already, with other data; choose another name"),
+    Code.MEMBER_REMOVED: (
+        "MEMBER_REMOVED",
+        "{text} was removed from the cluster, and names of removed members do not come back; choose another name",
+    ),
+    Code.MEMBER_BEHIND: (
+        "MEMBER_BEHIND",
+        "{text} is not connected or lacks entries of the log; a learner votes only when it has caught up, try again later",
+    ),
+    Code.LAST_VOTER: ("LAST_VOTER", "{text} is the only member that votes; add another one first"),
+    Code.QUORUM_AT_RISK: (
+        "QUORUM_AT_RISK",
+        "without {text} no majority of the voters would be reachable; bring the others back first, or add members",
     ),
     Code.WRONG_CLUSTER: ("INTERNAL", "the cluster refused the command"),
 }

@@ -296,7 +296,7 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
                 return [past.detail.output_node], wanted
             if past.state in (AttemptState.LOST, AttemptState.TIMED_OUT):
                 # Nobody reported where its output is.
-                others = [member.name for member in self._node.config.members if member.name != here]
+                others = sorted(set(self._node.status().configuration.by_name) - {here})
                 return [here, *others], wanted
         return [here], wanted
 

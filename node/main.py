@@ -13,7 +13,7 @@ from typing import Any
 
 from horologe.node.config import ConfigError, NodeConfig, load_config
 from horologe.node.logging_setup import configure
-from horologe.node.node import Node, NodeFailedError, PortInUseError, run_node
+from horologe.node.node import Node, NodeFailedError, NodeRemovedError, PortInUseError, run_node
 from horologe.raft.journal import CorruptLogError
 from horologe.raft.store import StoreError
 
@@ -35,6 +35,8 @@ def run_until_signal(config_path: Path | None, overrides: Mapping[str, Any]) -> 
         _event_loop_run(config)
     except (StoreError, CorruptLogError, PortInUseError, NodeFailedError) as error:
         return _complain(error, EXIT_FAILED)
+    except NodeRemovedError as error:
+        _complain(error, 0)
     except OSError as error:
         return _complain(error, EXIT_FAILED)
     return 0

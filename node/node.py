@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from horologe.log.v1 import log_pb2
+from horologe.node.admission import MemberRemovedError
 from horologe.node.clock import Clock, SystemClock
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import NodeConfig
@@ -68,6 +69,10 @@ class PortInUseError(Exception):
     """The address cannot be bound."""
 
 
+class NodeRemovedError(Exception):
+    """The node was removed from its cluster and has stopped in good order."""
+
+
 class NodeFailedError(Exception):
     """The node could not be sure of its state and stopped."""
 
@@ -90,7 +95,7 @@ class Node:
         )
         settings = CoreSettings(
             name=config.name,
-            members=tuple(member.name for member in config.members),
+            members=() if config.join else tuple(member.name for member in config.members),
             heartbeat_ms=config.heartbeat_ms,
             election_timeout_ms_min=config.election_timeout_ms_min,
             election_timeout_ms_max=config.election_timeout_ms_max,
@@ -103,6 +108,7 @@ class Node:
             clock.monotonic(),
             pulse_seconds=config.pulse_ms / 1000,
             log_entries_kept=config.log_entries_kept,
+            peer_address=config.peer_advertised,
         )
         self._stepper = Stepper(self._replica, clock, self._deliver, self._fail)
         self.context = NodeContext(
@@ -159,9 +165,11 @@ class Node:
         log.info("node started", listen=self.config.listen, peer_listen=self.config.peer_listen)
 
     async def wait_failed(self) -> None:
-        """Returns never, or raises NodeFailedError."""
+        """Returns never, or raises NodeFailedError or NodeRemovedError."""
         assert self._failure is not None
         error = await asyncio.shield(self._failure)
+        if isinstance(error, MemberRemovedError):
+            raise NodeRemovedError(str(error)) from error
         raise NodeFailedError(str(error) or type(error).__name__) from error
 
     async def stop(self, drain_seconds: float | None = None) -> None:
@@ -224,7 +232,10 @@ class Node:
                     waiter.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
-        log.critical("the node cannot be sure of its state and stops", error=str(error), exc_info=error)
+        if isinstance(error, MemberRemovedError):
+            log.warning("this node was removed from the cluster and stops", reason=str(error))
+        else:
+            log.critical("the node cannot be sure of its state and stops", error=str(error), exc_info=error)
         if self._failure is not None and not self._failure.done():
             self._failure.set_result(error)
 
@@ -263,7 +274,7 @@ class Node:
     async def _hand_over(self) -> None:
         await self.gateway.drained()
         status = self._replica.status
-        while status.is_leader and len(self.config.members) > 1 and status.connected:
+        while status.is_leader and len(status.configuration.voters) > 1 and status.connected:
             self._stepper.submit(Inbox(transfer_to=""))
             for _ in range(100):
                 await asyncio.sleep(0.01)
@@ -298,7 +309,10 @@ class Node:
 
 
 async def run_node(config: NodeConfig, stop_requested: asyncio.Event, started: Callable[[Node], None]) -> None:
-    """Runs a node until `stop_requested` is set. Raises NodeFailedError if it had to stop by itself."""
+    """Runs a node until `stop_requested` is set.
+
+    Raises NodeFailedError if it had to stop by itself, NodeRemovedError if the cluster goes on without it.
+    """
     node = Node(config)
     try:
         await node.start()

@@ -1,7 +1,8 @@
 """Node to node: one gRPC stream between each two members, snapshots, and output that another node keeps.
 
-Of each two members the one whose name sorts first calls. A life of the stream is an epoch: in order, without gaps, and
-nothing of it is delivered after it ended.
+Of each two members the one whose name sorts first calls; the other one calls too when nobody has called it for a while, for it
+may be new, or at a new address. A life of the stream is an epoch: in order, without gaps, and nothing of it is delivered after
+it ended. Who may connect is decided in admission.py.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import itertools
 import random
 import shutil
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,17 +21,22 @@ from typing import Any
 import grpc
 import structlog
 
+from horologe.node.admission import PROTOCOL_VERSION, Admission, Hello
 from horologe.node.context import NodeContext
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.replica import Inbox, Outbox
 
-PROTOCOL_VERSION = 1
 MESSAGE_BYTES_MAX = 32 << 20
 BATCH_BYTES_MAX = 8 << 20
 """Messages that wait for the same peer travel together, up to this."""
+LINK_BYTES_MAX = 64 << 20
+"""A peer that takes nothing for so much is disconnected: Raft's own budget for entries is far below, and what is lost is said
+again."""
 CHUNK_BYTES = 1 << 20
 REDIAL_SECONDS = 0.2
+RELUCTANCE_SECONDS = 1.0
+"""Whose name sorts last waits so long to be called before it calls."""
 HELLO_SECONDS = 3.0
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -53,14 +59,6 @@ log = structlog.get_logger(__name__)
 Message = peer_service_pb2.PeerMessage
 
 
-class ForeignClusterError(Exception):
-    """This node's data belongs to another cluster than that of most members."""
-
-
-class ForeignDataError(Exception):
-    """The data folder belongs to another cluster than the members."""
-
-
 @dataclass(slots=True)
 class _Link:
     """The connection to one peer, as it is now."""
@@ -70,8 +68,17 @@ class _Link:
     begun: bool = False
     """The replica knows of this epoch: what it sends from now on belongs to it."""
     outgoing: list[Message] = field(default_factory=list)
+    outgoing_bytes: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def send(self, message: Message) -> None:
+        """Puts a message into the line, or gives the connection up if the line is too long."""
+        self.outgoing.append(message)
+        self.outgoing_bytes += message.ByteSize()
+        if self.outgoing_bytes > LINK_BYTES_MAX:
+            self.closed.set()
+        self.wake.set()
 
 
 class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
@@ -90,28 +97,28 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         self._context = context
         self._install = install
         self._read_output = read_output
-        self._fail = fail
-        self._strangers: dict[str, str] = {}
-        """Members that belong to another cluster than this node, and to which."""
-        self._fail = fail
-        self._foreign: set[str] = set()
         self._name = context.config.name
-        self._addresses = {
-            member.name: member.peer_address for member in context.config.members if member.name != self._name
-        }
-        self._links = {peer: _Link() for peer in self._addresses}
-        self._tasks: list[asyncio.Task[None]] = []
+        configured = {member.name: member.peer_address for member in context.config.members}
+        self._admission = Admission(self._hello, context.status, fail, configured)
+        self._links: dict[str, _Link] = {}
+        self._dialling: dict[str, asyncio.Task[None]] = {}
         self._fetching: asyncio.Task[None] | None = None
         self._fetch_numbers = itertools.count(1)
 
     def start(self) -> None:
         shutil.rmtree(self._context.config.data_dir / "incoming", ignore_errors=True)
-        for peer in self._addresses:
-            if self._name < peer:
-                self._tasks.append(asyncio.create_task(self._dial_for_ever(peer), name=f"dial {peer}"))
+        self.follow_configuration()
+
+    def follow_configuration(self) -> None:
+        """Calls whoever is a member now, and nobody else."""
+        peers = self._admission.peers()
+        for peer in peers - set(self._dialling):
+            self._dialling[peer] = asyncio.create_task(self._dial_for_ever(peer), name=f"dial {peer}")
+        for peer in set(self._dialling) - peers:
+            self._dialling.pop(peer).cancel()
 
     async def stop(self) -> None:
-        tasks = [*self._tasks, *([self._fetching] if self._fetching else [])]
+        tasks = [*self._dialling.values(), *([self._fetching] if self._fetching else [])]
         for task in tasks:
             task.cancel()
         for link in self._links.values():
@@ -121,15 +128,16 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
 
     def deliver(self, outbox: Outbox) -> None:
         """Sends what a step released. What goes to a peer that is not connected is dropped: Raft says it again."""
+        if outbox.configuration_changed or outbox.state_replaced:
+            self.follow_configuration()
         for peer, epoch in outbox.epochs:
             link = self._links[peer]
             if link.up and link.epoch == epoch:
                 link.begun = True
         for peer, message in outbox.messages:
-            link = self._links[peer]
-            if link.begun:
-                link.outgoing.append(message)
-                link.wake.set()
+            known = self._links.get(peer)
+            if known is not None and known.begun:
+                known.send(message)
         for peer in outbox.dropped:
             self._links[peer].closed.set()
             self._links[peer].wake.set()
@@ -139,18 +147,44 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
     # One stream
 
     async def _dial_for_ever(self, peer: str) -> None:
+        reluctance_seconds = 0.0 if self._name < peer else RELUCTANCE_SECONDS
         while True:
-            async with grpc.aio.insecure_channel(self._addresses[peer], options=CHANNEL_OPTIONS) as channel:
+            await self._wait_unconnected(peer)
+            await asyncio.sleep(reluctance_seconds + REDIAL_SECONDS * random.random())
+            address = self._admission.address_of(peer)
+            if self._is_up(peer) or not address:
+                await asyncio.sleep(REDIAL_SECONDS)
+                continue
+            async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
                 with suppress(grpc.aio.AioRpcError, TimeoutError):
-                    call = peer_service_pb2_grpc.PeerServiceStub(channel).Exchange(wait_for_ready=False)
-                    await call.write(peer_service_pb2.ExchangeRequest(messages=[self._hello()]))
-                    async with asyncio.timeout(HELLO_SECONDS):
-                        first = await call.read()
-                    messages = first.messages if isinstance(first, peer_service_pb2.ExchangeResponse) else []
-                    if self._check_hello(peer, messages) is None:
-                        await self._run_link(peer, call.read, _writer_of(call))
-                    call.cancel()
-            await asyncio.sleep(REDIAL_SECONDS * (0.5 + random.random()))
+                    await self._dial(peer, channel)
+
+    async def _wait_unconnected(self, peer: str) -> None:
+        while self._is_up(peer):
+            await self._links[peer].closed.wait()
+            # Closed is what begins the end of a link; it is over a moment later.
+            await asyncio.sleep(0)
+
+    def _is_up(self, peer: str) -> bool:
+        return peer in self._links and self._links[peer].up
+
+    async def _dial(self, peer: str, channel: grpc.aio.Channel) -> None:
+        call = peer_service_pb2_grpc.PeerServiceStub(channel).Exchange(wait_for_ready=False)
+        write = _writer_of(call)
+        await write([Message(hello=self._hello())])
+        async with asyncio.timeout(HELLO_SECONDS):
+            first = await call.read()
+        messages = first.messages if isinstance(first, peer_service_pb2.ExchangeResponse) else []
+        verdict = self._admission.judge(peer, messages[0] if messages else None)
+        if verdict.farewell is not None:
+            await write([Message(farewell=verdict.farewell)])
+            await call.done_writing()
+        elif not verdict.complaint:
+            hello = messages[0].hello
+            self._take_in(hello, messages[1:])
+            if len(messages) == 1:
+                await self._run_link(hello, call.read, write)
+        call.cancel()
 
     async def Exchange(  # type: ignore[override]  # noqa: N802 - reads and writes by itself instead of yielding
         self,
@@ -160,34 +194,44 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         del request_iterator
         first = await context.read()
         messages = [] if first is grpc.aio.EOF else first.messages
-        name = messages[0].hello.node if messages else ""
-        complaint = self._check_hello(name, messages)
-        if complaint is not None:
-            if name in self._links:
-                # It shall see for itself what does not fit: perhaps it is the one that has to go.
-                await context.write(peer_service_pb2.ExchangeResponse(messages=[self._hello()]))
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, complaint)
-        await context.write(peer_service_pb2.ExchangeResponse(messages=[self._hello()]))
+        verdict = self._admission.judge(None, messages[0] if messages else None)
+        answer = [Message(hello=self._hello())]
+        if verdict.farewell is not None:
+            answer.append(Message(farewell=verdict.farewell))
+        # Also whoever is refused shall see for itself what does not fit: perhaps it is the one that has to go.
+        await context.write(peer_service_pb2.ExchangeResponse(messages=answer))
+        if verdict.complaint:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, verdict.complaint)
+        hello = messages[0].hello
+        self._take_in(hello, [])
         await self._run_link(
-            name,
+            hello,
             context.read,
             lambda messages: context.write(peer_service_pb2.ExchangeResponse(messages=messages)),
         )
 
+    def _take_in(self, hello: Hello, rest: Sequence[Message]) -> None:
+        """Somebody was let in: note what it says of itself, and of us."""
+        self._context.client_addresses[hello.node] = hello.client_address
+        self._context.submit(Inbox(introductions=[self._admission.introduction(hello)]))
+        for message in rest:
+            if message.HasField("farewell"):
+                self._admission.hear_farewell(hello, message.farewell)
+
     async def _run_link(
-        self, peer: str, read: Callable[[], Awaitable[Any]], write: Callable[[list[Message]], Awaitable[None]]
+        self, hello: Hello, read: Callable[[], Awaitable[Any]], write: Callable[[list[Message]], Awaitable[None]]
     ) -> None:
-        link = self._links[peer]
-        if link.up:
-            # The peer has come back before we noticed that it was gone.
-            link.closed.set()
-        epoch = link.epoch + 1
+        peer = hello.node
+        before = self._links.get(peer, _Link())
+        # If it is up, the peer has come back before we noticed that it was gone.
+        before.closed.set()
+        epoch = before.epoch + 1
         link = self._links[peer] = _Link(epoch=epoch, up=True)
         self._context.submit(Inbox(disconnected=[peer]))
         self._context.submit(Inbox(connected=[(peer, epoch)]))
         log.info("peer connected", peer=peer)
         tasks = [
-            asyncio.create_task(self._read_link(peer, link, read)),
+            asyncio.create_task(self._read_link(hello, link, read)),
             asyncio.create_task(self._write_link(link, write)),
             asyncio.create_task(link.closed.wait()),
         ]
@@ -195,6 +239,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             link.up = link.begun = False
+            link.closed.set()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -202,9 +247,13 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
                 self._context.submit(Inbox(disconnected=[peer]))
                 log.info("peer disconnected", peer=peer)
 
-    async def _read_link(self, peer: str, link: _Link, read: Callable[[], Awaitable[Any]]) -> None:
+    async def _read_link(self, hello: Hello, link: _Link, read: Callable[[], Awaitable[Any]]) -> None:
+        peer = hello.node
         while (batch := await read()) is not grpc.aio.EOF:
             if not link.up or self._links[peer] is not link:
+                return
+            if batch.messages and batch.messages[-1].HasField("farewell"):
+                self._admission.hear_farewell(hello, batch.messages[-1].farewell)
                 return
             self._context.submit(Inbox(messages=[(peer, message) for message in batch.messages]))
 
@@ -213,6 +262,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             await link.wake.wait()
             link.wake.clear()
             waiting, link.outgoing = link.outgoing, []
+            link.outgoing_bytes = 0
             batch: list[Message] = []
             size = 0
             for message in waiting:
@@ -224,63 +274,25 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             if batch:
                 await write(batch)
 
-    def _hello(self) -> Message:
+    def _hello(self) -> Hello:
         with self._context.store.read() as tables:
             cluster_id = cluster_id_of(tables)
-        hello = peer_service_pb2.Hello(
+        config = self._context.config
+        return Hello(
             node=self._name,
             cluster_id=cluster_id,
             protocol_version=PROTOCOL_VERSION,
-            client_address=self._context.config.advertised,
+            client_address=config.advertised,
+            member_id=self._context.store.id,
+            peer_address=config.peer_advertised,
         )
-        return Message(hello=hello)
-
-    def _check_hello(self, expected: str, messages: Any) -> str | None:
-        if not messages or messages[0].WhichOneof("kind") != "hello":
-            return "the first message must be a hello"
-        hello = messages[0].hello
-        own_cluster_id = self._hello().hello.cluster_id
-        complaint = None
-        if hello.node != expected or hello.node not in self._links:
-            complaint = f"{hello.node!r} is not a member of this cluster; members are {sorted(self._links)}"
-        elif hello.protocol_version != PROTOCOL_VERSION:
-            complaint = f"{hello.node} speaks protocol {hello.protocol_version}, this node {PROTOCOL_VERSION}"
-        elif hello.cluster_id and own_cluster_id and hello.cluster_id != own_cluster_id:
-            complaint = f"{hello.node} belongs to cluster {hello.cluster_id}, this node to {own_cluster_id}"
-            self._meet_foreigner(hello.node, complaint)
-        if complaint is not None:
-            log.error("peer refused", peer=expected, reason=complaint)
-        else:
-            self._context.client_addresses[hello.node] = hello.client_address
-        return complaint
-
-    def _meet_foreigner(self, peer: str, complaint: str) -> None:
-        """One foreign member is that member's mistake; if most are foreign, it is ours."""
-        self._foreign.add(peer)
-        if 2 * len(self._foreign) > len(self._links):
-            folder = self._context.config.data_dir
-            advice = "correct `data_dir` or `members` in the configuration"
-            self._fail(ForeignClusterError(f"{folder} holds the data of another cluster: {complaint}; {advice}"))
-
-    def _meet_stranger(self, peer: str, cluster_id: str, own_cluster_id: str) -> None:
-        """When a majority of the members is one other cluster, it is this node that has come to the wrong one."""
-        self._strangers[peer] = cluster_id
-        strangers = sorted(name for name, other in self._strangers.items() if other == cluster_id)
-        if 2 * len(strangers) > len(self._addresses) + 1:
-            state = self._context.config.data_dir / "state"
-            self._fail(
-                ForeignDataError(
-                    f"{state} belongs to cluster {own_cluster_id}, but {' and '.join(strangers)} are members of cluster "
-                    f"{cluster_id}; correct `data_dir` or `members` in the configuration"
-                )
-            )
 
     # Snapshots
 
     async def FetchSnapshot(  # noqa: N802
         self, request: peer_service_pb2.FetchSnapshotRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[peer_service_pb2.FetchSnapshotResponse]:
-        if request.node not in self._links:
+        if request.node not in self._admission.peers():
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{request.node!r} is not a member")
         folder = self._context.config.data_dir / "outgoing" / request.node
         shutil.rmtree(folder, ignore_errors=True)
@@ -304,9 +316,9 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         folder.mkdir(mode=0o700, parents=True)
         log.info("fetching a snapshot", peer=peer)
         try:
-            async with grpc.aio.insecure_channel(self._addresses[peer], options=CHANNEL_OPTIONS) as channel:
+            async with grpc.aio.insecure_channel(self._admission.address_of(peer), options=CHANNEL_OPTIONS) as channel:
                 stub = peer_service_pb2_grpc.PeerServiceStub(channel)
-                cluster_id = self._hello().hello.cluster_id
+                cluster_id = self._hello().cluster_id
                 request = peer_service_pb2.FetchSnapshotRequest(node=self._name, cluster_id=cluster_id)
                 whole: bool | None = await _receive_file(stub.FetchSnapshot(request), folder / "data.mdb")
         except (grpc.aio.AioRpcError, OSError) as error:
@@ -332,7 +344,9 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         self, node: str, request: peer_service_pb2.FetchOutputRequest
     ) -> AsyncIterator[peer_service_pb2.FetchOutputResponse]:
         """Reads output that another node keeps; raises grpc.aio.AioRpcError if that node cannot be reached."""
-        async with grpc.aio.insecure_channel(self._addresses[node], options=CHANNEL_OPTIONS) as channel:
+        if node not in self._admission.peers():
+            raise KeyError(node)
+        async with grpc.aio.insecure_channel(self._admission.address_of(node), options=CHANNEL_OPTIONS) as channel:
             async for piece in peer_service_pb2_grpc.PeerServiceStub(channel).FetchOutput(request):
                 yield piece
 

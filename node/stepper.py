@@ -63,6 +63,7 @@ class Stepper:
             mine.messages += inbox.messages
             mine.commands += inbox.commands
             mine.heartbeats += inbox.heartbeats
+            mine.introductions += inbox.introductions
             if inbox.transfer_to is not None:
                 mine.transfer_to = inbox.transfer_to
             self._has_work = True

@@ -34,6 +34,8 @@ What we depend on inside pysyncobj 0.3.17 (tests/raft/test_engine_contract.py fa
       _SyncObj__newAppendEntriesTime     when the next heartbeat is due; written by the method that we override
       _SyncObj__raftMatchIndex           read: what each follower has acknowledged
       _SyncObj__raftLastApplied          written once, after a restart: the engine would apply everything again
+      _SyncObj__otherNodes               who votes beside this member: the engine's own changes of it are unsafe
+      _SyncObj__readonlyNodes            who receives the log and does not vote
     message dictionaries: request_vote, response_vote, append_entries (with and without prevLogIdx), next_node_idx, timeout_now
 """
 
@@ -55,7 +57,9 @@ from horologe.raft.core_messages import REGULAR_COMMAND, election_message, items
 from horologe.raft.core_peers import Arrival, Peer
 from horologe.raft.core_settings import CoreSettings, CoreStoppedError, Protections, RaftInvariantError
 from horologe.raft.core_view import CoreView
+from horologe.raft.elections import NEVER
 from horologe.raft.journal import NO_OP_COMMAND, Journal, LogItem
+from horologe.raft.membership import CONFIGURATION_COMMAND_TYPE, Configuration
 
 __all__ = ["CoreSettings", "CoreStoppedError", "Protections", "RaftCore", "RaftInvariantError"]
 
@@ -127,8 +131,7 @@ class _SyncObj(_engine_module.SyncObj):  # type: ignore[misc, name-defined]
 
     def __init__(self, owner: EngineOwner, settings: CoreSettings, conf: Any, transport: _Outbound) -> None:
         self._owner = owner
-        others = [_Member(name) for name in settings.members if name != settings.name]
-        super().__init__(_Member(settings.name), others, conf=conf, nodeClass=_Member, transport=transport)
+        super().__init__(_Member(settings.name), [], conf=conf, nodeClass=_Member, transport=transport)
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802
         self._owner.engine_applies(self.raftLastApplied + 1, command)
@@ -160,6 +163,7 @@ class _Pysyncobj:
             connectionTimeout=settings.election_timeout_seconds_max,
             onStateChanged=lambda _, state: owner.engine_changed_state(state == leader_state),
         )
+        self._journal = journal
         self._transport = _Outbound(owner.engine_sends)
         self._engine = _SyncObj(owner, settings, conf, self._transport)
         if protections.applied_index_restored:
@@ -187,13 +191,6 @@ class _Pysyncobj:
         return int(self._engine.raftLastApplied)
 
     @property
-    def other_members(self) -> list[str]:
-        return [str(node.id) for node in self.other_nodes()]
-
-    def other_nodes(self) -> list[Any]:
-        return sorted(self._engine.otherNodes, key=lambda node: str(node.id))
-
-    @property
     def election_deadline(self) -> float:
         return float(self._engine._SyncObj__raftElectionDeadline)
 
@@ -204,8 +201,8 @@ class _Pysyncobj:
     def tick(self) -> None:
         self._engine.doTick(0.0)
 
-    def append(self, payload: bytes) -> None:
-        self._engine._applyCommand(payload, None, REGULAR_COMMAND)
+    def append(self, payload: bytes, command_type: int = REGULAR_COMMAND) -> None:
+        self._engine._applyCommand(payload, None, command_type)
         self._engine._checkCommandsToApply()
 
     def deliver(self, peer: Peer, message: dict[str, Any]) -> None:
@@ -234,6 +231,22 @@ class _Pysyncobj:
 
     def set_answered_at(self, peer: Peer, seconds: float) -> None:
         self._engine._SyncObj__lastResponseTime[peer.node] = seconds
+
+    def set_members(self, voters: list[Peer], learners: list[Peer]) -> None:
+        engine = self._engine
+        engine._SyncObj__otherNodes = {peer.node for peer in voters}
+        engine._SyncObj__readonlyNodes = {peer.node for peer in learners}
+        members = engine._SyncObj__otherNodes | engine._SyncObj__readonlyNodes
+        for table, value in (
+            (engine._SyncObj__raftNextIndex, len(self._journal) + self._journal.first_index),
+            (engine._SyncObj__raftMatchIndex, 0),
+            # Nothing was heard of it yet: it counts for no majority before it has answered.
+            (engine._SyncObj__lastResponseTime, NEVER),
+        ):
+            for node in [node for node in table if node not in members]:
+                del table[node]
+            for node in members:
+                table.setdefault(node, value)
 
     def tell_to_take_over(self, peer: Peer) -> None:
         self._engine.transferLeadership(peer.node)
@@ -267,28 +280,41 @@ class RaftCore(CoreView):
         self._journal = journal
         self._apply = apply
         self._failure: BaseException | None = None
+        self._followed: Configuration | None = None
         _ambient.now, _ambient.chance = now_seconds, random
         self._engine = _Pysyncobj(self, settings, protections, journal)
-        self._peers = {str(node.id): Peer(str(node.id), node) for node in self._engine.other_nodes()}
-        super().__init__(Context(settings, protections, journal, self._engine, self._peers, random, now_seconds))
+        self._peers: dict[str, Peer] = {}
+        beginning = Configuration.of(settings.members)
+        super().__init__(
+            Context(settings, protections, journal, self._engine, self._peers, random, now_seconds, beginning)
+        )
+        self._beginning = beginning
+        self._follow_configuration()
 
     # --- what the caller does -----------------------------------------------------------------------------------------
 
     def peer_connected(self, peer: str, now: float) -> None:
-        """A connection to a member came up. Its messages are numbered from 1, in both directions."""
-        known = self._known_peer(peer)
+        """A connection to another node came up. Its messages are numbered from 1, in both directions.
+
+        The caller has made sure that it belongs to this cluster; the log may not name it yet.
+        """
         with self._at(now):
+            known = self._peers.setdefault(peer, Peer(peer, _Member(peer)))
             known.begin_epoch()
             self._engine.connected(known)
             if self.is_leader:
                 self._replication.send_to(known, heartbeat=True)
 
     def peer_disconnected(self, peer: str, now: float) -> None:
-        """The connection to a member is gone; nothing that it carried may be delivered any more."""
-        known = self._known_peer(peer)
+        """The connection is gone; nothing that it carried may be delivered any more."""
+        known = self._peers.get(peer)
+        if known is None:
+            return
         with self._at(now):
             known.end_epoch()
             self._engine.disconnected(known)
+            if not known.is_member:
+                del self._peers[peer]
 
     def receive(self, peer: str, message: PeerMessage, now: float) -> bool:
         """Take in a Raft message from a member whose identity the caller has verified.
@@ -300,8 +326,8 @@ class RaftCore(CoreView):
         with self._at(now):
             known = self._peers.get(peer)
             if known is None:
-                self.counters["not_a_member"] += 1
-                return not self.protections.members_only and self._receive_from_stranger(peer, message)
+                self.counters["not_connected"] += 1
+                return False
             if self.protections.epochs_checked:
                 arrival = known.arrived(message.sequence)
                 if arrival is not Arrival.NEXT:
@@ -315,6 +341,7 @@ class RaftCore(CoreView):
                 known.abandon_epoch()
                 return False
             self._dispatch(known, message, items)
+            self._follow_configuration()
             return True
 
     def tick(self, now: float) -> None:
@@ -339,11 +366,31 @@ class RaftCore(CoreView):
                 f"the payload has {len(payload)} bytes, must be less than append_bytes_max "
                 f"({self.settings.append_bytes_max}): split it"
             )
+        return self._propose(payload, REGULAR_COMMAND)
+
+    def propose_configuration(self, payload: bytes) -> int | None:
+        """Append an entry whose one command holds the next configuration; it is in force here at once.
+
+        It must differ from the one in force by at most one voter.
+
+        Returns:
+            As `propose`; None also while the change before is not applied, or nothing of the own term is: then two majorities
+            that have no member in common could decide.
+        """
+        changing = self.is_changing_members or not self._journal.has_entry(self.applied_index, self.term)
+        if changing and self.protections.one_change_at_a_time:
+            return None
+        index = self._propose(payload, CONFIGURATION_COMMAND_TYPE)
+        with self._at(self._context.now):
+            self._follow_configuration()
+        return index
+
+    def _propose(self, payload: bytes, command_type: int) -> int | None:
         with self._at(self._context.now):
             if not self.is_leader or self._elections.is_handing_over:
                 return None
             index = self._journal.last_index + 1
-            self._engine.append(payload)
+            self._engine.append(payload, command_type)
             if self._journal.last_index != index:
                 raise RaftInvariantError(f"entry {index} was not appended; the log ends at {self._journal.last_index}")
             return index
@@ -380,10 +427,28 @@ class RaftCore(CoreView):
             self._failure = error
             raise
 
-    def _known_peer(self, name: str) -> Peer:
-        if name not in self._peers:
-            raise ValueError(f"{name!r} is not one of the other members; they are {sorted(self._peers)}")
-        return self._peers[name]
+    def _follow_configuration(self) -> None:
+        """Let the newest configuration in the log be the one that counts votes and acknowledgements."""
+        logged = self._journal.configuration
+        configuration = logged.configuration if logged is not None else self._beginning
+        if configuration is self._followed:
+            return
+        self._followed = self._context.configuration = configuration
+        for name in configuration.by_name:
+            if name != self.settings.name:
+                self._peers.setdefault(name, Peer(name, _Member(name)))
+        for peer in list(self._peers.values()):
+            was_member = peer.is_member
+            peer.is_member = peer.name in configuration.by_name
+            peer.is_voter = peer.name in configuration.voters
+            if peer.is_member and not was_member:
+                self._replication.begin_sending_to(peer)
+            elif not peer.is_member and not peer.connected:
+                del self._peers[peer.name]
+        members = sorted((peer for peer in self._peers.values() if peer.is_member), key=lambda peer: peer.name)
+        self._engine.set_members(
+            [peer for peer in members if peer.is_voter], [peer for peer in members if not peer.is_voter]
+        )
 
     def _dispatch(self, peer: Peer, message: PeerMessage, items: list[LogItem]) -> None:
         kind = message.WhichOneof("kind")
@@ -415,12 +480,6 @@ class RaftCore(CoreView):
         self._elections.leader_heard()
         self._replication.on_append_entries(peer, append, items)
 
-    def _receive_from_stranger(self, name: str, message: PeerMessage) -> bool:
-        """Only with `members_only` off: the engine by itself counts anybody's vote."""
-        if message.WhichOneof("kind") == "vote":
-            self._engine.deliver(Peer(name, _Member(name)), {"type": "response_vote", "term": message.vote.term})
-        return True
-
     # --- what the engine calls ----------------------------------------------------------------------------------------
 
     def engine_changed_state(self, is_leader: bool) -> None:
@@ -440,7 +499,7 @@ class RaftCore(CoreView):
             raise RaftInvariantError(f"the engine applies something else than entry {index}")
         if self.protections.apply_in_sequence and index != self._journal.applied_index + 1:
             raise RaftInvariantError(f"entry {index} would be applied after entry {self._journal.applied_index}")
-        if command[0] == REGULAR_COMMAND:
+        if command[0] in (REGULAR_COMMAND, CONFIGURATION_COMMAND_TYPE):
             self._apply(index, item[2], command[1:])
         elif command[:1] != NO_OP_COMMAND and self.protections.static_membership:
             raise RaftInvariantError(f"entry {index} is of a type ({command[0]}) that never enters our log")
@@ -448,7 +507,9 @@ class RaftCore(CoreView):
 
     def engine_sends(self, peer: str, message: dict[str, Any]) -> None:
         """For the engine only."""
-        known = self._peers[peer]
+        known = self._peers.get(peer)
+        if known is None:
+            return
         if message["type"] == "next_node_idx":
             index = message["next_node_idx"]
             self._replication.post_reply(known, index, reset=message["reset"], success=message["success"])

@@ -14,6 +14,7 @@ from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.core_peers import Peer
 from horologe.raft.core_settings import CoreSettings, Protections
 from horologe.raft.journal import Journal
+from horologe.raft.membership import Configuration
 
 PeerMessage = peer_service_pb2.PeerMessage
 
@@ -45,10 +46,6 @@ class Engine(Protocol):
         """All entries up to this one are applied."""
 
     @property
-    def other_members(self) -> list[str]:
-        """Who votes beside this member."""
-
-    @property
     def election_deadline(self) -> float:
         """When it begins an election."""
 
@@ -76,6 +73,9 @@ class Engine(Protocol):
     def set_answered_at(self, peer: Peer, seconds: float) -> None:
         """Change when the peer answered last."""
 
+    def set_members(self, voters: list[Peer], learners: list[Peer]) -> None:
+        """Change who votes and who only receives the log, this member left out."""
+
     def tell_to_take_over(self, peer: Peer) -> None:
         """On the leader: send the peer the order to begin an election at once."""
 
@@ -102,6 +102,7 @@ class Context:
 
     Attributes:
         now: The time of the call that runs at the moment, in seconds.
+        configuration: The one in force.
         outbox: Messages that leave after the caller's commit.
         counters: How often each protection acted.
         members_that_forgot: Peers that lost entries which they had acknowledged.
@@ -114,6 +115,7 @@ class Context:
     peers: dict[str, Peer]
     chance: random.Random
     now: float
+    configuration: Configuration
     outbox: list[tuple[str, PeerMessage]] = field(default_factory=list)
     counters: Counter[str] = field(default_factory=Counter)
     members_that_forgot: set[str] = field(default_factory=set)
@@ -135,5 +137,24 @@ class Context:
     def heard_quorum(self, now: float) -> bool:
         """On the leader: whether a majority answered messages sent within the shortest election timeout."""
         since = now - self.settings.election_timeout_seconds_min
-        answered_lately = sum(1 for peer in self.peers.values() if self.engine.answered_at(peer) > since)
-        return 1 + answered_lately >= self.settings.majority
+        answered_lately = sum(1 for peer in self.voting_peers() if self.engine.answered_at(peer) > since)
+        return self.is_voter + answered_lately >= self.configuration.majority
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether this member votes, as far as it knows."""
+        return self.settings.name in self.configuration.voters
+
+    def may_vote(self) -> bool:
+        """Whether this member may take part in elections at all.
+
+        One without any configuration is new, or has lost its folder: it may have voted before and not know it. A learner may:
+        it can have become a voter by an entry that it has not got.
+        """
+        if not self.protections.newcomers_wait:
+            return True
+        return bool(self.configuration.members) and self.settings.name not in self.configuration.removed
+
+    def voting_peers(self) -> list[Peer]:
+        """Who votes beside this member."""
+        return [peer for peer in self.peers.values() if peer.is_voter]

@@ -10,11 +10,12 @@ from typing import Any
 
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.journal import Journal, LogItem
+from horologe.raft.membership import CONFIGURATION_COMMAND_TYPE
 
-# The engine's command types that may be in our log: a command of ours, and the no-op of a new leader.
+# The command types that may be in our log: a command of ours, the no-op of a new leader, and a configuration.
 REGULAR_COMMAND = 0
 NO_OP_COMMAND_TYPE = 1
-ALLOWED_COMMAND_TYPES = (REGULAR_COMMAND, NO_OP_COMMAND_TYPE)
+ALLOWED_COMMAND_TYPES = (REGULAR_COMMAND, NO_OP_COMMAND_TYPE, CONFIGURATION_COMMAND_TYPE)
 
 # The kinds of PeerMessage that belong to Raft; the others on the same stream are the caller's.
 RAFT_KINDS = frozenset(

@@ -34,6 +34,9 @@ class Peer:
         name: The member's name.
         node: The engine's object for it.
         connected: Whether a connection is up (an epoch has begun).
+        is_member: Whether the configuration in force names it. Others are heard too: a leader that we do not know yet, or a
+            candidate of a configuration that we have not got.
+        is_voter: Whether it votes.
         in_flight_bytes: Entries sent in this epoch and not answered.
         reset_floor: Resets that answer rounds below this one are out of date.
         probe_round: The first round that asked whether the peer has our first entry; None while it can be served from the log.
@@ -44,6 +47,8 @@ class Peer:
         self.name = name
         self.node = node
         self.connected = False
+        self.is_member = False
+        self.is_voter = False
         self.in_flight_bytes = 0
         self.reset_floor = 0
         self.probe_round: int | None = None

@@ -22,7 +22,8 @@ class CoreSettings:
 
     Attributes:
         name: This member's name. Identity is the name, never an address.
-        members: The names of all voters, this one included.
+        members: The names of all voters of a cluster that begins, this one included; none if this member joins one that exists.
+            Once the log holds a configuration, that one counts.
         heartbeat_ms: How often the leader speaks when it has nothing to say.
         election_timeout_ms_min: For so long a member that heard the leader votes for nobody else; and a leader that a majority
             did not answer for so long serves no more.
@@ -33,7 +34,7 @@ class CoreSettings:
     """
 
     name: str
-    members: tuple[str, ...]
+    members: tuple[str, ...] = ()
     heartbeat_ms: int = 100
     election_timeout_ms_min: int = 500
     election_timeout_ms_max: int = 1000
@@ -41,7 +42,7 @@ class CoreSettings:
     peer_bytes_max: int = 16 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        if self.name not in self.members:
+        if self.members and self.name not in self.members:
             raise ValueError(f"members {self.members!r} do not contain this member, {self.name!r}: add it")
         if len(set(self.members)) != len(self.members) or not all(self.members):
             raise ValueError(f"members {self.members!r} must be different names that are not empty")
@@ -75,11 +76,6 @@ class CoreSettings:
         """The longest wait for a leader."""
         return self.election_timeout_ms_max / 1000
 
-    @property
-    def majority(self) -> int:
-        """How many members, this one included, decide."""
-        return len(self.members) // 2 + 1
-
 
 @dataclass(frozen=True)
 class Protections:
@@ -95,7 +91,7 @@ class Protections:
         reset_hint_at_commit: A follower asks to go back to its commit index at once, instead of one entry per round trip.
         next_index_kept: A reply to an older message does not send again what is in flight.
         votes_counted_once: One vote per member and term.
-        members_only: Only configured members are heard.
+        voters_only: Only votes of members that vote are counted.
         epochs_checked: Messages of one connection arrive in order; repeated ones are dropped, a gap ends the connection.
         messages_validated: A message that makes no sense is refused before the engine sees it.
         term_notice: A message of an older term is answered with the newer term.
@@ -103,6 +99,8 @@ class Protections:
         leader_stickiness: A member that hears a working leader votes for nobody else.
         check_quorum: A leader that no majority answers steps down within an election timeout.
         static_membership: Entries that would change the engine's own membership are refused.
+        one_change_at_a_time: The members change only when the change before is applied, and an entry of the own term.
+        newcomers_wait: A member that knows of no configuration, or was removed, neither votes nor stands for election.
         applied_index_restored: After a restart, applying goes on where the state stands.
         apply_in_sequence: Each entry is applied exactly once, in order.
         failures_stop_the_core: After an unexpected error the core takes no more calls.
@@ -118,7 +116,7 @@ class Protections:
     reset_hint_at_commit: bool = True
     next_index_kept: bool = True
     votes_counted_once: bool = True
-    members_only: bool = True
+    voters_only: bool = True
     epochs_checked: bool = True
     messages_validated: bool = True
     term_notice: bool = True
@@ -126,6 +124,8 @@ class Protections:
     leader_stickiness: bool = True
     check_quorum: bool = True
     static_membership: bool = True
+    one_change_at_a_time: bool = True
+    newcomers_wait: bool = True
     applied_index_restored: bool = True
     apply_in_sequence: bool = True
     failures_stop_the_core: bool = True

@@ -8,9 +8,14 @@ from __future__ import annotations
 from collections import Counter
 
 from horologe.raft.core_context import Context, PeerMessage
+from horologe.raft.core_peers import Peer
 from horologe.raft.elections import Elections
 from horologe.raft.journal import HardState
+from horologe.raft.membership import Configuration
 from horologe.raft.replication import Replication
+
+CAUGHT_UP_ENTRIES = 20
+"""A learner this close to the end of the log has what it lacks within a round trip or two, and will not hold up commits."""
 
 
 class CoreView:
@@ -97,13 +102,49 @@ class CoreView:
     @property
     def voters(self) -> tuple[str, ...]:
         """The members that vote."""
-        return tuple(sorted([self._context.settings.name, *self._context.engine.other_members]))
+        return tuple(sorted(self._context.configuration.voters))
+
+    @property
+    def configuration(self) -> Configuration:
+        """Who the members are: the newest configuration in the log, or the one that the cluster begins with."""
+        return self._context.configuration
+
+    @property
+    def configuration_index(self) -> int:
+        """The entry that brought it; 0 while the log has held none."""
+        logged = self._context.journal.configuration
+        return logged.index if logged is not None else 0
+
+    @property
+    def is_changing_members(self) -> bool:
+        """Whether a change of the members is on its way: it is in the log and not applied yet."""
+        return self.configuration_index > self.applied_index
+
+    def may_lose(self, name: str) -> bool:
+        """On the leader: whether a majority of the voters would be at hand if this member were removed."""
+        context = self._context
+        voters = context.configuration.voters - {name}
+        at_hand = sum(1 for peer in context.voting_peers() if peer.name != name and self._answers(peer))
+        return len(voters) > 0 and (context.settings.name in voters) + at_hand >= len(voters) // 2 + 1
+
+    def has_caught_up(self, name: str) -> bool:
+        """On the leader: whether a member answers, and has all that is committed but for what was sent just now."""
+        peer = self._context.peers.get(name)
+        if peer is None or not peer.is_member or not self.is_leader:
+            return False
+        behind = self.commit_index - self._context.engine.match_index(peer)
+        return self._answers(peer) and behind <= CAUGHT_UP_ENTRIES
+
+    def _answers(self, peer: Peer) -> bool:
+        since = self._context.now - self._context.settings.election_timeout_seconds_min
+        return peer.connected and self._context.engine.answered_at(peer) > since
 
     def match_indexes(self) -> dict[str, int]:
         """On the leader: up to where each peer has acknowledged the log. Elsewhere: empty."""
         if not self.is_leader:
             return {}
-        return {peer.name: self._context.engine.match_index(peer) for peer in self._context.peers.values()}
+        engine, peers = self._context.engine, self._context.peers.values()
+        return {peer.name: engine.match_index(peer) for peer in peers if peer.is_member}
 
     def heard_quorum(self, now: float) -> bool:
         """On the leader: whether a majority has answered messages that were sent within the shortest election timeout.

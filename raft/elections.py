@@ -56,9 +56,16 @@ class Elections:
         """The engine begins an election when its deadline has passed: before that, ask whether it could be won."""
         context = self._context
         deadline = context.engine.election_deadline
-        if not context.protections.pre_vote or context.engine.is_leader or deadline >= context.now:
+        if context.engine.is_leader or deadline >= context.now:
             return
-        connected = not context.peers or any(peer.connected for peer in context.peers.values())
+        if not context.is_voter and context.protections.newcomers_wait:
+            # Also when a leader tells it to: by the log that it has, it must not lead.
+            context.engine.election_deadline = context.now + context.settings.election_timeout_seconds_max
+            return
+        if not context.protections.pre_vote:
+            return
+        voting_peers = context.voting_peers()
+        connected = not voting_peers or any(peer.connected for peer in voting_peers)
         if deadline <= ELECTION_NOW and connected:
             return
         shortest, longest = context.settings.election_timeout_seconds_min, context.settings.election_timeout_seconds_max
@@ -70,7 +77,7 @@ class Elections:
         context = self._context
         self._pre_vote_term = context.engine.term + 1
         self._pre_votes = set()
-        for peer in context.peers.values():
+        for peer in context.voting_peers():
             request = peer_service_pb2.RequestPreVote(
                 term=self._pre_vote_term,
                 last_log_index=context.journal.last_index,
@@ -85,6 +92,9 @@ class Elections:
         if request.term <= context.engine.term:
             context.post_term_notice(peer)
             return
+        if not context.may_vote():
+            context.counters["vote_refused_by_newcomer"] += 1
+            return
         own_log_end = (context.journal.last_term, context.journal.last_index)
         if (request.last_log_term, request.last_log_index) >= own_log_end and not self._is_loyal_against(peer):
             context.post(peer, PeerMessage(pre_vote=peer_service_pb2.PreVote(term=request.term)))
@@ -92,12 +102,12 @@ class Elections:
     def on_pre_vote(self, peer: Peer, term: int) -> None:
         """Another member would vote for us."""
         engine = self._context.engine
-        if term == self._pre_vote_term == engine.term + 1 and not engine.is_leader:
+        if term == self._pre_vote_term == engine.term + 1 and not engine.is_leader and self._counts(peer):
             self._count_pre_vote(peer.name)
 
     def _count_pre_vote(self, name: str) -> None:
         self._pre_votes.add(name)
-        if len(self._pre_votes) >= self._context.settings.majority:
+        if len(self._pre_votes) >= self._context.configuration.majority:
             self._pre_vote_term = None
             self._context.engine.election_deadline = ELECTION_NOW
 
@@ -108,6 +118,9 @@ class Elections:
         context = self._context
         if request.term < context.engine.term:
             context.post_term_notice(peer)
+            return
+        if not context.may_vote():
+            context.counters["vote_refused_by_newcomer"] += 1
             return
         if self._is_loyal_against(peer):
             context.counters["vote_refused_for_leader"] += 1
@@ -127,6 +140,9 @@ class Elections:
         context = self._context
         if term != context.engine.term:
             return
+        if not self._counts(peer):
+            context.counters["vote_of_no_voter"] += 1
+            return
         if context.protections.votes_counted_once:
             if (peer.name, term) in self._votes:
                 context.counters["vote_repeated"] += 1
@@ -134,6 +150,10 @@ class Elections:
             # Votes of older terms can no longer count.
             self._votes = {vote for vote in self._votes if vote[1] == term} | {(peer.name, term)}
         context.engine.deliver(peer, {"type": "response_vote", "term": term})
+
+    def _counts(self, peer: Peer) -> bool:
+        """Whether a member's vote counts by the configuration that we have."""
+        return peer.is_voter or not self._context.protections.voters_only
 
     def on_term_notice(self, peer: Peer, term: int) -> None:
         """A newer term exists. The engine adopts it, and steps down, when it hears a request for a vote that it cannot grant."""
@@ -152,7 +172,7 @@ class Elections:
     def begin_transfer(self, target: str | None) -> bool:
         """Choose a successor, and tell it to take over as soon as it has the whole log."""
         context = self._context
-        candidates = [peer for peer in context.peers.values() if peer.connected and target in (None, peer.name)]
+        candidates = [peer for peer in context.voting_peers() if peer.connected and target in (None, peer.name)]
         if not candidates:
             return False
         self._transfer_target = max(candidates, key=lambda peer: (context.engine.match_index(peer), peer.name))

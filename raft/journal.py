@@ -12,6 +12,8 @@ Layout of the values (all integers big-endian):
     "term_vote"     CRC-32 (4) + term (8) + name of the member voted for in that term (empty: none)
     "commit_index"  CRC-32 (4) + index (8)
     "applied_index" CRC-32 (4) + index (8)
+    "configuration" CRC-32 (4) + index (8) + horologe.log.v1.Configuration: the newest one at or before the first entry; missing
+                    while the log has held none
 """
 
 from __future__ import annotations
@@ -19,7 +21,11 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, overload
+
+from horologe.log.v1 import log_pb2
+from horologe.raft.membership import Configuration, configuration_of, from_message, to_message
 
 # The engine's form of an entry: command (first byte: its type), index, term.
 LogItem = tuple[bytes, int, int]
@@ -34,6 +40,7 @@ FIRST_TERM = 0
 _TERM_VOTE = "term_vote"
 _COMMIT_INDEX = "commit_index"
 _APPLIED_INDEX = "applied_index"
+_CONFIGURATION = "configuration"
 _CHECKSUM = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
 _INDEX_TERM = struct.Struct(">QQ")
@@ -52,6 +59,14 @@ class HardState(NamedTuple):
 
     term: int
     voted_for: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A configuration, and the index of the entry that brought it."""
+
+    index: int
+    configuration: Configuration
 
 
 class LogStore(Protocol):
@@ -126,22 +141,29 @@ class Journal:
         if not self._items:
             self.reset_to(store, FIRST_INDEX, FIRST_TERM, HardState(FIRST_TERM, None))
             self._items = [(NO_OP_COMMAND, FIRST_INDEX, FIRST_TERM)]
+        # Ascending; the first one may stem from before the first entry.
+        self._configurations = _read_configuration(store)
+        self._stored_configuration_index = self._configurations[-1].index if self._configurations else 0
+        for item in self._items:
+            self._note_configuration(item)
         self._hard_state = _read_hard_state(store)
         self._commit_index = _read_index(store, _COMMIT_INDEX)
         self._applied_index = _read_index(store, _APPLIED_INDEX)
         self._check_whole()
 
     @staticmethod
-    def reset_to(store: LogStore, index: int, term: int, own: HardState) -> None:
+    def reset_to(store: LogStore, index: int, term: int, own: HardState, configuration: Logged | None = None) -> None:
         """Write the smallest state that a member can go on from after it was given the state as of `index`.
 
         That is: one no-op entry (index, term) in place of the one whose effects the state contains, commit and applied index
-        at `index`, and the member's *own* term and vote. A snapshot is a copy of another member's tables; taking over that
-        member's vote would let this one vote twice in a term, hence the argument without default
-        (`Journal.hard_state` of the journal that is replaced).
+        at `index`, the configuration as of `index`, and the member's *own* term and vote. A snapshot is a copy of another
+        member's tables; taking over that member's vote would let this one vote twice in a term, hence the argument without
+        default (`Journal.hard_state` of the journal that is replaced).
         """
         store.log_delete_to(index)
         store.log_delete_from(index)
+        if configuration is not None:
+            _write_configuration(store, configuration)
         store.log_put(index, term, _seal_entry(NO_OP_COMMAND, index, term))
         store.meta_put(_COMMIT_INDEX, _seal(_NUMBER.pack(index)))
         store.meta_put(_APPLIED_INDEX, _seal(_NUMBER.pack(index)))
@@ -191,6 +213,15 @@ class Journal:
         return self._applied_index
 
     @property
+    def configuration(self) -> Logged | None:
+        """The newest configuration in the log, committed or not: the one in force. None while the log has held none."""
+        return self._configurations[-1] if self._configurations else None
+
+    def configuration_at(self, index: int) -> Logged | None:
+        """The configuration that the state as of an entry goes with. The entry must be in the log."""
+        return next((logged for logged in reversed(self._configurations) if logged.index <= index), None)
+
+    @property
     def hard_state(self) -> HardState:
         """Current term and vote, to be carried over when a snapshot replaces the store."""
         return self._hard_state
@@ -228,7 +259,22 @@ class Journal:
         if keep_from_index > self.first_index:
             self._store.log_delete_to(keep_from_index)
             del self._items[: keep_from_index - self.first_index]
+            self._compact_configurations()
         return self.first_index
+
+    def _note_configuration(self, item: LogItem) -> None:
+        configuration = configuration_of(item[0])
+        known_index = self._configurations[-1].index if self._configurations else 0
+        if configuration is not None and item[1] > known_index:
+            self._configurations.append(Logged(item[1], configuration))
+
+    def _compact_configurations(self) -> None:
+        """Of those at or before the first entry, only the newest counts, and it must outlive its entry."""
+        base = self.configuration_at(self.first_index)
+        if base is not None and base.index > self._stored_configuration_index:
+            self._stored_configuration_index = base.index
+            self._configurations = [logged for logged in self._configurations if logged.index >= base.index]
+            _write_configuration(self._store, base)
 
     # --- what the engine calls, under the names it uses ---------------------------------------------------------------
 
@@ -239,6 +285,7 @@ class Journal:
                 f"entry {index} of term {term} cannot follow entry {self.last_index} of term {self.last_term}"
             )
         self._items.append((command, index, term))
+        self._note_configuration(self._items[-1])
         self._store.log_put(index, term, _seal_entry(command, index, term))
 
     def clear(self) -> None:
@@ -255,6 +302,8 @@ class Journal:
             )
         self._store.log_delete_from(index)
         del self._items[position:]
+        while self._configurations and self._configurations[-1].index >= index:
+            self._configurations.pop()
 
     def deleteEntriesTo(self, position: int) -> None:  # noqa: N802
         """The engine compacts only after writing a dump file, which we never have. See `compact`."""
@@ -353,3 +402,17 @@ def _read_hard_state(store: LogStore) -> HardState:
 def _read_index(store: LogStore, key: str) -> int:
     (index,) = _NUMBER.unpack(_unseal(key, store.meta_get(key)))
     return int(index)
+
+
+def _read_configuration(store: LogStore) -> list[Logged]:
+    value = store.meta_get(_CONFIGURATION)
+    if value is None:
+        return []
+    payload = _unseal(_CONFIGURATION, value)
+    (index,) = _NUMBER.unpack_from(payload)
+    return [Logged(index, from_message(log_pb2.Configuration.FromString(payload[_NUMBER.size :])))]
+
+
+def _write_configuration(store: LogStore, logged: Logged) -> None:
+    message = to_message(logged.configuration).SerializeToString(deterministic=True)
+    store.meta_put(_CONFIGURATION, _seal(_NUMBER.pack(logged.index) + message))

@@ -35,6 +35,8 @@ class StateMachine:
         return results, state.effects
 
     def _apply(self, state: State, command: log_pb2.Command) -> Result:
+        if command.change_membership.configuration.cluster_id:
+            state.tables.meta.put(CLUSTER_ID_KEY, command.change_membership.configuration.cluster_id.encode())
         if command.request_id:
             answer = first_answer(state, command)
             if answer is not None:
@@ -70,6 +72,8 @@ class StateMachine:
                 return prune(state, command.prune)
             case "bootstrap":
                 return _bootstrap(state, command.bootstrap)
+            case "change_membership":
+                return _change_membership(command.change_membership)
             case unknown:
                 raise InvariantError(
                     f"entry {state.index} holds a command of kind {unknown!r} that this program does not know: "
@@ -106,6 +110,12 @@ def _plan(state: State, plan: log_pb2.Plan) -> Result:
     if plan.fires:
         executions_.fire(state, plan.fires, open_sessions)
     return Result(Code.OK)
+
+
+def _change_membership(command: log_pb2.ChangeMembership) -> Result:
+    """The members are the Raft core's business; here only the one who asked gets an answer."""
+    code = Code(command.refusal)
+    return Result(code, text="" if code is Code.OK else command.promote or command.remove or command.put.name)
 
 
 def _bootstrap(state: State, command: log_pb2.Bootstrap) -> Result:

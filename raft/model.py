@@ -163,6 +163,12 @@ class Code(IntEnum):
     REQUEST_ID_REUSED = 10
     SESSION_NOT_FOUND = 11
     WRONG_CLUSTER = 12
+    MEMBER_EXISTS = 13
+    MEMBER_NOT_FOUND = 14
+    MEMBER_REMOVED = 15
+    MEMBER_BEHIND = 16
+    LAST_VOTER = 17
+    QUORUM_AT_RISK = 18
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,9 @@ from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.core import CoreSettings, RaftCore
 from horologe.raft.journal import CorruptLogError, Journal
 from horologe.raft.machine import StateMachine
+from horologe.raft.membership import Configuration
 from horologe.raft.model import Counters, Effects, Result, Tables
+from horologe.raft.reconfiguration import LOOK_SECONDS, Introduction, Reconfiguration
 from horologe.raft.store import Store, StoreError
 
 LOG_ENTRIES_KEPT = 5_000
@@ -69,6 +71,8 @@ class Inbox:
     """Round, sessions: told back in `Outbox.renewed`."""
     transfer_to: str | None = None
     """A member's name, or the empty string for the one that is furthest."""
+    introductions: list[Introduction] = field(default_factory=list)
+    """How other nodes introduced themselves."""
 
 
 @dataclass(slots=True)
@@ -90,6 +94,8 @@ class Outbox:
     snapshot_from: str | None = None
     """The leader says that the log no longer reaches back to us."""
     leader_changed: bool = False
+    configuration_changed: bool = False
+    """Who the members are has changed; see `Status.configuration`."""
     state_replaced: bool = False
     """A snapshot was installed: what was derived from the state must be derived again."""
 
@@ -112,6 +118,14 @@ class Status:
     has_quorum: bool
     match_indexes: dict[str, int]
     connected: frozenset[str]
+    configuration: Configuration
+    """In force on this node: the newest one in its log, committed or not."""
+    configuration_is_committed: bool
+
+    @property
+    def removed(self) -> tuple[str, ...]:
+        """Names of members that left for good; nobody can bring them back any more."""
+        return self.configuration.removed if self.configuration_is_committed else ()
 
 
 class Replica:
@@ -128,8 +142,9 @@ class Replica:
         pulse_seconds: float = 0.02,
         backlog_bytes_max: int = 64 << 20,
         log_entries_kept: int = LOG_ENTRIES_KEPT,
+        peer_address: str = "",
     ) -> None:
-        """`now` is monotonic seconds, as in every call.
+        """`now` is monotonic seconds, as in every call. `peer_address` is where the other members reach this one.
 
         `pulse_seconds`: while there is steady work, what nobody waits for (due work, outcomes) shares one entry per pulse.
         `backlog_bytes_max` bounds entries that wait for their commit.
@@ -142,6 +157,7 @@ class Replica:
         self._backlog_bytes_max = backlog_bytes_max
         self._log_entries_kept = log_entries_kept
         self._machine = StateMachine()
+        self._reconfiguration = Reconfiguration(Introduction(settings.name, store.id, peer_address))
         self._connected: set[str] = set()
         self._start(now)
 
@@ -200,7 +216,7 @@ class Replica:
         if not self._core.may_install(position.index, position.term):
             snapshot.discard(folder)
             return False
-        snapshot.make_own(folder, self.settings.name, position, self._journal.hard_state)
+        snapshot.make_own(folder, self.settings.name, self.store.id, position, self._journal.hard_state)
         self._planner.follow()
         self.store.replace_with(folder)
         self._connected.clear()
@@ -210,6 +226,8 @@ class Replica:
     def _step(self, inbox: Inbox, now: float, wall_ms: int) -> Outbox:
         self._outbox = Outbox()
         leader_before = self._core.leader
+        configuration_before = self._core.configuration
+        self._reconfiguration.introduce(inbox.introductions)
         for peer in inbox.disconnected:
             self._connected.discard(peer)
             self._core.peer_disconnected(peer, now)
@@ -248,6 +266,10 @@ class Replica:
         self._outbox.messages += self._core.outbox
         self._core.outbox = []
         self._outbox.leader_changed = self._core.leader != leader_before
+        if self._core.configuration is not configuration_before:
+            self._outbox.configuration_changed = True
+            left = set(configuration_before.by_name) - set(self._core.configuration.by_name)
+            self._outbox.dropped += sorted(left & self._connected)
         self.status = self._status(now)
         return self._outbox
 
@@ -265,6 +287,8 @@ class Replica:
     def _propose(self, commands: list[log_pb2.Command], now: float, wall_ms: int) -> list[log_pb2.Command]:
         """Appends, forwards or refuses the commands; answers those that wait for the next pulse."""
         if self._core.is_leader:
+            commands = self._reconfiguration.take(commands)
+            self._reconfigure(now, wall_ms)
             urgent = any(command.WhichOneof("kind") not in _URGENT_EXCEPT for command in commands)
             if not urgent and now < self._pulse_at:
                 return commands
@@ -278,13 +302,23 @@ class Replica:
                 return []
             for batch in _batches(commands):
                 self._append(batch, wall_ms)
-        elif self._core.leader is not None and self._core.leader in self._connected:
+            return []
+        commands = [*self._reconfiguration.drop(), *commands]
+        if self._core.leader is not None and self._core.leader in self._connected:
             for batch in _batches(commands):
                 proposal = peer_service_pb2.Propose(commands=batch)
                 self._outbox.messages.append((self._core.leader, peer_service_pb2.PeerMessage(propose=proposal)))
         else:
             self._refuse(commands, overloaded=False)
         return []
+
+    def _reconfigure(self, now: float, wall_ms: int) -> None:
+        """Appends the next change of the members, if it is the time for one."""
+        if not self._leading:
+            return
+        command = self._reconfiguration.next(self._core, now)
+        if command is not None:
+            self._append([command], wall_ms)
 
     def _refuse(self, commands: Sequence[log_pb2.Command], *, overloaded: bool) -> None:
         for command in commands:
@@ -303,7 +337,10 @@ class Replica:
             # Whoever made a command of this size is wrong, but the leader must not stop for it, nor the next one.
             self._refuse(commands, overloaded=True)
             return
-        index = self._core.propose(payload)
+        if commands[0].change_membership.HasField("configuration"):
+            index = self._core.propose_configuration(payload)
+        else:
+            index = self._core.propose(payload)
         if index is None:
             self._refuse(commands, overloaded=False)
             return
@@ -398,6 +435,8 @@ class Replica:
         """How long the next step may wait for something to come in; None: there is nothing to do by itself."""
         if self._held:
             return max(0.0, self._pulse_at - now)
+        if self._leading and self._reconfiguration.is_waiting:
+            return LOOK_SECONDS
         if not self._leading or self._plan_pending or self._plan_at_ms is None:
             return None
         return max(0.0, self._pulse_at - now, (self._plan_at_ms - wall_ms) / 1000)
@@ -416,6 +455,8 @@ class Replica:
             has_quorum=core.heard_quorum(now) if core.is_leader else core.leader is not None,
             match_indexes=core.match_indexes(),
             connected=frozenset(self._connected),
+            configuration=core.configuration,
+            configuration_is_committed=0 < core.configuration_index <= core.commit_index,
         )
 
 

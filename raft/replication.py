@@ -33,6 +33,10 @@ class Replication:
         for peer in self._context.peers.values():
             peer.begin_leading(self._round + 1)
 
+    def begin_sending_to(self, peer: Peer) -> None:
+        """A member has joined while this one leads."""
+        peer.begin_leading(self._round + 1)
+
     def send_to_all(self) -> None:
         """A heartbeat is due, or there is something new: every peer gets at least one message."""
         self._context.engine.heartbeat_sent(self._context.now + self._context.settings.heartbeat_seconds)
@@ -41,7 +45,7 @@ class Replication:
 
     def send_to(self, peer: Peer, *, heartbeat: bool) -> None:
         """Send what the peer lacks, as far as its budget goes; with `heartbeat`, a message even if there is nothing."""
-        if not peer.connected:
+        if not peer.connected or not peer.is_member:
             return
         engine, journal, settings = self._context.engine, self._context.journal, self._context.settings
         next_index = engine.next_index(peer)
@@ -85,7 +89,7 @@ class Replication:
     def on_append_reply(self, peer: Peer, reply: peer_service_pb2.AppendReply, sender_term: int) -> None:
         """An answer to one of our messages: believed only in the term that it was given in."""
         engine, protections = self._context.engine, self._context.protections
-        if not engine.is_leader:
+        if not engine.is_leader or not peer.is_member:
             return
         if protections.stale_replies_dropped and sender_term != engine.term:
             self._context.counters["stale_reply"] += 1

@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from horologe.raft.journal import HardState, Journal
+from horologe.raft.journal import HardState, Journal, Logged
 from horologe.raft.store import Store, StoreError
 
 _NOBODY = "(snapshot)"
@@ -22,6 +22,8 @@ class Position:
 
     index: int
     term: int
+    configuration: Logged | None
+    """Who the members were when that entry was applied; None if the cluster still has the ones that it began with."""
 
 
 def position_of(folder: Path) -> Position:
@@ -33,15 +35,15 @@ def position_of(folder: Path) -> Position:
         store.close()
 
 
-def make_own(folder: Path, node: str, position: Position, own: HardState) -> None:
-    """Turns the copy into this node's own state, keeping this node's term and vote."""
-    store = Store(folder, node, adopt=True)
+def make_own(folder: Path, node: str, id_: str, position: Position, own: HardState) -> None:
+    """Turns the copy into this node's own state, keeping this node's name, folder id, term and vote."""
+    store = Store(folder, node, adopt=True, id_=id_)
     try:
         found = _position(store)
         if found != position:
             # Above all an empty one, where the copy has gone meanwhile: its state would be nobody's.
             raise StoreError(f"{folder}: the copy stands at entry {found.index}, not at {position.index} any more")
-        Journal.reset_to(store, position.index, position.term, own)
+        Journal.reset_to(store, position.index, position.term, own, position.configuration)
         store.commit()
     finally:
         store.close()
@@ -52,7 +54,7 @@ def _position(store: Store) -> Position:
     item = journal.entry_at(journal.applied_index)
     if item is None:
         raise StoreError(f"{store.folder}: the copied log does not hold entry {journal.applied_index}")
-    return Position(item[1], item[2])
+    return Position(item[1], item[2], journal.configuration_at(item[1]))
 
 
 def discard(folder: Path) -> None:

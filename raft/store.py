@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ import lmdb
 
 from horologe.raft.model import SET_TABLE_NAMES, TABLE_NAMES, U64, Tables
 
-FORMAT = 1
+FORMAT = 2
 STORE_BYTES_MAX = 1 << 36
 """Address space, not disk: the file grows as it is filled."""
 _LOG, _LOCAL = "log", "local"
@@ -76,13 +77,18 @@ class _Tables:
 class Store:
     """One node's data folder."""
 
-    def __init__(self, folder: Path, node: str, *, bytes_max: int = STORE_BYTES_MAX, adopt: bool = False) -> None:
+    def __init__(
+        self, folder: Path, node: str, *, bytes_max: int = STORE_BYTES_MAX, adopt: bool = False, id_: str = ""
+    ) -> None:
         """Opens or makes the folder. Raises StoreError if it is another node's, damaged, full, or in use.
 
-        `adopt`: it is a copy of another node's, and becomes this node's.
+        `adopt`: it is a copy of another node's, and becomes this node's. `id_`: for a folder that gets its id now; by default
+        a random one.
         """
         self.folder = folder
         self._adopt = adopt
+        self.id = id_ or secrets.token_hex(8)
+        """Random, made with the folder: another folder under the same name knows nothing of what this one promised."""
         self.node = node
         self._bytes_max = bytes_max
         self._transaction: Any = None
@@ -289,7 +295,7 @@ class Store:
     def _check_identity(self) -> None:
         raw = self.meta_get("identity")
         if raw is None or self._adopt:
-            self.meta_put("identity", json.dumps({"format": FORMAT, "node": self.node}).encode())
+            self.meta_put("identity", json.dumps({"format": FORMAT, "node": self.node, "id": self.id}).encode())
             self.commit()
             return
         try:
@@ -307,6 +313,7 @@ class Store:
                 f"{self.folder} belongs to node {identity['node']!r}, but this node's name is {self.node!r}; "
                 "correct `name` or `data_dir` in the configuration"
             )
+        self.id = identity["id"]
 
 
 def _advice(error: Exception) -> str:

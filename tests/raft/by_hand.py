@@ -31,9 +31,14 @@ class Hand:
             self.now,
             protections,
         )
-        self.sequences = dict.fromkeys(members[1:], 0)
+        self.sequences: dict[str, int] = {}
         for peer in members[1:]:
-            self.core.peer_connected(peer, self.now)
+            self.connect(peer)
+
+    def connect(self, peer: str) -> None:
+        """A connection to a node comes up."""
+        self.sequences[peer] = 0
+        self.core.peer_connected(peer, self.now)
 
     def say(self, peer: str, message: PeerMessage) -> bool:
         """Deliver the peer's next message."""

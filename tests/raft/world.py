@@ -15,9 +15,11 @@ from typing import Any
 from world_network import Network
 from world_store import Applied, MemoryStore
 
+from horologe.log.v1 import log_pb2
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.core import CoreSettings, Protections, RaftCore
 from horologe.raft.journal import Journal
+from horologe.raft.membership import Configuration, to_message
 
 PeerMessage = peer_service_pb2.PeerMessage
 
@@ -82,6 +84,8 @@ class World:
         **settings: Any,
     ) -> None:
         self.names = tuple(names)
+        self.beginning = self.names
+        self.joining: set[str] = set()
         self.now = 100.0
         self.random = random.Random(seed)
         self.protections = protections or Protections()
@@ -112,7 +116,7 @@ class World:
         store = self.stores[name]
         journal = Journal(store, guarded=self.protections.journal_guarded)
         core = RaftCore(
-            CoreSettings(name=name, members=self.names, **self.settings),
+            CoreSettings(name=name, members=() if name in self.joining else self.beginning, **self.settings),
             journal,
             lambda index, term, payload: self._applied(name, index, term, payload),
             random.Random(self.random.random()),
@@ -137,6 +141,22 @@ class World:
             if other != name:
                 self.connect(name, other)
         return node
+
+    def join(self, name: str) -> None:
+        """A new node, which knows of no member, connected to all."""
+        self.names += (name,)
+        self.joining.add(name)
+        self.stores[name] = MemoryStore()
+        self.restart(name)
+
+    def change(self, name: str, configuration: Configuration) -> int | None:
+        """Propose a configuration in a step of its own."""
+        change = log_pb2.ChangeMembership(configuration=to_message(configuration))
+        entry = log_pb2.Entry(commands=[log_pb2.Command(change_membership=change)])
+        index = self.core(name).propose_configuration(entry.SerializeToString())
+        self.nodes[name].store.commit()
+        self._release(self.nodes[name])
+        return index
 
     # --- connections --------------------------------------------------------------------------------------------------
 
@@ -264,7 +284,8 @@ class World:
         if term is None or not self.core(name).may_install(index, term):
             return False
         node = self.nodes[name]
-        Journal.reset_to(node.store, index, term, self.core(name).hard_state)
+        configuration = offered._context.journal.configuration_at(index)
+        Journal.reset_to(node.store, index, term, self.core(name).hard_state, configuration)
         node.store.state_replace(self.state(source))
         node.store.commit()
         self.restart(name)

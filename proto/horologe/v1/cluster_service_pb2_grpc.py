@@ -50,6 +50,21 @@ class ClusterServiceStub:
                 request_serializer=horologe_dot_v1_dot_cluster__service__pb2.TransferLeaderRequest.SerializeToString,
                 response_deserializer=horologe_dot_v1_dot_cluster__service__pb2.TransferLeaderResponse.FromString,
                 _registered_method=True)
+        self.AddMember = channel.unary_unary(
+                '/horologe.v1.ClusterService/AddMember',
+                request_serializer=horologe_dot_v1_dot_cluster__service__pb2.AddMemberRequest.SerializeToString,
+                response_deserializer=horologe_dot_v1_dot_cluster__service__pb2.AddMemberResponse.FromString,
+                _registered_method=True)
+        self.PromoteMember = channel.unary_unary(
+                '/horologe.v1.ClusterService/PromoteMember',
+                request_serializer=horologe_dot_v1_dot_cluster__service__pb2.PromoteMemberRequest.SerializeToString,
+                response_deserializer=horologe_dot_v1_dot_cluster__service__pb2.PromoteMemberResponse.FromString,
+                _registered_method=True)
+        self.RemoveMember = channel.unary_unary(
+                '/horologe.v1.ClusterService/RemoveMember',
+                request_serializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberRequest.SerializeToString,
+                response_deserializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -77,6 +92,27 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddMember(self, request, context):
+        """Adds a node. It receives the log first, and votes when it has caught up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromoteMember(self, request, context):
+        """Lets a learner vote that has caught up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMember(self, request, context):
+        """Removes a node for good: its name never comes back. A leader hands over first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +130,21 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.TransferLeader,
                     request_deserializer=horologe_dot_v1_dot_cluster__service__pb2.TransferLeaderRequest.FromString,
                     response_serializer=horologe_dot_v1_dot_cluster__service__pb2.TransferLeaderResponse.SerializeToString,
+            ),
+            'AddMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddMember,
+                    request_deserializer=horologe_dot_v1_dot_cluster__service__pb2.AddMemberRequest.FromString,
+                    response_serializer=horologe_dot_v1_dot_cluster__service__pb2.AddMemberResponse.SerializeToString,
+            ),
+            'PromoteMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromoteMember,
+                    request_deserializer=horologe_dot_v1_dot_cluster__service__pb2.PromoteMemberRequest.FromString,
+                    response_serializer=horologe_dot_v1_dot_cluster__service__pb2.PromoteMemberResponse.SerializeToString,
+            ),
+            'RemoveMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMember,
+                    request_deserializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberRequest.FromString,
+                    response_serializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +229,87 @@ class ClusterService:
             '/horologe.v1.ClusterService/TransferLeader',
             horologe_dot_v1_dot_cluster__service__pb2.TransferLeaderRequest.SerializeToString,
             horologe_dot_v1_dot_cluster__service__pb2.TransferLeaderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/horologe.v1.ClusterService/AddMember',
+            horologe_dot_v1_dot_cluster__service__pb2.AddMemberRequest.SerializeToString,
+            horologe_dot_v1_dot_cluster__service__pb2.AddMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromoteMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/horologe.v1.ClusterService/PromoteMember',
+            horologe_dot_v1_dot_cluster__service__pb2.PromoteMemberRequest.SerializeToString,
+            horologe_dot_v1_dot_cluster__service__pb2.PromoteMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/horologe.v1.ClusterService/RemoveMember',
+            horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberRequest.SerializeToString,
+            horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

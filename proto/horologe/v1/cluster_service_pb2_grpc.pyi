@@ -39,6 +39,12 @@ class ClusterServiceStub:
     """Its members."""
     TransferLeader: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.TransferLeaderRequest, _cluster_service_pb2.TransferLeaderResponse]
     """Hands leadership to another member."""
+    AddMember: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.AddMemberRequest, _cluster_service_pb2.AddMemberResponse]
+    """Adds a node. It receives the log first, and votes when it has caught up."""
+    PromoteMember: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.PromoteMemberRequest, _cluster_service_pb2.PromoteMemberResponse]
+    """Lets a learner vote that has caught up."""
+    RemoveMember: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.RemoveMemberRequest, _cluster_service_pb2.RemoveMemberResponse]
+    """Removes a node for good: its name never comes back. A leader hands over first."""
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -51,6 +57,12 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Its members."""
     TransferLeader: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.TransferLeaderRequest, _cluster_service_pb2.TransferLeaderResponse]  # type: ignore[assignment]
     """Hands leadership to another member."""
+    AddMember: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.AddMemberRequest, _cluster_service_pb2.AddMemberResponse]  # type: ignore[assignment]
+    """Adds a node. It receives the log first, and votes when it has caught up."""
+    PromoteMember: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.PromoteMemberRequest, _cluster_service_pb2.PromoteMemberResponse]  # type: ignore[assignment]
+    """Lets a learner vote that has caught up."""
+    RemoveMember: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.RemoveMemberRequest, _cluster_service_pb2.RemoveMemberResponse]  # type: ignore[assignment]
+    """Removes a node for good: its name never comes back. A leader hands over first."""
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     """The cluster as seen by people."""
@@ -78,5 +90,29 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.TransferLeaderResponse, _abc.Awaitable[_cluster_service_pb2.TransferLeaderResponse]]:
         """Hands leadership to another member."""
+
+    @_abc_1.abstractmethod
+    def AddMember(
+        self,
+        request: _cluster_service_pb2.AddMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.AddMemberResponse, _abc.Awaitable[_cluster_service_pb2.AddMemberResponse]]:
+        """Adds a node. It receives the log first, and votes when it has caught up."""
+
+    @_abc_1.abstractmethod
+    def PromoteMember(
+        self,
+        request: _cluster_service_pb2.PromoteMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.PromoteMemberResponse, _abc.Awaitable[_cluster_service_pb2.PromoteMemberResponse]]:
+        """Lets a learner vote that has caught up."""
+
+    @_abc_1.abstractmethod
+    def RemoveMember(
+        self,
+        request: _cluster_service_pb2.RemoveMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.RemoveMemberResponse, _abc.Awaitable[_cluster_service_pb2.RemoveMemberResponse]]:
+        """Removes a node for good: its name never comes back. A leader hands over first."""
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

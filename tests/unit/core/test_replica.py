@@ -96,7 +96,7 @@ def test_a_copy_that_has_gone_does_not_become_an_empty_state(alone: Alone, tmp_p
     position = snapshot.position_of(copy)
     shutil.rmtree(copy)
     with pytest.raises(StoreError, match=f"stands at entry 1, not at {position.index} any more"):
-        snapshot.make_own(copy, "n2", position, HardState(0, None))
+        snapshot.make_own(copy, "n2", "", position, HardState(0, None))
 
 
 def test_readers_wait_while_the_files_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import ProposalError
 from horologe.raft.commands import FIRE, OUTCOME, MissedFate, Outcome, OutcomeFlag
 from horologe.raft.machine import StateMachine
+from horologe.raft.membership import Configuration
 from horologe.raft.model import U64, Counters, Effects, Execution, JobState, Result
 from horologe.raft.replica import Inbox, Status
 from horologe.raft.store import Store
@@ -127,6 +128,8 @@ class FakeNode:
             has_quorum=bool(self.leader),
             match_indexes={"n2": 7},
             connected=frozenset({"n2"}),
+            configuration=Configuration.of(tuple(member.name for member in self.config.members)),
+            configuration_is_committed=True,
         )
 
     # What the planner and the gateway would do

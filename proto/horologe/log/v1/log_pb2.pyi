@@ -73,6 +73,7 @@ class Command(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
     BOOTSTRAP_FIELD_NUMBER: _builtins.int
+    CHANGE_MEMBERSHIP_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """The node whose caller waits for the result. Empty: nobody waits."""
     origin_id: _builtins.int
@@ -129,6 +130,10 @@ class Command(_message.Message):
     def bootstrap(self) -> Global___Bootstrap:
         """The cluster's identity, first entry of all."""
 
+    @_builtins.property
+    def change_membership(self) -> Global___ChangeMembership:
+        """Change who the members are, or who of them votes."""
+
     def __init__(
         self,
         *,
@@ -148,16 +153,162 @@ class Command(_message.Message):
         complete: Global___Complete | None = ...,
         prune: Global___Prune | None = ...,
         bootstrap: Global___Bootstrap | None = ...,
+        change_membership: Global___ChangeMembership | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "run_job", b"run_job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "run_job", b"run_job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Command: _TypeAlias = Command  # noqa: Y015
+
+@_typing.final
+class Member(_message.Message):
+    """One member of the cluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Role:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Member._Role.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ROLE_UNSPECIFIED: Member._Role.ValueType  # 0
+        """Never stored."""
+        ROLE_VOTER: Member._Role.ValueType  # 1
+        """Votes."""
+        ROLE_LEARNER: Member._Role.ValueType  # 2
+        """Receives the log, and does not vote."""
+
+    class Role(_Role, metaclass=_RoleEnumTypeWrapper):
+        """Its part."""
+
+    ROLE_UNSPECIFIED: Member.Role.ValueType  # 0
+    """Never stored."""
+    ROLE_VOTER: Member.Role.ValueType  # 1
+    """Votes."""
+    ROLE_LEARNER: Member.Role.ValueType  # 2
+    """Receives the log, and does not vote."""
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    PROMOTE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The node's name."""
+    id: _builtins.str
+    """Random id of its data folder; empty until it has been seen. A folder with another id is not this member."""
+    peer_address: _builtins.str
+    """`host:port` for the other members."""
+    role: Global___Member.Role.ValueType
+    """Its part."""
+    promote: _builtins.bool
+    """A learner that becomes a voter when it has caught up."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        id: _builtins.str = ...,
+        peer_address: _builtins.str = ...,
+        role: Global___Member.Role.ValueType = ...,
+        promote: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "peer_address", b"peer_address", "promote", b"promote", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Member: _TypeAlias = Member  # noqa: Y015
+
+@_typing.final
+class Configuration(_message.Message):
+    """Who the members are. In force on a node from the moment in which the entry is in its log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """New identity of a cluster that was recovered without its majority; empty otherwise."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
+        """By name."""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of those that left, by name. They never come back."""
+
+    def __init__(
+        self,
+        *,
+        members: _abc.Iterable[Global___Member] | None = ...,
+        removed: _abc.Iterable[_builtins.str] | None = ...,
+        cluster_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "members", b"members", "removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Configuration: _TypeAlias = Configuration  # noqa: Y015
+
+@_typing.final
+class ChangeMembership(_message.Message):
+    """Change who the members are, or who of them votes. The only command of its entry, whose type tells the Raft core if it holds
+    a configuration.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUT_FIELD_NUMBER: _builtins.int
+    PROMOTE_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    promote: _builtins.str
+    """Name of a learner that shall vote."""
+    remove: _builtins.str
+    """Name of a member that leaves."""
+    record: _builtins.bool
+    """Nothing: the leader writes down the configuration that the cluster began with, or that it was recovered with."""
+    refusal: _builtins.int
+    """Why the leader refused the change; then there is no configuration."""
+    @_builtins.property
+    def put(self) -> Global___Member:
+        """A new member, or a new address, id or role of one."""
+
+    @_builtins.property
+    def configuration(self) -> Global___Configuration:
+        """The configuration after the change; the leader that appends the entry fills it in."""
+
+    def __init__(
+        self,
+        *,
+        put: Global___Member | None = ...,
+        promote: _builtins.str = ...,
+        remove: _builtins.str = ...,
+        record: _builtins.bool = ...,
+        configuration: Global___Configuration | None = ...,
+        refusal: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "configuration", b"configuration", "promote", b"promote", "put", b"put", "record", b"record", "remove", b"remove"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "configuration", b"configuration", "promote", b"promote", "put", b"put", "record", b"record", "refusal", b"refusal", "remove", b"remove"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["put", "promote", "remove", "record"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___ChangeMembership: _TypeAlias = ChangeMembership  # noqa: Y015
 
 @_typing.final
 class Bootstrap(_message.Message):

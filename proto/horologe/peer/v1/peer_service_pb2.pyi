@@ -9,6 +9,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from horologe.log.v1 import log_pb2 as _log_pb2
 import builtins as _builtins
 import sys
@@ -91,6 +92,7 @@ class PeerMessage(_message.Message):
     PROPOSE_REFUSAL_FIELD_NUMBER: _builtins.int
     RENEW_FIELD_NUMBER: _builtins.int
     RENEWED_FIELD_NUMBER: _builtins.int
+    FAREWELL_FIELD_NUMBER: _builtins.int
     sender_term: _builtins.int
     """The sender's current term when it was sent."""
     sequence: _builtins.int
@@ -151,6 +153,10 @@ class PeerMessage(_message.Message):
     def renewed(self) -> Global___Renewed:
         """Sessions that the leader has renewed."""
 
+    @_builtins.property
+    def farewell(self) -> Global___Farewell:
+        """Last message of an epoch: why the sender does not speak with the receiver."""
+
     def __init__(
         self,
         *,
@@ -170,16 +176,66 @@ class PeerMessage(_message.Message):
         propose_refusal: Global___ProposeRefusal | None = ...,
         renew: Global___Renew | None = ...,
         renewed: Global___Renewed | None = ...,
+        farewell: Global___Farewell | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "append_reply", b"append_reply", "hello", b"hello", "kind", b"kind", "pre_vote", b"pre_vote", "propose", b"propose", "propose_refusal", b"propose_refusal", "renew", b"renew", "renewed", b"renewed", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "snapshot_offer", b"snapshot_offer", "term_notice", b"term_notice", "timeout_now", b"timeout_now", "vote", b"vote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "append_reply", b"append_reply", "farewell", b"farewell", "hello", b"hello", "kind", b"kind", "pre_vote", b"pre_vote", "propose", b"propose", "propose_refusal", b"propose_refusal", "renew", b"renew", "renewed", b"renewed", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "snapshot_offer", b"snapshot_offer", "term_notice", b"term_notice", "timeout_now", b"timeout_now", "vote", b"vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "append_reply", b"append_reply", "hello", b"hello", "kind", b"kind", "pre_vote", b"pre_vote", "propose", b"propose", "propose_refusal", b"propose_refusal", "renew", b"renew", "renewed", b"renewed", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "sender_term", b"sender_term", "sequence", b"sequence", "snapshot_offer", b"snapshot_offer", "term_notice", b"term_notice", "timeout_now", b"timeout_now", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "append_reply", b"append_reply", "farewell", b"farewell", "hello", b"hello", "kind", b"kind", "pre_vote", b"pre_vote", "propose", b"propose", "propose_refusal", b"propose_refusal", "renew", b"renew", "renewed", b"renewed", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "sender_term", b"sender_term", "sequence", b"sequence", "snapshot_offer", b"snapshot_offer", "term_notice", b"term_notice", "timeout_now", b"timeout_now", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hello", "append_entries", "append_reply", "request_vote", "vote", "request_pre_vote", "pre_vote", "timeout_now", "term_notice", "snapshot_offer", "propose", "propose_refusal", "renew", "renewed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hello", "append_entries", "append_reply", "request_vote", "vote", "request_pre_vote", "pre_vote", "timeout_now", "term_notice", "snapshot_offer", "propose", "propose_refusal", "renew", "renewed", "farewell"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___PeerMessage: _TypeAlias = PeerMessage  # noqa: Y015
+
+@_typing.final
+class Farewell(_message.Message):
+    """Last message of an epoch: why the sender does not speak with the receiver."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Reason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Farewell._Reason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REASON_UNSPECIFIED: Farewell._Reason.ValueType  # 0
+        """The text says it."""
+        REASON_REMOVED: Farewell._Reason.ValueType  # 1
+        """It was removed from the cluster: it shall stop."""
+        REASON_OTHER_DATA: Farewell._Reason.ValueType  # 2
+        """Its data folder is not the one that joined the cluster under its name: it has forgotten what it promised."""
+
+    class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+        """What is wrong with the receiver."""
+
+    REASON_UNSPECIFIED: Farewell.Reason.ValueType  # 0
+    """The text says it."""
+    REASON_REMOVED: Farewell.Reason.ValueType  # 1
+    """It was removed from the cluster: it shall stop."""
+    REASON_OTHER_DATA: Farewell.Reason.ValueType  # 2
+    """Its data folder is not the one that joined the cluster under its name: it has forgotten what it promised."""
+
+    REASON_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    reason: Global___Farewell.Reason.ValueType
+    """What is wrong with the receiver."""
+    text: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        reason: Global___Farewell.Reason.ValueType = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Farewell: _TypeAlias = Farewell  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
@@ -191,6 +247,8 @@ class Hello(_message.Message):
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """The node's name."""
     cluster_id: _builtins.str
@@ -199,6 +257,10 @@ class Hello(_message.Message):
     """1."""
     client_address: _builtins.str
     """`host:port` for clients and workers."""
+    member_id: _builtins.str
+    """Random id of the node's data folder."""
+    peer_address: _builtins.str
+    """`host:port` for the other members."""
     def __init__(
         self,
         *,
@@ -206,10 +268,12 @@ class Hello(_message.Message):
         cluster_id: _builtins.str = ...,
         protocol_version: _builtins.int = ...,
         client_address: _builtins.str = ...,
+        member_id: _builtins.str = ...,
+        peer_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cluster_id", b"cluster_id", "node", b"node", "protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cluster_id", b"cluster_id", "member_id", b"member_id", "node", b"node", "peer_address", b"peer_address", "protocol_version", b"protocol_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

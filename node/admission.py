@@ -1,0 +1,152 @@
+"""Who may connect to this node, and what the others have said of themselves.
+
+Here belongs what is decided by a Hello: the identity of a member is its name together with the id of its data folder, never
+an address. Streams are in peers.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from horologe.peer.v1 import peer_service_pb2
+from horologe.raft.membership import Configuration
+from horologe.raft.reconfiguration import Introduction
+from horologe.raft.replica import Status
+
+PROTOCOL_VERSION = 1
+
+log = structlog.get_logger(__name__)
+Hello = peer_service_pb2.Hello
+Farewell = peer_service_pb2.Farewell
+
+
+class ForeignClusterError(Exception):
+    """This node's data belongs to another cluster than that of most members."""
+
+
+class OtherDataError(Exception):
+    """This node's data folder is not the one that joined the cluster under its name."""
+
+
+class MemberRemovedError(Exception):
+    """This node was removed from the cluster. It stops in good order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a connection.
+
+    Attributes:
+        complaint: Why it is refused; empty if it is not.
+        farewell: What the other side has to be told, if it is its own fault.
+    """
+
+    complaint: str = ""
+    farewell: Farewell | None = None
+
+
+class Admission:
+    """Judges who connects, and keeps the addresses that were heard."""
+
+    def __init__(
+        self,
+        hello: Callable[[], Hello],
+        status: Callable[[], Status],
+        fail: Callable[[BaseException], None],
+        configured_addresses: Mapping[str, str],
+    ) -> None:
+        """`hello` is what this node says of itself; `fail` stops it; `configured_addresses`: of the configuration file."""
+        self._hello = hello
+        self._status = status
+        self._fail = fail
+        self._configured = dict(configured_addresses)
+        self._heard: dict[str, str] = {}
+        self._foreign: set[str] = set()
+
+    def peers(self) -> set[str]:
+        """Everybody whom this node has to be connected to."""
+        own = self._hello().node
+        status = self._status()
+        # Before it knows any member, a node that joins has only the addresses of its configuration file.
+        names = set(status.configuration.by_name) or set(self._configured)
+        return names - {own}
+
+    def address_of(self, peer: str) -> str:
+        """Where a peer was heard last, or else where it is configured; empty if nobody knows."""
+        member = self._status().configuration.by_name.get(peer)
+        logged = member.peer_address if member is not None else ""
+        return self._heard.get(peer) or self._configured.get(peer) or logged
+
+    def judge(self, expected: str | None, first: peer_service_pb2.PeerMessage | None) -> Verdict:
+        """Whether the other side may stay. `expected`: whom we have called; None if we were called."""
+        if first is None or first.WhichOneof("kind") != "hello":
+            return Verdict("the first message must be a hello")
+        verdict = self._judge(expected, first.hello)
+        if verdict.complaint:
+            log.error("peer refused", peer=first.hello.node, reason=verdict.complaint)
+        else:
+            self._heard[first.hello.node] = first.hello.peer_address
+        return verdict
+
+    def introduction(self, hello: Hello) -> Introduction:
+        """What the leader may have to write down."""
+        return Introduction(hello.node, hello.member_id, hello.peer_address)
+
+    def hear_farewell(self, sender: Hello, farewell: Farewell) -> None:
+        """The other side has said what is wrong with this node."""
+        own = self._hello()
+        if own.cluster_id and own.cluster_id != sender.cluster_id:
+            return
+        if farewell.reason == Farewell.REASON_REMOVED:
+            self._fail(MemberRemovedError(farewell.text))
+        elif farewell.reason == Farewell.REASON_OTHER_DATA:
+            self._fail(OtherDataError(farewell.text))
+
+    def _judge(self, expected: str | None, hello: Hello) -> Verdict:
+        own, status = self._hello(), self._status()
+        configuration = status.configuration
+        if hello.node == own.node or (expected is not None and hello.node != expected):
+            return Verdict(f"{hello.node!r} answers where {expected or 'another node'!r} is expected")
+        if hello.protocol_version != PROTOCOL_VERSION:
+            return Verdict(f"{hello.node} speaks protocol {hello.protocol_version}, this node {PROTOCOL_VERSION}")
+        if hello.cluster_id and own.cluster_id and hello.cluster_id != own.cluster_id:
+            complaint = f"{hello.node} belongs to cluster {hello.cluster_id}, this node to {own.cluster_id}"
+            self._meet_foreigner(hello.node, configuration, complaint)
+            return Verdict(complaint)
+        self._foreign.discard(hello.node)
+        if hello.node in status.removed:
+            text = f"{hello.node} was removed from cluster {own.cluster_id}; names of removed nodes do not come back"
+            return Verdict(text, Farewell(reason=Farewell.REASON_REMOVED, text=text))
+        return self._judge_membership(hello, own, status)
+
+    def _judge_membership(self, hello: Hello, own: Hello, status: Status) -> Verdict:
+        configuration = status.configuration
+        member = configuration.by_name.get(hello.node)
+        if member is None:
+            if configuration.members and not (own.cluster_id and hello.cluster_id):
+                known = ", ".join(sorted(configuration.by_name))
+                return Verdict(
+                    f"{hello.node!r} is not a member of this cluster (members: {known}); add it with "
+                    f"`horologe cluster add {hello.node} --peer-address HOST:PORT`"
+                )
+            # It has our cluster's data: a member whose entry in the log has not come to us yet.
+            return Verdict()
+        if member.id and hello.member_id != member.id and status.configuration_is_committed:
+            text = (
+                f"the data folder of {hello.node} is not the one that joined cluster {own.cluster_id} under this name: what it "
+                f"had promised is forgotten. Bring the old folder back, or replace the node by one with a new name: "
+                f"`horologe cluster replace {hello.node} NEW --peer-address HOST:PORT`"
+            )
+            return Verdict(text, Farewell(reason=Farewell.REASON_OTHER_DATA, text=text))
+        return Verdict()
+
+    def _meet_foreigner(self, peer: str, configuration: Configuration, complaint: str) -> None:
+        """One foreign member is that member's mistake; if most are foreign, it is ours."""
+        if peer in configuration.by_name:
+            self._foreign.add(peer)
+        if 2 * len(self._foreign) > len(configuration.members) - 1:
+            advice = "correct `data_dir` or `members` in the configuration"
+            self._fail(ForeignClusterError(f"this node holds the data of another cluster: {complaint}; {advice}"))
