@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import structlog
 
 from horologe.peer.v1 import peer_service_pb2
-from horologe.raft.membership import Configuration
 from horologe.raft.reconfiguration import Introduction
 from horologe.raft.replica import Status
 
@@ -107,14 +106,13 @@ class Admission:
 
     def _judge(self, expected: str | None, hello: Hello) -> Verdict:
         own, status = self._hello(), self._status()
-        configuration = status.configuration
         if hello.node == own.node or (expected is not None and hello.node != expected):
             return Verdict(f"{hello.node!r} answers where {expected or 'another node'!r} is expected")
         if hello.protocol_version != PROTOCOL_VERSION:
             return Verdict(f"{hello.node} speaks protocol {hello.protocol_version}, this node {PROTOCOL_VERSION}")
         if hello.cluster_id and own.cluster_id and hello.cluster_id != own.cluster_id:
             complaint = f"{hello.node} belongs to cluster {hello.cluster_id}, this node to {own.cluster_id}"
-            self._meet_foreigner(hello.node, configuration, complaint)
+            self._meet_foreigner(hello.node, complaint)
             return Verdict(complaint)
         self._foreign.discard(hello.node)
         if hello.node in status.removed:
@@ -143,10 +141,11 @@ class Admission:
             return Verdict(text, Farewell(reason=Farewell.REASON_OTHER_DATA, text=text))
         return Verdict()
 
-    def _meet_foreigner(self, peer: str, configuration: Configuration, complaint: str) -> None:
+    def _meet_foreigner(self, peer: str, complaint: str) -> None:
         """One foreign member is that member's mistake; if most are foreign, it is ours."""
-        if peer in configuration.by_name:
+        expected = self.peers() | (set(self._configured) - {self._hello().node})
+        if peer in expected:
             self._foreign.add(peer)
-        if 2 * len(self._foreign) > len(configuration.members) - 1:
+        if 2 * len(self._foreign) > len(expected):
             advice = "correct `data_dir` or `members` in the configuration"
             self._fail(ForeignClusterError(f"this node holds the data of another cluster: {complaint}; {advice}"))
