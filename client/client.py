@@ -12,6 +12,7 @@ import copy
 import functools
 import inspect
 import os
+import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -59,6 +60,7 @@ class _BaseClient:
         self._unreachable_seconds = unreachable_seconds
         self._cluster = Cluster(found.addresses)
         self._channels: dict[int, Any] = {}
+        self._jitter: random.Random | None = None
 
     @property
     def revision(self) -> int:
@@ -74,12 +76,17 @@ class _BaseClient:
     def _policy(self, method: Method[Any, Any], request: object) -> CallPolicy:
         return CallPolicy(
             self._cluster,
-            time.monotonic(),
+            self._now(),
             self._timeout_seconds,
             request_id=getattr(request, "request_id", ""),
             unreachable_seconds=self._unreachable_seconds,
             is_write=method.is_write,
+            jitter=self._jitter,
         )
+
+    def _now(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
 
     def _metadata(self, method: Method[Any, Any]) -> tuple[tuple[str, str], ...]:
         # A node that lags behind must still be able to say so.
@@ -353,13 +360,13 @@ class AsyncClient(_BaseClient):
 
     async def wait_execution(self, name: str | int, timeout: float = 3600.0) -> Execution:
         """Waits until an execution has ended, well or badly, and returns it. DeadlineExceeded after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+        deadline = self._now() + timeout
         pause = _WAIT_FIRST_SECONDS
         while True:
             execution = await self.get_execution(name)
             if execution.state in FINISHED_STATES:
                 return execution
-            left = deadline - time.monotonic()
+            left = deadline - self._now()
             if left <= 0:
                 raise self._not_finished(execution, timeout)
             await asyncio.sleep(min(pause, left))
@@ -391,11 +398,11 @@ class AsyncClient(_BaseClient):
             try:
                 answer = await send(
                     call.request,
-                    timeout=policy.attempt_timeout(time.monotonic()),
+                    timeout=policy.attempt_timeout(self._now()),
                     metadata=self._metadata(call.method),
                 )
             except grpc.aio.AioRpcError as failure:
-                await asyncio.sleep(policy.failed(cast(RpcFailure, failure), time.monotonic()))
+                await asyncio.sleep(policy.failed(cast(RpcFailure, failure), self._now()))
             else:
                 policy.succeeded()
                 self._saw(answer)
@@ -431,7 +438,7 @@ class AsyncClient(_BaseClient):
             except grpc.aio.AioRpcError as failure:
                 if begun:
                     raise to_error(cast(RpcFailure, failure)) from failure
-                wait = policy.failed(cast(RpcFailure, failure), time.monotonic())
+                wait = policy.failed(cast(RpcFailure, failure), self._now())
             finally:
                 # Also when the caller stops reading: the server must not go on sending.
                 receive.cancel()
@@ -440,9 +447,15 @@ class AsyncClient(_BaseClient):
     def _channel(self, index: int) -> Any:
         channel = self._channels.get(index)
         if channel is None:
-            channel = grpc.aio.insecure_channel(self.addresses[index], options=CHANNEL_OPTIONS)
+            channel = self._connect(self.addresses[index])
             self._channels[index] = channel
         return channel
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _connect(self, address: str) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
 def connect(address: str | Iterable[str] | None = None, namespace: str | None = None) -> Client:

@@ -55,6 +55,7 @@ _REFUSALS = frozenset(
     }
 )
 
+Connect = Callable[[str], grpc.aio.Channel]
 Stream = grpc.aio.StreamStreamCall[worker_service_pb2.ConnectRequest, worker_service_pb2.ConnectResponse]
 
 
@@ -112,6 +113,7 @@ class Session:
         draining: asyncio.Event,
         credentials: grpc.ChannelCredentials | None = None,
         on_welcome: Callable[[], None] = lambda: None,
+        connect: Connect | None = None,
     ) -> None:
         self.address = address
         self.welcome: worker_pb2.Welcome | None = None
@@ -123,6 +125,7 @@ class Session:
         self._draining = draining
         self._credentials = credentials
         self._on_welcome = on_welcome
+        self._connect = connect
         self._definitions: dict[int, Definition] = {}
         self._heartbeats_sent_at: dict[int, float] = {}
         self._heartbeat_seconds = 0.0
@@ -193,6 +196,8 @@ class Session:
             self.close("the worker left")
 
     def _channel(self) -> grpc.aio.Channel:
+        if self._connect is not None:
+            return self._connect(self.address)
         if self._credentials is None:
             return grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         return grpc.aio.secure_channel(self.address, self._credentials, options=CHANNEL_OPTIONS)

@@ -38,7 +38,7 @@ from horologe.client.executors.python import Handlers, PythonExecutor, _Function
 from horologe.client.lease import NEVER, Clock, Lease, boot_time_seconds
 from horologe.client.outbox import Outbox
 from horologe.client.runner import Runner
-from horologe.client.session import DisconnectedError, Ending, Identity, RefusedError, Session
+from horologe.client.session import Connect, DisconnectedError, Ending, Identity, RefusedError, Session
 
 __all__ = ["AttemptCancelledError", "Context", "Handlers", "PermanentError", "Worker", "WorkerRefusedError"]
 
@@ -96,7 +96,8 @@ class Worker:
     drain_seconds: how long attempts may go on after the first signal.
     output_bytes_max: captured output of one attempt beyond this is dropped.
     credentials: TLS; without them the connection is in clear text.
-    clock: seconds that never go back, for tests.
+    clock: seconds that never go back, for tests; `randomness` for ids and pauses, and `connect`, which makes the channel to
+        an address, are too.
     """
 
     def __init__(
@@ -112,6 +113,8 @@ class Worker:
         output_bytes_max: int = OUTPUT_BYTES_MAX,
         credentials: grpc.ChannelCredentials | None = None,
         clock: Clock = boot_time_seconds,
+        randomness: random.Random | None = None,
+        connect: Connect | None = None,
     ) -> None:
         if not 0 <= slot_count <= SLOT_COUNT_MAX:
             raise ValueError(f"slot_count is {slot_count}; it has to be from 0 to {SLOT_COUNT_MAX}")
@@ -122,7 +125,9 @@ class Worker:
         self.lease = Lease(clock)
         self.stopped_at_once = False
         self._addresses = cluster_context.load(addresses).addresses
-        self._identity = Identity(self.name, secrets.token_hex(16), tuple(queues), slot_count, dict(labels or {}))
+        self._randomness = randomness or random.SystemRandom()
+        self._connect = connect
+        self._identity = Identity(self.name, self._new_incarnation(), tuple(queues), slot_count, dict(labels or {}))
         self._executors: dict[str, Executor] = {
             "python": PythonExecutor(self.handlers, min(max(slot_count, 1), THREAD_COUNT_MAX)),
             **(executors or {}),
@@ -213,7 +218,7 @@ class Worker:
 
     async def _keep_connected(self, table: AttemptTable, runner: Runner, outbox: Outbox) -> None:
         """Reconnects for ever, to one address after the other, with growing pauses while nobody welcomes us."""
-        position = random.randrange(len(self._addresses))
+        position = self._randomness.randrange(len(self._addresses))
         pause_seconds = RECONNECT_SECONDS_FIRST
         complain_at = -NEVER
         while True:
@@ -229,6 +234,7 @@ class Worker:
                 self._draining,
                 self._credentials,
                 self._connected.set,
+                self._connect,
             )
             self._session = session
             try:
@@ -248,8 +254,11 @@ class Worker:
                     complain_at = self.lease.clock() + COMPLAINT_SECONDS
             if session.welcome is not None:
                 pause_seconds = RECONNECT_SECONDS_FIRST
-            await asyncio.sleep(random.uniform(0, pause_seconds))
+            await asyncio.sleep(self._randomness.uniform(0, pause_seconds))
             pause_seconds = min(pause_seconds * 2, RECONNECT_SECONDS_MAX)
+
+    def _new_incarnation(self) -> str:
+        return f"{self._randomness.getrandbits(128):032x}"
 
     def _begin_anew(self) -> None:
         """The lease ended. For the cluster this is now another process: what the last one had is lost.
@@ -257,7 +266,7 @@ class Worker:
         Under the same incarnation the cluster would send the killed attempts again with the tokens they had, and for one
         token code is started at most once.
         """
-        self._identity.incarnation = secrets.token_hex(16)
+        self._identity.incarnation = self._new_incarnation()
         if self._session is not None:
             self._session.close("the lease ended")
 

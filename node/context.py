@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class NodeContext:
     """How the replica stood after the last step."""
     submit: Callable[[Inbox], None]
     """Hands something to the step thread."""
+    randomness: random.Random = field(default_factory=random.Random)
+    """For ids, and for delays that shall differ between nodes."""
     client_addresses: dict[str, str] = field(default_factory=dict)
     """Client addresses of the members, as far as they have said hello."""
     applied_waiters: list[asyncio.Future[None]] = field(default_factory=list)

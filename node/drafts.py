@@ -6,7 +6,6 @@ A draft is complete: defaults written out, the first due time computed by this n
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
@@ -14,6 +13,7 @@ from google.protobuf.message import Message
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, schedule, views
 from horologe.node.context import NodeContext
+from horologe.node.ids import new_uuid
 from horologe.node.names import is_id, read_job_name, read_namespace, shorten
 from horologe.node.schedule import Violation
 from horologe.node.validation import OUTPUT_ONLY, complete_job
@@ -135,7 +135,7 @@ class Drafts:
                         log_pb2.JobDraft(
                             job=complete,
                             next_due_ms=_first_due_ms(tables, complete, record, now_ms),
-                            uid=str(uuid.uuid4()),
+                            uid=str(new_uuid(self._node.randomness)),
                         )
                     )
         if found:

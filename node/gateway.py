@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 from collections import defaultdict
 
 import structlog
@@ -50,7 +49,6 @@ class Gateway:
         self._pieces: list[OutputPiece] = []
         self._settling: set[asyncio.Task[None]] = set()
         self._flushing: asyncio.Task[None] | None = None
-        self._random = random.Random()
 
     def numbers(self) -> list[int]:
         """The sessions of this node."""
@@ -312,7 +310,7 @@ class Gateway:
             raw = tables.execution.get(U64.pack(outcome.execution))
             job = Execution.unpack(raw).job if raw is not None else 0
         record = self._catalog.record(tables, job)
-        return retry_delay_ms(outcome, record.job.retry if record is not None else None, self._random)
+        return retry_delay_ms(outcome, record.job.retry if record is not None else None, self._context.randomness)
 
 
 def _running(tables: Tables, session: int) -> list[tuple[int, int, int, int, int, int, int]]:

@@ -6,8 +6,6 @@ Tests and `horologe dev` make the same object that `horologe node run` makes, wi
 from __future__ import annotations
 
 import asyncio
-import random
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -19,25 +17,24 @@ from grpc_reflection.v1alpha import reflection
 
 from horologe.log.v1 import log_pb2
 from horologe.node.admission import MemberRemovedError
-from horologe.node.clock import Clock, SystemClock
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import NodeConfig
 from horologe.node.context import NodeContext
 from horologe.node.execution_service import ExecutionService
 from horologe.node.gateway import Gateway
+from horologe.node.ids import new_uuid
 from horologe.node.interceptors import MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.job_service import JobService
 from horologe.node.outputs import OutputStore
 from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.proposals import ProposalError, Proposals
-from horologe.node.stepper import Stepper
+from horologe.node.surroundings import Surroundings
 from horologe.node.worker_service import WorkerService
 from horologe.peer.v1 import peer_service_pb2_grpc
 from horologe.raft.core import CoreSettings
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.replica import Inbox, Outbox, Replica
-from horologe.raft.store import Store
 from horologe.v1 import (
     cluster_service_pb2,
     cluster_service_pb2_grpc,
@@ -80,18 +77,19 @@ class NodeFailedError(Exception):
 class Node:
     """One node of the cluster, in this process and on this event loop."""
 
-    def __init__(self, config: NodeConfig, clock: Clock | None = None) -> None:
+    def __init__(self, config: NodeConfig, surroundings: Surroundings | None = None) -> None:
         """Opens the data folder; raises StoreError or CorruptLogError if it cannot be used."""
         self.config = config
-        clock = clock or SystemClock()
-        store = Store(config.data_dir / "state", config.name, bytes_max=config.store_bytes_max)
+        self._surroundings = surroundings = surroundings or Surroundings()
+        clock, randomness = surroundings.clock, surroundings.randomness
+        store = surroundings.open_store(config)
         planner = LeaderPlanner(
             PlannerSettings(
                 lease_term_seconds=config.lease_term_ms / 1000,
                 clock_drift=config.clock_drift,
                 history_retention_seconds=config.history_retention_days * 86_400,
             ),
-            random.Random(),
+            randomness,
         )
         settings = CoreSettings(
             name=config.name,
@@ -104,13 +102,15 @@ class Node:
             store,
             settings,
             planner,
-            random.Random(),
+            randomness,
             clock.monotonic(),
             pulse_seconds=config.pulse_ms / 1000,
             log_entries_kept=config.log_entries_kept,
             peer_address=config.peer_advertised,
+            machine=surroundings.machine,
+            protections=surroundings.protections,
         )
-        self._stepper = Stepper(self._replica, clock, self._deliver, self._fail)
+        self._stepper = surroundings.stepper(self._replica, self._deliver, self._fail)
         self.context = NodeContext(
             config=config,
             clock=clock,
@@ -118,6 +118,7 @@ class Node:
             proposals=Proposals(config.name, clock, lambda commands: self._stepper.submit(Inbox(commands=commands))),
             status=lambda: self._replica.status,
             submit=self._stepper.submit,
+            randomness=randomness,
             client_addresses={config.name: config.advertised},
         )
         self.outputs = OutputStore(
@@ -128,7 +129,13 @@ class Node:
         )
         self.gateway = Gateway(self.context, self.outputs)
         self._executions = ExecutionService(self.context, self.outputs)
-        self._peers = PeerNetwork(self.context, self._stepper.install, self._executions.read_local_output, self._fail)
+        self._peers = PeerNetwork(
+            self.context,
+            self._stepper.install,
+            self._executions.read_local_output,
+            self._fail,
+            surroundings.channel,
+        )
         self._executions.fetch_output = self._peers.fetch_output
         self._health = health.aio.HealthServicer()
         self._failure: asyncio.Future[BaseException] | None = None
@@ -140,7 +147,7 @@ class Node:
         self._failure = asyncio.get_running_loop().create_future()
         client_server = self._client_server()
         # Two nodes must never share a port: the kernel would give each of them a part of the calls.
-        peer_server = grpc.aio.server(options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)])
+        peer_server = self._surroundings.server((), [*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)])
         peer_service_pb2_grpc.add_PeerServiceServicer_to_server(self._peers, peer_server)
         for server, address, option in (
             (client_server, self.config.listen, "listen"),
@@ -266,7 +273,9 @@ class Node:
                 if cluster_id_of(tables):
                     return
             if self._replica.status.may_serve:
-                command = log_pb2.Command(bootstrap=log_pb2.Bootstrap(cluster_id=str(uuid.uuid4())))
+                command = log_pb2.Command(
+                    bootstrap=log_pb2.Bootstrap(cluster_id=str(new_uuid(self.context.randomness)))
+                )
                 with suppress(ProposalError):
                     await self.context.proposals.propose(command, 5.0)
             await asyncio.sleep(0.05)
@@ -287,9 +296,9 @@ class Node:
             await self._health.set(name, state)
 
     def _client_server(self) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            interceptors=[UnexpectedErrorInterceptor(), MinRevisionInterceptor(self.context)],
-            options=[
+        server = self._surroundings.server(
+            [UnexpectedErrorInterceptor(), MinRevisionInterceptor(self.context)],
+            [
                 ("grpc.max_receive_message_length", WORKER_MESSAGE_BYTES_MAX),
                 ("grpc.max_send_message_length", WORKER_MESSAGE_BYTES_MAX),
                 ("grpc.keepalive_time_ms", 10_000),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import random
 import shutil
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ import structlog
 
 from horologe.node.admission import PROTOCOL_VERSION, Admission, Hello
 from horologe.node.context import NodeContext
+from horologe.node.surroundings import Options
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.replica import Inbox, Outbox
@@ -92,11 +92,14 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             [peer_service_pb2.FetchOutputRequest], AsyncIterator[peer_service_pb2.FetchOutputResponse]
         ],
         fail: Callable[[BaseException], None],
+        channel: Callable[[str, Options], grpc.aio.Channel],
     ) -> None:
-        """`install` takes a folder with a fetched state; `read_output` reads what this node keeps; `fail` stops the node."""
+        """`install` takes a folder with a fetched state; `read_output` reads what this node keeps; `fail` stops the node;
+        `channel` makes a connection to an address."""
         self._context = context
         self._install = install
         self._read_output = read_output
+        self._channel = channel
         self._name = context.config.name
         configured = {member.name: member.peer_address for member in context.config.members}
         self._admission = Admission(self._hello, context.status, fail, configured)
@@ -150,12 +153,12 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         reluctance_seconds = 0.0 if self._name < peer else RELUCTANCE_SECONDS
         while True:
             await self._wait_unconnected(peer)
-            await asyncio.sleep(reluctance_seconds + REDIAL_SECONDS * random.random())
+            await asyncio.sleep(reluctance_seconds + REDIAL_SECONDS * self._context.randomness.random())
             address = self._admission.address_of(peer)
             if self._is_up(peer) or not address:
                 await asyncio.sleep(REDIAL_SECONDS)
                 continue
-            async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+            async with self._channel(address, CHANNEL_OPTIONS) as channel:
                 with suppress(grpc.aio.AioRpcError, TimeoutError):
                     await self._dial(peer, channel)
 
@@ -316,7 +319,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         folder.mkdir(mode=0o700, parents=True)
         log.info("fetching a snapshot", peer=peer)
         try:
-            async with grpc.aio.insecure_channel(self._admission.address_of(peer), options=CHANNEL_OPTIONS) as channel:
+            async with self._channel(self._admission.address_of(peer), CHANNEL_OPTIONS) as channel:
                 stub = peer_service_pb2_grpc.PeerServiceStub(channel)
                 cluster_id = self._hello().cluster_id
                 request = peer_service_pb2.FetchSnapshotRequest(node=self._name, cluster_id=cluster_id)
@@ -346,7 +349,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         """Reads output that another node keeps; raises grpc.aio.AioRpcError if that node cannot be reached."""
         if node not in self._admission.peers():
             raise KeyError(node)
-        async with grpc.aio.insecure_channel(self._admission.address_of(node), options=CHANNEL_OPTIONS) as channel:
+        async with self._channel(self._admission.address_of(node), CHANNEL_OPTIONS) as channel:
             async for piece in peer_service_pb2_grpc.PeerServiceStub(channel).FetchOutput(request):
                 yield piece
 

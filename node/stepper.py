@@ -14,9 +14,9 @@ from pathlib import Path
 import structlog
 
 from horologe.node.clock import Clock
+from horologe.node.inbox_line import InboxLine
 from horologe.raft.replica import Inbox, Outbox, Replica
 
-MESSAGES_PER_STEP = 200
 TICK_SECONDS = 0.02
 """Raft's own clock: elections and heartbeats are looked at this often."""
 
@@ -38,7 +38,7 @@ class Stepper:
         self._clock = clock
         self._deliver = deliver
         self._failed = failed
-        self._inbox = Inbox()
+        self._line = InboxLine()
         self._snapshot: Path | None = None
         self._wake = threading.Condition()
         self._has_work = False
@@ -52,20 +52,7 @@ class Stepper:
     def submit(self, inbox: Inbox) -> None:
         """Adds to what the next step takes. For the event loop."""
         with self._wake:
-            mine = self._inbox
-            if inbox.disconnected:
-                # What an epoch brought must not be seen after its end.
-                ended = set(inbox.disconnected)
-                mine.connected = [pair for pair in mine.connected if pair[0] not in ended]
-                mine.messages = [pair for pair in mine.messages if pair[0] not in ended]
-                mine.disconnected += inbox.disconnected
-            mine.connected += inbox.connected
-            mine.messages += inbox.messages
-            mine.commands += inbox.commands
-            mine.heartbeats += inbox.heartbeats
-            mine.introductions += inbox.introductions
-            if inbox.transfer_to is not None:
-                mine.transfer_to = inbox.transfer_to
+            self._line.add(inbox)
             self._has_work = True
             self._wake.notify()
 
@@ -105,12 +92,9 @@ class Stepper:
                 self._wake.wait(TICK_SECONDS if wait_seconds is None else min(TICK_SECONDS, wait_seconds))
             if self._stopping:
                 return None
-            inbox, self._inbox = self._inbox, Inbox()
+            inbox = self._line.take()
             folder, self._snapshot = self._snapshot, None
-            # A follower that catches up must not be busy for longer than its heartbeats may wait.
-            self._inbox.messages = inbox.messages[MESSAGES_PER_STEP:]
-            del inbox.messages[MESSAGES_PER_STEP:]
-            self._has_work = bool(self._inbox.messages)
+            self._has_work = not self._line.is_empty
             return inbox, folder
 
     def _hand_over(self, outbox: Outbox) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import structlog
 from horologe.log.v1 import log_pb2
 from horologe.node.context import NodeContext
 from horologe.node.gateway import Gateway, Response
+from horologe.node.ids import new_uuid
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import NoLeaderError, ProposalError
 from horologe.node.sessions import WorkerSession
@@ -73,7 +73,7 @@ class WorkerStream:
     async def _open(self, hello: worker_pb2.Hello) -> WorkerSession:
         command = log_pb2.Command(
             # Sent again by itself when the leader changes: opened twice, the first session would be over at once.
-            request_id=uuid.uuid4().bytes,
+            request_id=new_uuid(self._context.randomness).bytes,
             open_session=log_pb2.OpenSession(
                 worker=hello.worker,
                 incarnation=hello.incarnation,

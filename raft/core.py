@@ -31,7 +31,7 @@ What we depend on inside pysyncobj 0.3.17 (tests/raft/test_engine_contract.py fa
       _SyncObj__raftElectionDeadline     pre-vote: the engine must not start an election unless we let it
       _SyncObj__raftNextIndex            a reply to an older message would move it back
       _SyncObj__lastResponseTime         check-quorum counts from the sending of what was answered, not from the answer's arrival
-      _SyncObj__newAppendEntriesTime     when the next heartbeat is due; written by the method that we override
+      _SyncObj__newAppendEntriesTime     when the next heartbeat is due
       _SyncObj__raftMatchIndex           read: what each follower has acknowledged
       _SyncObj__raftLastApplied          written once, after a restart: the engine would apply everything again
       _SyncObj__otherNodes               who votes beside this member: the engine's own changes of it are unsafe
@@ -213,6 +213,10 @@ class _Pysyncobj:
 
     def disconnected(self, peer: Peer) -> None:
         self._transport._onNodeDisconnected(peer.node)
+
+    @property
+    def heartbeat_at(self) -> float:
+        return float(self._engine._SyncObj__newAppendEntriesTime)
 
     def heartbeat_sent(self, next_heartbeat_at: float) -> None:
         self._engine._SyncObj__newAppendEntriesTime = next_heartbeat_at

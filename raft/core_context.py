@@ -55,6 +55,10 @@ class Engine(Protocol):
     def deliver(self, peer: Peer, message: dict[str, Any]) -> None:
         """Hand it a message, in its own form."""
 
+    @property
+    def heartbeat_at(self) -> float:
+        """On the leader: when it speaks next."""
+
     def heartbeat_sent(self, next_heartbeat_at: float) -> None:
         """Tell it when the next heartbeat is due."""
 

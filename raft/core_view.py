@@ -153,6 +153,14 @@ class CoreView:
         """
         return self.is_leader and self._context.heard_quorum(now)
 
+    def tick_at(self, now: float) -> float:
+        """When `tick` has something to do next, if nothing comes in before: a heartbeat, an election, a leader gone silent."""
+        engine, settings = self._context.engine, self._context.settings
+        if engine.is_leader:
+            return engine.heartbeat_at
+        silent_at = now - self._elections.leader_silent_seconds() + settings.election_timeout_seconds_max
+        return min(engine.election_deadline, silent_at) if silent_at > now else engine.election_deadline
+
     @property
     def snapshot_needed(self) -> bool:
         """Whether the leader has offered its state because its log no longer reaches back to ours."""

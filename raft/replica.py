@@ -20,7 +20,7 @@ from horologe.log.v1 import log_pb2
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft import snapshot
 from horologe.raft.commands import COMMAND_BYTES_MAX
-from horologe.raft.core import CoreSettings, RaftCore
+from horologe.raft.core import CoreSettings, Protections, RaftCore
 from horologe.raft.journal import CorruptLogError, Journal
 from horologe.raft.machine import StateMachine
 from horologe.raft.membership import Configuration
@@ -143,11 +143,14 @@ class Replica:
         backlog_bytes_max: int = 64 << 20,
         log_entries_kept: int = LOG_ENTRIES_KEPT,
         peer_address: str = "",
+        machine: StateMachine | None = None,
+        protections: Protections | None = None,
     ) -> None:
         """`now` is monotonic seconds, as in every call. `peer_address` is where the other members reach this one.
 
         `pulse_seconds`: while there is steady work, what nobody waits for (due work, outcomes) shares one entry per pulse.
         `backlog_bytes_max` bounds entries that wait for their commit.
+        `machine` and `protections` are for tests that watch the first or switch off one of the second.
         """
         self.store = store
         self.settings = settings
@@ -156,14 +159,15 @@ class Replica:
         self._pulse_seconds = pulse_seconds
         self._backlog_bytes_max = backlog_bytes_max
         self._log_entries_kept = log_entries_kept
-        self._machine = StateMachine()
         self._reconfiguration = Reconfiguration(Introduction(settings.name, store.id, peer_address))
+        self._machine = machine or StateMachine()
+        self._protections = protections
         self._connected: set[str] = set()
         self._start(now)
 
     def _start(self, now: float) -> None:
         self._journal = Journal(self.store)
-        self._core = RaftCore(self.settings, self._journal, self._apply, self._randomness, now)
+        self._core = RaftCore(self.settings, self._journal, self._apply, self._randomness, now, self._protections)
         self.store.commit()
         with self.store.read() as tables:
             counters = Counters.load(tables)
@@ -440,6 +444,10 @@ class Replica:
         if not self._leading or self._plan_pending or self._plan_at_ms is None:
             return None
         return max(0.0, self._pulse_at - now, (self._plan_at_ms - wall_ms) / 1000)
+
+    def tick_at(self, now: float) -> float:
+        """When Raft's clock has to be looked at next, in monotonic seconds, if nothing comes in before."""
+        return self._core.tick_at(now)
 
     def _status(self, now: float) -> Status:
         core = self._core

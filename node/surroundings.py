@@ -1,0 +1,52 @@
+"""What a node stands on: the clocks, the chance, the disk, the threads and the network of its machine.
+
+The composition root (node.py) takes all of it from here, so that a simulated machine can be put under the same node. No
+decisions of the node's own belong here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+
+from horologe.node.clock import Clock, SystemClock
+from horologe.node.config import NodeConfig
+from horologe.node.stepper import Stepper
+from horologe.raft.core import Protections
+from horologe.raft.machine import StateMachine
+from horologe.raft.replica import Outbox, Replica
+from horologe.raft.store import Store
+
+Options = Sequence[tuple[str, Any]]
+
+
+class Surroundings:
+    """This machine. Each attribute and method is one thing that another machine would do differently."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.randomness = random.Random()
+        """Backoffs, election timeouts, ids: whatever must differ between nodes."""
+        self.machine = StateMachine()
+        self.protections = Protections()
+
+    def open_store(self, config: NodeConfig) -> Store:
+        """The node's state. Raises StoreError if it cannot be used."""
+        return Store(config.data_dir / "state", config.name, bytes_max=config.store_bytes_max)
+
+    def stepper(
+        self, replica: Replica, deliver: Callable[[Outbox], None], failed: Callable[[BaseException], None]
+    ) -> Stepper:
+        """What runs the replica's steps; see stepper.Stepper."""
+        return Stepper(replica, self.clock, deliver, failed)
+
+    def server(self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Options) -> grpc.aio.Server:
+        """A server that listens nowhere yet."""
+        return grpc.aio.server(interceptors=interceptors, options=options)
+
+    def channel(self, address: str, options: Options) -> grpc.aio.Channel:
+        """A connection to another node, made when it is first used."""
+        return grpc.aio.insecure_channel(address, options=options)
