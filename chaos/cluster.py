@@ -1,7 +1,7 @@
 """A real cluster under torment: nodes and recording workers as processes, and what one waits for between two blows.
 
-Every process ends with the `async with` block, by its pid. What is done to the processes is for the caller to say; how
-the run is judged is in checker.py.
+Every process ends with the `async with` block, by its pid. Where they live is decided by network.py; what is done to them
+is for the caller to say (nemesis.py has blows); how the run is judged is in checker.py.
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
 
+from horologe.chaos.disk import small_disk
+from horologe.chaos.links import Links
+from horologe.chaos.network import CLIENT_PORT, PEER_PORT, LoopbackNetwork, Network
 from horologe.client.client import AsyncClient
 from horologe.client.errors import HorologeError
-from horologe.node.local_cluster import LocalCluster, LocalProcess
+from horologe.node.clock import CLOCK_FILE_VARIABLE
+from horologe.node.local_cluster import LocalCluster, LocalProcess, NodeAddresses
 from horologe.v1.cluster_service_pb2 import GetClusterStatusResponse
 
 POLL_SECONDS = 0.02
@@ -57,9 +62,12 @@ async def eventually(
 class RecordingWorker:
     """One worker process with an evidence file of its own; restarted, it gets another one."""
 
-    def __init__(self, folder: Path, name: str, addresses: list[str], slots: int, queue: str) -> None:
+    def __init__(
+        self, folder: Path, name: str, addresses: list[str], slots: int, queue: str, prefix: tuple[str, ...] = ()
+    ) -> None:
         self.name = name
         self._folder = folder
+        self._prefix = prefix
         self._arguments = [str(slots), queue, *addresses]
         self._lives = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,6 +79,7 @@ class RecordingWorker:
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._prefix,
                     sys.executable,
                     "-P",
                     "-m",
@@ -85,6 +94,11 @@ class RecordingWorker:
                 stderr=log,
                 start_new_session=True,
             )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process that has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -116,23 +130,98 @@ class RecordingWorker:
         return code
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a cluster's nodes are born into, beside their network."""
+
+    options: Mapping[str, str | int | float] = field(default_factory=dict)
+    """More lines of node.toml."""
+    links: bool = False
+    """Whether what the nodes say to each other passes through links that can have bad weather."""
+    clock_files: bool = False
+    """Whether each node's wall clock can be set wrong, by writing to `clock_file(name)`."""
+    clock_offsets_seconds: Mapping[str, int] = field(default_factory=dict)
+    """By node: in a time namespace of its own, where the clocks that count from the start of the machine are ahead by this."""
+    small_disks: Mapping[str, int] = field(default_factory=dict)
+    """By node: its data folder is a file system of its own of so many bytes."""
+
+
 class ChaosCluster:
     """Nodes, workers and a client for each node."""
 
-    def __init__(self, folder: Path, count: int = 3, options: Mapping[str, str | int | float] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        count: int = 3,
+        options: Mapping[str, str | int | float] | None = None,
+        *,
+        network: Network | None = None,
+        setting: Setting | None = None,
+    ) -> None:
+        """The network is entered already, and outlives the cluster; without one, everybody is on loopback."""
         self.folder = folder
-        self.local = LocalCluster.prepare(folder / "cluster", count, options, usual_ports=False)
+        self.network = network or LoopbackNetwork()
+        self.setting = setting or Setting(options or {})
+        self._stack = AsyncExitStack()
+        self.local = self._prepare(count)
         self.evidence = folder / "evidence"
         self.evidence.mkdir()
         self.workers: dict[str, RecordingWorker] = {}
-        self._stack = AsyncExitStack()
+        self.links: dict[str, Links] = {}
         self._clients: dict[str, AsyncClient] = {}
+
+    def _prepare(self, count: int) -> LocalCluster:
+        names = [f"n{number}" for number in range(1, count + 1)]
+        if isinstance(self.network, LoopbackNetwork):
+            local = LocalCluster.prepare(self.folder / "cluster", count, self.setting.options, usual_ports=False)
+            self.places = {name: self.network.place(name) for name in names}
+        else:
+            self.places = {name: self.network.place(name) for name in names}
+            addresses = [self._addresses(number, self.places[name].host) for number, name in enumerate(names, 1)]
+            options = {"data_dir": "data", **self.setting.options}
+            local = LocalCluster.prepare(self.folder / "cluster", count, options, places=addresses)
+        for node in local.nodes:
+            node.prefix = self.places[node.name].prefix
+            if offset := self.setting.clock_offsets_seconds.get(node.name):
+                node.prefix += ("unshare", "--time", f"--boottime={offset}", f"--monotonic={offset}")
+            if self.setting.clock_files:
+                node.environment[CLOCK_FILE_VARIABLE] = str(self.clock_file(node.name))
+        return local
+
+    def _addresses(self, number: int, host: str) -> NodeAddresses:
+        peer_listen = f"{host}:{PEER_PORT}"
+        return NodeAddresses(f"{host}:{CLIENT_PORT}", peer_listen, _link(number) if self.setting.links else peer_listen)
+
+    def _open_links(self) -> None:
+        for node in self.local.nodes:
+            targets = {
+                _link(number): f"{self.places[other.name].host}:{PEER_PORT}"
+                for number, other in enumerate(self.local.nodes, 1)
+                if other is not node
+            }
+            self.links[node.name] = Links(self.places[node.name], targets, node.folder / "links.log")
+
+    def link_address(self, target: str) -> str:
+        """Under which every other node finds the link to this one."""
+        return _link(self.names.index(target) + 1)
+
+    def clock_file(self, name: str) -> Path:
+        """What is written there (milliseconds) is how wrong the node's wall clock is."""
+        return self.folder / "cluster" / name / "clock"
+
+    def data_folder(self, name: str) -> Path:
+        """Where a node keeps its state."""
+        return self.node(name).folder / str(self.setting.options.get("data_dir", "data"))
 
     async def __aenter__(self) -> Self:
         try:
             self.client = await self._stack.enter_async_context(AsyncClient(self.local.addresses, "default"))
             for node, address in zip(self.local.nodes, self.local.addresses, strict=True):
                 self._clients[node.name] = await self._stack.enter_async_context(AsyncClient(address, "default"))
+            for name, size_bytes in self.setting.small_disks.items():
+                self._stack.enter_context(small_disk(self.data_folder(name), size_bytes))
+            if self.setting.links:
+                self._open_links()
             self.local.start()
             await self.wait_ready()
         except BaseException:
@@ -147,6 +236,8 @@ class ChaosCluster:
         for worker in self.workers.values():
             worker.kill()
         self.local.kill()
+        for links in self.links.values():
+            links.kill()
         await self._stack.aclose()
 
     # Nodes
@@ -213,7 +304,10 @@ class ChaosCluster:
         self, name: str, *, slots: int = 1_000, queue: str = "default", addresses: list[str] | None = None
     ) -> RecordingWorker:
         """A worker, not started."""
-        worker = RecordingWorker(self.evidence, name, addresses or self.local.addresses, slots, queue)
+        place = self.network.place(name)
+        worker = RecordingWorker(
+            self.evidence, name, addresses or self.local.addresses, slots, queue, prefix=place.prefix
+        )
         self.workers[name] = worker
         return worker
 
@@ -225,3 +319,8 @@ class ChaosCluster:
             return wanted <= {worker.name async for worker in self.client.list_workers()}
 
         await eventually(connected, seconds, f"workers {', '.join(names)} connected")
+
+
+def _link(number: int) -> str:
+    """Where a place finds its link to the node of this number: the same address in every place, which each has to itself."""
+    return f"127.0.1.{number}:{PEER_PORT}"

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from horologe.chaos.checker import Delays, Verdict, check, check_schedule, longest_gap_seconds
+from horologe.chaos.checker import Verdict, check, check_schedule, longest_gap_seconds
 from horologe.chaos.cluster import ChaosCluster, eventually
-from horologe.chaos.evidence import Kind, Mark, read_folder
+from horologe.chaos.evidence import Kind, Mark, read_folder, read_latest
 from horologe.chaos.workload import Callers, RecurringJobs, read_outcomes
 
 GAP_SECONDS_MAX = 2.0
@@ -35,7 +35,6 @@ class KillReport:
     verdict: Verdict
     gaps_seconds: list[float]
     """The longest time without a start around each kill."""
-    recovered_delays: list[Delays | None]
     operations: dict[str, int]
     acknowledged_missing: list[str] = field(default_factory=list)
 
@@ -80,7 +79,7 @@ async def run(folder: Path, rounds: int, rate: float, period_seconds: float, nod
         missing = await _missing(cluster, callers)
     window_ns = int(GAP_WINDOW_SECONDS * 1e9)
     gaps = [longest_gap_seconds(marks, kill, kill + window_ns) for kill in kills]
-    return KillReport(verdict, gaps, [], dict(callers.counts), missing)
+    return KillReport(verdict, gaps, dict(callers.counts), missing)
 
 
 async def _kill_rounds(cluster: ChaosCluster, rounds: int, work: RecurringJobs, say: Say) -> list[int]:
@@ -104,7 +103,7 @@ async def _wait_steady(cluster: ChaosCluster, work: RecurringJobs) -> None:
 
     async def steady() -> bool:
         now_ms = time.time() * 1000
-        starts = [mark for mark in read_folder(cluster.evidence)[-100:] if mark.kind == Kind.STARTED and mark.job]
+        starts = [mark for mark in read_latest(cluster.evidence, 100) if mark.kind == Kind.STARTED and mark.job]
         return bool(starts) and now_ms - starts[-1].wall_us / 1000 < 200 and starts[-1].delay_ms < 500
 
     await eventually(steady, SETTLE_SECONDS, "steady work", poll_seconds=0.2)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
-from horologe.chaos.checker import Due, LedgerLine, Outcome
+from horologe.chaos.history import Due, LedgerLine, Outcome
 from horologe.chaos.recording_worker import HOLD, NOOP, job_number
 from horologe.client import jobs, names
 from horologe.client.client import AsyncClient

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,13 +37,15 @@ class LocalProcess:
     folder: Path
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+    """Words before the command, of a program that becomes it: `ip netns exec NAME`."""
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{self.log_name}").open("ab") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, *self.arguments],
+                [*self.prefix, *COMMAND, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -97,6 +99,20 @@ class LocalProcess:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeAddresses:
+    """Where one node listens, and where the others look for it. Each is `host:port`."""
+
+    listen: str
+    peer_listen: str
+    peer_address: str
+
+    @classmethod
+    def on_loopback(cls, client_port: int, peer_port: int) -> NodeAddresses:
+        peer_listen = f"127.0.0.1:{peer_port}"
+        return cls(f"127.0.0.1:{client_port}", peer_listen, peer_listen)
+
+
 @dataclass(slots=True)
 class LocalCluster:
     """Nodes n1, n2, ... in one folder, found again by the files in it."""
@@ -113,20 +129,23 @@ class LocalCluster:
         options: Mapping[str, str | int | float] | None = None,
         *,
         usual_ports: bool = True,
+        places: Sequence[NodeAddresses] = (),
     ) -> LocalCluster:
         """Writes the files, or takes those that are there from an earlier run. `options` are more lines of node.toml.
 
         `usual_ports=False`: any free ones, so that clusters beside each other stay apart even while nodes are down.
+        `places`: where the nodes are, one for each, if not on loopback.
         """
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
-        ports = _ports(count, usual=usual_ports)
+        places = places or [NodeAddresses.on_loopback(*pair) for pair in _ports(count, usual=usual_ports)]
         names = [f"n{number}" for number in range(1, count + 1)]
-        for name, (client_port, _) in zip(names, ports, strict=True):
+        members = dict(zip(names, places, strict=True))
+        for name in names:
             path = folder / name / "node.toml"
             path.parent.mkdir(exist_ok=True)
             if not path.exists():
-                path.write_text(_node_toml(name, client_port, list(zip(names, ports, strict=True)), options or {}))
+                path.write_text(_node_toml(name, members, options or {}))
         addresses = [_listen_of(folder / name / "node.toml") for name in names]
         (folder / "context.toml").write_text(f'addresses = {json.dumps(addresses)}\nnamespace = "default"\n')
         nodes = [
@@ -162,22 +181,12 @@ class LocalCluster:
         return LocalProcess(name, folder, ("worker", "run", *own, *arguments))
 
 
-def _node_toml(
-    name: str,
-    client_port: int,
-    members: list[tuple[str, tuple[int, int]]],
-    options: Mapping[str, str | int | float],
-) -> str:
-    peer_port = next(ports[1] for member, ports in members if member == name)
-    lines = [
-        f'name = "{name}"',
-        'data_dir = "."',
-        f'listen = "127.0.0.1:{client_port}"',
-        f'peer_listen = "127.0.0.1:{peer_port}"',
-        *(f"{key} = {json.dumps(value)}" for key, value in options.items()),
-    ]
-    for member, ports in members:
-        lines += ["", "[[members]]", f'name = "{member}"', f'peer_address = "127.0.0.1:{ports[1]}"']
+def _node_toml(name: str, members: Mapping[str, NodeAddresses], options: Mapping[str, str | int | float]) -> str:
+    own = members[name]
+    values = {"name": name, "data_dir": ".", "listen": own.listen, "peer_listen": own.peer_listen, **options}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    for member, addresses in members.items():
+        lines += ["", "[[members]]", f'name = "{member}"', f'peer_address = "{addresses.peer_address}"']
     return "\n".join(lines) + "\n"
 
 

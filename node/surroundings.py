@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from horologe.node.clock import Clock, SystemClock
+from horologe.node.clock import Clock, process_clock
 from horologe.node.config import NodeConfig
 from horologe.node.stepper import Stepper
 from horologe.raft.core import Protections
@@ -27,7 +27,7 @@ class Surroundings:
     """This machine. Each attribute and method is one thing that another machine would do differently."""
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self.clock: Clock = clock or SystemClock()
+        self.clock: Clock = clock or process_clock()
         self.randomness = random.Random()
         """Backoffs, election timeouts, ids: whatever must differ between nodes."""
         self.machine = StateMachine()

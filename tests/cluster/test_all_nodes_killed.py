@@ -7,9 +7,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from horologe.chaos.checker import FINAL_STATES, Verdict, check, check_attempts
+from horologe.chaos.checker import Verdict, check, check_attempts
 from horologe.chaos.cluster import ChaosCluster, NotInTimeError, eventually
 from horologe.chaos.evidence import Kind, read_folder
+from horologe.chaos.history import FINAL_STATES
 from horologe.chaos.workload import Callers, RecurringJobs, read_outcomes
 
 CALLERS = 8

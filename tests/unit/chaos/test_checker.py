@@ -6,8 +6,19 @@ from collections.abc import Sequence
 
 import pytest
 
-from horologe.chaos.checker import Due, LedgerLine, Outcome, Rule, Verdict, check, check_schedule, longest_gap_seconds
-from horologe.chaos.evidence import EvidenceFile, Kind, Mark, read_folder
+from horologe.chaos.checker import (
+    CRITERIA,
+    Rule,
+    Verdict,
+    check,
+    check_attempts,
+    check_proofs,
+    check_schedule,
+    longest_gap_seconds,
+)
+from horologe.chaos.delays import delays_by_phase, first_starts, match_windows
+from horologe.chaos.evidence import EvidenceFile, Kind, Mark, prove, read_folder, read_latest, read_proofs
+from horologe.chaos.history import Due, LedgerLine, Outcome, Phase, Policy
 
 DUE = Due(1, 1_000)
 RAN = LedgerLine(1, 1_000, "RAN", 7)
@@ -50,20 +61,27 @@ def test_a_run_in_which_nothing_happened_proves_nothing() -> None:
         (Rule.TOO_EARLY, [_mark(Kind.STARTED, 990), ENDED], [RAN], [DONE]),
         (Rule.UNFINISHED, [STARTED], [RAN], [Outcome(7, "RUNNING")]),
         (Rule.UNFINISHED, [STARTED], [RAN], []),
+        (Rule.LEFT_OUT, [], [LedgerLine(1, 1_000, "SKIPPED", 0, "OVERLAP")], []),
+        (Rule.NOT_COMPLETED, [STARTED], [RAN], [Outcome(7, "DEAD")]),
+        (Rule.NOT_ENDED, [STARTED], [RAN], [Outcome(7, "COMPLETED", 1, "tick-1", 40)]),
+        (Rule.NOT_ENDED, [STARTED, ENDED], [RAN], [Outcome(7, "COMPLETED", 1, "tick-1", 41)]),
+        (Rule.ORACLES_DISAGREE, [_mark(Kind.STARTED, 990), ENDED], [RAN], [DONE]),
     ],
 )
 def test_each_rule_falls(
     rule: Rule, marks: Sequence[Mark], ledger: Sequence[LedgerLine], outcomes: Sequence[Outcome]
 ) -> None:
-    verdict = check(marks, [DUE], ledger, outcomes)
+    verdict = check(marks, [DUE], ledger, outcomes, policies={1: Policy()})
     assert verdict.violations[rule] > 0, verdict.summary()
     assert not verdict.is_sound
     assert rule.name in verdict.summary()
+    assert verdict.by_criterion()[rule.criterion] > 0
 
 
 def test_a_frozen_attempt_may_end_late_and_a_start_nobody_scheduled_is_found() -> None:
     late = [STARTED, *SECOND, _mark(Kind.STOPPED, 1_050)]
-    assert check(late, [DUE], [RAN], [DONE], frozen=frozenset({7})).is_sound
+    verdict = check(late, [DUE], [RAN], [DONE], frozen=frozenset({7}))
+    assert verdict.is_sound and verdict.frozen_overlaps == 1
     verdict = Verdict()
     check_schedule(verdict, [STARTED], [Due(1, 2_000)], 0, 5_000)
     assert verdict.violations == {Rule.NOT_IN_SCHEDULE: 1}
@@ -86,3 +104,53 @@ def test_evidence_survives_half_a_record(tmp_path) -> None:
     assert [(mark.kind, mark.execution, mark.token) for mark in read_folder(tmp_path)] == [(1, 7, 40), (2, 7, 40)]
     with pytest.raises(FileExistsError):
         EvidenceFile(path)
+    with path.open("ab") as file:
+        file.write(b"and the rest of nothing")
+    assert [mark.kind for mark in read_latest(tmp_path, 1)] == [2]
+
+
+def test_at_most_once_is_judged_by_the_jobs_own_word() -> None:
+    lost = Outcome(7, "FAILED")
+    once = {1: Policy(at_most_once=True)}
+    assert check([STARTED], [DUE], [RAN], [lost], policies=once).is_sound
+    verdict = check([STARTED, *SECOND], [DUE], [RAN], [DONE], policies=once)
+    assert verdict.violations == {Rule.STARTED_AGAIN: 1}
+
+
+def test_a_start_is_proven_by_a_file_that_only_it_can_make(tmp_path) -> None:
+    assert prove(tmp_path, 1, 1_000, 1, 40)
+    assert not prove(tmp_path, 1, 1_000, 1, 40)
+    proofs = read_proofs(tmp_path)
+    assert proofs == {(1, 1_000, 1, 40)}
+    verdict = Verdict()
+    check_proofs(verdict, [STARTED], frozenset({1}), proofs)
+    assert not verdict.violations
+    check_proofs(verdict, [STARTED], frozenset({1}), frozenset())
+    check_proofs(verdict, [_mark(Kind.DOUBLE, 1_010)], frozenset({1}), proofs)
+    assert verdict.violations == {Rule.NOT_PROVEN: 1, Rule.STARTED_TWICE: 1}
+
+
+def test_attempts_are_judged_without_a_schedule_too() -> None:
+    verdict = Verdict()
+    check_attempts(verdict, [STARTED, *SECOND, _mark(Kind.ENDED, 1_050)])
+    assert verdict.violations == {Rule.OVERLAP: 1}
+
+
+def test_windows_are_matched_by_the_earliest_end() -> None:
+    assert match_windows([(0, 10), (5, 20)], [6, 8]) == 2
+    assert match_windows([(0, 10), (5, 20)], [12, 15]) == 1
+    assert match_windows([(0, 10), (0, 30), (5, 8)], [6, 7, 9]) == 3
+    assert match_windows([(0, 10)], [-1, 11]) == 0
+
+
+def test_delays_belong_to_the_phase_of_their_due_time() -> None:
+    phases = [Phase("quiet", 0, 900_000_000), Phase("kill", 900_000_000, 2_000_000_000)]
+    starts = first_starts([STARTED, *SECOND])
+    assert starts == [STARTED]
+    found = delays_by_phase(starts, phases, wall_minus_monotonic_ms=0)
+    assert list(found) == ["kill"] and found["kill"][0] == 1 and found["kill"][1].max == 10
+    assert list(delays_by_phase(starts, phases, wall_minus_monotonic_ms=500)) == ["quiet"]
+
+
+def test_every_criterion_has_rules() -> None:
+    assert {rule.criterion for rule in Rule} == CRITERIA.keys()
