@@ -83,6 +83,7 @@ class Node:
         self._surroundings = surroundings = surroundings or Surroundings()
         clock, randomness = surroundings.clock, surroundings.randomness
         store = surroundings.open_store(config)
+        store.check()
         planner = LeaderPlanner(
             PlannerSettings(
                 lease_term_seconds=config.lease_term_ms / 1000,
@@ -145,6 +146,7 @@ class Node:
     async def start(self) -> None:
         """Binds both ports and begins to step. Raises PortInUseError."""
         self._failure = asyncio.get_running_loop().create_future()
+        self.context.store.report = self._fail_from_anywhere
         client_server = self._client_server()
         # Two nodes must never share a port: the kernel would give each of them a part of the calls.
         peer_server = self._surroundings.server((), [*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)])
@@ -245,6 +247,10 @@ class Node:
             log.critical("the node cannot be sure of its state and stops", error=str(error), exc_info=error)
         if self._failure is not None and not self._failure.done():
             self._failure.set_result(error)
+
+    def _fail_from_anywhere(self, error: BaseException) -> None:
+        if self._failure is not None:
+            self._failure.get_loop().call_soon_threadsafe(self._fail, error)
 
     # In the background
 

@@ -24,8 +24,10 @@ from horologe.node.admission import PROTOCOL_VERSION, Admission, Hello
 from horologe.node.context import NodeContext
 from horologe.node.surroundings import Options
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
+from horologe.raft import snapshot
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.replica import Inbox, Outbox
+from horologe.raft.store import StoreError
 
 MESSAGE_BYTES_MAX = 32 << 20
 BATCH_BYTES_MAX = 8 << 20
@@ -328,8 +330,12 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             log.warning("snapshot not fetched", peer=peer, error=str(error))
             whole = None
         if whole:
-            self._install(folder)
-            return
+            try:
+                await asyncio.to_thread(snapshot.check, folder)
+                self._install(folder)
+                return
+            except StoreError as error:
+                log.error("snapshot refused: the state that it holds is damaged", peer=peer, error=str(error))
         if whole is False:
             log.error("snapshot refused: it arrived damaged", peer=peer)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -35,6 +35,15 @@ def position_of(folder: Path) -> Position:
         store.close()
 
 
+def check(folder: Path) -> None:
+    """Reads every record of a copied state. Raises StoreError if one is damaged: the other node's disk may be at fault."""
+    store = Store(folder, _NOBODY, adopt=True)
+    try:
+        store.check()
+    finally:
+        store.close()
+
+
 def make_own(folder: Path, node: str, id_: str, position: Position, own: HardState) -> None:
     """Turns the copy into this node's own state, keeping this node's name, folder id, term and vote."""
     store = Store(folder, node, adopt=True, id_=id_)

@@ -1,0 +1,120 @@
+"""Tables whose values carry a checksum, so that a record that the disk has changed is noticed and never believed.
+
+Here belongs the form of a stored value and nothing about files (see store.py). A value is stored with a CRC-32 behind it, over
+the table's name, the key and the value. So a record that was changed, that lies under another key, or that has come into
+another table does not check. The checksum is little-endian: the CRC of anything followed by its own CRC in that order is
+always the same number (`_RESIDUE`), which is one call to check and nothing to take apart. It stands behind the value, so the
+values of a set table keep their order and their common size.
+
+Every execution passes here some twenty times: the accesses are closures over bound calls, and make no objects of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from struct import Struct
+from typing import Any
+from zlib import crc32
+
+CHECKSUM_BYTES = 4
+_RESIDUE = 0x2144DF1C
+_CHECKSUM = Struct("<I")
+
+RESTORE = (
+    "restore the folder from a backup, or replace this node by one with a new name, in the configuration of all members"
+)
+"""An empty folder under the old name would have forgotten its votes and what it acknowledged."""
+
+
+class StoreError(Exception):
+    """The data folder cannot be used. The text says why and what to do; the node does not start, or stops."""
+
+
+class CorruptStateError(StoreError):
+    """A stored record is not what was written. The node stops: what else is wrong, nobody knows."""
+
+    @classmethod
+    def of(cls, table: str, key: bytes) -> CorruptStateError:
+        return cls(
+            f"the record {key.hex() or '(no key)'} of table {table!r} is damaged (its checksum does not match): the disk or "
+            f"the memory of this machine has changed it; check both, then {RESTORE}"
+        )
+
+
+def seal(table: str, key: bytes, value: bytes) -> bytes:
+    """The value as it is stored."""
+    return value + _CHECKSUM.pack(crc32(value, crc32(key, crc32(table.encode()))))
+
+
+def unseal(table: str, key: bytes, stored: bytes) -> bytes:
+    """The value as it was put. Raises CorruptStateError."""
+    if crc32(stored, crc32(key, crc32(table.encode()))) != _RESIDUE:
+        raise CorruptStateError.of(table, key)
+    return stored[:-CHECKSUM_BYTES]
+
+
+class SealedTable:
+    """model.Table over one LMDB database of one transaction. `get` and the scans raise CorruptStateError."""
+
+    __slots__ = ("_cursor", "_name", "delete", "get", "put")
+
+    def __init__(self, transaction: Any, database: Any, name: str) -> None:
+        self._name = name
+        self._cursor = partial(transaction.cursor, db=database)
+        self.get, self.put = _accesses(transaction, database, name)
+        self.delete: Callable[..., bool] = partial(transaction.delete, db=database)
+
+    def scan(self, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        cursor = self._cursor()
+        if cursor.set_range(start) if start else cursor.first():
+            yield from _unsealed(self._name, cursor.iternext())
+
+    def scan_down(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        cursor = self._cursor()
+        if cursor.prev() if cursor.set_range(start) else cursor.last():
+            yield from _unsealed(self._name, cursor.iterprev())
+
+
+class SealedSetTable(SealedTable):
+    """model.SetTable in the same way: a value is found by itself, so its checksum must go with it to delete it."""
+
+    __slots__ = ()
+
+    def __init__(self, transaction: Any, database: Any, name: str) -> None:
+        super().__init__(transaction, database, name)
+        delete = self.delete
+
+        def delete_sealed(key: bytes, value: bytes) -> bool:
+            return delete(key, seal(name, key, value))
+
+        self.delete = delete_sealed
+
+
+def _accesses(
+    transaction: Any, database: Any, name: str
+) -> tuple[Callable[[bytes], bytes | None], Callable[[bytes, bytes], object]]:
+    read = partial(transaction.get, db=database)
+    write = partial(transaction.put, db=database)
+    start, pack = crc32(name.encode()), _CHECKSUM.pack
+
+    def get(key: bytes) -> bytes | None:
+        stored: bytes | None = read(key)
+        if stored is None:
+            return None
+        if crc32(stored, crc32(key, start)) != _RESIDUE:
+            raise CorruptStateError.of(name, key)
+        return stored[:-CHECKSUM_BYTES]
+
+    def put(key: bytes, value: bytes) -> object:
+        return write(key, value + pack(crc32(value, crc32(key, start))))
+
+    return get, put
+
+
+def _unsealed(name: str, pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    start = crc32(name.encode())
+    for key, stored in pairs:
+        if crc32(stored, crc32(key, start)) != _RESIDUE:
+            raise CorruptStateError.of(name, key)
+        yield key, stored[:-CHECKSUM_BYTES]
