@@ -17,6 +17,7 @@ from horologe.client.worker import Context, Worker
 from horologe.node.config import NodeConfig
 from horologe.node.local_cluster import free_port
 from horologe.node.node import Node
+from horologe.node.surroundings import Surroundings
 from horologe.v1.execution_service_pb2 import LedgerRow, ReadOutputResponse
 
 OUTPUT_BYTES_MAX = 20_000
@@ -66,7 +67,7 @@ class OneNode:
 
     async def start(self) -> None:
         """Starts the node, or a new one on the old one's data."""
-        self.node = Node(self._config, self.clock)
+        self.node = Node(self._config, Surroundings(self.clock))
         await self.node.start()
 
         async def leads() -> bool:
