@@ -391,7 +391,7 @@ class RaftCore(CoreView):
 
     def _propose(self, payload: bytes, command_type: int) -> int | None:
         with self._at(self._context.now):
-            if not self.is_leader or self._elections.is_handing_over:
+            if not self.is_leader or self.is_handing_over:
                 return None
             index = self._journal.last_index + 1
             self._engine.append(payload, command_type)

@@ -162,6 +162,11 @@ class CoreView:
         return min(engine.election_deadline, silent_at) if silent_at > now else engine.election_deadline
 
     @property
+    def is_handing_over(self) -> bool:
+        """Whether this leader waits for its successor to take over; it takes no proposals meanwhile."""
+        return self._elections.is_handing_over
+
+    @property
     def snapshot_needed(self) -> bool:
         """Whether the leader has offered its state because its log no longer reaches back to ours."""
         return self._replication.snapshot_offered_by is not None

@@ -62,7 +62,7 @@ class Reconfiguration:
 
         A configuration of None in it means that it was refused, or changes nothing.
         """
-        if core.is_changing_members:
+        if core.is_changing_members or core.is_handing_over:
             return None
         if self._waiting and core.configuration_index:
             command = self._waiting[0]
