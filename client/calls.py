@@ -126,6 +126,12 @@ GET_CLUSTER_STATUS = Method(
     "ClusterService", "GetClusterStatus", cluster.GetClusterStatusRequest, cluster.GetClusterStatusResponse
 )
 LIST_MEMBERS = Method("ClusterService", "ListMembers", cluster.ListMembersRequest, cluster.ListMembersResponse)
+TAKE_CHECKPOINT = Method(
+    "ClusterService", "TakeCheckpoint", cluster.TakeCheckpointRequest, cluster.TakeCheckpointResponse
+)
+GET_STATE_DIGEST = Method(
+    "ClusterService", "GetStateDigest", cluster.GetStateDigestRequest, cluster.GetStateDigestResponse
+)
 TRANSFER_LEADER = Method(
     "ClusterService", "TransferLeader", cluster.TransferLeaderRequest, cluster.TransferLeaderResponse, is_write=True
 )
@@ -391,6 +397,22 @@ def _named(namespace: str, definitions: Iterable[Job]) -> list[Job]:
         job.name = names.job_name(job.name, namespace)
         named.append(job)
     return named
+
+
+def take_checkpoint(namespace: str) -> Call[int]:
+    """Marks a revision at which every member computes a digest of its state; returns it."""
+    del namespace
+
+    def pick(answer: cluster.TakeCheckpointResponse) -> int:
+        return answer.revision
+
+    return Call(TAKE_CHECKPOINT, cluster.TakeCheckpointRequest(), pick)
+
+
+def state_digest(namespace: str, revision: int) -> Call[cluster.GetStateDigestResponse]:
+    """The digest of the answering node's state as of a checkpoint; waits for it. NotFound if that node has none."""
+    del namespace
+    return Call(GET_STATE_DIGEST, cluster.GetStateDigestRequest(revision=revision), _itself)
 
 
 def _request_id(given: str) -> str:

@@ -47,6 +47,7 @@ BACKOFF_FIRST_SECONDS = 0.05
 BACKOFF_MAX_SECONDS = 2.0
 
 MIN_REVISION_KEY = "horologe-min-revision"
+LINEARIZABLE_READ = ("horologe-read", "linearizable")
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 _NEVER_SENT = "failed to connect to all addresses"
 

@@ -24,7 +24,15 @@ import grpc.aio
 
 from horologe.client import calls, cluster_context
 from horologe.client.calls import Call, Method, Pages, Stream
-from horologe.client.channel import CHANNEL_OPTIONS, TIMEOUT_SECONDS, CallPolicy, Cluster, RpcFailure, to_error
+from horologe.client.channel import (
+    CHANNEL_OPTIONS,
+    LINEARIZABLE_READ,
+    TIMEOUT_SECONDS,
+    CallPolicy,
+    Cluster,
+    RpcFailure,
+    to_error,
+)
 from horologe.client.errors import DeadlineExceeded, HorologeError
 from horologe.client.words import FINISHED_STATES
 from horologe.v1.execution_pb2 import Execution
@@ -58,6 +66,7 @@ class _BaseClient:
         """`host:port` of the nodes."""
         self._timeout_seconds = timeout_seconds
         self._unreachable_seconds = unreachable_seconds
+        self._is_linearizable = False
         self._cluster = Cluster(found.addresses)
         self._channels: dict[int, Any] = {}
         self._jitter: random.Random | None = None
@@ -71,6 +80,15 @@ class _BaseClient:
         """The same client, same connections, with another deadline for each call."""
         other = copy.copy(self)
         other._timeout_seconds = seconds
+        return other
+
+    def linearizable(self) -> Self:
+        """The same client, same connections, with reads that see every write acknowledged before they began, whoever wrote.
+
+        Each such read waits for an entry of the log. Without this, reads see at least what this client has seen before.
+        """
+        other = copy.copy(self)
+        other._is_linearizable = True
         return other
 
     def _policy(self, method: Method[Any, Any], request: object) -> CallPolicy:
@@ -90,7 +108,11 @@ class _BaseClient:
 
     def _metadata(self, method: Method[Any, Any]) -> tuple[tuple[str, str], ...]:
         # A node that lags behind must still be able to say so.
-        return () if method is calls.GET_CLUSTER_STATUS else self._cluster.metadata()
+        if method is calls.GET_CLUSTER_STATUS:
+            return ()
+        if self._is_linearizable and not method.is_write:
+            return (*self._cluster.metadata(), LINEARIZABLE_READ)
+        return self._cluster.metadata()
 
     def _saw(self, answer: object) -> None:
         self._cluster.saw(getattr(answer, "revision", 0))
@@ -198,6 +220,8 @@ class Client(_BaseClient):
     cluster_status = _unary(calls.cluster_status)
     list_members = _pages(calls.list_members)
     transfer_leader = _unary(calls.transfer_leader)
+    take_checkpoint = _unary(calls.take_checkpoint)
+    state_digest = _unary(calls.state_digest)
 
     def wait_execution(self, name: str | int, timeout: float = 3600.0) -> Execution:
         """Waits until an execution has ended, well or badly, and returns it. DeadlineExceeded after `timeout` seconds."""
@@ -357,6 +381,8 @@ class AsyncClient(_BaseClient):
     cluster_status = _async_unary(calls.cluster_status)
     list_members = _async_pages(calls.list_members)
     transfer_leader = _async_unary(calls.transfer_leader)
+    take_checkpoint = _async_unary(calls.take_checkpoint)
+    state_digest = _async_unary(calls.state_digest)
 
     async def wait_execution(self, name: str | int, timeout: float = 3600.0) -> Execution:
         """Waits until an execution has ended, well or badly, and returns it. DeadlineExceeded after `timeout` seconds."""

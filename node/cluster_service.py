@@ -15,10 +15,13 @@ from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, views
 from horologe.node.config import Address, checked_name
 from horologe.node.context import NodeContext
+from horologe.node.digests import DigestGivenUpError
 from horologe.node.errors import ApiError
 from horologe.node.names import shorten
+from horologe.node.proposals import ProposalError
 from horologe.node.schedule import Violation
 from horologe.node.writes import Context, Writer, WriteRequest, propose_seconds
+from horologe.raft.digest import StateDigest
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.membership import Member
 from horologe.raft.model import Counters
@@ -26,6 +29,9 @@ from horologe.raft.replica import Inbox, Status
 from horologe.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 
 TRANSFER_SECONDS_MAX = 10.0
+DIGEST_WAIT_SECONDS = 60.0
+DELIVERY_SECONDS = 0.5
+"""A checkpoint that was applied comes to the event loop a moment later."""
 LOOK_AGAIN_SECONDS = 0.02
 """A change of leader need not apply anything, so it is looked for as well as waited for."""
 
@@ -161,6 +167,56 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
         self._node.submit(Inbox(transfer_to=request.target))
         status = await self._other_leader(min(TRANSFER_SECONDS_MAX, propose_seconds(context)))
         return cluster_service_pb2.TransferLeaderResponse(leader=status.leader, term=status.term)
+
+    async def TakeCheckpoint(
+        self, request: cluster_service_pb2.TakeCheckpointRequest, context: Context
+    ) -> cluster_service_pb2.TakeCheckpointResponse:
+        del request
+        command = log_pb2.Command(checkpoint=log_pb2.Checkpoint())
+        try:
+            result = await self._node.proposals.propose(command, propose_seconds(context))
+        except ProposalError as error:
+            raise errors.of_proposal(error) from error
+        return cluster_service_pb2.TakeCheckpointResponse(revision=result.numbers[0])
+
+    async def GetStateDigest(
+        self, request: cluster_service_pb2.GetStateDigestRequest, context: Context
+    ) -> cluster_service_pb2.GetStateDigestResponse:
+        remaining = context.time_remaining()
+        wait_seconds = DIGEST_WAIT_SECONDS if remaining is None else min(DIGEST_WAIT_SECONDS, remaining * 0.9)
+        try:
+            async with asyncio.timeout(wait_seconds):
+                found = await self._digest(request.revision)
+        except TimeoutError as error:
+            raise ApiError(
+                "BEHIND", f"this node has no digest of revision {request.revision} yet; ask again", retry_seconds=1.0
+            ) from error
+        return cluster_service_pb2.GetStateDigestResponse(
+            node=self._node.config.name,
+            revision=request.revision,
+            digest=found.digest,
+            record_count=found.record_count,
+        )
+
+    async def _digest(self, revision: int) -> StateDigest:
+        while self._node.status().revision < revision:
+            await self._node.wait_applied()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DELIVERY_SECONDS):
+                while self._node.digests.find(revision) is None:
+                    await self._node.wait_applied()
+        digest = self._node.digests.find(revision)
+        reason = "it was no checkpoint, or too long ago, or before the node started"
+        if digest is not None:
+            try:
+                return await asyncio.shield(digest)
+            except DigestGivenUpError as error:
+                reason = str(error)
+        raise ApiError(
+            "DIGEST_NOT_FOUND",
+            f"node {self._node.config.name} has no digest of revision {revision} ({reason}); take a new checkpoint",
+            metadata={"node": self._node.config.name, "revision": str(revision)},
+        )
 
     def _member(self, member: Member, status: Status) -> cluster_service_pb2.Member:
         name = member.name

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from horologe.node.clock import Clock
 from horologe.node.config import NodeConfig
+from horologe.node.digests import StateDigests
 from horologe.node.proposals import Proposals
 from horologe.raft.replica import Inbox, Status
 from horologe.raft.store import Store
@@ -23,6 +24,7 @@ class NodeContext:
     clock: Clock
     store: Store
     proposals: Proposals
+    digests: StateDigests
     status: Callable[[], Status]
     """How the replica stood after the last step."""
     submit: Callable[[Inbox], None]

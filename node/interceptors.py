@@ -1,7 +1,8 @@
-"""What every call passes on its way to a service: the wait for a revision, and the translation of errors."""
+"""What every call passes on its way to a service: the wait for a revision or a barrier, and the translation of errors."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -11,11 +12,15 @@ import grpc.aio
 import structlog
 
 from horologe.node import errors
+from horologe.node.barriers import Barriers
 from horologe.node.context import NodeContext
 from horologe.node.errors import ApiError
 from horologe.node.names import shorten
+from horologe.node.proposals import NoLeaderError, ProposalError
 
 MIN_REVISION_KEY = "horologe-min-revision"
+READ_KEY = "horologe-read"
+LINEARIZABLE = "linearizable"
 BEHIND_WAIT_SECONDS_MAX = 5.0
 BEHIND_RETRY_SECONDS = 0.2
 
@@ -113,10 +118,7 @@ class MinRevisionInterceptor(_Guard):
             )
         if int(text) <= self._node.status().revision:
             return
-        wait_seconds = BEHIND_WAIT_SECONDS_MAX
-        if remaining_seconds is not None:
-            wait_seconds = min(wait_seconds, remaining_seconds * 0.9)
-        if not await self._node.wait_revision(int(text), wait_seconds):
+        if not await self._node.wait_revision(int(text), _wait_seconds(remaining_seconds)):
             revision = self._node.status().revision
             raise ApiError(
                 "BEHIND",
@@ -124,3 +126,40 @@ class MinRevisionInterceptor(_Guard):
                 metadata={"revision": str(revision), "min_revision": text},
                 retry_seconds=BEHIND_RETRY_SECONDS,
             )
+
+
+class LinearizableInterceptor(_Guard):
+    """Metadata `horologe-read: linearizable` makes a call wait for a barrier, so that it sees every write that was
+    acknowledged before it began, by whatever node and to whomever."""
+
+    def __init__(self, barriers: Barriers) -> None:
+        self._barriers = barriers
+
+    @asynccontextmanager
+    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+        for key, value in context.invocation_metadata() or ():
+            if key == READ_KEY:
+                if value not in (LINEARIZABLE, LINEARIZABLE.encode()):
+                    raise errors.invalid_field(READ_KEY, f"must be {LINEARIZABLE}, or absent")
+                await self._pass(context.time_remaining())
+        yield
+
+    async def _pass(self, remaining_seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(_wait_seconds(remaining_seconds)):
+                await self._barriers.passed()
+        except NoLeaderError as error:
+            raise errors.no_leader() from error
+        except (ProposalError, TimeoutError) as error:
+            raise ApiError(
+                "BEHIND",
+                "this node could not make sure that it knows the newest state; try again, or ask another node",
+                retry_seconds=BEHIND_RETRY_SECONDS,
+            ) from error
+
+
+def _wait_seconds(remaining_seconds: float | None) -> float:
+    """So long that the caller still hears of it."""
+    return (
+        BEHIND_WAIT_SECONDS_MAX if remaining_seconds is None else min(BEHIND_WAIT_SECONDS_MAX, remaining_seconds * 0.9)
+    )

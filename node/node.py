@@ -17,14 +17,15 @@ from grpc_reflection.v1alpha import reflection
 
 from horologe.log.v1 import log_pb2
 from horologe.node.admission import MemberRemovedError
-from horologe.node.clock import ClusterClock
+from horologe.node.barriers import Barriers
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import NodeConfig
 from horologe.node.context import NodeContext
+from horologe.node.digests import StateDigests
 from horologe.node.execution_service import ExecutionService
 from horologe.node.gateway import Gateway
 from horologe.node.ids import new_uuid
-from horologe.node.interceptors import MinRevisionInterceptor, UnexpectedErrorInterceptor
+from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.job_service import JobService
 from horologe.node.outputs import OutputStore
 from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
@@ -111,14 +112,14 @@ class Node:
             peer_address=config.peer_advertised,
             machine=surroundings.machine,
             protections=surroundings.protections,
-            clock_skew_ms_max=config.clock_skew_ms_max,
         )
         self._stepper = surroundings.stepper(self._replica, self._deliver, self._fail)
         self.context = NodeContext(
             config=config,
-            clock=ClusterClock(clock, lambda: self._replica.status.clock_correction_ms),
+            clock=clock,
             store=store,
             proposals=Proposals(config.name, clock, lambda commands: self._stepper.submit(Inbox(commands=commands))),
+            digests=StateDigests(clock),
             status=lambda: self._replica.status,
             submit=self._stepper.submit,
             randomness=randomness,
@@ -200,6 +201,7 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._peers.stop()
         await asyncio.to_thread(self._stepper.stop)
+        await self.context.digests.stop()
         self.outputs.close()
         if not failed:
             self.context.store.close()
@@ -210,6 +212,8 @@ class Node:
     def _deliver(self, outbox: Outbox) -> None:
         self._peers.deliver(outbox)
         proposals, gateway = self.context.proposals, self.gateway
+        if outbox.checkpoints:
+            self.context.digests.take(outbox.checkpoints)
         if outbox.results:
             proposals.resolve(outbox.results)
         if outbox.refused:
@@ -305,7 +309,11 @@ class Node:
 
     def _client_server(self) -> grpc.aio.Server:
         server = self._surroundings.server(
-            [UnexpectedErrorInterceptor(), MinRevisionInterceptor(self.context)],
+            [
+                UnexpectedErrorInterceptor(),
+                MinRevisionInterceptor(self.context),
+                LinearizableInterceptor(Barriers(self.context.proposals)),
+            ],
             [
                 ("grpc.max_receive_message_length", WORKER_MESSAGE_BYTES_MAX),
                 ("grpc.max_send_message_length", WORKER_MESSAGE_BYTES_MAX),

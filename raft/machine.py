@@ -74,6 +74,11 @@ class StateMachine:
                 return _bootstrap(state, command.bootstrap)
             case "change_membership":
                 return _change_membership(command.change_membership)
+            case "barrier":
+                return Result(Code.OK, (state.index,))
+            case "checkpoint":
+                state.effects.checkpoint = True
+                return Result(Code.OK, (state.index,))
             case unknown:
                 raise InvariantError(
                     f"entry {state.index} holds a command of kind {unknown!r} that this program does not know: "

@@ -458,3 +458,5 @@ class Effects:
     sessions_drained: list[int] = field(default_factory=list)
     changed: list[int] = field(default_factory=list)
     jobs_changed: list[int] = field(default_factory=list)
+    checkpoint: bool = False
+    """The state as of this entry is to be kept for a digest."""

@@ -19,7 +19,6 @@ from typing import Protocol
 from horologe.log.v1 import log_pb2
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft import snapshot
-from horologe.raft.clocks import WINDOW_SECONDS, PeerClocks
 from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.core import CoreSettings, Protections, RaftCore
 from horologe.raft.journal import CorruptLogError, Journal
@@ -27,7 +26,7 @@ from horologe.raft.machine import StateMachine
 from horologe.raft.membership import Configuration
 from horologe.raft.model import Counters, Effects, Result, Tables
 from horologe.raft.reconfiguration import LOOK_SECONDS, Introduction, Reconfiguration
-from horologe.raft.store import Store, StoreError
+from horologe.raft.store import StateSnapshot, Store, StoreError
 
 LOG_ENTRIES_KEPT = 5_000
 LOG_BYTES_KEPT = 32 << 20
@@ -97,6 +96,8 @@ class Outbox:
     leader_changed: bool = False
     configuration_changed: bool = False
     """Who the members are has changed; see `Status.configuration`."""
+    checkpoints: list[StateSnapshot] = field(default_factory=list)
+    """The state as it was after a checkpoint, one for each. Whoever takes the outbox releases them."""
     state_replaced: bool = False
     """A snapshot was installed: what was derived from the state must be derived again."""
 
@@ -119,8 +120,6 @@ class Status:
     has_quorum: bool
     match_indexes: dict[str, int]
     connected: frozenset[str]
-    clock_correction_ms: int
-    """What to add to this node's wall clock to get the cluster's time; 0 while it is near that of the others."""
     configuration: Configuration
     """In force on this node: the newest one in its log, committed or not."""
     configuration_is_committed: bool
@@ -148,7 +147,6 @@ class Replica:
         peer_address: str = "",
         machine: StateMachine | None = None,
         protections: Protections | None = None,
-        clock_skew_ms_max: int = 1_000,
     ) -> None:
         """`now` is monotonic seconds, as in every call. `peer_address` is where the other members reach this one.
 
@@ -163,8 +161,6 @@ class Replica:
         self._pulse_seconds = pulse_seconds
         self._backlog_bytes_max = backlog_bytes_max
         self._log_entries_kept = log_entries_kept
-        self._clocks = PeerClocks(clock_skew_ms_max)
-        self._hand_over_at = now
         self._reconfiguration = Reconfiguration(Introduction(settings.name, store.id, peer_address))
         self._machine = machine or StateMachine()
         self._protections = protections
@@ -189,7 +185,6 @@ class Replica:
         self._plan_at_ms: int | None = 0
         self._asked_at_ms = 0
         self._lead_term = 0
-        self._clock_correction_ms = 0
         self._backlog: dict[int, int] = {}
         self._backlog_bytes = 0
         self._kept: deque[tuple[int, int]] = deque()
@@ -208,6 +203,8 @@ class Replica:
         except BaseException:
             self.store.abort()
             raise
+        # Only now: whoever sees a revision here must find it in the state.
+        self.status = self._status(now)
         return outbox
 
     def install(self, folder: Path, now: float) -> bool:
@@ -239,7 +236,6 @@ class Replica:
         leader_before = self._core.leader
         configuration_before = self._core.configuration
         self._reconfiguration.introduce(inbox.introductions)
-        own_wall_ms, wall_ms = wall_ms, self._cluster_time_ms(inbox, now, wall_ms)
         for peer in inbox.disconnected:
             self._connected.discard(peer)
             self._core.peer_disconnected(peer, now)
@@ -271,42 +267,18 @@ class Replica:
         self._core.tick(now)
         for peer_or_self, round_number, sessions in renewals:
             self._renew(peer_or_self, round_number, sessions, now)
-        self._leave_to_whom_has_the_time(now)
         if inbox.transfer_to is not None:
             self._core.transfer_leadership(inbox.transfer_to or None)
         self._compact()
         self._outbox.snapshot_from = self._core.take_snapshot_offer()
         self._outbox.messages += self._core.outbox
         self._core.outbox = []
-        for _, message in self._outbox.messages:
-            message.sent_wall_ms = own_wall_ms
         self._outbox.leader_changed = self._core.leader != leader_before
         if self._core.configuration is not configuration_before:
             self._outbox.configuration_changed = True
             left = set(configuration_before.by_name) - set(self._core.configuration.by_name)
             self._outbox.dropped += sorted(left & self._connected)
-        self.status = self._status(now)
         return self._outbox
-
-    # Time
-
-    def _cluster_time_ms(self, inbox: Inbox, now: float, wall_ms: int) -> int:
-        """The wall clock of this node, or that of the others if it is far from theirs."""
-        self._clocks.tell(now, wall_ms)
-        for peer, message in inbox.messages:
-            if message.sent_wall_ms:
-                self._clocks.hear(peer, message.sent_wall_ms, now, wall_ms)
-        self._clock_correction_ms = self._clocks.correction_ms(self._core.configuration.voters, now)
-        return wall_ms + self._clock_correction_ms
-
-    def _leave_to_whom_has_the_time(self, now: float) -> None:
-        """A leader whose clock is far from the others' goes by theirs, but should not lead."""
-        if self._clock_correction_ms and self._leading and now >= self._hand_over_at:
-            successor = self._clocks.successor(self._core.configuration.voters, now)
-            if successor is not None:
-                self._hand_over_at = now + WINDOW_SECONDS
-                logger.error("this node's clock is %d ms off; %s shall lead", -self._clock_correction_ms, successor)
-                self._core.transfer_leadership(successor)
 
     # Proposals
 
@@ -399,6 +371,18 @@ class Replica:
             self._planner.observe(effects)
         self._outbox.effects.append(effects)
         self._plan_at_ms = 0
+        if effects.checkpoint:
+            self._keep_state(index)
+
+    def _keep_state(self, index: int) -> None:
+        """The state exactly as of this entry, whatever else this step applies.
+
+        A commit in the middle of a step is like the end of a step whose outbox got lost: the commit index is stored before an
+        entry is applied, and nothing leaves before the step's own commit.
+        """
+        self._journal.set_applied_index(index)
+        self.store.commit()
+        self._outbox.checkpoints.append(StateSnapshot(self.store, index))
 
     # The leader's duties
 
@@ -474,7 +458,7 @@ class Replica:
             return LOOK_SECONDS
         if not self._leading or self._plan_pending or self._plan_at_ms is None:
             return None
-        return max(0.0, self._pulse_at - now, (self._plan_at_ms - wall_ms - self._clock_correction_ms) / 1000)
+        return max(0.0, self._pulse_at - now, (self._plan_at_ms - wall_ms) / 1000)
 
     def tick_at(self, now: float) -> float:
         """When Raft's clock has to be looked at next, in monotonic seconds, if nothing comes in before."""
@@ -494,7 +478,6 @@ class Replica:
             has_quorum=core.heard_quorum(now) if core.is_leader else core.leader is not None,
             match_indexes=core.match_indexes(),
             connected=frozenset(self._connected),
-            clock_correction_ms=self._clock_correction_ms,
             configuration=core.configuration,
             configuration_is_committed=0 < core.configuration_index <= core.commit_index,
         )

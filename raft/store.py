@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, cast
 
 import lmdb
@@ -34,7 +35,7 @@ from horologe.raft.sealed import (
     unseal,
 )
 
-__all__ = ["FORMAT", "CorruptStateError", "Store", "StoreError"]
+__all__ = ["FORMAT", "CorruptStateError", "StateSnapshot", "Store", "StoreError"]
 
 FORMAT = 3
 """3: every record carries a checksum."""
@@ -132,6 +133,11 @@ class Store:
         """
         with self._reading() as transaction:
             yield self._tables_of(transaction)
+
+    @property
+    def wants_no_readers(self) -> bool:
+        """Somebody waits until all readers are gone."""
+        return self._replacing or self._closed
 
     def check(self) -> None:
         """Reads every record of the replicated tables, and looks each one up. Raises CorruptStateError.
@@ -344,6 +350,32 @@ class Store:
             with suppress(ValueError):
                 return cast("dict[str, Any]", json.loads(stored))
             raise
+
+
+class StateSnapshot:
+    """The committed state as it was when this was made, as a context manager that releases it. For any thread, one at a time.
+
+    LMDB keeps the old pages as long as somebody may read them, so release it soon, and at once when it is `wanted_back`.
+    """
+
+    def __init__(self, store: Store, revision: int) -> None:
+        self.revision = revision
+        self._store = store
+        self._reading = store.read()
+        self._tables = self._reading.__enter__()
+
+    @property
+    def is_wanted_back(self) -> bool:
+        """Somebody waits for it: the store is closed, or its files are being replaced."""
+        return self._store.wants_no_readers
+
+    def __enter__(self) -> Tables:
+        return self._tables
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reading.__exit__(kind, error, trace)
 
 
 def _nobody_to_tell(error: StoreError) -> None:

@@ -66,6 +66,10 @@ def _options(
     call_timeout: Annotated[
         str, typer.Option("--call-timeout", metavar="DURATION", help="How long a call may take, with its retries.")
     ] = "30s",
+    linearizable: Annotated[
+        bool,
+        typer.Option("--linearizable", help="Read nothing older than any write acknowledged before, whoever wrote."),
+    ] = False,
     version: Annotated[
         bool,
         typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=lambda on: _version(on)),
@@ -78,7 +82,7 @@ def _options(
         seconds = durations.parse(call_timeout).total_seconds()
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--call-timeout") from error
-    context.obj = Settings(tuple(address or ()), context_file, namespace, output or Format.table, seconds)
+    context.obj = Settings(tuple(address or ()), context_file, namespace, output or Format.table, seconds, linearizable)
 
 
 def _version(wanted: bool) -> None:

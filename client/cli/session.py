@@ -62,6 +62,7 @@ class Settings:
     namespace: str | None = None
     output: Format = Format.table
     call_timeout_seconds: float = 30.0
+    is_linearizable: bool = False
 
 
 class Session:
@@ -78,13 +79,14 @@ class Session:
         if self._client is None:
             from horologe.client.client import Client
 
-            self._client = Client(
+            client = Client(
                 self.settings.address or None,
                 self.settings.namespace,
                 context_file=self.settings.context,
                 timeout_seconds=self.settings.call_timeout_seconds,
                 unreachable_seconds=UNREACHABLE_SECONDS,
             )
+            self._client = client.linearizable() if self.settings.is_linearizable else client
         return self._client
 
     @property

@@ -65,6 +65,16 @@ class ClusterServiceStub:
                 request_serializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberRequest.SerializeToString,
                 response_deserializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberResponse.FromString,
                 _registered_method=True)
+        self.TakeCheckpoint = channel.unary_unary(
+                '/horologe.v1.ClusterService/TakeCheckpoint',
+                request_serializer=horologe_dot_v1_dot_cluster__service__pb2.TakeCheckpointRequest.SerializeToString,
+                response_deserializer=horologe_dot_v1_dot_cluster__service__pb2.TakeCheckpointResponse.FromString,
+                _registered_method=True)
+        self.GetStateDigest = channel.unary_unary(
+                '/horologe.v1.ClusterService/GetStateDigest',
+                request_serializer=horologe_dot_v1_dot_cluster__service__pb2.GetStateDigestRequest.SerializeToString,
+                response_deserializer=horologe_dot_v1_dot_cluster__service__pb2.GetStateDigestResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -113,6 +123,20 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TakeCheckpoint(self, request, context):
+        """Marks a revision at which every member computes a digest of its state, while it goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStateDigest(self, request, context):
+        """The digest of the state of the node that answers, as of a checkpoint; waits until it is computed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +169,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.RemoveMember,
                     request_deserializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberRequest.FromString,
                     response_serializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberResponse.SerializeToString,
+            ),
+            'TakeCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeCheckpoint,
+                    request_deserializer=horologe_dot_v1_dot_cluster__service__pb2.TakeCheckpointRequest.FromString,
+                    response_serializer=horologe_dot_v1_dot_cluster__service__pb2.TakeCheckpointResponse.SerializeToString,
+            ),
+            'GetStateDigest': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStateDigest,
+                    request_deserializer=horologe_dot_v1_dot_cluster__service__pb2.GetStateDigestRequest.FromString,
+                    response_serializer=horologe_dot_v1_dot_cluster__service__pb2.GetStateDigestResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +344,60 @@ class ClusterService:
             '/horologe.v1.ClusterService/RemoveMember',
             horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberRequest.SerializeToString,
             horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/horologe.v1.ClusterService/TakeCheckpoint',
+            horologe_dot_v1_dot_cluster__service__pb2.TakeCheckpointRequest.SerializeToString,
+            horologe_dot_v1_dot_cluster__service__pb2.TakeCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStateDigest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/horologe.v1.ClusterService/GetStateDigest',
+            horologe_dot_v1_dot_cluster__service__pb2.GetStateDigestRequest.SerializeToString,
+            horologe_dot_v1_dot_cluster__service__pb2.GetStateDigestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,10 @@ class ClusterServiceStub:
     """Lets a learner vote that has caught up."""
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.RemoveMemberRequest, _cluster_service_pb2.RemoveMemberResponse]
     """Removes a node for good: its name never comes back. A leader hands over first."""
+    TakeCheckpoint: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.TakeCheckpointRequest, _cluster_service_pb2.TakeCheckpointResponse]
+    """Marks a revision at which every member computes a digest of its state, while it goes on."""
+    GetStateDigest: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.GetStateDigestRequest, _cluster_service_pb2.GetStateDigestResponse]
+    """The digest of the state of the node that answers, as of a checkpoint; waits until it is computed."""
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -63,6 +67,10 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Lets a learner vote that has caught up."""
     RemoveMember: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.RemoveMemberRequest, _cluster_service_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Removes a node for good: its name never comes back. A leader hands over first."""
+    TakeCheckpoint: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.TakeCheckpointRequest, _cluster_service_pb2.TakeCheckpointResponse]  # type: ignore[assignment]
+    """Marks a revision at which every member computes a digest of its state, while it goes on."""
+    GetStateDigest: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.GetStateDigestRequest, _cluster_service_pb2.GetStateDigestResponse]  # type: ignore[assignment]
+    """The digest of the state of the node that answers, as of a checkpoint; waits until it is computed."""
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     """The cluster as seen by people."""
@@ -114,5 +122,21 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.RemoveMemberResponse, _abc.Awaitable[_cluster_service_pb2.RemoveMemberResponse]]:
         """Removes a node for good: its name never comes back. A leader hands over first."""
+
+    @_abc_1.abstractmethod
+    def TakeCheckpoint(
+        self,
+        request: _cluster_service_pb2.TakeCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.TakeCheckpointResponse, _abc.Awaitable[_cluster_service_pb2.TakeCheckpointResponse]]:
+        """Marks a revision at which every member computes a digest of its state, while it goes on."""
+
+    @_abc_1.abstractmethod
+    def GetStateDigest(
+        self,
+        request: _cluster_service_pb2.GetStateDigestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.GetStateDigestResponse, _abc.Awaitable[_cluster_service_pb2.GetStateDigestResponse]]:
+        """The digest of the state of the node that answers, as of a checkpoint; waits until it is computed."""
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

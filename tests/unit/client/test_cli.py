@@ -402,6 +402,8 @@ def test_options_stand_before_or_behind_the_command(fake: FakeCluster, run: Run)
     assert run("job", "create", "x", "--manual", "--shell", "\udcff").exit_code == 2
     assert run("--context", "absent", "job", "list").exit_code == 2
     assert run("--call-timeout", "soon", "job", "list").exit_code == 2
+    assert run("--linearizable", "job", "list").exit_code == 0
+    assert fake.received[-1][2]["horologe-read"] == "linearizable"
 
 
 def test_nobody_there(fake: FakeCluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_both_clients_have_every_method_with_the_same_signature() -> None:
         for name, value in vars(calls).items()
         if inspect.isfunction(value) and value.__module__ == calls.__name__ and name[0] != "_" and name != "to_value"
     ]
-    assert len(builders) == 22
+    assert len(builders) == 24
     for name in builders:
         documented = inspect.getdoc(getattr(Client, name))
         assert documented
@@ -140,6 +140,15 @@ def test_own_writes_are_read_on_every_node(fake: FakeCluster, client: Client) ->
     client.cluster_status()
     seen = [metadata.get(MIN_REVISION_KEY) for _, _, metadata in fake.received]
     assert seen == [None, "1", None]  # A node that lags must be able to say so.
+
+
+def test_linearizable_reads_are_asked_for(fake: FakeCluster, client: Client) -> None:
+    client.linearizable().create_job(HELLO)
+    client.linearizable().get_job("hello")
+    client.linearizable().cluster_status()
+    client.get_job("hello")
+    seen = [metadata.get("horologe-read") for _, _, metadata in fake.received]
+    assert seen == [None, "linearizable", None, None]
 
 
 def test_a_write_keeps_its_request_id_over_retries(fake: FakeCluster, client: Client) -> None:

@@ -119,6 +119,10 @@ class RandomHistory(RuleBasedStateMachine):
     def run_by_hand(self, name: str, force: bool) -> None:
         self.apply(commands.run(name, force=force))
 
+    @rule(command=st.sampled_from([log_pb2.Command(barrier={}), log_pb2.Command(checkpoint={})]))
+    def change_nothing(self, command: log_pb2.Command) -> None:
+        self.apply(command)
+
     @rule(number=numbers)
     def cancel(self, number: int) -> None:
         self.apply(commands.cancel(number, "enough"))

@@ -13,11 +13,13 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from horologe.log.v1 import log_pb2
+from horologe.node.barriers import Barriers
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import MemberConfig, NodeConfig
 from horologe.node.context import NodeContext
+from horologe.node.digests import StateDigests
 from horologe.node.execution_service import ExecutionService
-from horologe.node.interceptors import MinRevisionInterceptor, UnexpectedErrorInterceptor
+from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.job_service import JobService
 from horologe.node.outputs import OutputStore
 from horologe.node.people_worker_service import PeopleWorkerService
@@ -27,7 +29,7 @@ from horologe.raft.machine import StateMachine
 from horologe.raft.membership import Configuration
 from horologe.raft.model import U64, Counters, Effects, Execution, JobState, Result
 from horologe.raft.replica import Inbox, Status
-from horologe.raft.store import Store
+from horologe.raft.store import StateSnapshot, Store
 from horologe.v1 import (
     cluster_service_pb2_grpc,
     execution_service_pb2_grpc,
@@ -79,6 +81,7 @@ class FakeNode:
             clock=self.clock,
             store=self.store,
             proposals=self,  # type: ignore[arg-type]
+            digests=StateDigests(self.clock),
             status=self.status,
             submit=self._submit,
             client_addresses={name: f"127.0.0.1:74{i:02}" for i, name in enumerate(members)},
@@ -104,6 +107,8 @@ class FakeNode:
         entry = log_pb2.Entry(time_ms=self.clock.now_ms, commands=[command])
         results, effects = self.machine.apply(self.store.tables, self.index, entry)
         self.store.commit()
+        if effects.checkpoint:
+            self.context.digests.take([StateSnapshot(self.store, self.index)])
         self._tell(effects)
         return results[0]
 
@@ -128,7 +133,6 @@ class FakeNode:
             has_quorum=bool(self.leader),
             match_indexes={"n2": 7},
             connected=frozenset({"n2"}),
-            clock_correction_ms=0,
             configuration=Configuration.of(tuple(member.name for member in self.config.members)),
             configuration_is_committed=True,
         )
@@ -174,7 +178,13 @@ class FakeNode:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[FakeNode]:
-        server = grpc.aio.server(interceptors=[UnexpectedErrorInterceptor(), MinRevisionInterceptor(self.context)])
+        server = grpc.aio.server(
+            interceptors=[
+                UnexpectedErrorInterceptor(),
+                MinRevisionInterceptor(self.context),
+                LinearizableInterceptor(Barriers(self.context.proposals)),
+            ]
+        )
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.context), server)
         execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(self.executions_service, server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
@@ -190,6 +200,7 @@ class FakeNode:
                 yield self
         finally:
             await server.stop(None)
+            await self.context.digests.stop()
             self.outputs.close()
             self.store.close()
 

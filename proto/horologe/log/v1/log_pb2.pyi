@@ -74,6 +74,8 @@ class Command(_message.Message):
     PRUNE_FIELD_NUMBER: _builtins.int
     BOOTSTRAP_FIELD_NUMBER: _builtins.int
     CHANGE_MEMBERSHIP_FIELD_NUMBER: _builtins.int
+    BARRIER_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """The node whose caller waits for the result. Empty: nobody waits."""
     origin_id: _builtins.int
@@ -134,6 +136,14 @@ class Command(_message.Message):
     def change_membership(self) -> Global___ChangeMembership:
         """Change who the members are, or who of them votes."""
 
+    @_builtins.property
+    def barrier(self) -> Global___Barrier:
+        """Changes nothing but the revision: whoever has applied it knows all that was committed before."""
+
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint:
+        """Every node computes a digest of its state as of this entry."""
+
     def __init__(
         self,
         *,
@@ -154,12 +164,14 @@ class Command(_message.Message):
         prune: Global___Prune | None = ...,
         bootstrap: Global___Bootstrap | None = ...,
         change_membership: Global___ChangeMembership | None = ...,
+        barrier: Global___Barrier | None = ...,
+        checkpoint: Global___Checkpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "run_job", b"run_job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "run_job", b"run_job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -331,6 +343,40 @@ class Bootstrap(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Bootstrap: _TypeAlias = Bootstrap  # noqa: Y015
+
+@_typing.final
+class Barrier(_message.Message):
+    """Changes nothing but the revision: whoever has applied it knows all that was committed before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Barrier: _TypeAlias = Barrier  # noqa: Y015
+
+@_typing.final
+class Checkpoint(_message.Message):
+    """Every node computes a digest of its state as of this entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
 
 @_typing.final
 class PutJobs(_message.Message):
