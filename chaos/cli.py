@@ -1,4 +1,4 @@
-"""The commands that this package brings: `horologe bench PROFILE`, `horologe chaos kill-leader`.
+"""The commands that this package brings: `horologe verify`, `horologe bench PROFILE`, `horologe chaos kill-leader`.
 
 Heavy modules are imported inside the commands, so that the command line answers quickly.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from horologe.chaos.verify_cli import verify
 from horologe.client.cli.output import Format
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def register(app: typer.Typer) -> None:
     """Adds this package's commands to the command line."""
     app.add_typer(bench_app, name="bench")
     app.add_typer(chaos_app, name="chaos")
+    app.command("verify")(verify)
 
 
 @bench_app.command("steady")

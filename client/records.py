@@ -72,6 +72,7 @@ def ledger_row(message: LedgerRow) -> Record:
         "outcome": words.render(LedgerRow.Outcome, message.outcome),
         "reason": message.reason,
         "execution": message.execution,
+        "on_request": message.on_request,
     }
 
 

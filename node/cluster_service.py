@@ -70,6 +70,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             entry_count=counters.entries,
             not_run_count=counters.not_run,
             refused_token_count=counters.refused_tokens,
+            history_retention_days=self._node.config.history_retention_days,
         )
         if counters.log_time_ms:
             response.log_time.CopyFrom(views.timestamp(counters.log_time_ms))

@@ -135,14 +135,14 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
             response.revision = views.revision(tables)
             job = _job_number(tables, name)
             for key, value in tables.ledger.scan(start or LEDGER_KEY.pack(job, 0, 0)):
-                owner, due_ms, _ = LEDGER_KEY.unpack(key)
+                owner, due_ms, number = LEDGER_KEY.unpack(key)
                 if owner != job:
                     break
                 if len(response.rows) >= size:
                     response.next_page_token = paging.next_token(request, bytes(key))
                     break
                 entry = LedgerEntry.unpack(value)
-                response.rows.append(views.ledger_row(tables, self._catalog, job, due_ms, entry))
+                response.rows.append(views.ledger_row(tables, self._catalog, job, due_ms, entry, number))
         return response
 
     # Cancelling

@@ -196,15 +196,16 @@ def _current_attempt(
 
 
 def ledger_row(
-    tables: Tables, catalog: Catalog, job: int, due_ms: int, entry: LedgerEntry
+    tables: Tables, catalog: Catalog, job: int, due_ms: int, entry: LedgerEntry, number: int
 ) -> execution_service_pb2.LedgerRow:
-    """What became of a due time, or of a run of them."""
+    """What became of a due time, or of a run of them. `number` is the last part of the row's key: not 0 for a manual run."""
     row = execution_service_pb2.LedgerRow(
         due_time=timestamp(entry.first_due_ms),
         last_due_time=timestamp(due_ms),
         count=entry.count,
         outcome=LedgerOutcome(entry.outcome).value,  # type: ignore[arg-type]
         reason=Reason(entry.reason).text,
+        on_request=number != 0,
     )
     record = catalog.record(tables, job) if entry.execution else None
     if record is not None:

@@ -139,6 +139,7 @@ class GetClusterStatusResponse(_message.Message):
     ENTRY_COUNT_FIELD_NUMBER: _builtins.int
     NOT_RUN_COUNT_FIELD_NUMBER: _builtins.int
     REFUSED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    HISTORY_RETENTION_DAYS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """The cluster's identity."""
     node: _builtins.str
@@ -175,6 +176,8 @@ class GetClusterStatusResponse(_message.Message):
     """Due times that were skipped, missed or coalesced since the cluster began."""
     refused_token_count: _builtins.int
     """Outcomes refused because their token was not current, since the cluster began."""
+    history_retention_days: _builtins.float
+    """How long executions and their ledger are kept after they ended, on the node that answers."""
     @_builtins.property
     def log_time(self) -> _timestamp_pb2.Timestamp:
         """Time as the replicated state sees it."""
@@ -201,10 +204,11 @@ class GetClusterStatusResponse(_message.Message):
         entry_count: _builtins.int = ...,
         not_run_count: _builtins.int = ...,
         refused_token_count: _builtins.int = ...,
+        history_retention_days: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["log_time", b"log_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "commit_index", b"commit_index", "completed_count", b"completed_count", "entry_count", b"entry_count", "failed_count", b"failed_count", "fired_count", b"fired_count", "has_quorum", b"has_quorum", "job_count", b"job_count", "leader", b"leader", "log_time", b"log_time", "node", b"node", "not_run_count", b"not_run_count", "queued_count", b"queued_count", "refused_token_count", b"refused_token_count", "revision", b"revision", "running_count", b"running_count", "term", b"term", "version", b"version", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "commit_index", b"commit_index", "completed_count", b"completed_count", "entry_count", b"entry_count", "failed_count", b"failed_count", "fired_count", b"fired_count", "has_quorum", b"has_quorum", "history_retention_days", b"history_retention_days", "job_count", b"job_count", "leader", b"leader", "log_time", b"log_time", "node", b"node", "not_run_count", b"not_run_count", "queued_count", b"queued_count", "refused_token_count", b"refused_token_count", "revision", b"revision", "running_count", b"running_count", "term", b"term", "version", b"version", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -435,6 +435,7 @@ class LedgerRow(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
+    ON_REQUEST_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """How many due times."""
     outcome: Global___LedgerRow.Outcome.ValueType
@@ -443,6 +444,8 @@ class LedgerRow(_message.Message):
     """Why."""
     execution: _builtins.str
     """The execution, where there is one."""
+    on_request: _builtins.bool
+    """Made by RunJob, beside the schedule; the due time is the time of the request."""
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
         """The due time; the first one of a run."""
@@ -460,10 +463,11 @@ class LedgerRow(_message.Message):
         outcome: Global___LedgerRow.Outcome.ValueType = ...,
         reason: _builtins.str = ...,
         execution: _builtins.str = ...,
+        on_request: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time", "last_due_time", b"last_due_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "due_time", b"due_time", "execution", b"execution", "last_due_time", b"last_due_time", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "due_time", b"due_time", "execution", b"execution", "last_due_time", b"last_due_time", "on_request", b"on_request", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
