@@ -128,12 +128,16 @@ class CoreView:
         return len(voters) > 0 and (context.settings.name in voters) + at_hand >= len(voters) // 2 + 1
 
     def has_caught_up(self, name: str) -> bool:
-        """On the leader: whether a member answers, and has all that is committed but for what was sent just now."""
+        """On the leader: whether a member answers, and has all that is committed but for what was sent just now.
+
+        It must have the configuration that names it: whoever knows of none does not vote, and as a voter might be missed.
+        """
         peer = self._context.peers.get(name)
         if peer is None or not peer.is_member or not self.is_leader:
             return False
-        behind = self.commit_index - self._context.engine.match_index(peer)
-        return self._answers(peer) and behind <= CAUGHT_UP_ENTRIES
+        match_index = self._context.engine.match_index(peer)
+        is_near = self.commit_index - match_index <= CAUGHT_UP_ENTRIES
+        return self._answers(peer) and is_near and match_index >= self.configuration_index
 
     def _answers(self, peer: Peer) -> bool:
         since = self._context.now - self._context.settings.election_timeout_seconds_min

@@ -23,7 +23,7 @@ def with_learner(names: str, new: str) -> World:
     world.join(new)
     assert world.change(names[0], world.core(names[0]).configuration.with_member(learner(new))) is not None
     world.run_until(lambda: world.core(names[0]).has_caught_up(new))
-    world.run(0.3)
+    world.run(0.1)
     return world
 
 
@@ -39,6 +39,20 @@ def test_a_learner_receives_the_log_and_does_not_count() -> None:
     world.run(3.0)
     assert world.leader() is None
     assert world.core("c").term == world.core("a").term
+
+
+def test_a_learner_has_not_caught_up_before_it_knows_that_it_is_one() -> None:
+    world = World("ab", 3)
+    world.make_leader("a")
+    world.join("c")
+    world.network.held.add(("a", "c"))
+    assert world.change("a", world.core("a").configuration.with_member(learner("c"))) is not None
+    world.run(0.5)
+    # The log is short, so that it would be near its end with nothing.
+    assert not world.core("a").has_caught_up("c")
+    world.network.held.clear()
+    world.run_until(lambda: world.core("a").has_caught_up("c"))
+    assert "c" in world.core("c").configuration.by_name
 
 
 def test_a_promoted_learner_counts() -> None:
