@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,20 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds since some start. Never jumps."""
+
+
+class ClusterClock:
+    """This node's clocks, with the wall clock set right by those of the other members when it is far from theirs."""
+
+    def __init__(self, clock: Clock, correction_ms: Callable[[], int]) -> None:
+        self._clock = clock
+        self._correction_ms = correction_ms
+
+    def wall_ms(self) -> int:
+        return self._clock.wall_ms() + self._correction_ms()
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
 
 
 class SystemClock:

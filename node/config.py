@@ -120,6 +120,12 @@ class NodeConfig(BaseSettings):
     pulse_ms: int = Field(
         default=20, ge=1, le=1_000, description="Due work and outcomes that come within this time share one log entry."
     )
+    clock_skew_ms_max: int = Field(
+        default=1_000,
+        ge=1,
+        description="A node whose wall clock is further than this from those of the other voters goes by theirs, and hands over "
+        "if it leads.",
+    )
     lease_term_ms: int = Field(
         default=10_000,
         ge=1_000,

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from horologe.log.v1 import log_pb2
 from horologe.node.admission import MemberRemovedError
 from horologe.node.barriers import Barriers
+from horologe.node.clock import ClusterClock
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import NodeConfig
 from horologe.node.context import NodeContext
@@ -112,11 +113,12 @@ class Node:
             peer_address=config.peer_advertised,
             machine=surroundings.machine,
             protections=surroundings.protections,
+            clock_skew_ms_max=config.clock_skew_ms_max,
         )
         self._stepper = surroundings.stepper(self._replica, self._deliver, self._fail)
         self.context = NodeContext(
             config=config,
-            clock=clock,
+            clock=ClusterClock(clock, lambda: self._replica.status.clock_correction_ms),
             store=store,
             proposals=Proposals(config.name, clock, lambda commands: self._stepper.submit(Inbox(commands=commands))),
             digests=StateDigests(clock),

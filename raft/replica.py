@@ -19,6 +19,7 @@ from typing import Protocol
 from horologe.log.v1 import log_pb2
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft import snapshot
+from horologe.raft.clocks import WINDOW_SECONDS, PeerClocks
 from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.core import CoreSettings, Protections, RaftCore
 from horologe.raft.journal import CorruptLogError, Journal
@@ -120,6 +121,8 @@ class Status:
     has_quorum: bool
     match_indexes: dict[str, int]
     connected: frozenset[str]
+    clock_correction_ms: int
+    """What to add to this node's wall clock to get the cluster's time; 0 while it is near that of the others."""
     configuration: Configuration
     """In force on this node: the newest one in its log, committed or not."""
     configuration_is_committed: bool
@@ -147,6 +150,7 @@ class Replica:
         peer_address: str = "",
         machine: StateMachine | None = None,
         protections: Protections | None = None,
+        clock_skew_ms_max: int = 1_000,
     ) -> None:
         """`now` is monotonic seconds, as in every call. `peer_address` is where the other members reach this one.
 
@@ -161,6 +165,8 @@ class Replica:
         self._pulse_seconds = pulse_seconds
         self._backlog_bytes_max = backlog_bytes_max
         self._log_entries_kept = log_entries_kept
+        self._clocks = PeerClocks(clock_skew_ms_max)
+        self._hand_over_at = now
         self._reconfiguration = Reconfiguration(Introduction(settings.name, store.id, peer_address))
         self._machine = machine or StateMachine()
         self._protections = protections
@@ -185,6 +191,7 @@ class Replica:
         self._plan_at_ms: int | None = 0
         self._asked_at_ms = 0
         self._lead_term = 0
+        self._clock_correction_ms = 0
         self._backlog: dict[int, int] = {}
         self._backlog_bytes = 0
         self._kept: deque[tuple[int, int]] = deque()
@@ -236,6 +243,7 @@ class Replica:
         leader_before = self._core.leader
         configuration_before = self._core.configuration
         self._reconfiguration.introduce(inbox.introductions)
+        own_wall_ms, wall_ms = wall_ms, self._cluster_time_ms(inbox, now, wall_ms)
         for peer in inbox.disconnected:
             self._connected.discard(peer)
             self._core.peer_disconnected(peer, now)
@@ -267,18 +275,41 @@ class Replica:
         self._core.tick(now)
         for peer_or_self, round_number, sessions in renewals:
             self._renew(peer_or_self, round_number, sessions, now)
+        self._leave_to_whom_has_the_time(now)
         if inbox.transfer_to is not None:
             self._core.transfer_leadership(inbox.transfer_to or None)
         self._compact()
         self._outbox.snapshot_from = self._core.take_snapshot_offer()
         self._outbox.messages += self._core.outbox
         self._core.outbox = []
+        for _, message in self._outbox.messages:
+            message.sent_wall_ms = own_wall_ms
         self._outbox.leader_changed = self._core.leader != leader_before
         if self._core.configuration is not configuration_before:
             self._outbox.configuration_changed = True
             left = set(configuration_before.by_name) - set(self._core.configuration.by_name)
             self._outbox.dropped += sorted(left & self._connected)
         return self._outbox
+
+    # Time
+
+    def _cluster_time_ms(self, inbox: Inbox, now: float, wall_ms: int) -> int:
+        """The wall clock of this node, or that of the others if it is far from theirs."""
+        self._clocks.tell(now, wall_ms)
+        for peer, message in inbox.messages:
+            if message.sent_wall_ms:
+                self._clocks.hear(peer, message.sent_wall_ms, now, wall_ms)
+        self._clock_correction_ms = self._clocks.correction_ms(self._core.configuration.voters, now)
+        return wall_ms + self._clock_correction_ms
+
+    def _leave_to_whom_has_the_time(self, now: float) -> None:
+        """A leader whose clock is far from the others' goes by theirs, but should not lead."""
+        if self._clock_correction_ms and self._leading and now >= self._hand_over_at:
+            successor = self._clocks.successor(self._core.configuration.voters, now)
+            if successor is not None:
+                self._hand_over_at = now + WINDOW_SECONDS
+                logger.error("this node's clock is %d ms off; %s shall lead", -self._clock_correction_ms, successor)
+                self._core.transfer_leadership(successor)
 
     # Proposals
 
@@ -458,7 +489,7 @@ class Replica:
             return LOOK_SECONDS
         if not self._leading or self._plan_pending or self._plan_at_ms is None:
             return None
-        return max(0.0, self._pulse_at - now, (self._plan_at_ms - wall_ms) / 1000)
+        return max(0.0, self._pulse_at - now, (self._plan_at_ms - wall_ms - self._clock_correction_ms) / 1000)
 
     def tick_at(self, now: float) -> float:
         """When Raft's clock has to be looked at next, in monotonic seconds, if nothing comes in before."""
@@ -478,6 +509,7 @@ class Replica:
             has_quorum=core.heard_quorum(now) if core.is_leader else core.leader is not None,
             match_indexes=core.match_indexes(),
             connected=frozenset(self._connected),
+            clock_correction_ms=self._clock_correction_ms,
             configuration=core.configuration,
             configuration_is_committed=0 < core.configuration_index <= core.commit_index,
         )

@@ -133,6 +133,7 @@ class FakeNode:
             has_quorum=bool(self.leader),
             match_indexes={"n2": 7},
             connected=frozenset({"n2"}),
+            clock_correction_ms=0,
             configuration=Configuration.of(tuple(member.name for member in self.config.members)),
             configuration_is_committed=True,
         )

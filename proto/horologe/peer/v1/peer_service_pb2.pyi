@@ -78,6 +78,7 @@ class PeerMessage(_message.Message):
 
     SENDER_TERM_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    SENT_WALL_MS_FIELD_NUMBER: _builtins.int
     HELLO_FIELD_NUMBER: _builtins.int
     APPEND_ENTRIES_FIELD_NUMBER: _builtins.int
     APPEND_REPLY_FIELD_NUMBER: _builtins.int
@@ -97,6 +98,8 @@ class PeerMessage(_message.Message):
     """The sender's current term when it was sent."""
     sequence: _builtins.int
     """From 1, without gaps within an epoch."""
+    sent_wall_ms: _builtins.int
+    """The sender's wall clock when it was sent, in milliseconds since the epoch, UTC."""
     @_builtins.property
     def hello(self) -> Global___Hello:
         """First message of an epoch."""
@@ -162,6 +165,7 @@ class PeerMessage(_message.Message):
         *,
         sender_term: _builtins.int = ...,
         sequence: _builtins.int = ...,
+        sent_wall_ms: _builtins.int = ...,
         hello: Global___Hello | None = ...,
         append_entries: Global___AppendEntries | None = ...,
         append_reply: Global___AppendReply | None = ...,
@@ -180,7 +184,7 @@ class PeerMessage(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "append_reply", b"append_reply", "farewell", b"farewell", "hello", b"hello", "kind", b"kind", "pre_vote", b"pre_vote", "propose", b"propose", "propose_refusal", b"propose_refusal", "renew", b"renew", "renewed", b"renewed", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "snapshot_offer", b"snapshot_offer", "term_notice", b"term_notice", "timeout_now", b"timeout_now", "vote", b"vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "append_reply", b"append_reply", "farewell", b"farewell", "hello", b"hello", "kind", b"kind", "pre_vote", b"pre_vote", "propose", b"propose", "propose_refusal", b"propose_refusal", "renew", b"renew", "renewed", b"renewed", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "sender_term", b"sender_term", "sequence", b"sequence", "snapshot_offer", b"snapshot_offer", "term_notice", b"term_notice", "timeout_now", b"timeout_now", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "append_reply", b"append_reply", "farewell", b"farewell", "hello", b"hello", "kind", b"kind", "pre_vote", b"pre_vote", "propose", b"propose", "propose_refusal", b"propose_refusal", "renew", b"renew", "renewed", b"renewed", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "sender_term", b"sender_term", "sent_wall_ms", b"sent_wall_ms", "sequence", b"sequence", "snapshot_offer", b"snapshot_offer", "term_notice", b"term_notice", "timeout_now", b"timeout_now", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hello", "append_entries", "append_reply", "request_vote", "vote", "request_pre_vote", "pre_vote", "timeout_now", "term_notice", "snapshot_offer", "propose", "propose_refusal", "renew", "renewed", "farewell"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
