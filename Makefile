@@ -8,7 +8,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 DEMO_SECONDS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick check proto proto-check format bench clean
+.PHONY: help dev demo test quick check proto proto-check format bench chaos chaos-tools clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,9 +27,19 @@ dev: $(VENV)/.ready ## make .venv with everything, and .ns for type checkers and
 demo: $(VENV)/.ready ## run a three-node cluster on examples/ and watch it (DEMO_SECONDS=20 ends by itself)
 	@$(BIN)/horologe dev --nodes 3 --examples examples --for $(DEMO_SECONDS)
 
-test: $(VENV)/.ready ## run all tests, quick ones first
+test: $(VENV)/.ready chaos-tools ## run all tests, quick ones first
 	$(BIN)/pytest tests/unit tests/scenarios tests/raft
 	$(BIN)/pytest tests/integration tests/cluster
+
+chaos-tools: ## as root on Debian: install what cuts networks and makes disks fail (nft, ip, strace, mkfs.ext4)
+	@missing=$$(for tool in nft:nftables ip:iproute2 strace:strace mkfs.ext4:e2fsprogs; do \
+		command -v $${tool%%:*} > /dev/null || echo $${tool##*:}; done); \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends $$missing > /dev/null; \
+	elif [ -n "$$missing" ]; then echo "not installed, so some faults are left out: $$missing"; fi
+
+chaos: $(VENV)/.ready chaos-tools ## five minutes of faults of all kinds on three nodes
+	$(BIN)/horologe chaos run --minutes 5 --nodes 3 --picture chaos.html
 
 quick: $(VENV)/.ready ## run the tests that start no process
 	$(BIN)/pytest tests/unit tests/scenarios tests/raft
@@ -62,4 +72,4 @@ bench: $(VENV)/.ready ## the standard measurements
 	$(BIN)/horologe bench submit --seconds 10
 
 clean: ## remove what make made
-	rm -rf $(VENV) .ns build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .demo
+	rm -rf $(VENV) .ns build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .demo chaos.html

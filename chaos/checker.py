@@ -15,7 +15,16 @@ from dataclasses import dataclass, field
 
 from horologe.chaos.delays import Delays, match_windows
 from horologe.chaos.evidence import Kind, Mark
-from horologe.chaos.history import FINAL_STATES, Due, LedgerLine, Outcome, Policy
+from horologe.chaos.history import (
+    FINAL_STATES,
+    Due,
+    LedgerLine,
+    Outcome,
+    Policy,
+    Skew,
+    skew_ms_at,
+    skew_ms_max,
+)
 
 DETAILS_MAX = 20
 WINDOW_MS = 600_000.0
@@ -61,6 +70,8 @@ class Rule(enum.Enum):
     HALF_DONE = ("C8", "requests that happened in part")
     DONE_TWICE = ("C8", "requests that happened twice, or got two different answers")
     UNFINISHED = ("C9", "executions without a final state at the end")
+    LATE_IN_PEACE = ("C9", "starts that were late while nothing was wrong")
+    NODE_ENDED = ("C9", "nodes that ended by themselves although nothing was wrong with their disks")
     NOT_RECOVERED = ("C9", "faults after which work did not become steady again in time")
 
     @property
@@ -129,7 +140,7 @@ def check(
     ledger: Iterable[LedgerLine],
     outcomes: Iterable[Outcome],
     *,
-    clock_skew_ms: float = 1.0,
+    skews: Sequence[Skew] = (),
     frozen: frozenset[int] = frozenset(),
     policies: Mapping[int, Policy] | None = None,
 ) -> Verdict:
@@ -138,7 +149,7 @@ def check(
     `ledger` and `outcomes` may hold more than what is expected; only what was expected, or has evidence, is judged.
     `frozen`: executions that ran in a process that was stopped from outside, which may overlap with their successors for
     as long as it takes the thawed process to notice. `policies`: of those jobs for which more is judged than that each
-    due time is accounted for once.
+    due time is accounted for once. `skews`: when wall clocks were wrong; then a start may come so much too early.
     """
     verdict = Verdict()
     wanted = set(expected)
@@ -153,13 +164,13 @@ def check(
     verdict.delays_ms = Delays.of(mark.delay_ms for mark in first_starts.values())
     states = {outcome.execution: outcome for outcome in outcomes}
     _check_ledger(verdict, wanted, lines)
-    _check_starts(verdict, lines, first_starts, states, clock_skew_ms)
+    _check_starts(verdict, lines, first_starts, states, skews)
     _check_outcomes(verdict, lines, states)
     own = [mark for mark in marks if mark.execution in first_starts]
     check_attempts(verdict, own, frozen)
     _check_policies(verdict, lines, states, own, policies or {})
     _check_ends(verdict, own, states)
-    _compare_oracles(verdict, lines, first_starts, states, clock_skew_ms)
+    _compare_oracles(verdict, lines, first_starts, states, skews)
     return verdict
 
 
@@ -221,13 +232,13 @@ def _check_starts(
     lines: Sequence[LedgerLine],
     first_starts: Mapping[int, Mark],
     states: Mapping[int, Outcome],
-    clock_skew_ms: float,
+    skews: Sequence[Skew],
 ) -> None:
     named = {line.execution for line in lines if line.outcome == "RAN"}
     for execution, mark in first_starts.items():
         if execution not in named:
             verdict.note(Rule.RECORDED_TWICE, f"{mark} has a start, but the ledger names another execution or none")
-        if mark.delay_ms < -clock_skew_ms:
+        if mark.delay_ms < 0 and -mark.delay_ms > skew_ms_at(skews, mark.monotonic_ns):
             verdict.note(Rule.TOO_EARLY, f"{mark}")
     for line in lines:
         if line.outcome == "RAN" and line.execution not in first_starts:
@@ -275,11 +286,12 @@ def _is_once(job: int, policies: Mapping[int, Policy]) -> bool:
     return policy is not None and policy.at_most_once
 
 
-def _check_ends(verdict: Verdict, marks: Iterable[Mark], states: Mapping[int, Outcome]) -> None:
+def _check_ends(verdict: Verdict, marks: Sequence[Mark], states: Mapping[int, Outcome]) -> None:
     """A success on record is believed only if its handler wrote that it came to its end under that very token."""
     ended = {(mark.execution, mark.token) for mark in marks if mark.kind == Kind.ENDED}
-    for outcome in states.values():
-        if outcome.succeeded_token and (outcome.execution, outcome.succeeded_token) not in ended:
+    for execution in sorted({mark.execution for mark in marks}):
+        outcome = states.get(execution)
+        if outcome is not None and outcome.succeeded_token and (execution, outcome.succeeded_token) not in ended:
             verdict.note(Rule.NOT_ENDED, f"{outcome}")
 
 
@@ -288,7 +300,7 @@ def _compare_oracles(
     lines: Iterable[LedgerLine],
     first_starts: Mapping[int, Mark],
     states: Mapping[int, Outcome],
-    clock_skew_ms: float,
+    skews: Sequence[Skew],
 ) -> None:
     """Matches the starts of each job to its due times by time alone, as somebody would who knows no names."""
     targets: dict[int, list[float]] = defaultdict(list)
@@ -303,8 +315,9 @@ def _compare_oracles(
         outcome = states.get(mark.execution)
         if outcome is None or outcome.state == "COMPLETED":
             starts[mark.job].append(mark.wall_us / 1000)
+    skew_ms = skew_ms_max(skews)
     for job in sorted(targets.keys() | starts.keys()):
-        windows = [(due - clock_skew_ms, due + WINDOW_MS) for due in targets[job]]
+        windows = [(due - skew_ms, due + WINDOW_MS) for due in targets[job]]
         matched = match_windows(windows, starts[job])
         by_name = len(windows) - missing[job]
         if matched != by_name or matched != len(starts[job]):

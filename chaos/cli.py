@@ -1,10 +1,11 @@
-"""The commands that this package brings: `horologe verify`, `horologe bench PROFILE`, `horologe chaos kill-leader`.
+"""The commands that this package brings: `horologe verify`, `horologe bench PROFILE`, `horologe chaos run` and `kill-leader`.
 
 Heavy modules are imported inside the commands, so that the command line answers quickly.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from horologe.client.cli.output import Format
 
 if TYPE_CHECKING:
     from horologe.chaos.bench_profiles import Profile
+    from horologe.chaos.run import Plan
 
 PERIOD_SECONDS = 10.0
 WORKERS = 1
@@ -27,11 +29,6 @@ bench_app = typer.Typer(
 )
 
 chaos_app = typer.Typer(help="Break a cluster of its own on this machine, and judge what it did.", no_args_is_help=True)
-
-
-@chaos_app.callback()
-def _chaos() -> None:
-    """Keeps `kill-leader` a word of its own while it is the only one."""
 
 
 Nodes = Annotated[int, typer.Option(min=1, max=9, help="Nodes of the cluster that is started.")]
@@ -221,3 +218,86 @@ def kill_leader(
     if too_long:
         typer.echo(f"{len(too_long)} gaps of {gap:g} s or more", err=True)
     raise typer.Exit(0 if report.is_sound and not too_long else 1)
+
+
+@chaos_app.command("run")
+def run_chaos(
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long faults strike.")] = 5,
+    nodes: Annotated[int, typer.Option(min=3, max=9, help="Nodes of the cluster.")] = 3,
+    faults: Annotated[
+        str,
+        typer.Option(metavar="LIST", help="Names or families of faults, joined by commas; `horologe chaos faults`."),
+    ] = "all",
+    seed: Annotated[
+        int | None, typer.Option(help="Chooses the faults; by default a new one, which is printed.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=20, help="Executions per second, of recurring jobs.")] = 100,
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Worker processes.")] = 3,
+    callers: Annotated[int, typer.Option(min=1, max=16, help="Callers who create, run, cancel, pause, change.")] = 3,
+    pause: Annotated[float, typer.Option(min=0, help="Seconds of peace between faults, on average.")] = 4,
+    namespaces: Annotated[
+        bool, typer.Option(help="Give each process a network namespace of its own, where root allows it.")
+    ] = True,
+    folder: Annotated[Path | None, typer.Option("--dir", help="Keep everything here, for a look afterwards.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the run into this file, .svg or .html.", metavar="FILE")
+    ] = None,
+    output: Output = Format.table,
+) -> None:
+    """Break a cluster of its own in every way this machine can, under load, and judge it; exit 1 if a promise broke."""
+    import random
+
+    from horologe.chaos.faults import chosen
+    from horologe.chaos.run import Plan
+
+    try:
+        kinds = chosen(faults)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--faults") from error
+    if picture is not None and picture.suffix not in (".svg", ".html"):
+        raise typer.BadParameter(f"{picture} is neither .svg nor .html", param_hint="--picture")
+    chosen_seed = random.SystemRandom().randrange(1 << 31) if seed is None else seed
+    plan = Plan(minutes, nodes, workers, callers, rate, pause, kinds, chosen_seed)
+    raise typer.Exit(_play(plan, folder, picture, output, namespaces=namespaces))
+
+
+def _play(plan: Plan, folder: Path | None, picture: Path | None, output: Format, *, namespaces: bool) -> int:
+    import asyncio
+    import shutil
+    import tempfile
+
+    from horologe.chaos import picture as picture_module
+    from horologe.chaos import report
+    from horologe.chaos.network import open_network
+    from horologe.chaos.run import run
+    from horologe.client.cli.output import print_data
+
+    kept = Path(tempfile.mkdtemp(prefix="horologe-chaos-")) if folder is None else folder.resolve()
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        with open_network(namespaces=namespaces) as network:
+            result = asyncio.run(run(kept, plan, network, lambda line: typer.echo(line, err=True)))
+    finally:
+        if folder is None:
+            shutil.rmtree(kept, ignore_errors=True)
+    record, text = report.to_record(result), report.summary(result)
+    if folder is not None:
+        (folder / "summary.txt").write_text(text + "\n")
+        (folder / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
+        (folder / "operations.jsonl").write_text("".join(report.operation_lines(result)))
+    if picture is not None:
+        picture.write_text(picture_module.draw(result, as_page=picture.suffix == ".html"))
+    if output in (Format.json, Format.yaml):
+        print_data(output, record)
+    else:
+        typer.echo(text)
+    return 0 if result.is_sound else 1
+
+
+@chaos_app.command("faults")
+def list_faults() -> None:
+    """List the faults that `horologe chaos run` knows, by family."""
+    from horologe.chaos.faults import FAULTS
+
+    for kind in FAULTS:
+        typer.echo(f"{kind.name:24} {kind.family:10} {(kind.__doc__ or '').splitlines()[0]}")

@@ -7,12 +7,18 @@ evidence.py.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from horologe.chaos.evidence import Mark
 
 FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "DEAD"})
+
+
+ROUNDING_MS = 1.0
+SKEW_AFTERMATH_NS = 2_000_000_000
+"""What was fired under a wrong clock may start so much later, still before its time."""
 
 
 class Due(NamedTuple):
@@ -45,6 +51,11 @@ class Outcome(NamedTuple):
     """The job's id, if it was looked at."""
     succeeded_token: int = 0
     """The fencing token of the attempt whose success was taken, if it was looked at."""
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing will change it any more."""
+        return self.state in FINAL_STATES
 
 
 class Policy(NamedTuple):
@@ -103,6 +114,24 @@ class Phase(NamedTuple):
     until_ns: int
 
 
+class Skew(NamedTuple):
+    """A time in which some node's wall clock was wrong by up to this much."""
+
+    from_ns: int
+    until_ns: int
+    skew_ms: float
+
+
+def skew_ms_max(skews: Iterable[Skew]) -> float:
+    """By how much a wall clock was wrong at most; a millisecond is what rounding may cost."""
+    return max([ROUNDING_MS, *(skew.skew_ms for skew in skews)])
+
+
+def skew_ms_at(skews: Iterable[Skew], instant_ns: int) -> float:
+    """By how much a wall clock may have been wrong shortly before a monotonic instant."""
+    return skew_ms_max(one for one in skews if one.from_ns <= instant_ns <= one.until_ns + SKEW_AFTERMATH_NS)
+
+
 class Leadership(NamedTuple):
     """What a node said of itself at one moment, when it said that it leads."""
 
@@ -131,8 +160,12 @@ class History:
     """(job, due_ms, attempt, token) of the starts that were proven by a file of their own; None: none were to be."""
     proven_jobs: frozenset[int] = frozenset()
     """Jobs whose every start must be proven."""
-    clock_skew_ms: float = 1.0
-    """By how much a node's wall clock was wrong at most."""
+    skews: list[Skew] = field(default_factory=list)
+    """When nodes' wall clocks were wrong."""
+    owned_jobs: dict[str, int] = field(default_factory=dict)
+    """Numbers of the recurring jobs that callers pause and resume, by their ids."""
+    asked_executions: frozenset[int] = frozenset()
+    """Runs that were acknowledged to callers."""
     wall_minus_monotonic_ms: float = 0.0
     """What leads from the monotonic clock to the wall clock of the machine."""
     peace: list[Phase] = field(default_factory=list)

@@ -22,7 +22,7 @@ from typing import Protocol, Self
 NAMESPACES = Path("/run/netns")
 CLIENT_PORT = 7400
 PEER_PORT = 7500
-_OURS = re.compile(r"horo(\d+)(-.*)?")
+_OURS = re.compile(r"horo(\d+)([-v].*)?")
 _RULES = """
 table inet horologe_chaos {
   set unheard { type ipv4_addr; }
@@ -191,11 +191,14 @@ def sweep() -> None:
 
 
 def _remove_run(run: str) -> None:
-    """Removes the namespaces and the bridge of a run. A namespace takes its end of the cable with it, and so the other."""
+    """Removes the cables, the bridge and the namespaces of a run."""
+    for name in [str(link["ifname"]) for link in _links()]:
+        # The kernel would remove the cables with the namespaces, but some time later.
+        match = _OURS.fullmatch(name)
+        if match is not None and f"horo{match[1]}" == run:
+            subprocess.run(["ip", "link", "del", name], check=False, capture_output=True)
     for path in sorted(NAMESPACES.glob(f"{run}-*")):
         subprocess.run(["ip", "netns", "del", path.name], check=False, capture_output=True)
-    if any(link["ifname"] == run for link in _links()):
-        subprocess.run(["ip", "link", "del", run], check=False, capture_output=True)
 
 
 def _free_subnet() -> str:

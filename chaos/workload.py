@@ -14,68 +14,90 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
-from horologe.chaos.history import Due, LedgerLine, Outcome
+from horologe.chaos.history import Due, LedgerLine, Outcome, Policy
 from horologe.chaos.recording_worker import HOLD, NOOP, job_number
 from horologe.client import jobs, names
 from horologe.client.client import AsyncClient
 from horologe.client.errors import DeadlineExceeded, HorologeError, OutcomeUnknown, Unavailable
 from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.execution_service_pb2 import LedgerRow
-from horologe.v1.job_pb2 import Job
+from horologe.v1.job_pb2 import Action, Job, RetryPolicy
 
 CREATE_BATCH = 500
 IN_FLIGHT = 16
 READ_SECONDS = 60.0
+
+USUAL_POLICY = Policy()
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class RecurringJobs:
-    """`count` jobs with one due time each per period, spread evenly over it."""
+    """`count` jobs with one due time each per period, spread evenly over it; numbered from `first`."""
 
     count: int
     period_ms: int
     prefix: str = "tick"
+    first: int = 1
+    action: Callable[[int], Action] = lambda _: jobs.python(NOOP)
+    """By number."""
+    # Every due time shall run, whatever became of the one before.
+    overlap: str = "allow"
+    catchup: str = ""
+    on_lease_loss: str = ""
+    retry: RetryPolicy = field(default_factory=lambda: jobs.retry(max_attempts=5, base="100ms"))
+    policy: Policy = USUAL_POLICY
+    """What the options above allow to become of a due time, in the checker's words."""
+
+    @property
+    def numbers(self) -> range:
+        """Of the jobs."""
+        return range(self.first, self.first + self.count)
+
+    def job_id(self, number: int) -> str:
+        """The name of a job."""
+        return f"{self.prefix}-{number}"
 
     def job(self, number: int) -> Job:
-        """The definition of the `number`th, from 1."""
+        """The definition of the job with this number."""
         return jobs.job(
-            f"{self.prefix}-{number}",
+            self.job_id(number),
             jobs.every(timedelta(milliseconds=self.period_ms), phase=timedelta(milliseconds=self._phase_ms(number))),
-            jobs.python(NOOP),
-            # Every due time shall run, whatever became of the one before.
-            overlap="allow",
-            retry=jobs.retry(max_attempts=5, base="100ms"),
+            self.action(number),
+            overlap=self.overlap,
+            catchup=self.catchup,
+            on_lease_loss=self.on_lease_loss,
+            retry=self.retry,
         )
 
     async def create(self, client: AsyncClient) -> None:
         """Creates all of them."""
-        definitions = [self.job(number) for number in range(1, self.count + 1)]
+        definitions = [self.job(number) for number in self.numbers]
         for start in range(0, len(definitions), CREATE_BATCH):
             await client.with_timeout(READ_SECONDS).batch_create_jobs(definitions[start : start + CREATE_BATCH])
 
     def expected(self, from_ms: int, until_ms: int) -> list[Due]:
         """All due times in [from_ms, until_ms)."""
         found: list[Due] = []
-        for number in range(1, self.count + 1):
+        for number in self.numbers:
             phase_ms = self._phase_ms(number)
             first_ms = from_ms + (phase_ms - from_ms) % self.period_ms
             found += [Due(number, due_ms) for due_ms in range(first_ms, until_ms, self.period_ms)]
         return found
 
     def _phase_ms(self, number: int) -> int:
-        return (number - 1) * self.period_ms // self.count
+        return (number - self.first) * self.period_ms // self.count
 
     async def ledger(self, client: AsyncClient) -> list[LedgerLine]:
         """What the cluster says became of every due time of these jobs."""
         found: list[LedgerLine] = []
 
         async def read(number: int) -> None:
-            async for row in client.list_ledger(f"{self.prefix}-{number}", page_size=1_000):
+            async for row in client.list_ledger(self.job_id(number), page_size=1_000):
                 found.extend(self._lines(number, row))
 
-        await each(range(1, self.count + 1), read)
+        await each(self.numbers, read)
         return found
 
     def _lines(self, number: int, row: LedgerRow) -> Iterable[LedgerLine]:
@@ -83,20 +105,31 @@ class RecurringJobs:
         execution = names.execution_number(row.execution) if row.execution else 0
         first_ms = row.due_time.ToMilliseconds()
         for position in range(row.count):
-            yield LedgerLine(number, first_ms + position * self.period_ms, outcome, execution)
+            yield LedgerLine(number, first_ms + position * self.period_ms, outcome, execution, row.reason.upper())
 
 
 async def read_outcomes(client: AsyncClient, retried: Iterable[int] = ()) -> list[Outcome]:
-    """How all executions of the namespace stand; those in `retried` with the number of their successful attempts."""
+    """How all executions of the namespace stand; those in `retried` with their successful attempts."""
     found: dict[int, Outcome] = {}
-    async for execution in client.with_timeout(READ_SECONDS).list_executions(page_size=1_000):
-        number = names.execution_number(execution.name)
-        found[number] = Outcome(number, state_of(execution))
-    for number in retried:
-        execution = await client.get_execution(number)
-        successes = sum(attempt.state == Attempt.STATE_SUCCEEDED for attempt in execution.attempts)
-        found[number] = Outcome(number, state_of(execution), successes)
+    patient = client.with_timeout(READ_SECONDS)
+    async for execution in patient.list_executions(page_size=1_000):
+        outcome = _outcome(execution)
+        found[outcome.execution] = outcome
+
+    async def look(number: int) -> None:
+        execution = await patient.get_execution(number)
+        tokens = [one.fencing_token for one in execution.attempts if one.state == Attempt.STATE_SUCCEEDED]
+        found[number] = _outcome(execution)._replace(
+            succeeded_attempts=len(tokens), succeeded_token=tokens[-1] if tokens else 0
+        )
+
+    await each(retried, look)
     return list(found.values())
+
+
+def _outcome(execution: Execution) -> Outcome:
+    number = names.execution_number(execution.name)
+    return Outcome(number, state_of(execution), job=execution.name.split("/")[3])
 
 
 def state_of(execution: Execution) -> str:
