@@ -23,6 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def short_lease() -> dict[str, str | int | float]:
     return dict(SHORT_LEASE)
