@@ -93,6 +93,8 @@ def pause_job(state: State, command: log_pb2.PauseJob) -> Result:
         job_state.flags |= JobFlag.PAUSED
     else:
         if command.skipped_count:
+            # The proposer's clock may be ahead of the leader's. The next caller's may be behind, and must not go back there.
+            state.pass_time(command.skipped_last_ms)
             # As in the proposer's count: a job that had nothing due may have got another schedule while it was paused.
             first_ms = record.pause_time_ms or record.update_time_ms
             row = LedgerEntry(LedgerOutcome.SKIPPED, Reason.PAUSED, 0, first_ms, command.skipped_count)

@@ -192,6 +192,17 @@ def test_pause_and_resume_account_for_what_the_pause_swallowed(machine: Driver) 
     assert machine.job_state().next_due_ms == DUE + 3 * MINUTE
 
 
+def test_what_a_pause_swallowed_is_over_for_every_clock(machine: Driver) -> None:
+    """The node that resumes may be ahead of the leader, whose clock the entry carries."""
+    machine.do(create("tick", DUE))
+    machine.do(pause("tick"))
+    ahead_ms = DUE + 2 * MINUTE
+    assert machine.now_ms < ahead_ms
+    machine.do(resume("tick", DUE + 3 * MINUTE, skipped_count=3, skipped_last_ms=ahead_ms))
+    assert machine.counters.log_time_ms == ahead_ms
+    assert machine.job().update_time_ms == ahead_ms
+
+
 def test_a_pause_that_swallowed_nothing_leaves_no_row(machine: Driver) -> None:
     machine.do(create("tick", DUE))
     machine.do(pause("tick"))
