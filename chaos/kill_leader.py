@@ -7,8 +7,10 @@ lost or doubled: how long anything takes depends on the machine.
 from __future__ import annotations
 
 import asyncio
+import math
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +36,9 @@ class KillReport:
 
     verdict: Verdict
     gaps_seconds: list[float]
-    """The longest time without a start around each kill."""
+    """From each kill to the first start for a due time after it, which another leader must have fired."""
+    silences_seconds: list[float]
+    """The longest time without any start around each kill."""
     operations: dict[str, int]
     acknowledged_missing: list[str] = field(default_factory=list)
 
@@ -45,12 +49,20 @@ class KillReport:
 
     def summary(self) -> str:
         """A few lines for people."""
-        gaps = ", ".join(f"{gap:.2f}" for gap in self.gaps_seconds)
-        return (
-            f"{self.verdict.summary()}\noperations of callers: {self.operations}\n"
-            f"acknowledged but missing: {self.acknowledged_missing or 'none'}\n"
-            f"longest time without a start around each kill, seconds: {gaps}"
+        return "\n".join(
+            [
+                self.verdict.summary(),
+                f"operations of callers: {self.operations}",
+                f"acknowledged but missing: {self.acknowledged_missing or 'none'}",
+                f"from each kill to the next start, seconds: {_seconds(self.gaps_seconds)}",
+                f"longest time without a start around each kill, seconds: {_seconds(self.silences_seconds)}",
+            ]
         )
+
+
+def _seconds(values: Sequence[float]) -> str:
+    each = ", ".join(f"{value:.2f}" for value in values)
+    return f"median {statistics.median(values):.2f}, max {max(values):.2f} ({each})"
 
 
 async def run(folder: Path, rounds: int, rate: float, period_seconds: float, nodes: int, say: Say) -> KillReport:
@@ -78,8 +90,17 @@ async def run(folder: Path, rounds: int, rate: float, period_seconds: float, nod
         verdict = await _judge(cluster, work, marks, from_ms, until_ms)
         missing = await _missing(cluster, callers)
     window_ns = int(GAP_WINDOW_SECONDS * 1e9)
-    gaps = [longest_gap_seconds(marks, kill, kill + window_ns) for kill in kills]
-    return KillReport(verdict, gaps, dict(callers.counts), missing)
+    silences = [longest_gap_seconds(marks, kill, kill + window_ns) for kill in kills]
+    return KillReport(verdict, [_gap_seconds(marks, kill) for kill in kills], silences, dict(callers.counts), missing)
+
+
+def _gap_seconds(marks: list[Mark], kill_ns: int) -> float:
+    """From a kill to the first start for a due time after it; marks are in the order in which they happened."""
+    for mark in marks:
+        due_ns = mark.monotonic_ns - int(mark.delay_ms * 1e6)
+        if mark.kind == Kind.STARTED and due_ns > kill_ns:
+            return (mark.monotonic_ns - kill_ns) / 1e9
+    return math.inf
 
 
 async def _kill_rounds(cluster: ChaosCluster, rounds: int, work: RecurringJobs, say: Say) -> list[int]:
