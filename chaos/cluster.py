@@ -31,6 +31,8 @@ POLL_SECONDS = 0.02
 ASK_SECONDS = 1.0
 READY_SECONDS = 30.0
 WORKER_END_SECONDS = 15.0
+DATA_FOLDER = "data"
+"""In each node's folder, where the state has to be apart from the node's log, so that it can have a disk of its own."""
 
 Status = GetClusterStatusResponse
 Found = TypeVar("Found")
@@ -163,6 +165,7 @@ class ChaosCluster:
         self.network = network or LoopbackNetwork()
         self.setting = setting or Setting(options or {})
         self._stack = AsyncExitStack()
+        self._data_folder = "."
         self.local = self._prepare(count)
         self.evidence = folder / "evidence"
         self.evidence.mkdir()
@@ -172,14 +175,15 @@ class ChaosCluster:
 
     def _prepare(self, count: int) -> LocalCluster:
         names = [f"n{number}" for number in range(1, count + 1)]
-        if isinstance(self.network, LoopbackNetwork):
-            local = LocalCluster.prepare(self.folder / "cluster", count, self.setting.options, usual_ports=False)
-            self.places = {name: self.network.place(name) for name in names}
-        else:
-            self.places = {name: self.network.place(name) for name in names}
+        self.places = {name: self.network.place(name) for name in names}
+        addresses: list[NodeAddresses] = []
+        if not isinstance(self.network, LoopbackNetwork):
             addresses = [self._addresses(number, self.places[name].host) for number, name in enumerate(names, 1)]
-            options = {"data_dir": "data", **self.setting.options}
-            local = LocalCluster.prepare(self.folder / "cluster", count, options, places=addresses)
+        if addresses or self.setting.small_disks:
+            self._data_folder = DATA_FOLDER
+        options = {"data_dir": self._data_folder, **self.setting.options}
+        folder = self.folder / "cluster"
+        local = LocalCluster.prepare(folder, count, options, usual_ports=False, places=addresses)
         for node in local.nodes:
             node.prefix = self.places[node.name].prefix
             if offset := self.setting.clock_offsets_seconds.get(node.name):
@@ -211,7 +215,7 @@ class ChaosCluster:
 
     def data_folder(self, name: str) -> Path:
         """Where a node keeps its state."""
-        return self.node(name).folder / str(self.setting.options.get("data_dir", "data"))
+        return self.node(name).folder / self._data_folder
 
     async def __aenter__(self) -> Self:
         try:

@@ -33,7 +33,7 @@ def can_inject() -> bool:
 def small_disk(folder: Path, size_bytes: int) -> Iterator[None]:
     """A file system of that size in the place of a folder. Unmounted at the end; what it held stays in the file beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    image = folder.with_name(f"{folder.name}.disk")
+    image = _image(folder)
     with image.open("wb") as file:
         file.truncate(size_bytes)
     _run("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
@@ -43,6 +43,23 @@ def small_disk(folder: Path, size_bytes: int) -> Iterator[None]:
     finally:
         # A process that was killed a moment ago may still be on its way out: detached at once, freed when the last is gone.
         _run("umount", "--lazy", str(folder))
+
+
+def cut_power(folder: Path) -> None:
+    """What was not synced is lost, as when the machine loses power. Nobody may use the small disk at that moment.
+
+    The file behind the disk has only what the file system has sent to it: a copy of that is the disk after the power cut.
+    """
+    image = _image(folder)
+    copy = image.with_suffix(".copy")
+    _run("cp", "--sparse=always", str(image), str(copy))
+    _run("umount", str(folder))
+    copy.replace(image)
+    _run("mount", "-o", "loop", str(image), str(folder))
+
+
+def _image(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.disk")
 
 
 def fill(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from horologe.chaos.cluster import ChaosCluster
-from horologe.chaos.disk import FailingCalls, can_inject, fill
+from horologe.chaos.disk import FailingCalls, can_inject, cut_power, fill
 from horologe.chaos.nemesis import Fault
 
 SYNC_CALLS = "fsync,fdatasync,msync"
@@ -116,4 +116,29 @@ class DiskFull(Fault):
         await wait_if_it_ends(self.cluster, self._victim, seconds=0.5)
 
 
-DISK_FAULTS: tuple[type[Fault], ...] = (FsyncFails, NoSpace, SlowFsync, DiskFull)
+class PowerCut(Fault):
+    """Nodes with disks of their own lose power at once, and with it all that was not synced."""
+
+    name = "power-cut"
+    family = "disk"
+    seconds = (0.0, 1.0)
+
+    @classmethod
+    def obstacle(cls, cluster: ChaosCluster) -> str:
+        return DiskFull.obstacle(cluster)
+
+    async def begin(self) -> str:
+        disks = sorted(self.cluster.setting.small_disks)
+        self._victims = self.chance.sample(disks, self.chance.randrange(1, len(disks) + 1))
+        for name in self._victims:
+            await asyncio.to_thread(self.cluster.node(name).kill)
+        for name in self._victims:
+            await asyncio.to_thread(cut_power, self.cluster.data_folder(name))
+        return f"power lost: {', '.join(self._victims)}"
+
+    async def end(self) -> None:
+        for name in self._victims:
+            await asyncio.to_thread(self.cluster.node(name).start)
+
+
+DISK_FAULTS: tuple[type[Fault], ...] = (FsyncFails, NoSpace, SlowFsync, DiskFull, PowerCut)

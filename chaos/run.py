@@ -124,7 +124,9 @@ def _setting(plan: Plan, network: NamespaceNetwork | LoopbackNetwork) -> Setting
             for number, name in enumerate(names)
             if number and in_namespaces and "clock" in families
         },
-        small_disks={names[-1]: SMALL_DISK_BYTES} if "disk-full" in kinds and in_namespaces and can_mount() else {},
+        small_disks=dict.fromkeys(names, SMALL_DISK_BYTES)
+        if kinds & {"disk-full", "power-cut"} and can_mount()
+        else {},
     )
 
 
