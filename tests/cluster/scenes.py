@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 
 from horologe.chaos.cluster import ChaosCluster, eventually
 from horologe.chaos.evidence import Kind, Mark, read_folder
+from horologe.chaos.history import FINAL_STATES
 from horologe.chaos.recording_worker import HOLD
+from horologe.chaos.workload import state_of
 from horologe.client import jobs, names
 from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.job_pb2 import Job
@@ -61,11 +63,21 @@ async def started(cluster: ChaosCluster, execution: int, count: int = 1) -> list
     return await eventually(found, SECONDS, f"{count} starts of execution {execution}")
 
 
+async def over(cluster: ChaosCluster, execution: int) -> Execution:
+    """Waits for the end of an execution, also through nodes that have not heard of it yet."""
+
+    async def final() -> Execution | None:
+        found = await cluster.client.get_execution(execution)
+        return found if state_of(found) in FINAL_STATES else None
+
+    return await eventually(final, SECONDS, f"the end of execution {execution}")
+
+
 async def ended(cluster: ChaosCluster, execution: int, state: str, attempts: str) -> Execution:
     """Waits for the end of an execution, and compares how it and its attempts ended with what is expected."""
-    found = await cluster.client.wait_execution(execution, timeout=SECONDS)
+    found = await over(cluster, execution)
     states = " ".join(Attempt.State.Name(attempt.state).removeprefix("STATE_") for attempt in found.attempts)
-    assert (Execution.State.Name(found.state), states) == (f"STATE_{state}", attempts), found
+    assert (state_of(found), states) == (state, attempts), found
     tokens = [attempt.fencing_token for attempt in found.attempts]
     assert tokens == sorted(set(tokens)), "tokens are unique and grow"
     return found

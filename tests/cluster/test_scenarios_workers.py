@@ -16,7 +16,7 @@ import psutil
 import pytest
 import pytest_asyncio
 from rude_worker import RudeWorker
-from scenes import HOLD_SECONDS, Played, ended, held, playing, run, started, starts_of
+from scenes import HOLD_SECONDS, Played, ended, held, over, playing, run, started, starts_of
 
 from horologe.chaos.checker import Rule, Verdict, check_attempts
 from horologe.chaos.cluster import ChaosCluster, RecordingWorker, eventually
@@ -67,7 +67,7 @@ async def dies_before_the_dispatch(cluster: ChaosCluster) -> None:
     execution = await run(cluster, held("s1-job", "s1", 0.1))
     victim.kill()
     _rescue(cluster, "s1")
-    found = await cluster.client.wait_execution(execution, timeout=40)
+    found = await over(cluster, execution)
     assert found.attempts[-1].worker == "s1-rescuer"
     assert len(starts_of(cluster, execution)) == 1
 

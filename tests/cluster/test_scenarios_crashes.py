@@ -17,7 +17,7 @@ CALLERS = 8
 ROUNDS = 2
 
 
-async def test_every_acknowledged_write_survives_the_death_of_all_nodes(tmp_path: Path) -> None:
+async def test_scenario_34_all_nodes_are_killed_at_once_under_load(tmp_path: Path) -> None:
     callers = Callers()
     work = RecurringJobs(count=200, period_ms=1_000)
     async with ChaosCluster(tmp_path) as cluster:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 import uuid
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from horologe.chaos.cluster import ChaosCluster, eventually
 from horologe.chaos.recording_worker import NOOP
 from horologe.client import jobs
 from horologe.client.errors import HorologeError, InvalidArgument, OutcomeUnknown, Unavailable
+from horologe.node.firing import ON_TIME_MS
+from horologe.v1.execution_service_pb2 import LedgerRow
 from horologe.v1.job_pb2 import Job
 
 
@@ -19,7 +23,7 @@ def _manual(name: str) -> Job:
     return jobs.job(name, jobs.manual(), jobs.python(NOOP))
 
 
-async def test_the_same_request_id_gives_one_job_and_one_run_whichever_node_is_asked(tmp_path: Path) -> None:
+async def test_scenario_29_the_same_request_gives_one_job_and_one_run_whichever_node_is_asked(tmp_path: Path) -> None:
     async with ChaosCluster(tmp_path) as cluster:
         create_id, run_id = str(uuid.uuid4()), str(uuid.uuid4())
         first = await cluster.client.create_job(_manual("once"), request_id=create_id)
@@ -46,7 +50,7 @@ async def test_the_same_request_id_gives_one_job_and_one_run_whichever_node_is_a
         assert reused.value.reason == "REQUEST_ID_REUSED"
 
 
-async def test_a_retry_that_began_before_the_leader_died_ends_as_one_job(tmp_path: Path) -> None:
+async def test_scenario_29_a_retry_that_began_before_the_leader_died_ends_as_one_job(tmp_path: Path) -> None:
     async with ChaosCluster(tmp_path) as cluster:
         leader = await cluster.wait_leader()
         follower = (await cluster.followers())[0]
@@ -79,9 +83,14 @@ async def test_writes_through_a_follower_are_read_there_and_everywhere(tmp_path:
                 assert (await cluster.on(name).get_job(f"through-{follower}")).etag == written.etag
 
 
-async def test_without_a_majority_writes_are_refused_reads_go_on_and_all_is_well_afterwards(tmp_path: Path) -> None:
+async def test_scenario_35_majority_is_lost(tmp_path: Path) -> None:
     async with ChaosCluster(tmp_path) as cluster:
         await cluster.client.create_job(_manual("before"))
+        for policy in ("latest", "skip"):
+            schedule = jobs.every("1s", phase="0s")
+            await cluster.client.create_job(
+                jobs.job(policy, schedule, jobs.python(NOOP), catchup=policy, overlap="allow")
+            )
         survivor = await cluster.wait_leader()
         lost = [name for name in cluster.names if name != survivor]
         for name in lost:
@@ -100,6 +109,15 @@ async def test_without_a_majority_writes_are_refused_reads_go_on_and_all_is_well
         assert refused.value.reason in ("NO_LEADER", "OUTCOME_UNKNOWN")
         assert refused.value.request_id == request_id
         assert (await lonely.get_job("before")).name.endswith("/before")
+        fired = (await lonely.cluster_status()).fired_count
+        lost_at = time.monotonic()
+
+        async def long_enough() -> bool:
+            # From here on what was due is missed, and the policies decide.
+            return time.monotonic() - lost_at > ON_TIME_MS / 1000 + 2
+
+        await eventually(long_enough, 20, "more than late")
+        assert (await lonely.cluster_status()).fired_count == fired, "it fired without a majority"
         await asyncio.to_thread(cluster.node(lost[0]).start)
 
         async def written() -> bool:
@@ -111,7 +129,17 @@ async def test_without_a_majority_writes_are_refused_reads_go_on_and_all_is_well
         await cluster.wait_caught_up(lost[1])
         assert (await cluster.on(lost[1]).get_job("during")).name.endswith("/during")
         found = [job.name async for job in cluster.client.list_jobs()]
-        assert len(found) == 2
+        assert len(found) == 4
+        for policy, outcome in (("latest", LedgerRow.OUTCOME_COALESCED), ("skip", LedgerRow.OUTCOME_MISSED)):
+            rows = [row async for row in cluster.client.list_ledger(policy)]
+            assert sum(row.count for row in rows if row.outcome == outcome) >= 1, (policy, rows)
+            times = [row.due_time.ToMilliseconds() for row in rows]
+            counts = [row.count for row in rows]
+            # Every second has one row, whatever came between.
+            assert all(
+                later - earlier == 1_000 * count
+                for (earlier, later), count in zip(itertools.pairwise(times), counts, strict=False)
+            ), rows
 
 
 async def test_a_leader_cut_off_from_its_followers_is_not_believed(tmp_path: Path) -> None:
