@@ -24,8 +24,8 @@ from horologe.chaos.network import CLIENT_PORT, PEER_PORT, LoopbackNetwork, Netw
 from horologe.client.client import AsyncClient
 from horologe.client.errors import HorologeError
 from horologe.node.clock import CLOCK_FILE_VARIABLE
-from horologe.node.local_cluster import LocalCluster, LocalProcess, NodeAddresses
-from horologe.v1.cluster_service_pb2 import GetClusterStatusResponse
+from horologe.node.local_cluster import LocalCluster, LocalProcess, NodeAddresses, listen_of, peer_address_of
+from horologe.v1.cluster_service_pb2 import GetClusterStatusResponse, Member
 
 POLL_SECONDS = 0.02
 ASK_SECONDS = 1.0
@@ -171,6 +171,8 @@ class ChaosCluster:
         self.evidence.mkdir()
         self.workers: dict[str, RecordingWorker] = {}
         self.links: dict[str, Links] = {}
+        self.others: dict[str, LocalProcess] = {}
+        """Nodes that are no members: not yet, or not any more."""
         self._clients: dict[str, AsyncClient] = {}
 
     def _prepare(self, count: int) -> LocalCluster:
@@ -185,12 +187,16 @@ class ChaosCluster:
         folder = self.folder / "cluster"
         local = LocalCluster.prepare(folder, count, options, usual_ports=False, places=addresses)
         for node in local.nodes:
-            node.prefix = self.places[node.name].prefix
-            if offset := self.setting.clock_offsets_seconds.get(node.name):
-                node.prefix += ("unshare", "--time", f"--boottime={offset}", f"--monotonic={offset}")
-            if self.setting.clock_files:
-                node.environment[CLOCK_FILE_VARIABLE] = str(self.clock_file(node.name))
+            self._settle(node)
         return local
+
+    def _settle(self, node: LocalProcess) -> None:
+        """Lets a node live where its place and the setting say."""
+        node.prefix = self.places[node.name].prefix
+        if offset := self.setting.clock_offsets_seconds.get(node.name):
+            node.prefix += ("unshare", "--time", f"--boottime={offset}", f"--monotonic={offset}")
+        if self.setting.clock_files:
+            node.environment[CLOCK_FILE_VARIABLE] = str(self.clock_file(node.name))
 
     def _addresses(self, number: int, host: str) -> NodeAddresses:
         peer_listen = f"{host}:{PEER_PORT}"
@@ -240,6 +246,8 @@ class ChaosCluster:
         for worker in self.workers.values():
             worker.kill()
         self.local.kill()
+        for node in self.others.values():
+            node.kill()
         for links in self.links.values():
             links.kill()
         await self._stack.aclose()
@@ -252,8 +260,8 @@ class ChaosCluster:
         return [node.name for node in self.local.nodes]
 
     def node(self, name: str) -> LocalProcess:
-        """The process of a node."""
-        return next(node for node in self.local.nodes if node.name == name)
+        """The process of a node, also of one that is to join, or has left."""
+        return next(node for node in (*self.local.nodes, *self.others.values()) if node.name == name)
 
     def on(self, name: str) -> AsyncClient:
         """A client that knows this node only."""
@@ -301,6 +309,52 @@ class ChaosCluster:
             return leaders.pop() if len(leaders) == 1 else None
 
         return await eventually(ready, seconds, "all nodes with one leader")
+
+    # Members come and go
+
+    async def new_node(self) -> str:
+        """The name of a node that may `join`: it has its place, its files (`join = true`) and a client, and is not started.
+
+        It speaks with the others directly, also where those speak over links.
+        """
+        options = self.setting.options
+        name = self.local.next_name()
+        place = self.places[name] = self.network.place(name)
+        if isinstance(self.network, LoopbackNetwork):
+            node = self.local.new_node(name, options)
+        else:
+            peer_listen = f"{place.host}:{PEER_PORT}"
+            addresses = NodeAddresses(f"{place.host}:{CLIENT_PORT}", peer_listen, peer_listen)
+            node = self.local.new_node(name, {"data_dir": "data", **options}, addresses)
+        self._settle(node)
+        self.others[node.name] = node
+        self._clients[node.name] = await self._stack.enter_async_context(AsyncClient(listen_of(node), "default"))
+        return node.name
+
+    async def join(self, name: str, *, learner: bool = False, seconds: float = READY_SECONDS) -> None:
+        """Starts a new node, adds it to the cluster, and waits until it votes (a `learner`: until it is a member)."""
+        node = self.others[name]
+        await asyncio.to_thread(node.start)
+        await self.client.add_member(name, peer_address_of(node), learner=learner)
+        del self.others[name]
+        self.local.take_in(node)
+        roles = {Member.ROLE_LEARNER} if learner else {Member.ROLE_FOLLOWER, Member.ROLE_LEADER}
+        await self.wait_member(name, roles, seconds)
+
+    async def wait_member(self, name: str, roles: set[Member.Role.ValueType], seconds: float = READY_SECONDS) -> None:
+        """Until a node is a member in one of these roles."""
+
+        async def is_there() -> bool:
+            found = {member.name: member.role async for member in self.client.list_members()}
+            return found.get(name) in roles
+
+        await eventually(is_there, seconds, f"{name} as a member")
+
+    async def remove(self, name: str) -> None:
+        """Removes a member, dead or alive, and leaves its process to end by itself."""
+        await self.client.remove_member(name)
+        self.others[name] = self.node(name)
+        self.local.leave_out(name)
 
     # Workers
 

@@ -135,6 +135,13 @@ GET_STATE_DIGEST = Method(
 TRANSFER_LEADER = Method(
     "ClusterService", "TransferLeader", cluster.TransferLeaderRequest, cluster.TransferLeaderResponse, is_write=True
 )
+ADD_MEMBER = Method("ClusterService", "AddMember", cluster.AddMemberRequest, cluster.AddMemberResponse, is_write=True)
+PROMOTE_MEMBER = Method(
+    "ClusterService", "PromoteMember", cluster.PromoteMemberRequest, cluster.PromoteMemberResponse, is_write=True
+)
+REMOVE_MEMBER = Method(
+    "ClusterService", "RemoveMember", cluster.RemoveMemberRequest, cluster.RemoveMemberResponse, is_write=True
+)
 
 
 def create_job(namespace: str, job: Job, *, request_id: str = "", validate_only: bool = False) -> Call[Job]:
@@ -379,6 +386,40 @@ def transfer_leader(namespace: str, target: str = "") -> Call[cluster.TransferLe
     return Call(TRANSFER_LEADER, cluster.TransferLeaderRequest(target=target), _itself)
 
 
+def add_member(
+    namespace: str, name: str, peer_address: str, *, learner: bool = False, request_id: str = ""
+) -> Call[list[cluster.Member]]:
+    """Adds a node, and returns the members. It votes by itself as soon as it has caught up, unless it is to stay a `learner`.
+
+    `peer_address` is `host:port` under which the other members reach it. Adding a member again is harmless.
+    FailedPrecondition if a member of that name was removed before: such names do not come back.
+    """
+    del namespace
+    request = cluster.AddMemberRequest(
+        name=name, peer_address=peer_address, learner=learner, request_id=_request_id(request_id)
+    )
+    return Call(ADD_MEMBER, request, _members)
+
+
+def promote_member(namespace: str, name: str, *, request_id: str = "") -> Call[list[cluster.Member]]:
+    """Lets a learner vote, and returns the members. FailedPrecondition while it has not caught up."""
+    del namespace
+    request = cluster.PromoteMemberRequest(name=name, request_id=_request_id(request_id))
+    return Call(PROMOTE_MEMBER, request, _members)
+
+
+def remove_member(namespace: str, name: str, *, request_id: str = "") -> Call[list[cluster.Member]]:
+    """Removes a node for good, and returns the members. A leader hands over first.
+
+    FailedPrecondition if it is the only voter, or if no majority of the others could be reached.
+    """
+    del namespace
+    if not name:
+        # The server would take itself, and which node that is may change between two tries.
+        raise InvalidArgument("name: say which member is to be removed", reason="INVALID_FIELD")
+    return Call(REMOVE_MEMBER, cluster.RemoveMemberRequest(name=name, request_id=_request_id(request_id)), _members)
+
+
 def to_value(payload: object) -> struct_pb2.Value:
     """Any JSON value as it travels. InvalidArgument when it is none."""
     if isinstance(payload, struct_pb2.Value):
@@ -427,6 +468,10 @@ def _job(answer: Any) -> Job:
 def _execution(answer: Any) -> Execution:
     execution: Execution = answer.execution
     return execution
+
+
+def _members(answer: Any) -> list[cluster.Member]:
+    return list(answer.members)
 
 
 def _itself(answer: Answer) -> Answer:

@@ -43,6 +43,9 @@ A node that was cut off or stopped neither answers nor refuses: without this lim
 Asking twice is safe, because every write carries a request id.
 """
 
+LEADERS_ASKED_MAX = 5
+"""How often one call goes from a node to the leader that this node names: leaders change, but not all the time."""
+
 BACKOFF_FIRST_SECONDS = 0.05
 BACKOFF_MAX_SECONDS = 2.0
 
@@ -162,7 +165,14 @@ class CallPolicy:
         self._answered = False
         self._may_have_happened = False
         self.address_index = cluster.current
-        """The node of the attempt that is to be made now."""
+        """The node of the attempt that is to be made now, unless the leader itself is asked."""
+        self._leader_address = ""
+        self._leaders_asked = 0
+
+    @property
+    def address(self) -> str:
+        """`host:port` for the attempt that is to be made now."""
+        return self._leader_address or self._cluster.addresses[self.address_index]
 
     def attempt_timeout(self, now: float) -> float:
         """How long the attempt that is to be made now may take."""
@@ -174,7 +184,8 @@ class CallPolicy:
 
     def succeeded(self) -> None:
         """The attempt was answered: this node is asked first from now on."""
-        self._cluster.current = self.address_index
+        if not self._leader_address:
+            self._cluster.current = self.address_index
 
     def failed(self, failure: RpcFailure, now: float) -> float:
         """What follows a failed attempt: the seconds to wait before the next one, or the error, raised."""
@@ -182,6 +193,11 @@ class CallPolicy:
         timed_out = failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         self._note(error, failure, timed_out)
         self._attempts += 1
+        self._leader_address = ""
+        if self._may_follow(error) and now < self._deadline:
+            self._leaders_asked += 1
+            self._leader_address = error.metadata["leader_address"]
+            return 0.0
         if not self._may_retry(error, timed_out):
             raise self._last(error) if timed_out else error
         if timed_out or isinstance(error, errors.Unavailable | errors.OutcomeUnknown):
@@ -201,6 +217,14 @@ class CallPolicy:
         elif self._is_write and not error.reason and not never_sent:
             # The connection broke, or time ran out, after the request was on its way.
             self._may_have_happened = timed_out or isinstance(error, errors.Unavailable) or self._may_have_happened
+
+    def _may_follow(self, error: HorologeError) -> bool:
+        """Whether only the leader can do it, and the node has said where that one is. It has done nothing."""
+        return (
+            error.reason == "NOT_LEADER"
+            and bool(error.metadata.get("leader_address"))
+            and self._leaders_asked < LEADERS_ASKED_MAX
+        )
 
     def _may_retry(self, error: HorologeError, timed_out: bool) -> bool:
         if timed_out and not error.reason:

@@ -2,7 +2,8 @@
 again in `channel.py`.
 
 Both take any node's address, repeat what failed for a passing reason (same request id, so nothing happens twice), move
-on to another node when one is gone, and read their own writes on every node.
+on to another node when one is gone, go to the leader with what only the leader can do, and read their own writes on
+every node.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class _BaseClient:
         self._unreachable_seconds = unreachable_seconds
         self._is_linearizable = False
         self._cluster = Cluster(found.addresses)
-        self._channels: dict[int, Any] = {}
+        self._channels: dict[str, Any] = {}
         self._jitter: random.Random | None = None
 
     @property
@@ -222,6 +223,9 @@ class Client(_BaseClient):
     transfer_leader = _unary(calls.transfer_leader)
     take_checkpoint = _unary(calls.take_checkpoint)
     state_digest = _unary(calls.state_digest)
+    add_member = _unary(calls.add_member)
+    promote_member = _unary(calls.promote_member)
+    remove_member = _unary(calls.remove_member)
 
     def wait_execution(self, name: str | int, timeout: float = 3600.0) -> Execution:
         """Waits until an execution has ended, well or badly, and returns it. DeadlineExceeded after `timeout` seconds."""
@@ -257,7 +261,7 @@ class Client(_BaseClient):
     def _call(self, call: Call[Result]) -> Result:
         policy = self._policy(call.method, call.request)
         while True:
-            send = self._channel(policy.address_index).unary_unary(
+            send = self._channel(policy.address).unary_unary(
                 call.method.path,
                 request_serializer=call.method.request.SerializeToString,
                 response_deserializer=call.method.answer.FromString,
@@ -289,7 +293,7 @@ class Client(_BaseClient):
         policy = self._policy(stream.method, stream.request)
         begun = False
         while True:
-            receive = self._channel(policy.address_index).unary_stream(
+            receive = self._channel(policy.address).unary_stream(
                 stream.method.path,
                 request_serializer=stream.method.request.SerializeToString,
                 response_deserializer=stream.method.answer.FromString,
@@ -309,14 +313,14 @@ class Client(_BaseClient):
                 # Also when the caller stops reading: the server must not go on sending.
                 receive.cancel()
 
-    def _channel(self, index: int) -> grpc.Channel:
+    def _channel(self, address: str) -> grpc.Channel:
         with self._lock:
             if self._closed.is_set():
                 raise ValueError("the client is closed")
-            channel = self._channels.get(index)
+            channel = self._channels.get(address)
             if channel is None:
-                channel = grpc.insecure_channel(self.addresses[index], options=CHANNEL_OPTIONS)
-                self._channels[index] = channel
+                channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+                self._channels[address] = channel
             return cast(grpc.Channel, channel)
 
     def _pause(self, seconds: float) -> None:
@@ -383,6 +387,9 @@ class AsyncClient(_BaseClient):
     transfer_leader = _async_unary(calls.transfer_leader)
     take_checkpoint = _async_unary(calls.take_checkpoint)
     state_digest = _async_unary(calls.state_digest)
+    add_member = _async_unary(calls.add_member)
+    promote_member = _async_unary(calls.promote_member)
+    remove_member = _async_unary(calls.remove_member)
 
     async def wait_execution(self, name: str | int, timeout: float = 3600.0) -> Execution:
         """Waits until an execution has ended, well or badly, and returns it. DeadlineExceeded after `timeout` seconds."""
@@ -416,7 +423,7 @@ class AsyncClient(_BaseClient):
     async def _call(self, call: Call[Result]) -> Result:
         policy = self._policy(call.method, call.request)
         while True:
-            send = self._channel(policy.address_index).unary_unary(
+            send = self._channel(policy.address).unary_unary(
                 call.method.path,
                 request_serializer=call.method.request.SerializeToString,
                 response_deserializer=call.method.answer.FromString,
@@ -449,7 +456,7 @@ class AsyncClient(_BaseClient):
         policy = self._policy(stream.method, stream.request)
         begun = False
         while True:
-            receive = self._channel(policy.address_index).unary_stream(
+            receive = self._channel(policy.address).unary_stream(
                 stream.method.path,
                 request_serializer=stream.method.request.SerializeToString,
                 response_deserializer=stream.method.answer.FromString,
@@ -470,11 +477,11 @@ class AsyncClient(_BaseClient):
                 receive.cancel()
             await asyncio.sleep(wait)
 
-    def _channel(self, index: int) -> Any:
-        channel = self._channels.get(index)
+    def _channel(self, address: str) -> Any:
+        channel = self._channels.get(address)
         if channel is None:
-            channel = self._connect(self.addresses[index])
-            self._channels[index] = channel
+            channel = self._connect(address)
+            self._channels[address] = channel
         return channel
 
     def _now(self) -> float:

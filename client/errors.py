@@ -4,7 +4,7 @@ The tree:
 
     HorologeError
     ├── InvalidArgument       the call is wrong; `.violations` says which fields and why
-    ├── NotFound              no such job, execution or worker
+    ├── NotFound              no such job, execution, worker or member
     ├── AlreadyExists         the name is taken
     ├── Conflict              somebody changed it in between (the etag is old)
     ├── FailedPrecondition    right call, wrong moment: it is paused, finished, overlapping...
@@ -114,7 +114,7 @@ class InvalidArgument(HorologeError):
 
 
 class NotFound(HorologeError):
-    """No such job, execution or worker."""
+    """No such job, execution, worker or member."""
 
 
 class AlreadyExists(HorologeError):
@@ -178,6 +178,13 @@ REASONS: Mapping[str, type[HorologeError]] = MappingProxyType(
         "REQUEST_ID_REUSED": InvalidArgument,
         "LIMIT_EXCEEDED": ResourceExhausted,
         "QUEUE_FULL": ResourceExhausted,
+        "MEMBER_NOT_FOUND": NotFound,
+        "MEMBER_EXISTS": AlreadyExists,
+        "MEMBER_REMOVED": FailedPrecondition,
+        "MEMBER_BEHIND": FailedPrecondition,
+        "LAST_VOTER": FailedPrecondition,
+        "QUORUM_AT_RISK": FailedPrecondition,
+        "NOT_LEADER": FailedPrecondition,
         "NO_LEADER": Unavailable,
         "BEHIND": Unavailable,
         "OUTCOME_UNKNOWN": OutcomeUnknown,

@@ -101,6 +101,8 @@ def member(message: Member) -> Record:
         "role": words.render(Member.Role, message.role),
         "reachable": message.reachable,
         "match_index": message.match_index,
+        "id": message.id,
+        "promote": message.promote,
     }
 
 

@@ -16,6 +16,9 @@ from horologe.raft.reconfiguration import Introduction
 from horologe.raft.replica import Status
 
 PROTOCOL_VERSION = 1
+SAID_MAX = 1_000
+SAY_AGAIN_SECONDS = 30.0
+"""Who is refused comes back at once, again and again; the log need not say so each time."""
 
 log = structlog.get_logger(__name__)
 Hello = peer_service_pb2.Hello
@@ -56,14 +59,18 @@ class Admission:
         status: Callable[[], Status],
         fail: Callable[[BaseException], None],
         configured_addresses: Mapping[str, str],
+        monotonic: Callable[[], float],
     ) -> None:
-        """`hello` is what this node says of itself; `fail` stops it; `configured_addresses`: of the configuration file."""
+        """`hello` is what this node says of itself; `fail` stops it; `configured_addresses`: of the configuration file;
+        `monotonic`: seconds."""
         self._hello = hello
         self._status = status
         self._fail = fail
         self._configured = dict(configured_addresses)
         self._heard: dict[str, str] = {}
         self._foreign: set[str] = set()
+        self._monotonic = monotonic
+        self._said_at: dict[tuple[str, str], float] = {}
 
     def peers(self) -> set[str]:
         """Everybody whom this node has to be connected to."""
@@ -85,8 +92,9 @@ class Admission:
             return Verdict("the first message must be a hello")
         verdict = self._judge(expected, first.hello)
         if verdict.complaint:
-            log.error("peer refused", peer=first.hello.node, reason=verdict.complaint)
-        else:
+            if self._may_say(first.hello.node, verdict.complaint):
+                log.error("peer refused", peer=first.hello.node, reason=verdict.complaint)
+        elif first.hello.peer_address:
             self._heard[first.hello.node] = first.hello.peer_address
         return verdict
 
@@ -103,6 +111,19 @@ class Admission:
             self._fail(MemberRemovedError(farewell.text))
         elif farewell.reason == Farewell.REASON_OTHER_DATA:
             self._fail(OtherDataError(farewell.text))
+        elif farewell.reason == Farewell.REASON_NOT_ADDED and self._may_say(own.node, "not added"):
+            log.warning("this node waits until it is added to the cluster", advice=farewell.text)
+
+    def _may_say(self, peer: str, text: str) -> bool:
+        """Whether this was not said just now."""
+        now = self._monotonic()
+        if now - self._said_at.get((peer, text), -SAY_AGAIN_SECONDS) < SAY_AGAIN_SECONDS:
+            return False
+        if len(self._said_at) > SAID_MAX:
+            # Whoever calls under ever new names shall not fill the memory.
+            self._said_at.clear()
+        self._said_at[peer, text] = now
+        return True
 
     def _judge(self, expected: str | None, hello: Hello) -> Verdict:
         own, status = self._hello(), self._status()
@@ -126,10 +147,11 @@ class Admission:
         if member is None:
             if configuration.members and not (own.cluster_id and hello.cluster_id):
                 known = ", ".join(sorted(configuration.by_name))
-                return Verdict(
+                text = (
                     f"{hello.node!r} is not a member of this cluster (members: {known}); add it with "
-                    f"`horologe cluster add {hello.node} --peer-address HOST:PORT`"
+                    f"`horologe cluster add {hello.node} --peer-address {hello.peer_address or 'HOST:PORT'}`"
                 )
+                return Verdict(text, Farewell(reason=Farewell.REASON_NOT_ADDED, text=text) if own.cluster_id else None)
             # It has our cluster's data: a member whose entry in the log has not come to us yet.
             return Verdict()
         if member.id and hello.member_id != member.id and status.configuration_is_committed:

@@ -20,7 +20,7 @@ from horologe.node.errors import ApiError
 from horologe.node.names import shorten
 from horologe.node.proposals import ProposalError
 from horologe.node.schedule import Violation
-from horologe.node.writes import Context, Writer, WriteRequest, propose_seconds
+from horologe.node.writes import Context, Writer, WriteRequest, accepted, propose_seconds
 from horologe.raft.digest import StateDigest
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.membership import Member
@@ -121,15 +121,31 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
     async def RemoveMember(
         self, request: cluster_service_pb2.RemoveMemberRequest, context: Context
     ) -> cluster_service_pb2.RemoveMemberResponse:
-        change = log_pb2.ChangeMembership(remove=request.name or self._node.config.name)
-        members = await self._change(change, "RemoveMember", request, context)
-        return cluster_service_pb2.RemoveMemberResponse(members=members)
+        # Filled in before anything is remembered: sent again to another node, an empty name must not mean that one.
+        request.name = name = request.name or self._node.config.name
+        change = log_pb2.ChangeMembership(remove=name)
+        changing = asyncio.create_task(self._change(change, "RemoveMember", request, context))
+        # Who leaves is cut off at once, and hears only from the others that it has left.
+        told = asyncio.create_task(self._node.removed.wait())
+        try:
+            await asyncio.wait((changing, told), return_when=asyncio.FIRST_COMPLETED)
+            if changing.done() or name != self._node.config.name:
+                return cluster_service_pb2.RemoveMemberResponse(members=await changing)
+        finally:
+            changing.cancel()
+            told.cancel()
+        left = [member for member in self._members() if member.name != name]
+        return cluster_service_pb2.RemoveMemberResponse(members=left)
 
     async def _change(
         self, change: log_pb2.ChangeMembership, method: str, request: Message, context: Context
     ) -> list[cluster_service_pb2.Member]:
         """The members after the change. A leader that is to be removed hands over first, so this waits for the next one."""
         write = WriteRequest.of(method, request)
+        first = self._writer.first_answer(write)
+        if first is not None:
+            accepted(first)
+            return self._members()
         deadline = self._node.clock.monotonic() + propose_seconds(context)
         while True:
             try:
@@ -139,6 +155,9 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
                 if error.reason != "NO_LEADER" or self._node.clock.monotonic() > deadline:
                     raise
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        return self._members()
+
+    def _members(self) -> list[cluster_service_pb2.Member]:
         status = self._node.status()
         return [self._member(member, status) for member in status.configuration.members]
 

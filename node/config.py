@@ -28,6 +28,7 @@ from horologe.raft.replica import LOG_ENTRIES_KEPT
 from horologe.raft.store import STORE_BYTES_MAX
 
 ENVIRONMENT_PREFIX = "HOROLOGE_NODE_"
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 WORKER_MARGIN = 0.2
 """The part of the lease term that a worker gives away: it stops its attempts when 80% of the term have passed."""
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -258,8 +259,9 @@ class NodeConfig(BaseSettings):
 
     @property
     def peer_advertised(self) -> str:
-        """`host:port` that the other members are told."""
-        return next((member.peer_address for member in self.members if member.name == self.name), self.peer_listen)
+        """`host:port` that the other members are told; empty if this node does not know: it listens on all addresses."""
+        listed = next((member.peer_address for member in self.members if member.name == self.name), "")
+        return listed or ("" if Address.parse(self.peer_listen).host in EVERY_ADDRESS else self.peer_listen)
 
 
 class Option(NamedTuple):

@@ -38,6 +38,9 @@ class NodeContext:
     changes: list[asyncio.Queue[list[int]]] = field(default_factory=list)
     """One queue per watcher: numbers of executions that changed."""
 
+    removed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when this node was told that it is no member any more."""
+
     async def wait_revision(self, revision: int, timeout_seconds: float) -> bool:
         """Whether this node has applied `revision`, waiting for it up to a timeout."""
         try:

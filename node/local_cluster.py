@@ -146,13 +146,53 @@ class LocalCluster:
             path.parent.mkdir(exist_ok=True)
             if not path.exists():
                 path.write_text(_node_toml(name, members, options or {}))
-        addresses = [_listen_of(folder / name / "node.toml") for name in names]
-        (folder / "context.toml").write_text(f'addresses = {json.dumps(addresses)}\nnamespace = "default"\n')
-        nodes = [
-            LocalProcess(name, folder / name, ("node", "run", "--config", str(folder / name / "node.toml")))
-            for name in names
-        ]
-        return cls(folder, nodes, addresses)
+        nodes = [_node_process(folder / name) for name in names]
+        cluster = cls(folder, nodes, [_option(node, "listen") for node in nodes])
+        cluster._write_context()
+        return cluster
+
+    def next_name(self) -> str:
+        """A name that no node of this folder has had."""
+        numbers = [int(path.name[1:]) for path in self.folder.glob("n*") if path.name[1:].isdigit()]
+        return f"n{max(numbers, default=0) + 1}"
+
+    def new_node(
+        self,
+        name: str,
+        options: Mapping[str, str | int | float] | None = None,
+        place: NodeAddresses | None = None,
+    ) -> LocalProcess:
+        """Writes the files of a node that is to join.
+
+        It finds the cluster by the present nodes. It is not started, not added to the cluster, and not one of `nodes` before
+        `take_in`.
+        """
+        members = {
+            node.name: NodeAddresses(
+                _option(node, "listen"), _option(node, "peer_listen"), _option(node, "peer_listen")
+            )
+            for node in self.nodes
+        }
+        members[name] = place or NodeAddresses.on_loopback(*_ports(1, usual=False)[0])
+        folder = self.folder / name
+        folder.mkdir()
+        (folder / "node.toml").write_text(_node_toml(name, members, {**(options or {}), "join": True}))
+        return _node_process(folder)
+
+    def take_in(self, node: LocalProcess) -> None:
+        """From now on it is one of the nodes, and clients are told of it."""
+        self.nodes.append(node)
+        self.addresses.append(_option(node, "listen"))
+        self._write_context()
+
+    def leave_out(self, name: str) -> None:
+        """It is no node of the cluster any more. Its process and its folder are left as they are."""
+        position = [node.name for node in self.nodes].index(name)
+        del self.nodes[position], self.addresses[position]
+        self._write_context()
+
+    def _write_context(self) -> None:
+        self.context_file.write_text(f'addresses = {json.dumps(self.addresses)}\nnamespace = "default"\n')
 
     @property
     def context_file(self) -> Path:
@@ -190,8 +230,22 @@ def _node_toml(name: str, members: Mapping[str, NodeAddresses], options: Mapping
     return "\n".join(lines) + "\n"
 
 
-def _listen_of(path: Path) -> str:
-    return str(tomllib.loads(path.read_text())["listen"])
+def _node_process(folder: Path) -> LocalProcess:
+    return LocalProcess(folder.name, folder, ("node", "run", "--config", str(folder / "node.toml")))
+
+
+def _option(node: LocalProcess, option: str) -> str:
+    return str(tomllib.loads((node.folder / "node.toml").read_text())[option])
+
+
+def listen_of(node: LocalProcess) -> str:
+    """Where clients and workers reach a node, as its file says."""
+    return _option(node, "listen")
+
+
+def peer_address_of(node: LocalProcess) -> str:
+    """Where the other members reach a node, as its file says."""
+    return _option(node, "peer_listen")
 
 
 def _ports(count: int, *, usual: bool) -> list[tuple[int, int]]:

@@ -189,12 +189,14 @@ class Node:
     async def stop(self, drain_seconds: float | None = None) -> None:
         """Leaves in good order: answers what is under way, hands the leadership over, then ends."""
         drain_seconds = self.config.drain_seconds if drain_seconds is None else drain_seconds
-        failed = self._failure is not None and self._failure.done()
+        removed = self.context.removed.is_set()
+        failed = self._failure is not None and self._failure.done() and not removed
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         if not failed:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(drain_seconds):
-                    await self._hand_over()
+            if not removed:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(drain_seconds):
+                        await self._hand_over()
             self.gateway.end_sessions(self.gateway.numbers(), "the node stops: connect to another one")
         for server in self._servers:
             await server.stop(0 if failed else min(1.0, drain_seconds))
@@ -250,6 +252,7 @@ class Node:
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, MemberRemovedError):
+            self.context.removed.set()
             log.warning("this node was removed from the cluster and stops", reason=str(error))
         else:
             log.critical("the node cannot be sure of its state and stops", error=str(error), exc_info=error)

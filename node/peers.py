@@ -37,6 +37,8 @@ LINK_BYTES_MAX = 64 << 20
 again."""
 CHUNK_BYTES = 1 << 20
 REDIAL_SECONDS = 0.2
+REFUSED_REDIAL_SECONDS = 1.0
+"""Whoever was refused need not be called at once again."""
 RELUCTANCE_SECONDS = 1.0
 """Whose name sorts last waits so long to be called before it calls."""
 HELLO_SECONDS = 3.0
@@ -104,7 +106,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         self._channel = channel
         self._name = context.config.name
         configured = {member.name: member.peer_address for member in context.config.members}
-        self._admission = Admission(self._hello, context.status, fail, configured)
+        self._admission = Admission(self._hello, context.status, fail, configured, context.clock.monotonic)
         self._links: dict[str, _Link] = {}
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._fetching: asyncio.Task[None] | None = None
@@ -162,7 +164,8 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
                 continue
             async with self._channel(address, CHANNEL_OPTIONS) as channel:
                 with suppress(grpc.aio.AioRpcError, TimeoutError):
-                    await self._dial(peer, channel)
+                    if not await self._dial(peer, channel):
+                        await asyncio.sleep(REFUSED_REDIAL_SECONDS)
 
     async def _wait_unconnected(self, peer: str) -> None:
         while self._is_up(peer):
@@ -173,7 +176,8 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
     def _is_up(self, peer: str) -> bool:
         return peer in self._links and self._links[peer].up
 
-    async def _dial(self, peer: str, channel: grpc.aio.Channel) -> None:
+    async def _dial(self, peer: str, channel: grpc.aio.Channel) -> bool:
+        """Lives one epoch; False if there was none, because one of the two refused."""
         call = peer_service_pb2_grpc.PeerServiceStub(channel).Exchange(wait_for_ready=False)
         write = _writer_of(call)
         await write([Message(hello=self._hello())])
@@ -181,15 +185,17 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             first = await call.read()
         messages = first.messages if isinstance(first, peer_service_pb2.ExchangeResponse) else []
         verdict = self._admission.judge(peer, messages[0] if messages else None)
+        welcome = not verdict.complaint and len(messages) == 1
         if verdict.farewell is not None:
             await write([Message(farewell=verdict.farewell)])
             await call.done_writing()
         elif not verdict.complaint:
             hello = messages[0].hello
             self._take_in(hello, messages[1:])
-            if len(messages) == 1:
+            if welcome:
                 await self._run_link(hello, call.read, write)
         call.cancel()
+        return welcome
 
     async def Exchange(  # type: ignore[override]  # noqa: N802 - reads and writes by itself instead of yielding
         self,

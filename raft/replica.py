@@ -355,8 +355,12 @@ class Replica:
         if not self._leading:
             return
         command = self._reconfiguration.next(self._core, now)
-        if command is not None:
-            self._append([command], wall_ms)
+        if command is None:
+            return
+        if command.request_id and self.store.tables.request.get(command.request_id) is not None:
+            # A repetition gets the first answer and changes nothing, whatever has changed since.
+            command.change_membership.ClearField("configuration")
+        self._append([command], wall_ms)
 
     def _refuse(self, commands: Sequence[log_pb2.Command], *, overloaded: bool) -> None:
         for command in commands:

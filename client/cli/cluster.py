@@ -1,4 +1,4 @@
-"""`horologe cluster`: the nodes, and who leads them."""
+"""`horologe cluster`: the nodes, and who leads them. How members come and go is in `membership.py`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,14 @@ from typing import Annotated
 
 import typer
 
-from horologe.client.cli.output import Column, print_data, print_details
+from horologe.client.cli import membership
+from horologe.client.cli.output import print_data, print_details
 from horologe.client.cli.session import Session, connected
 
 __all__ = ["app"]
 
 app = typer.Typer(name="cluster", help="The nodes, and who leads them.", no_args_is_help=True)
-
-_MEMBER_COLUMNS = (
-    Column("NAME", "name"),
-    Column("ROLE", "role"),
-    Column("ADDRESS", "address"),
-    Column("REACHABLE", "reachable"),
-    Column("PEER ADDRESS", "peer_address", is_wide=True),
-    Column("MATCH INDEX", "match_index", is_wide=True),
-)
+membership.register(app)
 
 
 @app.command("status")
@@ -47,7 +40,7 @@ def members(session: Session) -> None:
     from horologe.client import records
 
     found = session.client.list_members()
-    session.print_list((records.member(entry) for entry in found), _MEMBER_COLUMNS, "No members.")
+    session.print_list((records.member(entry) for entry in found), membership.COLUMNS, "No members.")
 
 
 @app.command("transfer-leader")

@@ -44,6 +44,9 @@ _HINTS: Mapping[str, str] = {
     "ETAG_MISMATCH": "somebody changed it in between; read it again, then decide",
     "JOB_PAUSED": "`horologe job resume` follows its schedule again",
     "OVERLAP": "--force runs it although another execution is not finished",
+    "MEMBER_NOT_FOUND": "`horologe cluster members` shows the members",
+    "MEMBER_BEHIND": "`horologe cluster members -o wide` shows who is connected and how far it is, as the leader sees it",
+    "QUORUM_AT_RISK": "`horologe cluster members` shows who can be reached",
     "NO_LEADER": "the cluster has no leader now; `horologe cluster members` shows who can be reached",
     "INTERNAL": "this is a defect of the cluster; its log says more",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,6 +73,7 @@ class Session:
         self.settings = settings
         self.output = output
         self._client: Client | None = None
+        self._pauses = threading.Event()
 
     @property
     def client(self) -> Client:
@@ -112,6 +114,10 @@ class Session:
             print_data(self.output, record)
         else:
             print_table(self.output, [record], columns, "")
+
+    def pause(self, seconds: float) -> None:
+        """Between two looks at something that only the cluster knows."""
+        self._pauses.wait(seconds)
 
     def close(self) -> None:
         """Ends the connection, if there is one."""

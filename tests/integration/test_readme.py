@@ -169,15 +169,17 @@ def shell(folder: Path, script: str) -> Iterator[list[str]]:
 
 
 async def test_three_nodes(folder: Path) -> None:
-    """The leader is killed, another one goes on, and every due time is accounted for."""
+    """The leader is killed, another one goes on, a member comes and goes, and every due time is accounted for."""
     setup = next(block for block in blocks_marked("run") if "activate" in block.text)
     scripts = [block.text for block in blocks_marked("three nodes")]
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     clients, peers = free_port_ranges()
     script = "\n".join([setup.text, *scripts]).replace("127.0.0.1:740", clients).replace("127.0.0.1:750", peers)
     with shell(folder, script) as lines:
         table = essence("\n".join(lines))
         assert sum(line.endswith("yes") and line.startswith(("n1 ", "n2 ", "n3 ")) for line in table) == 3
+        assert any(line.startswith("n4 ") and "follower" in line for line in lines)
+        assert "removed n4; its data folder can be deleted" in lines
         async with AsyncClient([f"{clients}{number}" for number in (1, 2, 3)]) as client:
             until = datetime.now(UTC)
             deadline = time.monotonic() + UNTIL_EXPECTED_SECONDS
@@ -190,17 +192,17 @@ async def test_three_nodes(folder: Path) -> None:
             assert tick.is_sound, tick
             assert tick.due >= 3
             assert all(member.reachable for member in members)
-    for number in (1, 2, 3):
+    for number in (1, 2, 3, 4):
         assert "node stopped" in (folder / f"n{number}" / "node.log").read_text()
 
 
 def free_port_ranges() -> tuple[str, str]:
-    """Two prefixes of addresses, each with three free ports behind it."""
+    """Two prefixes of addresses, each with four free ports behind it."""
     found: list[str] = []
     chance = SystemRandom()
     while len(found) < 2:
         prefix = str(chance.randrange(1_100, 3_200))
-        if prefix not in found and all(is_free(int(f"{prefix}{number}")) for number in (1, 2, 3)):
+        if prefix not in found and all(is_free(int(f"{prefix}{number}")) for number in (1, 2, 3, 4)):
             found.append(prefix)
     return f"127.0.0.1:{found[0]}", f"127.0.0.1:{found[1]}"
 

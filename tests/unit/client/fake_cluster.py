@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
@@ -72,6 +72,8 @@ class FakeCluster(grpc.GenericRpcHandler):
         self.ledger: list[executions.LedgerRow] = []
         self.workers: list[Worker] = []
         self.members: list[cluster.Member] = []
+        self.member_changes: list[Callable[[], None]] = []
+        """One of them happens after each time that the members were listed."""
         self.has_quorum = True
         self.revision = 0
         self.page_size = 2
@@ -299,7 +301,36 @@ class FakeCluster(grpc.GenericRpcHandler):
 
     def _ListMembers(self, request: Any, context: grpc.ServicerContext) -> Any:
         page, token = self._page(self.members, request)
-        return cluster.ListMembersResponse(members=page, next_page_token=token, revision=self.revision)
+        answer = cluster.ListMembersResponse(members=page, next_page_token=token, revision=self.revision)
+        if not token:
+            for change in self.member_changes[:1]:
+                change()
+            del self.member_changes[:1]
+        return answer
 
     def _TransferLeader(self, request: Any, context: grpc.ServicerContext) -> Any:
         return cluster.TransferLeaderResponse(leader=request.target or "n2", term=4)
+
+    def _AddMember(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if all(member.name != request.name for member in self.members):
+            role = cluster.Member.ROLE_LEARNER
+            self.members.append(
+                cluster.Member(
+                    name=request.name, peer_address=request.peer_address, role=role, promote=not request.learner
+                )
+            )
+        return cluster.AddMemberResponse(members=self.members)
+
+    def _PromoteMember(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._member(request.name, context).role = cluster.Member.ROLE_FOLLOWER
+        return cluster.PromoteMemberResponse(members=self.members)
+
+    def _RemoveMember(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.members.remove(self._member(request.name, context))
+        return cluster.RemoveMemberResponse(members=self.members)
+
+    def _member(self, name: str, context: grpc.ServicerContext) -> cluster.Member:
+        found = [member for member in self.members if member.name == name]
+        if not found:
+            self._abort(context, failure("NOT_FOUND", "MEMBER_NOT_FOUND", f"{name} is not a member of the cluster"))
+        return found[0]

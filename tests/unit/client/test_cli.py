@@ -17,7 +17,7 @@ from fake_cluster import DUE, FakeCluster, failure
 from typer.testing import CliRunner, Result
 
 from horologe.client import jobs
-from horologe.client.cli import main
+from horologe.client.cli import main, membership
 from horologe.v1.cluster_service_pb2 import Member
 from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.execution_service_pb2 import LedgerRow, ReadOutputResponse, WatchExecutionsResponse
@@ -280,6 +280,77 @@ def test_logs_and_watch(fake: FakeCluster, run: Run) -> None:
     assert "3 changes were left out" in watched.stderr
     assert next(yaml.safe_load_all(run("execution", "watch", "-o", "yaml").stdout))["id"] == 1
     assert fake.requests("WatchExecutions")[1].parent == "namespaces/-/jobs/-"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(membership, "SAY_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_add_waits_until_the_new_member_votes_and_says_how_far_it_is(fake: FakeCluster, run: Run) -> None:
+    fake.members = [Member(name="n1", role=Member.ROLE_LEADER, match_index=100, reachable=True)]
+
+    def becomes(**fields: Any) -> Callable[[], None]:
+        return lambda: fake.members[-1].MergeFrom(Member(**fields))
+
+    fake.member_changes = [
+        becomes(reachable=True),
+        becomes(match_index=40),
+        becomes(role=Member.ROLE_FOLLOWER),
+    ]
+    result = run("cluster", "add", "n4", "--peer-address", "h:7504", "-o", "json")
+    assert json.loads(result.stdout)["role"] == "follower"
+    said = result.stderr.splitlines()
+    assert "not connected at h:7504: start it there, with `join = true`" in said[0]
+    assert said[1:] == ["n4 is connected and gets the state", "n4 catches up: entry 40 of 100"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_add_need_not_wait_and_does_not_wait_for_ever(fake: FakeCluster, run: Run) -> None:
+    assert "learner" in run("cluster", "add", "n4", "--peer-address", "h:1", "--no-wait").stdout
+    assert "learner" in run("cluster", "add", "n5", "--peer-address", "h:1", "--learner").stdout
+    assert [member.promote for member in fake.members] == [True, False]
+    late = run("cluster", "add", "n4", "--peer-address", "h:1", "--timeout", "5ms")
+    assert late.exit_code == 5
+    assert "run this again to wait" in late.stderr
+    fake.member_changes = [lambda: None, fake.members.clear]
+    gone = run("cluster", "add", "n4", "--peer-address", "h:1")
+    assert gone.exit_code == 4
+    assert "removed meanwhile" in gone.stderr
+
+
+@pytest.mark.usefixtures("quick")
+def test_replace_can_be_run_again(fake: FakeCluster, run: Run) -> None:
+    fake.members = [Member(name="n1", role=Member.ROLE_LEADER), Member(name="n2", role=Member.ROLE_FOLLOWER)]
+    command = ("cluster", "replace", "n2", "n3", "--peer-address", "h:1", "--timeout", "5ms")
+    assert run(*command).exit_code == 5
+    assert [member.name for member in fake.members] == ["n1", "n2", "n3"]
+    fake.members[-1].role = Member.ROLE_FOLLOWER
+    assert "n3 has replaced n2" in run(*command).stdout
+    assert [member.name for member in fake.members] == ["n1", "n3"]
+    again = json.loads(run(*command, "-o", "json").stdout)
+    assert (again["added"]["name"], again["removed"]) == ("n3", "n2")
+    assert len(fake.requests("RemoveMember")) == 1
+    assert run("cluster", "replace", "n8", "n9", "--peer-address", "h:1").exit_code == 3
+    assert run("cluster", "replace", "n3", "n3", "--peer-address", "h:1").exit_code == 2
+
+
+def test_promote_remove_and_leave(fake: FakeCluster, run: Run) -> None:
+    fake.members = [Member(name=f"n{index}", role=index, id="ab12", promote=True) for index in (1, 2, 3)]  # type: ignore[arg-type]
+    assert json.loads(run("cluster", "promote", "n3", "-o", "json").stdout)["role"] == "follower"
+    wide = run("cluster", "members", "-o", "wide").stdout
+    assert "PROMOTE" in wide
+    assert "ab12" in wide
+    assert run("cluster", "remove", "n3", "--yes").stdout == "removed n3; its data folder can be deleted\n"
+    assert run("cluster", "remove", "n3", "--yes").exit_code == 3
+    several = run("cluster", "leave", "--address", f"{fake.address},127.0.0.1:1")
+    assert several.exit_code == 2
+    assert "say which node leaves" in several.stderr
+    assert json.loads(run("cluster", "leave", "-o", "json").stdout) == {"name": "n1", "outcome": "removed"}
+    assert "removed n2" in run("cluster", "leave", "--node", "n2").stdout
+    assert run("cluster", "add", "n4", "--peer-address", "h:1", "--timeout", "soon").exit_code == 2
 
 
 def test_the_ledger(fake: FakeCluster, run: Run) -> None:

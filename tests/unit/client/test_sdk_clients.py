@@ -13,6 +13,7 @@ from fake_cluster import FakeCluster, failure
 import horologe.client
 from horologe.client import AsyncClient, Client, calls, errors, jobs
 from horologe.client.channel import MIN_REVISION_KEY
+from horologe.v1.cluster_service_pb2 import Member
 from horologe.v1.execution_pb2 import Execution
 from horologe.v1.execution_service_pb2 import LedgerRow, ReadOutputResponse, WatchExecutionsResponse
 from horologe.v1.job_pb2 import Job
@@ -47,7 +48,7 @@ def test_both_clients_have_every_method_with_the_same_signature() -> None:
         for name, value in vars(calls).items()
         if inspect.isfunction(value) and value.__module__ == calls.__name__ and name[0] != "_" and name != "to_value"
     ]
-    assert len(builders) == 24
+    assert len(builders) == 27
     for name in builders:
         documented = inspect.getdoc(getattr(Client, name))
         assert documented
@@ -132,6 +133,42 @@ def test_the_cluster(fake: FakeCluster, client: Client) -> None:
     fake.workers = [Worker(name="workers/w1")]
     assert client.drain_worker("w1").state == Worker.STATE_DRAINING
     assert client.preview_schedule(jobs.cron("@daily"), count=3).description == "Every day"
+
+
+def test_members_come_and_go(fake: FakeCluster, client: Client) -> None:
+    assert [member.name for member in client.add_member("n4", "h:1")] == ["n4"]
+    assert fake.requests("AddMember")[0].request_id
+    assert client.promote_member("n4")[0].role == Member.ROLE_FOLLOWER
+    fake.failures["RemoveMember"].append(failure("UNAVAILABLE", "OUTCOME_UNKNOWN"))
+    assert client.remove_member("n4", request_id="again") == []
+    assert [request.request_id for request in fake.requests("RemoveMember")] == ["again", "again"]
+    with pytest.raises(errors.NotFound):
+        client.remove_member("n4")
+    with pytest.raises(errors.InvalidArgument, match="which member"):
+        client.remove_member("")
+
+
+def test_what_only_the_leader_can_do_goes_to_the_leader(fake: FakeCluster, client: Client) -> None:
+    leader = FakeCluster()
+    try:
+        fake.failures["TransferLeader"].append(
+            failure("FAILED_PRECONDITION", "NOT_LEADER", leader="n3", leader_address=leader.address)
+        )
+        assert client.transfer_leader("n2").leader == "n2"
+        assert [len(node.requests("TransferLeader")) for node in (fake, leader)] == [1, 1]
+        # Everything else goes on where it went before.
+        client.cluster_status()
+        assert not leader.requests("GetClusterStatus")
+    finally:
+        leader.stop()
+
+
+def test_a_leader_that_nobody_is_ends_the_search(fake: FakeCluster, client: Client) -> None:
+    answer = failure("FAILED_PRECONDITION", "NOT_LEADER", leader="n3", leader_address=fake.address)
+    fake.failures["TransferLeader"] += [answer] * 20
+    with pytest.raises(errors.FailedPrecondition):
+        client.transfer_leader("n2")
+    assert len(fake.requests("TransferLeader")) == 6
 
 
 def test_own_writes_are_read_on_every_node(fake: FakeCluster, client: Client) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import grpc
 from service_harness import START_MS, FakeNode, interval_job, refused
 
 from horologe.log.v1 import log_pb2
+from horologe.node.proposals import NoLeaderError
 from horologe.v1 import cluster_service_pb2, job_service_pb2, worker_pb2, worker_service_pb2
 
 Api = cluster_service_pb2
@@ -82,6 +84,38 @@ async def test_only_the_leader_can_hand_over(tmp_path):
         error = await refused(node.cluster.TransferLeader(Api.TransferLeaderRequest()))
         assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_LEADER")
         assert not node.inboxes
+
+
+async def test_a_change_of_the_members_that_is_sent_again_is_not_made_again(tmp_path):
+    async with FakeNode(tmp_path, members=NAMES).serve() as node:
+        request = Api.RemoveMemberRequest(name="n3", request_id=str(uuid.uuid4()))
+        assert [each.name for each in (await node.cluster.RemoveMember(request)).members] == list(NAMES)
+        await node.cluster.RemoveMember(request)
+        assert [command.change_membership.remove for command in node.commands] == ["n3"]
+        request.name = "n2"
+        assert (await refused(node.cluster.RemoveMember(request))).reason == "REQUEST_ID_REUSED"
+        error = await refused(node.cluster.AddMember(Api.AddMemberRequest(name="N4", peer_address="nowhere")))
+        assert set(error.fields) == {"name", "peer_address"}
+
+
+async def test_an_empty_name_means_the_node_that_was_asked_first(tmp_path):
+    request = Api.RemoveMemberRequest(request_id=str(uuid.uuid4()))
+    async with FakeNode(tmp_path, members=NAMES).serve() as node:
+        await node.cluster.RemoveMember(request)
+        assert node.commands[0].change_membership.remove == "n1"
+        digest = node.commands[0].request_digest
+        named = Api.RemoveMemberRequest(name="n1")
+        await node.cluster.RemoveMember(named)
+        assert node.commands[1].request_digest == digest
+
+
+async def test_a_node_that_is_told_that_it_has_left_says_so(tmp_path):
+    async with FakeNode(tmp_path, members=NAMES).serve() as node:
+        node.failures = [NoLeaderError("none")] * 1_000
+        call = asyncio.ensure_future(node.cluster.RemoveMember(Api.RemoveMemberRequest()))
+        await asyncio.sleep(0)
+        node.context.removed.set()
+        assert [each.name for each in (await call).members] == ["n2", "n3"]
 
 
 async def test_workers(node):

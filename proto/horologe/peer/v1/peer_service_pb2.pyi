@@ -210,6 +210,8 @@ class Farewell(_message.Message):
         """It was removed from the cluster: it shall stop."""
         REASON_OTHER_DATA: Farewell._Reason.ValueType  # 2
         """Its data folder is not the one that joined the cluster under its name: it has forgotten what it promised."""
+        REASON_NOT_ADDED: Farewell._Reason.ValueType  # 3
+        """Nobody has added it to the cluster: it may come back when somebody has."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """What is wrong with the receiver."""
@@ -220,6 +222,8 @@ class Farewell(_message.Message):
     """It was removed from the cluster: it shall stop."""
     REASON_OTHER_DATA: Farewell.Reason.ValueType  # 2
     """Its data folder is not the one that joined the cluster under its name: it has forgotten what it promised."""
+    REASON_NOT_ADDED: Farewell.Reason.ValueType  # 3
+    """Nobody has added it to the cluster: it may come back when somebody has."""
 
     REASON_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
