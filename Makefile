@@ -28,7 +28,7 @@ demo: $(VENV)/.ready ## run a three-node cluster on examples/ and watch it (DEMO
 	@$(BIN)/horologe dev --nodes 3 --examples examples --for $(DEMO_SECONDS)
 
 test: $(VENV)/.ready chaos-tools ## run all tests, quick ones first
-	$(BIN)/pytest tests/unit tests/scenarios tests/raft
+	$(BIN)/pytest tests/unit tests/scenarios tests/raft tests/sim
 	$(BIN)/pytest tests/integration tests/cluster
 
 chaos-tools: ## as root on Debian: install what cuts networks and makes disks fail (nft, ip, strace, mkfs.ext4)
@@ -42,7 +42,7 @@ chaos: $(VENV)/.ready chaos-tools ## five minutes of faults of all kinds on thre
 	$(BIN)/horologe chaos run --minutes 5 --nodes 3 --picture chaos.html
 
 quick: $(VENV)/.ready ## run the tests that start no process
-	$(BIN)/pytest tests/unit tests/scenarios tests/raft
+	$(BIN)/pytest tests/unit tests/scenarios tests/raft tests/sim
 
 check: $(VENV)/.ready proto-check ## lint, format, types, proto
 	$(BIN)/ruff check .

@@ -338,12 +338,17 @@ class Node:
         return server
 
 
-async def run_node(config: NodeConfig, stop_requested: asyncio.Event, started: Callable[[Node], None]) -> None:
+async def run_node(
+    config: NodeConfig,
+    stop_requested: asyncio.Event,
+    started: Callable[[Node], None],
+    surroundings: Surroundings | None = None,
+) -> None:
     """Runs a node until `stop_requested` is set.
 
     Raises NodeFailedError if it had to stop by itself, NodeRemovedError if the cluster goes on without it.
     """
-    node = Node(config)
+    node = Node(config, surroundings)
     try:
         await node.start()
         started(node)

@@ -119,9 +119,9 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
     def follow_configuration(self) -> None:
         """Calls whoever is a member now, and nobody else."""
         peers = self._admission.peers()
-        for peer in peers - set(self._dialling):
+        for peer in sorted(peers - set(self._dialling)):
             self._dialling[peer] = asyncio.create_task(self._dial_for_ever(peer), name=f"dial {peer}")
-        for peer in set(self._dialling) - peers:
+        for peer in sorted(set(self._dialling) - peers):
             self._dialling.pop(peer).cancel()
 
     async def stop(self) -> None:

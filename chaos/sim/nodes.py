@@ -1,0 +1,169 @@
+"""A simulated node: the real `Node` on a simulated machine, over any number of lives.
+
+The machine keeps its folder, its clocks and its disk; a life is a process. What a node is made of is in node/node.py; here is
+only what its surroundings are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import grpc.aio
+
+from horologe.chaos.sim.clocks import SimClock
+from horologe.chaos.sim.disk import SimDisk, SimStore
+from horologe.chaos.sim.observer import InvariantBrokenError, WatchedMachine
+from horologe.chaos.sim.process import Process
+from horologe.chaos.sim.rpc import SimChannel, SimServer
+from horologe.chaos.sim.stepper import SimStepper
+from horologe.node.config import MemberConfig, NodeConfig
+from horologe.node.node import Node, run_node
+from horologe.node.stepper import Stepper
+from horologe.node.surroundings import Options, Surroundings
+from horologe.raft.core import Protections
+from horologe.raft.replica import Outbox, Replica, Status
+from horologe.raft.store import Store
+
+if TYPE_CHECKING:
+    from horologe.chaos.sim.world import World
+
+
+class SimNode:
+    """One machine of the cluster."""
+
+    def __init__(self, world: World, config: NodeConfig, clock: SimClock, randomness: random.Random) -> None:
+        self.name = config.name
+        self.config = config
+        self.clock = clock
+        self.disk = SimDisk(random.Random(randomness.getrandbits(64)))
+        self.disk.happened = lambda fault: world.count(fault.value)
+        self.process: Process | None = None
+        self.node: Node | None = None
+        self.store: SimStore | None = None
+        self.failure: BaseException | None = None
+        """Why it stopped by itself, if it did."""
+        self._world = world
+        self._random = randomness
+        self._stop_requested: asyncio.Event | None = None
+        self._folder_id = f"{randomness.getrandbits(64):016x}"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a process runs (it may stand still)."""
+        return self.process is not None and self.process.is_alive
+
+    @property
+    def status(self) -> Status | None:
+        """How the replica stands; None while no process runs."""
+        return self.node.context.status() if self.is_up and self.node is not None else None
+
+    def start(self) -> None:
+        """Begins a life on what the folder holds."""
+        assert not self.is_up, f"{self.name} runs already"
+        self.failure = None
+        self.node = None
+        process = self.process = self._world.new_process(self.name, self.clock)
+        surroundings = _SimSurroundings(self._world, self, process, random.Random(self._random.getrandbits(64)))
+        process.on_end.append(self._close_files)
+        self._stop_requested = asyncio.Event()
+        process.start(self._live(process, surroundings, self._stop_requested))
+
+    def kill(self, *, silently: bool = False) -> None:
+        """SIGKILL; `silently`: the whole machine goes dark, and nobody tells the others."""
+        if self.process is not None and self.process.is_alive:
+            process = self.process
+            process.kill()
+            self._world.network.process_ended(process, silently=silently)
+
+    def stop(self) -> None:
+        """SIGTERM: it leaves in good order."""
+        process, requested = self.process, self._stop_requested
+        if process is not None and requested is not None:
+            process.deliver(requested.set)
+
+    async def _live(self, process: Process, surroundings: Surroundings, stop_requested: asyncio.Event) -> None:
+        try:
+            await run_node(self.config, stop_requested, self._started, surroundings)
+        except InvariantBrokenError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the node stops, and the world hears why
+            self.failure = error
+            self._world.node_stopped(self, error)
+        if process.is_alive:
+            process.kill()
+            self._world.network.process_ended(process, silently=False)
+
+    def _started(self, node: Node) -> None:
+        self.node = node
+
+    def _close_files(self) -> None:
+        if self.store is not None and not self.store.is_closed:
+            self.store.crash()
+        if self.node is not None:
+            self.node.outputs.close()
+
+    def make_store(self, config: NodeConfig) -> SimStore:
+        store = SimStore(
+            config.data_dir / "state",
+            config.name,
+            self.disk,
+            lambda index, term, checksum: self._world.observer.logged(self.name, index, term, checksum),
+            bytes_max=config.store_bytes_max,
+            id_=self._folder_id,
+        )
+        self.store = store
+        return store
+
+
+class _SimSurroundings(Surroundings):
+    """See node.surroundings; one life of one node."""
+
+    def __init__(self, world: World, node: SimNode, process: Process, randomness: random.Random) -> None:
+        self.clock = node.clock
+        self.randomness = randomness
+        self.machine = WatchedMachine(node.name, world.observer)
+        self.protections = world.options.protections or Protections()
+        self._world = world
+        self._node = node
+        self._process = process
+
+    def open_store(self, config: NodeConfig) -> Store:
+        return self._node.make_store(config)
+
+    def stepper(
+        self, replica: Replica, deliver: Callable[[Outbox], None], failed: Callable[[BaseException], None]
+    ) -> Stepper:
+        stepper = SimStepper(
+            self._process,
+            self._world.timeline,
+            self._node.disk,
+            replica,
+            deliver,
+            failed,
+            lambda replica: self._world.stepped(self._node, replica),
+        )
+        return cast("Stepper", stepper)
+
+    def server(self, interceptors: Sequence[Any], options: Options) -> grpc.aio.Server:
+        return cast("grpc.aio.Server", SimServer(self._world.rpc, self._process, interceptors))
+
+    def channel(self, address: str, options: Options) -> grpc.aio.Channel:
+        return cast("grpc.aio.Channel", SimChannel(self._world.rpc, self._process, address))
+
+
+def node_config(name: str, members: Sequence[str], folder: Path, **options: Any) -> NodeConfig:
+    """The configuration of a simulated node."""
+    return NodeConfig(
+        name=name,
+        data_dir=folder / name,
+        listen=f"{name}:7400",
+        peer_listen=f"{name}:7500",
+        members=tuple(MemberConfig(name=member, peer_address=f"{member}:7500") for member in members),
+        store_bytes_max=64 << 20,
+        disk_free_bytes_min=0,
+        **options,
+    )

@@ -1,0 +1,130 @@
+"""A simulated worker: the real `Worker` over a simulated network, with a handler that writes evidence.
+
+The payload of an action says what the handler does: {"seconds": how long, "fail": the share of attempts that fail,
+"permanent": whether a failure is one that no further attempt would mend, "deaf": seconds that it goes on when told to stop}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import grpc.aio
+
+from horologe.chaos.evidence import Kind, Mark
+from horologe.chaos.recording_worker import job_number
+from horologe.chaos.sim.clocks import START_MS, SimClock
+from horologe.chaos.sim.process import Process
+from horologe.chaos.sim.rpc import SimChannel
+from horologe.client.worker import Context, PermanentError, Worker
+
+if TYPE_CHECKING:
+    from horologe.chaos.sim.world import World
+
+HANDLER = "work"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class SimWorker:
+    """One machine with one worker on it."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        addresses: Sequence[str],
+        clock: SimClock,
+        randomness: random.Random,
+        *,
+        slot_count: int = 10,
+        queues: Sequence[str] = ("default",),
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.process: Process | None = None
+        self.worker: Worker | None = None
+        self._world = world
+        self._addresses = list(addresses)
+        self._random = randomness
+        self._slot_count = slot_count
+        self._queues = queues
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a process runs (it may stand still)."""
+        return self.process is not None and self.process.is_alive
+
+    def start(self) -> None:
+        """Begins a life, which for the cluster is a new incarnation."""
+        assert not self.is_up, f"{self.name} runs already"
+        process = self.process = self._world.new_process(self.name, self.clock)
+        process.start(self._live(process))
+
+    def kill(self, *, silently: bool = False) -> None:
+        """SIGKILL; `silently`: the whole machine goes dark."""
+        process = self.process
+        if process is not None and process.is_alive:
+            process.kill()
+            self._world.network.process_ended(process, silently=silently)
+
+    def drain(self) -> None:
+        """SIGTERM: takes nothing new and leaves when everything has ended."""
+        if self.process is not None and self.worker is not None:
+            self.process.deliver(self.worker.drain)
+
+    async def _live(self, process: Process) -> None:
+        randomness = random.Random(self._random.getrandbits(64))
+        worker = self.worker = Worker(
+            self._addresses,
+            name=self.name,
+            queues=self._queues,
+            slot_count=self._slot_count,
+            drain_seconds=5.0,
+            clock=self.clock.monotonic,
+            randomness=randomness,
+            connect=lambda address: cast("grpc.aio.Channel", SimChannel(self._world.rpc, process, address)),
+        )
+
+        @worker.handler(HANDLER)
+        async def work(context: Context) -> None:
+            await self._work(context, randomness)
+
+        await worker.serve()
+        process.kill()
+        self._world.network.process_ended(process, silently=False)
+
+    async def _work(self, context: Context, randomness: random.Random) -> None:
+        payload: dict[str, Any] = context.payload or {}
+        self._mark(Kind.STARTED, context)
+        try:
+            await asyncio.sleep(payload.get("seconds", 0.0))
+        except asyncio.CancelledError:
+            if payload.get("deaf"):
+                await asyncio.sleep(payload["deaf"])
+            self._mark(Kind.STOPPED, context)
+            raise
+        self._mark(Kind.ENDED, context)
+        if randomness.random() < payload.get("fail", 0.0):
+            if payload.get("permanent"):
+                raise PermanentError("as the payload says, for good")
+            raise RuntimeError("as the payload says")
+
+    def _mark(self, kind: Kind, context: Context) -> None:
+        true_now = self._world.timeline.now
+        due_ms = (context.due_time - _EPOCH) // _MILLISECOND
+        self._world.marked(
+            Mark(
+                kind,
+                context.execution,
+                context.attempt,
+                context.fencing_token,
+                job_number(context.job),
+                due_ms,
+                START_MS * 1000 + int(true_now * 1e6),
+                int(true_now * 1e9),
+            )
+        )
