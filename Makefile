@@ -8,7 +8,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 DEMO_SECONDS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick check proto proto-check format bench chaos chaos-tools clean
+.PHONY: help dev demo test quick sim check proto proto-check format bench chaos chaos-tools clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ proto-check: $(VENV)/.ready ## lint proto/ and make sure that the generated code
 		--python_out=$$scratch --grpc_python_out=$$scratch --mypy_out=$$scratch --mypy_grpc_out=$$scratch $(PROTOS) \
 		&& cd $$scratch && find . -type f | while read -r file; do \
 			cmp --silent "$$file" "$(CURDIR)/proto/$$file" || { echo "out of date: proto/$$file (run make proto)"; exit 1; }; done
+
+sim: $(VENV)/.ready ## whole clusters in simulated time, with faults: half an hour and more over many seeds
+	$(BIN)/horologe chaos sim --seeds 40 --seconds 30
 
 bench: $(VENV)/.ready ## the standard measurements
 	$(BIN)/horologe bench steady --rate 612 --seconds 60

@@ -50,9 +50,13 @@ def _check_answers(verdict: Verdict, operations: Iterable[Operation]) -> None:
             verdict.note(Rule.DONE_TWICE, f"request {request_id} was answered {sorted(details)}")
 
 
-def _check_created(verdict: Verdict, operations: Iterable[Operation], found: Mapping[str, JobView]) -> None:
+def _check_created(verdict: Verdict, operations: Sequence[Operation], found: Mapping[str, JobView]) -> None:
+    deleted = {operation.job: operation.answer for operation in operations if operation.kind == "delete"}
+    for job, answer in deleted.items():
+        if answer is Answer.OK and job in found:
+            verdict.note(Rule.ACKNOWLEDGED_LOST, f"deleted, and still there: {job}")
     for operation in operations:
-        if operation.kind != "create":
+        if operation.kind != "create" or operation.job in deleted:
             continue
         wanted = operation.job.split(",")
         there = [job for job in wanted if job in found]

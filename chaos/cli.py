@@ -1,4 +1,4 @@
-"""The commands that this package brings: `horologe verify`, `horologe bench PROFILE`, `horologe chaos run` and `kill-leader`.
+"""The commands that this package brings: `horologe verify`, `horologe bench PROFILE`, `horologe chaos ...`.
 
 Heavy modules are imported inside the commands, so that the command line answers quickly.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from horologe.chaos.sim.cli import sim
 from horologe.chaos.verify_cli import verify
 from horologe.client.cli.output import Format
 
@@ -53,6 +54,7 @@ WarmUp = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Run so lo
 def register(app: typer.Typer) -> None:
     """Adds this package's commands to the command line."""
     app.add_typer(bench_app, name="bench")
+    chaos_app.command("sim")(sim)
     app.add_typer(chaos_app, name="chaos")
     app.command("verify")(verify)
 

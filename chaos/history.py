@@ -79,7 +79,7 @@ class Operation(NamedTuple):
     """One call of one caller."""
 
     kind: str
-    """create, run, cancel, update, pause, resume."""
+    """create, run, cancel, update, pause, resume, delete."""
     job: str
     """The job's id; a batch that is created together has several, joined by commas."""
     request_id: str

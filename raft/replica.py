@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -494,6 +494,11 @@ class Replica:
         if not self._leading or self._plan_pending or self._plan_at_ms is None:
             return None
         return max(0.0, self._pulse_at - now, (self._plan_at_ms - wall_ms - self._clock_correction_ms) / 1000)
+
+    @property
+    def protection_counts(self) -> Counter[str]:
+        """How often each protection of the Raft core acted, since the start or the last snapshot."""
+        return self._core.counters
 
     def tick_at(self, now: float) -> float:
         """When Raft's clock has to be looked at next, in monotonic seconds, if nothing comes in before."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc.aio
 
-from horologe.chaos.sim.clocks import SimClock
+from horologe.chaos.history import Answer as Told
+from horologe.chaos.history import Operation
+from horologe.chaos.sim.clocks import START_MS, SimClock
 from horologe.chaos.sim.process import Process
 from horologe.chaos.sim.rpc import SimChannel
 from horologe.client.client import AsyncClient
@@ -23,29 +24,6 @@ if TYPE_CHECKING:
     from horologe.chaos.sim.world import World
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(slots=True)
-class Operation:
-    """What a caller asked for, and what it was told.
-
-    Attributes:
-        kind: create, update, pause, resume, delete, run, cancel, read...
-        subject: The job's id, or the execution's number as text.
-        outcome: ok, failed, unknown; empty while it is under way.
-        begun, ended: True time in seconds.
-        answer: What an acknowledged operation returned.
-        error: Why it failed.
-    """
-
-    client: str
-    kind: str
-    subject: str
-    begun: float
-    ended: float = float("inf")
-    outcome: str = ""
-    answer: Any = None
-    error: str = ""
 
 
 class SimSdk(AsyncClient):
@@ -80,16 +58,43 @@ class SimClient:
     def new_request_id(self) -> str:
         return str(new_uuid(self.random))
 
-    async def ask(self, kind: str, subject: str, call: Awaitable[Answer]) -> Operation:
-        """Awaits one operation and keeps it on record, whatever comes of it."""
-        operation = Operation(self.name, kind, subject, self._world.timeline.now)
-        self._world.operations.append(operation)
+    async def ask(
+        self,
+        kind: str,
+        job: str,
+        call: Awaitable[Answer],
+        *,
+        request_id: str = "",
+        argument: str = "",
+        detail: Callable[[Answer], str] = lambda answer: "",
+    ) -> Answer | None:
+        """Awaits one operation and keeps it on record, whatever comes of it; None unless it was acknowledged.
+
+        `detail` says what the answer names; see history.Operation.
+        """
+        sent = self._world.timeline.now
+        answer: Answer | None = None
+        words = ""
         try:
-            operation.answer = await call
-            operation.outcome = "ok"
+            answer = await call
+            told = Told.OK
+            words = detail(answer)
         except (OutcomeUnknown, DeadlineExceeded, Unavailable) as error:
-            operation.outcome, operation.error = "unknown", f"{type(error).__name__}: {error}"
+            told, words = Told.UNKNOWN, f"{type(error).__name__}: {error}"
         except HorologeError as error:
-            operation.outcome, operation.error = "failed", f"{type(error).__name__}: {error}"
-        operation.ended = self._world.timeline.now
-        return operation
+            told, words = Told.FAILED, f"{type(error).__name__}: {error}"
+        operation = Operation(
+            kind=kind,
+            job=job,
+            request_id=request_id,
+            node="",
+            sent_ns=int(sent * 1e9),
+            answered_ns=int(self._world.timeline.now * 1e9),
+            sent_ms=START_MS + int(sent * 1000),
+            answered_ms=START_MS + int(self._world.timeline.now * 1000),
+            answer=told,
+            detail=words,
+            argument=argument,
+        )
+        self._world.asked(operation)
+        return answer

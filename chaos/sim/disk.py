@@ -20,6 +20,10 @@ Log = dict[int, tuple[int, int]]
 """index: (term, checksum of the command)"""
 
 
+LAST_COMMANDS = 20
+"""So many entries may be chosen to be damaged."""
+
+
 class PowerCut(BaseException):
     """The machine went dark in the middle of a step."""
 
@@ -65,6 +69,7 @@ class SimStore(Store):
         self._logged = logged
         self.durable_log: Log = {}
         self._changed: list[Callable[[Log], None]] = []
+        self._last_commands: list[bytes] = []
         self._is_up = False
         super().__init__(folder, node, **options)
         self._read_log()
@@ -117,6 +122,10 @@ class SimStore(Store):
         super().replace_with(folder)
         self._read_log()
 
+    def durable_commands(self) -> list[bytes]:
+        """Some of the last entries of the log, after a crash."""
+        return self._last_commands
+
     @property
     def is_closed(self) -> bool:
         return self._closed
@@ -124,6 +133,8 @@ class SimStore(Store):
     def crash(self) -> None:
         """The process is gone: nothing that was not committed remains, and the file is free for the next life."""
         self._reader_count = 0
+        self.abort()
+        self._last_commands = [command for _, _, command in self.log_get_all()][-LAST_COMMANDS:]
         self.close()
 
 
@@ -136,16 +147,26 @@ def _from_the_start(log: Log, end: int) -> list[int]:
     return list(itertools.takewhile(lambda index: index < end, log))
 
 
-def flip_bytes(path: Path, randomness: random.Random, count: int) -> None:
-    """Changes bytes of a file as a failing disk does."""
+def flip_log_entry(path: Path, store: SimStore, randomness: random.Random) -> bool:
+    """Flips a bit in a log entry as it lies in the file of a closed store; whether there was one."""
     data = bytearray(path.read_bytes())
-    for _ in range(count):
-        position = randomness.randrange(len(data))
-        data[position] ^= 1 << randomness.randrange(8)
+    commands = [command for command in store.durable_commands() if len(command) > 16]
+    if not commands:
+        return False
+    command = randomness.choice(commands)
+    position = data.find(command)
+    if position < 0:
+        return False
+    while position >= 0:
+        # Older pages may hold the same entry: whichever is in use is then damaged too.
+        data[position + len(command) // 2] ^= 1 << randomness.randrange(8)
+        position = data.find(command)
     path.write_bytes(data)
+    return True
 
 
-def tear(path: Path, randomness: random.Random) -> None:
+def tear(path: Path, randomness: random.Random) -> bool:
     """Cuts a file off somewhere."""
-    data: Any = path.read_bytes()
-    path.write_bytes(data[: randomness.randrange(len(data) // 4, len(data))])
+    data = path.read_bytes()
+    path.write_bytes(data[: randomness.randrange(len(data) // 4, len(data) // 2)])
+    return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -46,9 +47,13 @@ class SimNode:
         self.store: SimStore | None = None
         self.failure: BaseException | None = None
         """Why it stopped by itself, if it did."""
+        self.is_damaged = False
+        """Its file was changed behind its back: it must not start."""
         self._world = world
         self._random = randomness
         self._stop_requested: asyncio.Event | None = None
+        self._replica: Replica | None = None
+        self._protection_counts: Counter[str] = Counter()
         self._folder_id = f"{randomness.getrandbits(64):016x}"
 
     @property
@@ -64,6 +69,8 @@ class SimNode:
     def start(self) -> None:
         """Begins a life on what the folder holds."""
         assert not self.is_up, f"{self.name} runs already"
+        self._protection_counts = self.all_protection_counts()
+        self._replica = None
         self.failure = None
         self.node = None
         process = self.process = self._world.new_process(self.name, self.clock)
@@ -97,8 +104,19 @@ class SimNode:
             process.kill()
             self._world.network.process_ended(process, silently=False)
 
+    def stepped(self, replica: Replica) -> None:
+        """A step of the life that runs is done."""
+        self._replica = replica
+        self._world.stepped(self, replica)
+
+    def all_protection_counts(self) -> Counter[str]:
+        """How often each protection of the Raft core acted, over all lives."""
+        return self._protection_counts + (self._replica.protection_counts if self._replica is not None else Counter())
+
     def _started(self, node: Node) -> None:
         self.node = node
+        if self.is_damaged:
+            self._world.problem(InvariantBrokenError("damage is noticed", f"{self.name} started on a damaged file"))
 
     def _close_files(self) -> None:
         if self.store is not None and not self.store.is_closed:
@@ -144,7 +162,8 @@ class _SimSurroundings(Surroundings):
             replica,
             deliver,
             failed,
-            lambda replica: self._world.stepped(self._node, replica),
+            self._node.stepped,
+            lambda: self._world.count("snapshots installed"),
         )
         return cast("Stepper", stepper)
 

@@ -36,8 +36,9 @@ class SimStepper:
         deliver: Callable[[Outbox], None],
         failed: Callable[[BaseException], None],
         stepped: Callable[[Replica], None],
+        installed: Callable[[], None],
     ) -> None:
-        """`stepped` looks at the replica after each step, before anything is released."""
+        """`stepped` looks at the replica after each step, before anything is released; `installed` counts snapshots."""
         self._process = process
         self._timeline = timeline
         self._disk = disk
@@ -45,6 +46,7 @@ class SimStepper:
         self._deliver = deliver
         self._failed = failed
         self._stepped = stepped
+        self._installed = installed
         self._line = InboxLine()
         self._snapshot: Path | None = None
         self._has_work = False
@@ -84,19 +86,21 @@ class SimStepper:
         self._due_at = float("inf")
         if self._is_busy or self._is_stopped:
             return
-        if self._has_work or self._timeline.now >= self._next_at():
+        if self._has_work or self._process.clock.monotonic() >= self._next_deadline():
             self._step()
         else:
-            self._wake_at(self._next_at())
+            self._wake_for(self._next_deadline())
 
-    def _next_at(self) -> float:
+    def _next_deadline(self) -> float:
+        """When there is something to do although nothing comes in, on the machine's monotonic clock."""
         clock = self._process.clock
         now = clock.monotonic()
         wait_seconds = self._replica.wait_seconds(now, clock.wall_ms())
-        when = self._replica.tick_at(now)
-        if wait_seconds is not None:
-            when = min(when, now + wait_seconds)
-        return clock.true_time_of(when) + LATE_SECONDS
+        tick_at = self._replica.tick_at(now)
+        return tick_at if wait_seconds is None else min(tick_at, now + wait_seconds)
+
+    def _wake_for(self, deadline: float) -> None:
+        self._wake_at(self._process.clock.true_time_of(deadline) + LATE_SECONDS)
 
     def _step(self) -> None:
         self._has_work = False
@@ -111,6 +115,7 @@ class SimStepper:
             if folder is not None:
                 connected = sorted(replica.status.connected)
                 if replica.install(folder, clock.monotonic()):
+                    self._installed()
                     outboxes.append(Outbox(state_replaced=True, dropped=connected))
             outboxes.append(replica.step(inbox, clock.monotonic(), clock.wall_ms()))
         except PowerCut:
@@ -138,5 +143,7 @@ class SimStepper:
                     self._is_stopped = True
                     self._failed(error)
                     return
-        now = self._timeline.now
-        self._wake_at(now if self._has_work else max(now, self._next_at()))
+        if self._has_work:
+            self._wake_at(self._timeline.now)
+        else:
+            self._wake_for(self._next_deadline())

@@ -91,32 +91,33 @@ class SimWorker:
 
         @worker.handler(HANDLER)
         async def work(context: Context) -> None:
-            await self._work(context, randomness)
+            await self._work(process, context, randomness)
 
         await worker.serve()
         process.kill()
         self._world.network.process_ended(process, silently=False)
 
-    async def _work(self, context: Context, randomness: random.Random) -> None:
+    async def _work(self, process: Process, context: Context, randomness: random.Random) -> None:
         payload: dict[str, Any] = context.payload or {}
-        self._mark(Kind.STARTED, context)
+        self._mark(process, Kind.STARTED, context)
         try:
             await asyncio.sleep(payload.get("seconds", 0.0))
         except asyncio.CancelledError:
             if payload.get("deaf"):
                 await asyncio.sleep(payload["deaf"])
-            self._mark(Kind.STOPPED, context)
+            self._mark(process, Kind.STOPPED, context)
             raise
-        self._mark(Kind.ENDED, context)
+        self._mark(process, Kind.ENDED, context)
         if randomness.random() < payload.get("fail", 0.0):
             if payload.get("permanent"):
                 raise PermanentError("as the payload says, for good")
             raise RuntimeError("as the payload says")
 
-    def _mark(self, kind: Kind, context: Context) -> None:
+    def _mark(self, process: Process, kind: Kind, context: Context) -> None:
         true_now = self._world.timeline.now
         due_ms = (context.due_time - _EPOCH) // _MILLISECOND
         self._world.marked(
+            process,
             Mark(
                 kind,
                 context.execution,
@@ -126,5 +127,5 @@ class SimWorker:
                 due_ms,
                 START_MS * 1000 + int(true_now * 1e6),
                 int(true_now * 1e9),
-            )
+            ),
         )

@@ -29,8 +29,9 @@ from typing import Any, Self
 
 import structlog
 
-from horologe.chaos.evidence import Mark
-from horologe.chaos.sim.clients import Operation, SimClient
+from horologe.chaos.evidence import Kind, Mark
+from horologe.chaos.history import Operation
+from horologe.chaos.sim.clients import SimClient
 from horologe.chaos.sim.clocks import SimClock
 from horologe.chaos.sim.network import Network
 from horologe.chaos.sim.nodes import SimNode, node_config
@@ -97,6 +98,11 @@ class World:
         """Faults that were injected, and what the processes said of them."""
         self.story: list[str] = []
         self.problems: list[InvariantBrokenError] = []
+        self.wall_error_ms_max = self.options.wall_error_ms_max
+        """By how much a wall clock was wrong at most, so far."""
+        self.frozen: set[int] = set()
+        """Executions that ran in a process while it was stopped from outside."""
+        self._running: dict[int, tuple[Process, int]] = {}
         self._processes: list[Process] = []
         self._garbage_at = GARBAGE_SECONDS
         self._quiet = _QuietLogs(self)
@@ -200,6 +206,8 @@ class World:
         process = self._one(name).process
         if process is not None:
             process.pause()
+            # What runs on while nobody can stop it may overlap with its successor: a documented limit.
+            self.frozen |= {execution for execution, (owner, _) in self._running.items() if owner is process}
 
     def resume(self, name: str) -> None:
         """SIGCONT."""
@@ -207,6 +215,12 @@ class World:
         process = self._one(name).process
         if process is not None:
             process.resume()
+
+    def set_wall_error(self, name: str, error_ms: int) -> None:
+        """The wall clock of a machine jumps to so many milliseconds from the truth."""
+        self.tell(name, f"wall clock is {error_ms} ms off")
+        self._one(name).clock.wall_error_ms = error_ms
+        self.wall_error_ms_max = max(self.wall_error_ms_max, abs(error_ms))
 
     def partition(self, *groups: Sequence[str], one_way: bool = False) -> None:
         """Cuts the first group off from each later one, and those from each other; `one_way`: the first still hears."""
@@ -254,6 +268,10 @@ class World:
     def count(self, what: str) -> None:
         self.events[what] += 1
 
+    def all_counts(self) -> Counter[str]:
+        """Faults, what they led to, and how often each protection acted."""
+        return self.events + self.observer.counts + self.network.counts + self._protection_counts()
+
     def tell(self, who: str, what: str) -> None:
         """A line of the story."""
         self.trace.update(f"{self.timeline.now:.6f} {who} {what}".encode())
@@ -268,9 +286,33 @@ class World:
         except InvariantBrokenError as problem:
             self.problem(problem)
 
-    def marked(self, mark: Mark) -> None:
+    def asked(self, operation: Operation) -> None:
+        """A caller has its answer, or has given up."""
+        self.operations.append(operation)
+        self.count(f"operations {operation.answer.value}")
+        self.tell(
+            "caller",
+            f"{operation.kind} {operation.job} {operation.argument}: {operation.answer.value} {operation.detail}",
+        )
+
+    def marked(self, process: Process, mark: Mark) -> None:
+        """A handler has written evidence."""
         self.marks.append(mark)
-        self.trace.update(repr(mark).encode())
+        self.tell(process.name, f"{Kind(mark.kind).name} execution {mark.execution}.{mark.attempt} token {mark.token}")
+        if mark.kind != Kind.STARTED:
+            if self._running.get(mark.execution, (None, 0)) == (process, mark.token):
+                del self._running[mark.execution]
+            return
+        other, token = self._running.get(mark.execution, (process, 0))
+        if token and other.is_alive and mark.execution not in self.frozen:
+            self.problem(
+                InvariantBrokenError(
+                    "attempts do not overlap",
+                    f"{process.name} starts execution {mark.execution} with token {mark.token} while {other.name} runs "
+                    f"it with token {token}",
+                )
+            )
+        self._running[mark.execution] = (process, mark.token)
 
     def node_stopped(self, node: SimNode, error: BaseException) -> None:
         """A node stopped by itself."""
@@ -293,6 +335,13 @@ class World:
             self.problem(error)
         elif error is not None and not isinstance(error, asyncio.CancelledError):
             self.problem(InvariantBrokenError("no unexpected errors", f"{name}: {context.get('message')}: {error!r}"))
+
+    def _protection_counts(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for node in self.nodes.values():
+            for what, count in node.all_protection_counts().items():
+                counts[f"raft: {what}"] += count
+        return counts
 
     # The end
 
@@ -322,7 +371,7 @@ class World:
 
 
 class _QuietLogs:
-    """While a world runs, what its processes log goes into its story, or nowhere."""
+    """While a world runs, what its processes log is counted and goes into its story, and nowhere else."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -331,7 +380,7 @@ class _QuietLogs:
         self._structlog = structlog.get_config()
         self._level = logging.getLogger("horologe").level
         logging.getLogger("horologe").setLevel(logging.CRITICAL + 1)
-        level = logging.INFO if self._world.options.keep_story else logging.CRITICAL
+        level = logging.INFO if self._world.options.keep_story else logging.WARNING
         structlog.configure(
             processors=[self._keep],
             wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -344,7 +393,11 @@ class _QuietLogs:
         structlog.configure(**self._structlog)
 
     def _keep(self, logger: Any, method: str, event: Any) -> Any:
-        del logger, method
+        del logger
+        if method not in ("info", "debug"):
+            self._world.events[f"log: {event.get('event')}"] += 1
+        if not self._world.options.keep_story:
+            raise structlog.DropEvent
         loop = asyncio._get_running_loop()
         who = next((process.name for process in self._world._processes if process.loop is loop), "?")
         words = " ".join(f"{key}={value}" for key, value in event.items() if key not in ("event", "exc_info"))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from horologe.chaos.evidence import Kind
+from horologe.chaos.history import Answer
 from horologe.chaos.sim.clients import SimClient
 from horologe.chaos.sim.world import World, WorldOptions
 from horologe.client import jobs
@@ -32,7 +33,7 @@ def test_one_node_runs_a_job() -> None:
         world.start()
         world.add_client("c1").run(_tick)
         world.run(10)
-        assert [operation.outcome for operation in world.operations] == ["ok"]
+        assert [operation.answer for operation in world.operations] == [Answer.OK]
         assert sum(mark.kind == Kind.ENDED for mark in world.marks) >= 7
 
 

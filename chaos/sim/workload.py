@@ -1,0 +1,249 @@
+"""What a simulated cluster has to do, by dice: jobs with schedules and policies of all kinds, and callers who create, change,
+run and cancel jobs of their own.
+
+Each job belongs to one caller, who asks again under the same request id until it knows the answer or gives the operation up. So
+the last acknowledged change of a job is what must be there in the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from horologe.chaos.history import Answer, Policy
+from horologe.chaos.sim.clients import SimClient
+from horologe.chaos.sim.clocks import START_MS
+from horologe.chaos.sim.workers import HANDLER
+from horologe.chaos.sim.world import World
+from horologe.client import jobs, names
+from horologe.client.errors import FailedPrecondition
+from horologe.v1.execution_pb2 import Execution
+from horologe.v1.job_pb2 import Action, Job, RetryPolicy, Schedule
+
+TRIES = 4
+LONG_SECONDS = 600.0
+"""What runs so long ends only when it is told to."""
+UNFINISHED = (Execution.STATE_QUEUED, Execution.STATE_RUNNING, Execution.STATE_SCHEDULED)
+Found = TypeVar("Found")
+
+
+@dataclass(slots=True)
+class Recurring:
+    """A job whose every due time is judged.
+
+    Attributes:
+        number: At the end of the job's id.
+        stored: The job as it was acknowledged, with all that the cluster added; None until then.
+        policy: What may become of its due times.
+    """
+
+    number: int
+    definition: Job
+    policy: Policy
+    stored: Job | None = None
+
+    @property
+    def job(self) -> str:
+        """The job's id."""
+        return self.definition.name
+
+
+@dataclass(slots=True)
+class Workload:
+    """The load of one world."""
+
+    world: World
+    randomness: random.Random
+    recurring: list[Recurring] = field(default_factory=list)
+    is_over: bool = False
+    is_drained: bool = False
+    """After `end`: everything was paused or cancelled."""
+    _changeable: int = 0
+    _callers: int = 0
+
+    def begin(self, *, recurring: int, callers: int) -> None:
+        """Creates `recurring` jobs that nobody touches until the end, and lets callers loose on jobs of their own."""
+        owner = self.world.add_client("owner")
+        for number in range(1, recurring + 1):
+            self.recurring.append(self._recurring(number))
+        owner.run(self._create_recurring)
+        for number in range(1, callers + 1):
+            self.world.add_client(f"caller{number}").run(self._keep_asking)
+
+    def end(self) -> None:
+        """No more due times: the callers come to their end, every job is paused, and what would never end is cancelled."""
+        self.is_over = True
+        self._pause_when_alone()
+
+    def _pause_when_alone(self) -> None:
+        if self.is_over and not self._callers:
+            self.world.clients["owner"].run(self._pause_everything)
+
+    # The recurring jobs
+
+    def _recurring(self, number: int) -> Recurring:
+        dice = self.randomness
+        at_most_once = dice.random() < 0.2
+        overlap = dice.choice(["skip", "allow", "allow"])
+        definition = jobs.job(
+            f"tick-{number}",
+            self._schedule(),
+            self._action(),
+            overlap=overlap,
+            catchup=dice.choice(["latest", "skip"]),
+            retry=self._retry(),
+            timeout=timedelta(seconds=dice.choice([3, 10, 60])),
+            grace=timedelta(seconds=1),
+            on_lease_loss="fail" if at_most_once else "retry",
+            priority=dice.randint(1, 9),
+        )
+        left_out = {"CATCHUP_LATEST", "CATCHUP_SKIP", "CATCHUP_WINDOW"} | ({"OVERLAP"} if overlap == "skip" else set())
+        # Its own attempts may all fail: whether it ends well is not judged here.
+        return Recurring(number, definition, Policy(frozenset(left_out), at_most_once=False))
+
+    def _schedule(self) -> Schedule | list[Schedule]:
+        dice = self.randomness
+        kind = dice.random()
+        if kind < 0.15:
+            return jobs.cron("* * * * *")
+        if kind < 0.25:
+            soon = START_MS + int(self.world.timeline.now * 1000) + dice.randint(3_000, 30_000)
+            return jobs.once(datetime.fromtimestamp(soon / 1000, UTC), allow_past=True)
+        return jobs.every(timedelta(milliseconds=dice.choice([1_000, 1_500, 2_000, 3_000, 5_000, 7_000])))
+
+    def _retry(self) -> RetryPolicy:
+        return jobs.retry(max_attempts=self.randomness.choice([1, 2, 5]), base="200ms", cap="2s")
+
+    def _action(self) -> Action:
+        dice = self.randomness
+        payload: dict[str, object] = {"seconds": round(dice.choice([0.0, 0.05, 0.5, 2.0]) * dice.random(), 3)}
+        if dice.random() < 0.3:
+            payload |= {"fail": 0.4, "permanent": dice.random() < 0.2}
+        return jobs.python(HANDLER, payload)
+
+    async def _create_recurring(self, client: SimClient) -> None:
+        for recurring in self.recurring:
+            request_id = client.new_request_id()
+            while recurring.stored is None:
+                recurring.stored = await client.ask(
+                    "create",
+                    recurring.job,
+                    client.sdk.create_job(recurring.definition, request_id=request_id),
+                    request_id=request_id,
+                )
+
+    async def _pause_everything(self, client: SimClient) -> None:
+        async for job in client.sdk.list_jobs():
+            if job.state == Job.STATE_ACTIVE:
+                await self._ask(
+                    client,
+                    "pause",
+                    job.name.rpartition("/")[2],
+                    lambda one, name=job.name: client.sdk.pause_job(name, request_id=one),  # type: ignore[misc]
+                )
+        async for execution in client.sdk.list_executions(states=UNFINISHED):
+            number = names.execution_number(execution.name)
+            # It may end by itself just now.
+            with suppress(FailedPrecondition):
+                await client.sdk.cancel_execution(number, request_id=client.new_request_id())
+        self.is_drained = True
+
+    # The callers
+
+    async def _keep_asking(self, client: SimClient) -> None:
+        self._callers += 1
+        while not self.is_over:
+            self._changeable += 1
+            await self._life_of_a_job(client, f"asked-by-{client.name}-{1000 + self._changeable}")
+        self._callers -= 1
+        self._pause_when_alone()
+
+    async def _life_of_a_job(self, client: SimClient, job: str) -> None:
+        dice, sdk = client.random, client.sdk
+        is_long = dice.random() < 0.25
+        action = jobs.python(HANDLER, {"seconds": LONG_SECONDS if is_long else dice.choice([0.05, 1.0])})
+        schedule = (
+            jobs.manual() if is_long or dice.random() < 0.7 else jobs.every(timedelta(seconds=dice.choice([2, 5])))
+        )
+        definition = jobs.job(job, schedule, action, overlap="allow", retry=self._retry(), grace=timedelta(seconds=1))
+        created = await self._ask(client, "create", job, lambda one: sdk.create_job(definition, request_id=one))
+        if created is None:
+            return
+        for _ in range(dice.randint(2, 8)):
+            if self.is_over:
+                return
+            await asyncio.sleep(dice.uniform(0.05, 1.5))
+            await self._change(client, job, is_manual=schedule.WhichOneof("kind") == "manual", is_long=is_long)
+        if dice.random() < 0.3:
+            await self._ask(client, "delete", job, lambda one: sdk.delete_job(job, cancel_running=True, request_id=one))
+
+    async def _change(self, client: SimClient, job: str, *, is_manual: bool, is_long: bool) -> None:
+        dice, sdk = client.random, client.sdk
+        kind = dice.choice(
+            ["run", "run", "run", "update", "pause", "read"] if is_manual else ["update", "pause", "read"]
+        )
+        if kind == "run":
+            await self._run(client, job, cancels=is_long)
+        elif kind == "pause":
+            await self._ask(client, "pause", job, lambda one: sdk.pause_job(job, request_id=one))
+            await asyncio.sleep(dice.uniform(0.1, 3.0))
+            await self._ask(client, "resume", job, lambda one: sdk.resume_job(job, request_id=one))
+        elif kind == "update":
+            description = f"version {dice.getrandbits(32):08x}"
+            changed = Job(name=job, description=description)
+            await self._ask(
+                client,
+                "update",
+                job,
+                lambda one: sdk.update_job(changed, update_mask=["description"], request_id=one),
+                argument=description,
+            )
+        else:
+            await client.ask("read", job, sdk.get_job(job))
+
+    async def _run(self, client: SimClient, job: str, *, cancels: bool) -> None:
+        sdk = client.sdk
+        execution = await self._ask(
+            client,
+            "run",
+            job,
+            lambda one: sdk.run_job(job, request_id=one, force=True),
+            detail=lambda answer: str(names.execution_number(answer.name)),
+        )
+        if execution is None or not cancels:
+            return
+        number = names.execution_number(execution.name)
+        await asyncio.sleep(client.random.uniform(0.0, 2.0))
+        await self._ask(
+            client,
+            "cancel",
+            job,
+            lambda one: sdk.cancel_execution(number, request_id=one),
+            argument=str(number),
+            detail=lambda answer: f"{answer.state}:{answer.attempts[-1].fencing_token if answer.attempts else 0}",
+        )
+
+    async def _ask(
+        self,
+        client: SimClient,
+        kind: str,
+        job: str,
+        call: Callable[[str], Awaitable[Found]],
+        *,
+        argument: str = "",
+        detail: Callable[[Found], str] = lambda answer: "",
+    ) -> Found | None:
+        """One operation, asked again under one request id until its answer is known or it is given up."""
+        request_id = client.new_request_id()
+        for _ in range(TRIES):
+            answer = await client.ask(
+                kind, job, call(request_id), request_id=request_id, argument=argument, detail=detail
+            )
+            if self.world.operations[-1].answer is not Answer.UNKNOWN:
+                return answer
+        return None
