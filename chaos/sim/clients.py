@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from horologe.chaos.sim.world import World
 
 Answer = TypeVar("Answer")
+TIMEOUT_SECONDS = 6.0
+"""Short, so that callers often do not learn what became of a call, and ask again."""
 
 
 class SimSdk(AsyncClient):
     """The SDK of one process."""
 
     def __init__(self, world: World, process: Process, addresses: Sequence[str], randomness: random.Random) -> None:
-        super().__init__(list(addresses), timeout_seconds=15.0)
+        super().__init__(list(addresses), timeout_seconds=TIMEOUT_SECONDS)
         self._world = world
         self._process = process
         self._jitter = randomness

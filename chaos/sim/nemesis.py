@@ -18,7 +18,7 @@ from horologe.chaos.sim.world import World
 
 Mend = Callable[[], None]
 PAUSE_SECONDS = (0.2, 2.5)
-LASTS_SECONDS = (0.3, 8.0)
+LASTS_SECONDS = (0.3, 12.0)
 FLAPS = 6
 JUMP_MS_MAX = 400
 
@@ -230,24 +230,44 @@ class Nemesis:
         if len(nodes) < 2:
             return None
         one, other = self._random.sample(nodes, 2)
+        is_on = True
+
+        def flap(turn: int) -> None:
+            if is_on and turn % 2:
+                self._world.network.heal(one, other)
+            elif is_on:
+                self._world.network.block(one, other)
+
+        when = self._world.timeline.now
         for turn in range(FLAPS):
-            when = self._world.timeline.now + turn * self._random.uniform(0.2, 0.8)
-            if turn % 2:
-                self._world.timeline.at(when, partial(self._world.network.heal, one, other))
-            else:
-                self._world.timeline.at(when, partial(self._world.network.isolate, [one], [other], one_way=True))
-        return self._world.heal
+            self._world.timeline.at(when, partial(flap, turn))
+            when += self._random.uniform(0.1, 1.0)
+
+        def mend() -> None:
+            nonlocal is_on
+            is_on = False
+            self._world.network.heal(one, other)
+
+        return mend
 
     def worker_cut_off(self) -> Mend | None:
         worker = self._worker()
         return self._cut([worker.name], list(self._world.nodes)) if worker is not None else None
 
+    def worker_unheard(self) -> Mend | None:
+        """It hears the nodes, and what it says comes late: perhaps after its lease has ended."""
+        worker = self._worker()
+        if worker is None:
+            return None
+        return self._cut([worker.name], list(self._world.nodes), one_way=True)
+
     def slow_links(self) -> Mend | None:
         everybody = self._everybody()
         slow = self._random.choice(everybody)
+        longest = self._random.choice([0.05, 0.4, 5.0])
         for other in everybody:
-            self._world.network.slow_down(slow, other, self._random.uniform(0.01, 0.4))
-            self._world.network.slow_down(other, slow, self._random.uniform(0.01, 0.4))
+            self._world.network.slow_down(slow, other, self._random.uniform(0.01, longest))
+            self._world.network.slow_down(other, slow, self._random.uniform(0.01, longest))
         return self._world.heal
 
     def connections_reset(self) -> Mend | None:

@@ -22,8 +22,9 @@ from horologe.chaos.sim.timeline import Timeline
 DELAY_SECONDS = (0.0002, 0.001)
 HEAL_SECONDS = 0.2
 """After a partition the kernel sends again within so long."""
-KEEPALIVE_SECONDS = 8.0
-"""A connection on which nothing comes back for so long is given up by both ends."""
+PEER_KEEPALIVE_SECONDS = 8.0
+KEEPALIVE_SECONDS = 15.0
+"""A connection on which nothing comes back for so long is given up by both ends; between nodes earlier (see node/peers.py)."""
 
 Direction = tuple[str, str]
 
@@ -33,6 +34,7 @@ class Connection(Protocol):
 
     client: Process
     server: Process | None
+    keepalive_seconds: float
 
     def broke(self, side: str, reason: str) -> None:
         """One side, `client` or `server`, learns that the connection is gone."""
@@ -114,7 +116,8 @@ class Network:
         link = self._link((source, target))
         if link.blocked_since is None and source != target:
             link.blocked_since = since = self._timeline.now
-            self._timeline.after(KEEPALIVE_SECONDS, lambda: self._give_up(source, target, since))
+            for seconds in (PEER_KEEPALIVE_SECONDS, KEEPALIVE_SECONDS):
+                self._timeline.after(seconds, lambda one=seconds: self._give_up(source, target, since, one))  # type: ignore[misc]
 
     def heal(self, source: str, target: str) -> None:
         """The direction works again; what was held comes within a moment, in order."""
@@ -169,15 +172,16 @@ class Network:
                 continue
             side = "server" if connection.client is process else "client"
             other = connection.server if side == "server" else connection.client
-            seconds = KEEPALIVE_SECONDS
+            seconds = connection.keepalive_seconds
             if not silently and other is not None and not self.is_blocked(process.name, other.name):
                 seconds = self.arrival(process.name, other.name) - self._timeline.now
             self._tell(connection, side, seconds, "socket closed")
 
-    def _give_up(self, source: str, target: str, since: float) -> None:
+    def _give_up(self, source: str, target: str, since: float, keepalive_seconds: float) -> None:
         if self._link((source, target)).blocked_since != since:
             return
-        for connection in [one for one in self._connections.values() if {source, target} == _machines(one)]:
+        concerned = [one for one in self._connections.values() if {source, target} == _machines(one)]
+        for connection in [one for one in concerned if one.keepalive_seconds == keepalive_seconds]:
             for side in ("client", "server"):
                 self._tell(connection, side, self._random.random() * 0.1, "keepalive timed out")
 

@@ -34,6 +34,7 @@ CONSEQUENCES = (
     "log: the lease ended without an acknowledged heartbeat; running attempts were killed",
     "log: snapshot refused: it arrived damaged",
     "log: the node cannot be sure of its state and stops",
+    "damage noticed at the start",
     "packets held by a partition",
     "connections broken: keepalive timed out",
     "connections broken: connection reset",
@@ -49,7 +50,6 @@ CONSEQUENCES = (
     "raft: message_repeated",
     "raft: message_after_gap",
     "raft: term_notice",
-    "raft: tail_kept",
 )
 """What the faults must have led to."""
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Self
 import grpc
 import grpc.aio
 
-from horologe.chaos.sim.network import Network
+from horologe.chaos.sim.network import KEEPALIVE_SECONDS, PEER_KEEPALIVE_SECONDS, Network
 from horologe.chaos.sim.process import Process
 
 Status = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]
@@ -69,6 +69,7 @@ class Call:
         self.client = client
         self.server: Process | None = None
         self.path = path
+        self.keepalive_seconds = PEER_KEEPALIVE_SECONDS if path == _NODE_TO_NODE else KEEPALIVE_SECONDS
         self.metadata = tuple(metadata or ())
         self.timeout = timeout
         self.address = address

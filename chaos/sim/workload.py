@@ -121,7 +121,7 @@ class Workload:
 
     def _action(self) -> Action:
         dice = self.randomness
-        payload: dict[str, object] = {"seconds": round(dice.choice([0.0, 0.05, 0.5, 2.0]) * dice.random(), 3)}
+        payload: dict[str, object] = {"seconds": round(dice.choice([0.0, 0.05, 0.5, 2.0, 5.0]) * dice.random(), 3)}
         if dice.random() < 0.3:
             payload |= {"fail": 0.4, "permanent": dice.random() < 0.2}
         return jobs.python(HANDLER, payload)

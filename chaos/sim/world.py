@@ -322,6 +322,8 @@ class World:
                 self.problem(cause)
                 return
             cause = cause.__cause__ or cause.__context__
+        if node.is_damaged:
+            self.count("damage noticed at the start")
         self.tell(node.name, f"stopped by itself: {error}")
 
     def problem(self, problem: InvariantBrokenError) -> None:
