@@ -1,7 +1,6 @@
 """A simulated worker: the real `Worker` over a simulated network, with a handler that writes evidence.
 
-The payload of an action says what the handler does: {"seconds": how long, "fail": the share of attempts that fail,
-"permanent": whether a failure is one that no further attempt would mend, "deaf": seconds that it goes on when told to stop}.
+The payload of an action says what the handler does (`payload`). It is a list, because a map would travel in no certain order.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import grpc.aio
 
@@ -25,6 +24,15 @@ if TYPE_CHECKING:
     from horologe.chaos.sim.world import World
 
 HANDLER = "work"
+Payload = list[float]
+
+
+def payload(seconds: float = 0.0, fail: float = 0.0, permanent: float = 0.0, deaf_seconds: float = 0.0) -> Payload:
+    """What an attempt does: how long it lasts, the share of attempts that fail, the share of failures that no further attempt
+    would mend, and how long it goes on when it is told to stop."""
+    return [seconds, fail, permanent, deaf_seconds]
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -98,18 +106,18 @@ class SimWorker:
         self._world.network.process_ended(process, silently=False)
 
     async def _work(self, process: Process, context: Context, randomness: random.Random) -> None:
-        payload: dict[str, Any] = context.payload or {}
+        seconds, fail, permanent, deaf_seconds = context.payload or payload()
         self._mark(process, Kind.STARTED, context)
         try:
-            await asyncio.sleep(payload.get("seconds", 0.0))
+            await asyncio.sleep(seconds)
         except asyncio.CancelledError:
-            if payload.get("deaf"):
-                await asyncio.sleep(payload["deaf"])
+            if deaf_seconds:
+                await asyncio.sleep(deaf_seconds)
             self._mark(process, Kind.STOPPED, context)
             raise
         self._mark(process, Kind.ENDED, context)
-        if randomness.random() < payload.get("fail", 0.0):
-            if payload.get("permanent"):
+        if randomness.random() < fail:
+            if randomness.random() < permanent:
                 raise PermanentError("as the payload says, for good")
             raise RuntimeError("as the payload says")
 

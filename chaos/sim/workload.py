@@ -18,7 +18,7 @@ from typing import TypeVar
 from horologe.chaos.history import Answer, Policy
 from horologe.chaos.sim.clients import SimClient
 from horologe.chaos.sim.clocks import START_MS
-from horologe.chaos.sim.workers import HANDLER
+from horologe.chaos.sim.workers import HANDLER, payload
 from horologe.chaos.sim.world import World
 from horologe.client import jobs, names
 from horologe.client.errors import FailedPrecondition
@@ -121,10 +121,10 @@ class Workload:
 
     def _action(self) -> Action:
         dice = self.randomness
-        payload: dict[str, object] = {"seconds": round(dice.choice([0.0, 0.05, 0.5, 2.0, 5.0]) * dice.random(), 3)}
-        if dice.random() < 0.3:
-            payload |= {"fail": 0.4, "permanent": dice.random() < 0.2}
-        return jobs.python(HANDLER, payload)
+        seconds = round(dice.choice([0.0, 0.05, 0.5, 2.0, 5.0]) * dice.random(), 3)
+        fail, permanent = (0.4, 0.2) if dice.random() < 0.3 else (0.0, 0.0)
+        deaf_seconds = 2.0 if dice.random() < 0.1 else 0.0
+        return jobs.python(HANDLER, payload(seconds, fail, permanent, deaf_seconds))
 
     async def _create_recurring(self, client: SimClient) -> None:
         for recurring in self.recurring:
@@ -166,7 +166,7 @@ class Workload:
     async def _life_of_a_job(self, client: SimClient, job: str) -> None:
         dice, sdk = client.random, client.sdk
         is_long = dice.random() < 0.25
-        action = jobs.python(HANDLER, {"seconds": LONG_SECONDS if is_long else dice.choice([0.05, 1.0])})
+        action = jobs.python(HANDLER, payload(LONG_SECONDS if is_long else dice.choice([0.05, 1.0])))
         schedule = (
             jobs.manual() if is_long or dice.random() < 0.7 else jobs.every(timedelta(seconds=dice.choice([2, 5])))
         )

@@ -274,6 +274,8 @@ class World:
 
     def tell(self, who: str, what: str) -> None:
         """A line of the story."""
+        # The scratch folder has another name each time.
+        what = what.replace(str(self.folder), "")
         self.trace.update(f"{self.timeline.now:.6f} {who} {what}".encode())
         if self.options.keep_story:
             self.story.append(f"{self.timeline.now:10.3f}  {who:8} {what}")

@@ -9,6 +9,7 @@ import sys
 from horologe.chaos.evidence import Kind
 from horologe.chaos.history import Answer
 from horologe.chaos.sim.clients import SimClient
+from horologe.chaos.sim.workers import HANDLER, payload
 from horologe.chaos.sim.world import World, WorldOptions
 from horologe.client import jobs
 
@@ -24,7 +25,7 @@ with World(11, WorldOptions(nodes=3, workers=1)) as world:
 
 
 async def _tick(client: SimClient) -> None:
-    job = jobs.job("tick-1", jobs.every("1s"), jobs.python("work", {"seconds": 0.1}))
+    job = jobs.job("tick-1", jobs.every("1s"), jobs.python(HANDLER, payload(seconds=0.1)))
     await client.ask("create", "tick-1", client.sdk.create_job(job, request_id=client.new_request_id()))
 
 
