@@ -13,12 +13,15 @@ from functools import partial
 
 from horologe.chaos.sim.disk import DiskFault, flip_log_entry, tear
 from horologe.chaos.sim.nodes import SimNode
+from horologe.chaos.sim.operators import Operator
 from horologe.chaos.sim.workers import SimWorker
 from horologe.chaos.sim.world import World
 
 Mend = Callable[[], None]
 PAUSE_SECONDS = (0.2, 2.5)
-LASTS_SECONDS = (0.3, 12.0)
+SHORT_SECONDS, LONG_SECONDS = (0.3, 6.0), (6.0, 20.0)
+LONG_SHARE = 0.3
+"""Most faults are over before anybody gives up; some last longer than any lease."""
 FLAPS = 6
 JUMP_MS_MAX = 400
 
@@ -34,6 +37,7 @@ class Nemesis:
         self._mends: dict[int, Mend] = {}
         self._number = 0
         self._is_over = False
+        self._operator = Operator(world)
 
     def begin(self) -> None:
         """From now on something breaks every few seconds."""
@@ -55,6 +59,11 @@ class Nemesis:
             node.disk.commit_seconds = (0.0005, 0.003)
         self._revive()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing that was begun is still under way."""
+        return not self._mends and not self._operator.is_busy
+
     def _revive(self) -> None:
         """Whoever is down for whatever reason begins a new life."""
         machines: list[SimNode | SimWorker] = [*self._world.nodes.values(), *self._world.workers.values()]
@@ -72,7 +81,8 @@ class Nemesis:
             self._world.tell("nemesis", name)
             self._number += 1
             self._mends[self._number] = mend
-            self._world.timeline.after(self._random.uniform(*LASTS_SECONDS), partial(self._mend, self._number))
+            lasts = LONG_SECONDS if self._random.random() < LONG_SHARE else SHORT_SECONDS
+            self._world.timeline.after(self._random.uniform(*lasts), partial(self._mend, self._number))
         self._world.timeline.after(self._random.uniform(*PAUSE_SECONDS), self._strike)
 
     def _mend(self, number: int) -> None:
@@ -96,7 +106,7 @@ class Nemesis:
 
     def _start_again(self, one: SimNode | SimWorker) -> Mend:
         def mend() -> None:
-            if not one.is_up:
+            if not one.is_up and one.name not in self._world.retired:
                 self._world.tell(one.name, "started")
                 one.start()
 
@@ -182,6 +192,26 @@ class Nemesis:
 
         return mend
 
+    # Members
+
+    def member_replaced(self) -> Mend | None:
+        node = self._node()
+        if node is None or len(self._world.nodes) < 3 or not self._operator.replace(node.name):
+            return None
+        if self._random.random() < 0.5:
+            self._world.crash(node.name)
+        return self._start_again(node)
+
+    def folder_lost(self) -> Mend | None:
+        """A node comes back under its name and knows nothing: it must do no harm, and is replaced."""
+        node = self._node()
+        if node is None or len(self._world.nodes) < 3 or not self._operator.replace(node.name):
+            return None
+        self._world.crash(node.name)
+        self._world.lose_folder(node.name)
+        node.start()
+        return lambda: None
+
     # The network
 
     def split_in_halves(self) -> Mend | None:
@@ -197,7 +227,7 @@ class Nemesis:
         everybody = self._everybody()
         # Workers and callers on its side: the old leader must not be able to do harm with them.
         others = [name for name in everybody if name in self._world.nodes and name != leader.name]
-        loyal = [name for name in everybody if name not in self._world.nodes and self._random.random() < 0.5]
+        loyal = [name for name in everybody if name not in self._world.nodes and self._random.random() < 0.8]
         return self._cut([leader.name, *loyal], others)
 
     def one_way(self) -> Mend | None:
@@ -385,6 +415,6 @@ class Nemesis:
 FAULTS: Mapping[str, Callable[[Nemesis], Mend | None]] = {
     name.replace("_", "-"): function
     for name, function in vars(Nemesis).items()
-    if callable(function) and not name.startswith("_") and name not in ("begin", "end")
+    if callable(function) and not name.startswith("_") and name not in ("begin", "end", "is_idle")
 }
 """All classes of faults by name."""

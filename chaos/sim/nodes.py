@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -103,6 +104,13 @@ class SimNode:
         if process.is_alive:
             process.kill()
             self._world.network.process_ended(process, silently=False)
+
+    def lose_folder(self) -> None:
+        """What was on its disk is gone; the next life begins with an empty folder."""
+        assert not self.is_up, f"{self.name} still runs"
+        shutil.rmtree(self.config.data_dir, ignore_errors=True)
+        self.store = None
+        self._folder_id = f"{self._random.getrandbits(64):016x}"
 
     def stepped(self, replica: Replica) -> None:
         """A step of the life that runs is done."""

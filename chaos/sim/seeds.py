@@ -109,6 +109,7 @@ def _world_options(dice: random.Random, options: SeedOptions) -> WorldOptions:
     return WorldOptions(
         nodes=nodes,
         workers=workers,
+        spares=dice.choice([0, 2]) if nodes >= 3 else 0,
         slots=dice.choice([2, 10]),
         clock_drift=drift,
         wall_error_ms_max=dice.choice([0, 50, 200]),
@@ -135,6 +136,7 @@ def _live(world: World, workload: Workload, nemesis: Nemesis, dice: random.Rando
     nemesis.end()
     world.run(RECOVERY_SECONDS)
     until_ms = START_MS + int(world.timeline.now * 1000) - 2 * world.wall_error_ms_max - 1
+    world.run_until(lambda: nemesis.is_idle, DRAIN_SECONDS, "that members are replaced")
     workload.end()
     world.run_until(partial(_is_drained, world, workload), DRAIN_SECONDS, "that everything ends")
     world.run_until(world.is_converged, DRAIN_SECONDS, "that all nodes have the same entries")

@@ -54,6 +54,7 @@ class WorldOptions:
 
     Attributes:
         nodes, workers: How many begin; they are called n1, n2... and w1, w2...
+        spares: So many further nodes may join later; workers and callers know their addresses from the beginning.
         clock_drift: The rates of two clocks differ by at most this fraction, as the nodes are told.
         wall_error_ms_max: Wall clocks are off by at most this at the beginning.
         node_options: Further options of every node (see node.config.NodeConfig).
@@ -64,6 +65,7 @@ class WorldOptions:
     nodes: int = 3
     workers: int = 2
     slots: int = 10
+    spares: int = 0
     clock_drift: float = 0.01
     wall_error_ms_max: int = 100
     node_options: dict[str, Any] = field(default_factory=dict)
@@ -90,6 +92,8 @@ class World:
             tempfile.mkdtemp(prefix="horologe-sim-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
         )
         self.nodes: dict[str, SimNode] = {}
+        self.retired: dict[str, SimNode] = {}
+        """Nodes that are no members any more; some may not know it yet."""
         self.workers: dict[str, SimWorker] = {}
         self.clients: dict[str, SimClient] = {}
         self.marks: list[Mark] = []
@@ -108,6 +112,8 @@ class World:
         self._quiet = _QuietLogs(self)
         self._quiet.begin()
         names = [f"n{number}" for number in range(1, self.options.nodes + 1)]
+        self.spare_names = [f"n{len(names) + number}" for number in range(1, self.options.spares + 1)]
+        """Names of nodes that may still join."""
         for name in names:
             self.add_node(name, names)
         for number in range(1, self.options.workers + 1):
@@ -150,7 +156,8 @@ class World:
         return self.clients[name]
 
     def addresses(self) -> list[str]:
-        return [f"{name}:7400" for name in self.nodes]
+        """Where nodes are reached, or may be one day."""
+        return [f"{name}:7400" for name in [*self.nodes, *self.spare_names]]
 
     def start(self) -> None:
         """Starts every node and every worker."""
@@ -200,6 +207,16 @@ class World:
         self.tell(name, "started")
         one.start()
 
+    def lose_folder(self, name: str) -> None:
+        """A node that is down loses its folder, and with it all that it promised."""
+        self.tell(name, "lost its folder")
+        self.nodes[name].lose_folder()
+
+    def retire(self, name: str) -> None:
+        """A node is no member any more, and nobody starts it again."""
+        self.tell(name, "is retired")
+        self.retired[name] = self.nodes.pop(name)
+
     def pause(self, name: str) -> None:
         """SIGSTOP."""
         self.tell(name, "stopped (SIGSTOP)")
@@ -237,7 +254,7 @@ class World:
         self.network.heal_all()
 
     def _one(self, name: str) -> SimNode | SimWorker:
-        return self.nodes[name] if name in self.nodes else self.workers[name]
+        return self.nodes.get(name) or self.retired.get(name) or self.workers[name]
 
     # Looking
 
