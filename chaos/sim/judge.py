@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from horologe.chaos.checker import Verdict, check
 from horologe.chaos.checker_operations import check_operations, check_pauses
-from horologe.chaos.history import Due, JobView, LedgerLine, Outcome
+from horologe.chaos.history import Due, JobView, LedgerLine, Outcome, Skew
 from horologe.chaos.recording_worker import job_number
 from horologe.chaos.sim.observer import InvariantBrokenError
 from horologe.chaos.sim.workload import Recurring, Workload
@@ -58,7 +58,7 @@ def judge(world: World, workload: Workload, until_ms: int) -> Verdict:
         expected,
         expanded,
         outcomes,
-        clock_skew_ms=skew_ms,
+        skews=[Skew(0, int(world.timeline.now * 1e9), skew_ms)],
         frozen=frozenset(world.frozen),
         policies={},
     )
