@@ -469,6 +469,7 @@ class RaftCore(CoreView):
         elif kind == "pre_vote":
             self._elections.on_pre_vote(peer, message.pre_vote.term)
         elif kind == "timeout_now":
+            self._elections.told_to_take_over(message.timeout_now.term)
             self._engine.deliver(peer, {"type": "timeout_now", "term": message.timeout_now.term})
         elif kind == "term_notice":
             self._elections.on_term_notice(peer, message.term_notice.term)
@@ -518,4 +519,7 @@ class RaftCore(CoreView):
             index = message["next_node_idx"]
             self._replication.post_reply(known, index, reset=message["reset"], success=message["success"])
         else:
-            self._context.post(known, election_message(message))
+            posted = election_message(message)
+            if message["type"] == "request_vote":
+                posted.request_vote.hand_over = self._elections.is_taking_over(message["term"])
+            self._context.post(known, posted)

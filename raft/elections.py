@@ -24,6 +24,7 @@ class Elections:
         self._transfer_target: Peer | None = None
         self._transfer_deadline_seconds = 0.0
         self._transfer_sent_to: str | None = None
+        self._successor_term = 0
 
     # --- the leader we hear -------------------------------------------------------------------------------------------
 
@@ -122,7 +123,7 @@ class Elections:
         if not context.may_vote():
             context.counters["vote_refused_by_newcomer"] += 1
             return
-        if self._is_loyal_against(peer):
+        if not request.hand_over and self._is_loyal_against(peer):
             context.counters["vote_refused_for_leader"] += 1
             return
         if request.term > context.engine.term:
@@ -168,6 +169,14 @@ class Elections:
     def is_handing_over(self) -> bool:
         """Whether this leader waits for its successor to take over."""
         return self._transfer_target is not None
+
+    def told_to_take_over(self, term: int) -> None:
+        """The leader of this term hands over to us: the election that follows is in its name."""
+        self._successor_term = term + 1
+
+    def is_taking_over(self, term: int) -> bool:
+        """Whether we stand for this term because its last leader wanted us to."""
+        return term == self._successor_term
 
     def begin_transfer(self, target: str | None) -> bool:
         """Choose a successor, and tell it to take over as soon as it has the whole log."""

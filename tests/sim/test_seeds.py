@@ -10,7 +10,7 @@ from horologe.chaos.sim.seeds import SeedOptions, SeedResult, run_seed
 from horologe.chaos.sim.shrink import command_of
 
 
-@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize("seed", range(1, 5))
 def test_a_tormented_cluster_keeps_its_promises(seed: int) -> None:
     result = run_seed(seed, SeedOptions(seconds=10.0))
     assert result.is_sound, f"{result.text}\nagain: {command_of(result)}"

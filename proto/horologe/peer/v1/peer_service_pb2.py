@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from horologe.log.v1 import log_pb2 as horologe_dot_log_dot_v1_dot_log__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#horologe/peer/v1/peer_service.proto\x12\x10horologe.peer.v1\x1a\x19horologe/log/v1/log.proto\"B\n\x0f\x45xchangeRequest\x12/\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.horologe.peer.v1.PeerMessage\"C\n\x10\x45xchangeResponse\x12/\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.horologe.peer.v1.PeerMessage\"\xd2\x06\n\x0bPeerMessage\x12\x13\n\x0bsender_term\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x14\n\x0csent_wall_ms\x18\x03 \x01(\x03\x12(\n\x05hello\x18\n \x01(\x0b\x32\x17.horologe.peer.v1.HelloH\x00\x12\x39\n\x0e\x61ppend_entries\x18\x0b \x01(\x0b\x32\x1f.horologe.peer.v1.AppendEntriesH\x00\x12\x35\n\x0c\x61ppend_reply\x18\x0c \x01(\x0b\x32\x1d.horologe.peer.v1.AppendReplyH\x00\x12\x35\n\x0crequest_vote\x18\r \x01(\x0b\x32\x1d.horologe.peer.v1.RequestVoteH\x00\x12&\n\x04vote\x18\x0e \x01(\x0b\x32\x16.horologe.peer.v1.VoteH\x00\x12<\n\x10request_pre_vote\x18\x0f \x01(\x0b\x32 .horologe.peer.v1.RequestPreVoteH\x00\x12-\n\x08pre_vote\x18\x10 \x01(\x0b\x32\x19.horologe.peer.v1.PreVoteH\x00\x12\x33\n\x0btimeout_now\x18\x11 \x01(\x0b\x32\x1c.horologe.peer.v1.TimeoutNowH\x00\x12\x33\n\x0bterm_notice\x18\x12 \x01(\x0b\x32\x1c.horologe.peer.v1.TermNoticeH\x00\x12\x39\n\x0esnapshot_offer\x18\x13 \x01(\x0b\x32\x1f.horologe.peer.v1.SnapshotOfferH\x00\x12,\n\x07propose\x18\x14 \x01(\x0b\x32\x19.horologe.peer.v1.ProposeH\x00\x12;\n\x0fpropose_refusal\x18\x15 \x01(\x0b\x32 .horologe.peer.v1.ProposeRefusalH\x00\x12(\n\x05renew\x18\x16 \x01(\x0b\x32\x17.horologe.peer.v1.RenewH\x00\x12,\n\x07renewed\x18\x17 \x01(\x0b\x32\x19.horologe.peer.v1.RenewedH\x00\x12.\n\x08\x66\x61rewell\x18\x18 \x01(\x0b\x32\x1a.horologe.peer.v1.FarewellH\x00\x42\x06\n\x04kind\"\xae\x01\n\x08\x46\x61rewell\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.horologe.peer.v1.Farewell.Reason\x12\x0c\n\x04text\x18\x02 \x01(\t\"a\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n\x0eREASON_REMOVED\x10\x01\x12\x15\n\x11REASON_OTHER_DATA\x10\x02\x12\x14\n\x10REASON_NOT_ADDED\x10\x03\"\x84\x01\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\x05\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\x11\n\tmember_id\x18\x05 \x01(\t\x12\x14\n\x0cpeer_address\x18\x06 \x01(\t\"8\n\x08LogEntry\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\x03 \x01(\x0c\"\x9e\x01\n\rAppendEntries\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x03\x12\x16\n\x0eprevious_index\x18\x03 \x01(\x03\x12\x15\n\rprevious_term\x18\x04 \x01(\x03\x12+\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x1a.horologe.peer.v1.LogEntry\x12\r\n\x05round\x18\x06 \x01(\x03\"P\n\x0b\x41ppendReply\x12\x12\n\nnext_index\x18\x01 \x01(\x03\x12\r\n\x05reset\x18\x02 \x01(\x08\x12\x0f\n\x07success\x18\x03 \x01(\x08\x12\r\n\x05round\x18\x04 \x01(\x03\"J\n\x0bRequestVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x03\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\"\x14\n\x04Vote\x12\x0c\n\x04term\x18\x01 \x01(\x03\"M\n\x0eRequestPreVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x03\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\"\x17\n\x07PreVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\"\x1a\n\nTimeoutNow\x12\x0c\n\x04term\x18\x01 \x01(\x03\"\x1a\n\nTermNotice\x12\x0c\n\x04term\x18\x01 \x01(\x03\"\x1d\n\rSnapshotOffer\x12\x0c\n\x04term\x18\x01 \x01(\x03\"5\n\x07Propose\x12*\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x18.horologe.log.v1.Command\"8\n\x0eProposeRefusal\x12\x12\n\norigin_ids\x18\x01 \x03(\x03\x12\x12\n\noverloaded\x18\x02 \x01(\x08\"(\n\x05Renew\x12\x10\n\x08sessions\x18\x01 \x03(\x03\x12\r\n\x05round\x18\x02 \x01(\x03\"8\n\x07Renewed\x12\x10\n\x08sessions\x18\x01 \x03(\x03\x12\r\n\x05round\x18\x02 \x01(\x03\x12\x0c\n\x04gone\x18\x03 \x03(\x03\"8\n\x14\x46\x65tchSnapshotRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\"J\n\x15\x46\x65tchSnapshotResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\"`\n\x12\x46\x65tchOutputRequest\x12\x11\n\texecution\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x16\n\x0e\x61ssign_time_ms\x18\x04 \x01(\x03\"3\n\x13\x46\x65tchOutputResponse\x12\x0e\n\x06stream\x18\x01 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xa6\x02\n\x0bPeerService\x12U\n\x08\x45xchange\x12!.horologe.peer.v1.ExchangeRequest\x1a\".horologe.peer.v1.ExchangeResponse(\x01\x30\x01\x12\x62\n\rFetchSnapshot\x12&.horologe.peer.v1.FetchSnapshotRequest\x1a\'.horologe.peer.v1.FetchSnapshotResponse0\x01\x12\\\n\x0b\x46\x65tchOutput\x12$.horologe.peer.v1.FetchOutputRequest\x1a%.horologe.peer.v1.FetchOutputResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#horologe/peer/v1/peer_service.proto\x12\x10horologe.peer.v1\x1a\x19horologe/log/v1/log.proto\"B\n\x0f\x45xchangeRequest\x12/\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.horologe.peer.v1.PeerMessage\"C\n\x10\x45xchangeResponse\x12/\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.horologe.peer.v1.PeerMessage\"\xd2\x06\n\x0bPeerMessage\x12\x13\n\x0bsender_term\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x14\n\x0csent_wall_ms\x18\x03 \x01(\x03\x12(\n\x05hello\x18\n \x01(\x0b\x32\x17.horologe.peer.v1.HelloH\x00\x12\x39\n\x0e\x61ppend_entries\x18\x0b \x01(\x0b\x32\x1f.horologe.peer.v1.AppendEntriesH\x00\x12\x35\n\x0c\x61ppend_reply\x18\x0c \x01(\x0b\x32\x1d.horologe.peer.v1.AppendReplyH\x00\x12\x35\n\x0crequest_vote\x18\r \x01(\x0b\x32\x1d.horologe.peer.v1.RequestVoteH\x00\x12&\n\x04vote\x18\x0e \x01(\x0b\x32\x16.horologe.peer.v1.VoteH\x00\x12<\n\x10request_pre_vote\x18\x0f \x01(\x0b\x32 .horologe.peer.v1.RequestPreVoteH\x00\x12-\n\x08pre_vote\x18\x10 \x01(\x0b\x32\x19.horologe.peer.v1.PreVoteH\x00\x12\x33\n\x0btimeout_now\x18\x11 \x01(\x0b\x32\x1c.horologe.peer.v1.TimeoutNowH\x00\x12\x33\n\x0bterm_notice\x18\x12 \x01(\x0b\x32\x1c.horologe.peer.v1.TermNoticeH\x00\x12\x39\n\x0esnapshot_offer\x18\x13 \x01(\x0b\x32\x1f.horologe.peer.v1.SnapshotOfferH\x00\x12,\n\x07propose\x18\x14 \x01(\x0b\x32\x19.horologe.peer.v1.ProposeH\x00\x12;\n\x0fpropose_refusal\x18\x15 \x01(\x0b\x32 .horologe.peer.v1.ProposeRefusalH\x00\x12(\n\x05renew\x18\x16 \x01(\x0b\x32\x17.horologe.peer.v1.RenewH\x00\x12,\n\x07renewed\x18\x17 \x01(\x0b\x32\x19.horologe.peer.v1.RenewedH\x00\x12.\n\x08\x66\x61rewell\x18\x18 \x01(\x0b\x32\x1a.horologe.peer.v1.FarewellH\x00\x42\x06\n\x04kind\"\xae\x01\n\x08\x46\x61rewell\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.horologe.peer.v1.Farewell.Reason\x12\x0c\n\x04text\x18\x02 \x01(\t\"a\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n\x0eREASON_REMOVED\x10\x01\x12\x15\n\x11REASON_OTHER_DATA\x10\x02\x12\x14\n\x10REASON_NOT_ADDED\x10\x03\"\x84\x01\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\x05\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\x11\n\tmember_id\x18\x05 \x01(\t\x12\x14\n\x0cpeer_address\x18\x06 \x01(\t\"8\n\x08LogEntry\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\x03 \x01(\x0c\"\x9e\x01\n\rAppendEntries\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x03\x12\x16\n\x0eprevious_index\x18\x03 \x01(\x03\x12\x15\n\rprevious_term\x18\x04 \x01(\x03\x12+\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x1a.horologe.peer.v1.LogEntry\x12\r\n\x05round\x18\x06 \x01(\x03\"P\n\x0b\x41ppendReply\x12\x12\n\nnext_index\x18\x01 \x01(\x03\x12\r\n\x05reset\x18\x02 \x01(\x08\x12\x0f\n\x07success\x18\x03 \x01(\x08\x12\r\n\x05round\x18\x04 \x01(\x03\"]\n\x0bRequestVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x03\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\x12\x11\n\thand_over\x18\x04 \x01(\x08\"\x14\n\x04Vote\x12\x0c\n\x04term\x18\x01 \x01(\x03\"M\n\x0eRequestPreVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x03\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\"\x17\n\x07PreVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\"\x1a\n\nTimeoutNow\x12\x0c\n\x04term\x18\x01 \x01(\x03\"\x1a\n\nTermNotice\x12\x0c\n\x04term\x18\x01 \x01(\x03\"\x1d\n\rSnapshotOffer\x12\x0c\n\x04term\x18\x01 \x01(\x03\"5\n\x07Propose\x12*\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x18.horologe.log.v1.Command\"8\n\x0eProposeRefusal\x12\x12\n\norigin_ids\x18\x01 \x03(\x03\x12\x12\n\noverloaded\x18\x02 \x01(\x08\"(\n\x05Renew\x12\x10\n\x08sessions\x18\x01 \x03(\x03\x12\r\n\x05round\x18\x02 \x01(\x03\"8\n\x07Renewed\x12\x10\n\x08sessions\x18\x01 \x03(\x03\x12\r\n\x05round\x18\x02 \x01(\x03\x12\x0c\n\x04gone\x18\x03 \x03(\x03\"8\n\x14\x46\x65tchSnapshotRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\"J\n\x15\x46\x65tchSnapshotResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\"`\n\x12\x46\x65tchOutputRequest\x12\x11\n\texecution\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x16\n\x0e\x61ssign_time_ms\x18\x04 \x01(\x03\"3\n\x13\x46\x65tchOutputResponse\x12\x0e\n\x06stream\x18\x01 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xa6\x02\n\x0bPeerService\x12U\n\x08\x45xchange\x12!.horologe.peer.v1.ExchangeRequest\x1a\".horologe.peer.v1.ExchangeResponse(\x01\x30\x01\x12\x62\n\rFetchSnapshot\x12&.horologe.peer.v1.FetchSnapshotRequest\x1a\'.horologe.peer.v1.FetchSnapshotResponse0\x01\x12\\\n\x0b\x46\x65tchOutput\x12$.horologe.peer.v1.FetchOutputRequest\x1a%.horologe.peer.v1.FetchOutputResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,35 +51,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPENDREPLY']._serialized_start=1605
   _globals['_APPENDREPLY']._serialized_end=1685
   _globals['_REQUESTVOTE']._serialized_start=1687
-  _globals['_REQUESTVOTE']._serialized_end=1761
-  _globals['_VOTE']._serialized_start=1763
-  _globals['_VOTE']._serialized_end=1783
-  _globals['_REQUESTPREVOTE']._serialized_start=1785
-  _globals['_REQUESTPREVOTE']._serialized_end=1862
-  _globals['_PREVOTE']._serialized_start=1864
-  _globals['_PREVOTE']._serialized_end=1887
-  _globals['_TIMEOUTNOW']._serialized_start=1889
-  _globals['_TIMEOUTNOW']._serialized_end=1915
-  _globals['_TERMNOTICE']._serialized_start=1917
-  _globals['_TERMNOTICE']._serialized_end=1943
-  _globals['_SNAPSHOTOFFER']._serialized_start=1945
-  _globals['_SNAPSHOTOFFER']._serialized_end=1974
-  _globals['_PROPOSE']._serialized_start=1976
-  _globals['_PROPOSE']._serialized_end=2029
-  _globals['_PROPOSEREFUSAL']._serialized_start=2031
-  _globals['_PROPOSEREFUSAL']._serialized_end=2087
-  _globals['_RENEW']._serialized_start=2089
-  _globals['_RENEW']._serialized_end=2129
-  _globals['_RENEWED']._serialized_start=2131
-  _globals['_RENEWED']._serialized_end=2187
-  _globals['_FETCHSNAPSHOTREQUEST']._serialized_start=2189
-  _globals['_FETCHSNAPSHOTREQUEST']._serialized_end=2245
-  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_start=2247
-  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_end=2321
-  _globals['_FETCHOUTPUTREQUEST']._serialized_start=2323
-  _globals['_FETCHOUTPUTREQUEST']._serialized_end=2419
-  _globals['_FETCHOUTPUTRESPONSE']._serialized_start=2421
-  _globals['_FETCHOUTPUTRESPONSE']._serialized_end=2472
-  _globals['_PEERSERVICE']._serialized_start=2475
-  _globals['_PEERSERVICE']._serialized_end=2769
+  _globals['_REQUESTVOTE']._serialized_end=1780
+  _globals['_VOTE']._serialized_start=1782
+  _globals['_VOTE']._serialized_end=1802
+  _globals['_REQUESTPREVOTE']._serialized_start=1804
+  _globals['_REQUESTPREVOTE']._serialized_end=1881
+  _globals['_PREVOTE']._serialized_start=1883
+  _globals['_PREVOTE']._serialized_end=1906
+  _globals['_TIMEOUTNOW']._serialized_start=1908
+  _globals['_TIMEOUTNOW']._serialized_end=1934
+  _globals['_TERMNOTICE']._serialized_start=1936
+  _globals['_TERMNOTICE']._serialized_end=1962
+  _globals['_SNAPSHOTOFFER']._serialized_start=1964
+  _globals['_SNAPSHOTOFFER']._serialized_end=1993
+  _globals['_PROPOSE']._serialized_start=1995
+  _globals['_PROPOSE']._serialized_end=2048
+  _globals['_PROPOSEREFUSAL']._serialized_start=2050
+  _globals['_PROPOSEREFUSAL']._serialized_end=2106
+  _globals['_RENEW']._serialized_start=2108
+  _globals['_RENEW']._serialized_end=2148
+  _globals['_RENEWED']._serialized_start=2150
+  _globals['_RENEWED']._serialized_end=2206
+  _globals['_FETCHSNAPSHOTREQUEST']._serialized_start=2208
+  _globals['_FETCHSNAPSHOTREQUEST']._serialized_end=2264
+  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_start=2266
+  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_end=2340
+  _globals['_FETCHOUTPUTREQUEST']._serialized_start=2342
+  _globals['_FETCHOUTPUTREQUEST']._serialized_end=2438
+  _globals['_FETCHOUTPUTRESPONSE']._serialized_start=2440
+  _globals['_FETCHOUTPUTRESPONSE']._serialized_end=2491
+  _globals['_PEERSERVICE']._serialized_start=2494
+  _globals['_PEERSERVICE']._serialized_end=2788
 # @@protoc_insertion_point(module_scope)

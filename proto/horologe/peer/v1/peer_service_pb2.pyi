@@ -404,22 +404,26 @@ class RequestVote(_message.Message):
     TERM_FIELD_NUMBER: _builtins.int
     LAST_LOG_INDEX_FIELD_NUMBER: _builtins.int
     LAST_LOG_TERM_FIELD_NUMBER: _builtins.int
+    HAND_OVER_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     """The candidate's term."""
     last_log_index: _builtins.int
     """Its last entry."""
     last_log_term: _builtins.int
     """The term of its last entry."""
+    hand_over: _builtins.bool
+    """The leader has told it to take over: nobody has to stand by that leader."""
     def __init__(
         self,
         *,
         term: _builtins.int = ...,
         last_log_index: _builtins.int = ...,
         last_log_term: _builtins.int = ...,
+        hand_over: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_log_index", b"last_log_index", "last_log_term", b"last_log_term", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hand_over", b"hand_over", "last_log_index", b"last_log_index", "last_log_term", b"last_log_term", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
