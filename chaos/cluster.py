@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +20,12 @@ from typing import Self, TypeVar
 
 from horologe.chaos.disk import small_disk
 from horologe.chaos.links import Links
-from horologe.chaos.network import CLIENT_PORT, PEER_PORT, LoopbackNetwork, Network
+from horologe.chaos.network import CLIENT_PORT, PEER_PORT, LoopbackNetwork, Network, Place
+from horologe.chaos.proxy import Weather
 from horologe.client.client import AsyncClient
 from horologe.client.errors import HorologeError
 from horologe.node.clock import CLOCK_FILE_VARIABLE
-from horologe.node.local_cluster import LocalCluster, LocalProcess, NodeAddresses, listen_of, peer_address_of
+from horologe.node.local_cluster import LocalCluster, LocalProcess, NodeAddresses, free_port
 from horologe.v1.cluster_service_pb2 import GetClusterStatusResponse, Member
 
 POLL_SECONDS = 0.02
@@ -138,14 +139,26 @@ class Setting:
 
     options: Mapping[str, str | int | float] = field(default_factory=dict)
     """More lines of node.toml."""
+    spare_seats: int = 0
+    """Room for so many nodes more, for those that join."""
     links: bool = False
     """Whether what the nodes say to each other passes through links that can have bad weather."""
     clock_files: bool = False
     """Whether each node's wall clock can be set wrong, by writing to `clock_file(name)`."""
-    clock_offsets_seconds: Mapping[str, int] = field(default_factory=dict)
-    """By node: in a time namespace of its own, where the clocks that count from the start of the machine are ahead by this."""
-    small_disks: Mapping[str, int] = field(default_factory=dict)
-    """By node: its data folder is a file system of its own of so many bytes."""
+    clock_offset_seconds: int = 0
+    """The clocks that count from the start of the machine are ahead by this from one seat to the next (time namespaces)."""
+    small_disk_bytes: int = 0
+    """Each node's data folder is a file system of its own of so many bytes; 0: it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a node can be. A node that joins takes a seat that is free; clients and workers know all seats."""
+
+    number: int
+    """From 1."""
+    place: Place
+    addresses: NodeAddresses
 
 
 class ChaosCluster:
@@ -165,71 +178,70 @@ class ChaosCluster:
         self.network = network or LoopbackNetwork()
         self.setting = setting or Setting(options or {})
         self._stack = AsyncExitStack()
-        self._data_folder = "."
-        self.local = self._prepare(count)
+        self._has_own_data_folders = self.network.can_partition or bool(self.setting.small_disk_bytes)
+        self._ports: set[int] = set()
+        seats = range(1, count + self.setting.spare_seats + 1)
+        self.seats = [self._make_seat(number, linked=self.setting.links) for number in seats]
+        self.local = LocalCluster.prepare(
+            folder / "cluster", count, self._options(), places=[seat.addresses for seat in self.seats[:count]]
+        )
+        self._seat_of = {node.name: seat for node, seat in zip(self.local.nodes, self.seats, strict=False)}
+        for node in self.local.nodes:
+            self._dress(node)
         self.evidence = folder / "evidence"
         self.evidence.mkdir()
         self.workers: dict[str, RecordingWorker] = {}
-        self.links: dict[str, Links] = {}
+        self.links: list[Links] = []
         self.others: dict[str, LocalProcess] = {}
         """Nodes that are no members: not yet, or not any more."""
-        self._clients: dict[str, AsyncClient] = {}
+        self._left: set[str] = set()
+        self._clients: dict[int, AsyncClient] = {}
 
-    def _prepare(self, count: int) -> LocalCluster:
-        names = [f"n{number}" for number in range(1, count + 1)]
-        self.places = {name: self.network.place(name) for name in names}
-        addresses: list[NodeAddresses] = []
-        if not isinstance(self.network, LoopbackNetwork):
-            addresses = [self._addresses(number, self.places[name].host) for number, name in enumerate(names, 1)]
-        if addresses or self.setting.small_disks:
-            self._data_folder = DATA_FOLDER
-        options = {"data_dir": self._data_folder, **self.setting.options}
-        folder = self.folder / "cluster"
-        local = LocalCluster.prepare(folder, count, options, usual_ports=False, places=addresses)
-        for node in local.nodes:
-            self._settle(node)
-        return local
+    def _make_seat(self, number: int, *, linked: bool) -> Seat:
+        place = self.network.place(f"n{number}")
+        if not self.network.can_partition:
+            return Seat(number, place, NodeAddresses.on_loopback(*self._free_ports()))
+        peer_listen = f"{place.host}:{PEER_PORT}"
+        found_at = f"127.0.1.{number}:{PEER_PORT}" if linked else peer_listen
+        return Seat(number, place, NodeAddresses(f"{place.host}:{CLIENT_PORT}", peer_listen, found_at))
 
-    def _settle(self, node: LocalProcess) -> None:
-        """Lets a node live where its place and the setting say."""
-        node.prefix = self.places[node.name].prefix
-        if offset := self.setting.clock_offsets_seconds.get(node.name):
+    def _free_ports(self) -> tuple[int, int]:
+        while True:
+            client_port, peer_port = free_port(), free_port()
+            if client_port != peer_port and not self._ports & {client_port, peer_port}:
+                self._ports |= {client_port, peer_port}
+                return client_port, peer_port
+
+    def _options(self) -> dict[str, str | int | float]:
+        return {"data_dir": DATA_FOLDER if self._has_own_data_folders else ".", **self.setting.options}
+
+    def _dress(self, node: LocalProcess) -> None:
+        """Gives a node's process its place, its clocks and its disk."""
+        seat = self._seat_of[node.name]
+        node.prefix = seat.place.prefix
+        if offset := (seat.number - 1) * self.setting.clock_offset_seconds:
             node.prefix += ("unshare", "--time", f"--boottime={offset}", f"--monotonic={offset}")
         if self.setting.clock_files:
             node.environment[CLOCK_FILE_VARIABLE] = str(self.clock_file(node.name))
 
-    def _addresses(self, number: int, host: str) -> NodeAddresses:
-        peer_listen = f"{host}:{PEER_PORT}"
-        return NodeAddresses(f"{host}:{CLIENT_PORT}", peer_listen, _link(number) if self.setting.links else peer_listen)
+    def _open_disk(self, name: str) -> None:
+        if self.setting.small_disk_bytes:
+            self._stack.enter_context(small_disk(self.data_folder(name), self.setting.small_disk_bytes))
 
     def _open_links(self) -> None:
-        for node in self.local.nodes:
+        for seat in self.seats:
             targets = {
-                _link(number): f"{self.places[other.name].host}:{PEER_PORT}"
-                for number, other in enumerate(self.local.nodes, 1)
-                if other is not node
+                other.addresses.peer_address: other.addresses.peer_listen for other in self.seats if other is not seat
             }
-            self.links[node.name] = Links(self.places[node.name], targets, node.folder / "links.log")
-
-    def link_address(self, target: str) -> str:
-        """Under which every other node finds the link to this one."""
-        return _link(self.names.index(target) + 1)
-
-    def clock_file(self, name: str) -> Path:
-        """What is written there (milliseconds) is how wrong the node's wall clock is."""
-        return self.folder / "cluster" / name / "clock"
-
-    def data_folder(self, name: str) -> Path:
-        """Where a node keeps its state."""
-        return self.node(name).folder / self._data_folder
+            self.links.append(Links(seat.place, targets, self.folder / "cluster" / f"links-{seat.number}.log"))
 
     async def __aenter__(self) -> Self:
         try:
-            self.client = await self._stack.enter_async_context(AsyncClient(self.local.addresses, "default"))
-            for node, address in zip(self.local.nodes, self.local.addresses, strict=True):
-                self._clients[node.name] = await self._stack.enter_async_context(AsyncClient(address, "default"))
-            for name, size_bytes in self.setting.small_disks.items():
-                self._stack.enter_context(small_disk(self.data_folder(name), size_bytes))
+            self.client = await self._stack.enter_async_context(AsyncClient(self.addresses, "default"))
+            for seat in self.seats:
+                await self._open_client(seat)
+            for name in self.names:
+                self._open_disk(name)
             if self.setting.links:
                 self._open_links()
             self.local.start()
@@ -238,6 +250,10 @@ class ChaosCluster:
             await self._end()
             raise
         return self
+
+    async def _open_client(self, seat: Seat) -> None:
+        client = AsyncClient(seat.addresses.listen, "default")
+        self._clients[seat.number] = await self._stack.enter_async_context(client)
 
     async def __aexit__(self, *_: object) -> None:
         await self._end()
@@ -248,15 +264,34 @@ class ChaosCluster:
         self.local.kill()
         for node in self.others.values():
             node.kill()
-        for links in self.links.values():
+        for links in self.links:
             links.kill()
         await self._stack.aclose()
+
+    # Network
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of all seats, for clients and workers."""
+        return [seat.addresses.listen for seat in self.seats]
+
+    def unhear(self, listener: str, speakers: Iterable[str]) -> None:
+        """From now on a node or worker hears nothing from the others; `network.hear_all` ends it."""
+        self.network.unhear(self._place_name(listener), [self._place_name(name) for name in speakers])
+
+    def _place_name(self, name: str) -> str:
+        return self._seat_of[name].place.name if name in self._seat_of else name
+
+    def set_weather(self, weather: Weather) -> None:
+        """On every link between nodes."""
+        for links in self.links:
+            links.set_weather({seat.addresses.peer_address: weather for seat in self.seats})
 
     # Nodes
 
     @property
     def names(self) -> list[str]:
-        """Of the nodes."""
+        """Of the nodes that are members."""
         return [node.name for node in self.local.nodes]
 
     def node(self, name: str) -> LocalProcess:
@@ -265,12 +300,26 @@ class ChaosCluster:
 
     def on(self, name: str) -> AsyncClient:
         """A client that knows this node only."""
-        return self._clients[name]
+        return self._clients[self._seat_of[name].number]
+
+    @property
+    def seat_clients(self) -> dict[str, AsyncClient]:
+        """A client for each seat, whoever sits there."""
+        return {seat.place.name: self._clients[seat.number] for seat in self.seats}
+
+    def clock_file(self, name: str) -> Path:
+        """What is written there (milliseconds) is how wrong the node's wall clock is."""
+        return self.folder / "cluster" / name / "clock"
+
+    def data_folder(self, name: str) -> Path:
+        """Where a node keeps its state."""
+        folder = self.node(name).folder
+        return folder / DATA_FOLDER if self._has_own_data_folders else folder
 
     async def status(self, name: str) -> Status | None:
         """What a node says of itself; None if it does not answer."""
         try:
-            return await self._clients[name].with_timeout(ASK_SECONDS).cluster_status()
+            return await self.on(name).with_timeout(ASK_SECONDS).cluster_status()
         except HorologeError:
             return None
 
@@ -313,29 +362,29 @@ class ChaosCluster:
     # Members come and go
 
     async def new_node(self) -> str:
-        """The name of a node that may `join`: it has its place, its files (`join = true`) and a client, and is not started.
+        """The name of a node that may `join`: it has a seat, its files (`join = true`) and a client, and is not started.
 
-        It speaks with the others directly, also where those speak over links.
+        Where there is no spare seat it gets a new one, and speaks with the others directly, also where those speak over links.
         """
-        options = self.setting.options
         name = self.local.next_name()
-        place = self.places[name] = self.network.place(name)
-        if isinstance(self.network, LoopbackNetwork):
-            node = self.local.new_node(name, options)
-        else:
-            peer_listen = f"{place.host}:{PEER_PORT}"
-            addresses = NodeAddresses(f"{place.host}:{CLIENT_PORT}", peer_listen, peer_listen)
-            node = self.local.new_node(name, {"data_dir": "data", **options}, addresses)
-        self._settle(node)
-        self.others[node.name] = node
-        self._clients[node.name] = await self._stack.enter_async_context(AsyncClient(listen_of(node), "default"))
-        return node.name
+        gone = {other for other in self._left if not self.others[other].is_running}
+        taken = [seat for other, seat in self._seat_of.items() if other not in gone]
+        seat = next((seat for seat in self.seats if seat not in taken), None)
+        if seat is None:
+            seat = self._make_seat(len(self.seats) + 1, linked=False)
+            self.seats.append(seat)
+            await self._open_client(seat)
+        self._seat_of[name] = seat
+        node = self.others[name] = self.local.new_node(name, self._options(), seat.addresses)
+        self._dress(node)
+        self._open_disk(name)
+        return name
 
     async def join(self, name: str, *, learner: bool = False, seconds: float = READY_SECONDS) -> None:
         """Starts a new node, adds it to the cluster, and waits until it votes (a `learner`: until it is a member)."""
         node = self.others[name]
         await asyncio.to_thread(node.start)
-        await self.client.add_member(name, peer_address_of(node), learner=learner)
+        await self.client.add_member(name, self._seat_of[name].addresses.peer_address, learner=learner)
         del self.others[name]
         self.local.take_in(node)
         roles = {Member.ROLE_LEARNER} if learner else {Member.ROLE_FOLLOWER, Member.ROLE_LEADER}
@@ -351,9 +400,10 @@ class ChaosCluster:
         await eventually(is_there, seconds, f"{name} as a member")
 
     async def remove(self, name: str) -> None:
-        """Removes a member, dead or alive, and leaves its process to end by itself."""
+        """Removes a member, dead or alive, and leaves its process to end by itself; then its seat is free."""
         await self.client.remove_member(name)
         self.others[name] = self.node(name)
+        self._left.add(name)
         self.local.leave_out(name)
 
     # Workers
@@ -363,9 +413,7 @@ class ChaosCluster:
     ) -> RecordingWorker:
         """A worker, not started."""
         place = self.network.place(name)
-        worker = RecordingWorker(
-            self.evidence, name, addresses or self.local.addresses, slots, queue, prefix=place.prefix
-        )
+        worker = RecordingWorker(self.evidence, name, addresses or self.addresses, slots, queue, prefix=place.prefix)
         self.workers[name] = worker
         return worker
 
@@ -377,8 +425,3 @@ class ChaosCluster:
             return wanted <= {worker.name async for worker in self.client.list_workers()}
 
         await eventually(connected, seconds, f"workers {', '.join(names)} connected")
-
-
-def _link(number: int) -> str:
-    """Where a place finds its link to the node of this number: the same address in every place, which each has to itself."""
-    return f"127.0.1.{number}:{PEER_PORT}"

@@ -1,14 +1,17 @@
-"""All faults by name, for `--faults`. Membership comes here once nodes can join and leave a cluster that runs."""
+"""All faults by name, for `--faults`."""
 
 from __future__ import annotations
 
 from horologe.chaos.faults_clock import CLOCK_FAULTS
 from horologe.chaos.faults_disk import DISK_FAULTS
+from horologe.chaos.faults_membership import MEMBERSHIP_FAULTS
 from horologe.chaos.faults_network import NETWORK_FAULTS
 from horologe.chaos.faults_process import PROCESS_FAULTS
 from horologe.chaos.nemesis import Fault
 
-FAULTS: tuple[type[Fault], ...] = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, *CLOCK_FAULTS)
+FAULTS: tuple[type[Fault], ...] = (
+    *PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, *CLOCK_FAULTS, *MEMBERSHIP_FAULTS,
+)  # fmt: skip
 ALL = "all"
 
 

@@ -1,7 +1,7 @@
 """Faults of clocks: a node's wall clock jumps and comes back, or cannot make up its mind.
 
 Clocks for durations never jump, but they need not agree either: in a run with these faults every node has its own, ahead of
-the others' by days (`Setting.clock_offsets_seconds`), from its start to its end.
+the others' by days (`Setting.clock_offset_seconds`), from its start to its end.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from contextlib import suppress
 from horologe.chaos.cluster import ChaosCluster
 from horologe.chaos.history import Skew
 from horologe.chaos.nemesis import Fault
+from horologe.node.config import NodeConfig
 
 STROBE_MS = 200
 STROBE_SECONDS = 0.1
-JUMPS_MS = (100, 500, 2_000, 4_000)
+ALLOWED_SKEW_MS: int = NodeConfig.model_fields["clock_skew_ms_max"].default
+JUMPS_MS = (100, 500, 2_000, 3_600_000)
 
 
 class _WrongClock(Fault):
@@ -47,7 +49,8 @@ class _WrongClock(Fault):
 
     async def end(self) -> None:
         self.set_clock(0)
-        self.scene.skews.append(Skew(self._since_ns, time.monotonic_ns(), self.skew_ms))
+        # Beyond the allowed skew a node goes by the clocks of the others: nothing may come earlier than that.
+        self.scene.skews.append(Skew(self._since_ns, time.monotonic_ns(), min(self.skew_ms, ALLOWED_SKEW_MS)))
 
 
 class ClockJump(_WrongClock):

@@ -102,12 +102,12 @@ class DiskFull(Fault):
     def obstacle(cls, cluster: ChaosCluster) -> str:
         return (
             ""
-            if cluster.setting.small_disks
+            if cluster.setting.small_disk_bytes
             else "no node has a disk of its own here (that needs root and loop devices)"
         )
 
     async def begin(self) -> str:
-        self._victim = self.chance.choice(sorted(self.cluster.setting.small_disks))
+        self._victim = self.chance.choice(self.cluster.names)
         self._ballast: Path = await asyncio.to_thread(fill, self.cluster.data_folder(self._victim))
         return f"no byte left on the disk of {self._victim}"
 
@@ -128,8 +128,8 @@ class PowerCut(Fault):
         return DiskFull.obstacle(cluster)
 
     async def begin(self) -> str:
-        disks = sorted(self.cluster.setting.small_disks)
-        self._victims = self.chance.sample(disks, self.chance.randrange(1, len(disks) + 1))
+        names = self.cluster.names
+        self._victims = self.chance.sample(names, self.chance.randrange(1, len(names) + 1))
         for name in self._victims:
             await asyncio.to_thread(self.cluster.node(name).kill)
         for name in self._victims:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from horologe.chaos.cluster import ChaosCluster
 from horologe.chaos.nemesis import Fault
-from horologe.chaos.proxy import Weather
+from horologe.chaos.proxy import CLEAR, Weather
 
 FLAP_SECONDS = (0.2, 1.5)
 
@@ -24,7 +24,7 @@ class _Cut(Fault):
 
     async def silence(self, listener: str, speakers: Iterable[str]) -> None:
         """One way."""
-        await asyncio.to_thread(self.cluster.network.unhear, listener, [one for one in speakers if one != listener])
+        await asyncio.to_thread(self.cluster.unhear, listener, [one for one in speakers if one != listener])
 
     async def separate(self, here: Iterable[str], there: Iterable[str]) -> None:
         """Both ways."""
@@ -161,14 +161,11 @@ class _BadWeather(Fault):
 
     async def begin(self) -> str:
         weather = self.weather()
-        addresses = {name: self.cluster.link_address(name) for name in self.cluster.names}
-        for source, links in self.cluster.links.items():
-            links.set_weather({address: weather for name, address in addresses.items() if name != source})
+        self.cluster.set_weather(weather)
         return ", ".join(f"{key} {value:.3g}" for key, value in vars_of(weather).items() if value)
 
     async def end(self) -> None:
-        for links in self.cluster.links.values():
-            links.set_weather({})
+        self.cluster.set_weather(CLEAR)
 
 
 def vars_of(weather: Weather) -> dict[str, float]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import uvloop
 
 from horologe.chaos.network import Place
-from horologe.chaos.proxy import CLEAR, Proxy, Weather
+from horologe.chaos.proxy import Proxy, Weather
 
 
 class Links:
@@ -60,7 +60,7 @@ async def _serve(pairs: list[str]) -> None:
         while line := await commands.readline():
             weather = json.loads(line)
             for address, proxy in proxies.items():
-                proxy.weather = Weather(**weather[address]) if address in weather else CLEAR
+                proxy.weather = Weather(**weather.get(address, {}))
 
 
 if __name__ == "__main__":

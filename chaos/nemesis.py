@@ -24,6 +24,8 @@ STEADY_SECONDS_MAX = 90.0
 """A lease may have to run out first, and a node to fetch the state."""
 PAIR_SHARE = 0.2
 """So often two faults of different families strike at once."""
+LAST_TO_END = "membership"
+"""This family is never the second of a pair, which ends first: a change of members can only end when the other fault has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Fault(ABC):
     """How long it lasts, from and to."""
     ends_nodes: ClassVar[bool] = False
     """Whether nodes are expected to end by themselves."""
+    outcome: str = ""
+    """What its end adds to the line of the timeline."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -122,7 +126,7 @@ class Nemesis:
 
     def _next(self, turns: Iterator[type[Fault]]) -> list[type[Fault]]:
         first = next(turns)
-        others = [kind for kind in self.kinds if kind.family != first.family]
+        others = [kind for kind in self.kinds if kind.family not in (first.family, LAST_TO_END)]
         if others and self.scene.chance.random() < PAIR_SHARE:
             return [first, self.scene.chance.choice(others)]
         return [first]
@@ -141,12 +145,21 @@ class Nemesis:
             await asyncio.sleep(self.scene.chance.uniform(*faults[0].seconds))
         finally:
             for fault in reversed(begun):
-                await fault.end()
+                await self._end(fault, strike)
         if not any(fault.ends_nodes for fault in faults):
             dead = [node.name for node in self.scene.cluster.local.nodes if not node.is_running]
             self.ended_alone += [f"{name} under {strike.fault} ({strike.line})" for name in dead]
         strike.end_ns = time.monotonic_ns()
         await self._recover(strike)
+
+    async def _end(self, fault: Fault, strike: Strike) -> None:
+        try:
+            await fault.end()
+        except NotInTimeError as error:
+            self.not_recovered.append(f"{strike.fault} ({strike.line}): {error}")
+            self.say(f"NOT ENDED {fault.name}: {strike.line}: {error}")
+        if fault.outcome:
+            strike.line += f"; {fault.outcome}"
 
     async def _recover(self, strike: Strike) -> None:
         try:

@@ -27,7 +27,14 @@ LABELS_MAX = 45
 """With more faults than this their names would lie over each other."""
 LEADER_SILENCE_NS = 1_500_000_000
 """A leader that was not heard of for so long is drawn as two stretches."""
-COLOURS = {"process": "#c0392b", "worker": "#b9770e", "network": "#2e6da4", "disk": "#6c4a8f", "clock": "#3b7d4f"}
+COLOURS = {
+    "process": "#c0392b",
+    "worker": "#b9770e",
+    "network": "#2e6da4",
+    "disk": "#6c4a8f",
+    "clock": "#3b7d4f",
+    "membership": "#8a8a2d",
+}
 INK, FAINT, GRID = "#222", "#777", "#e3e3e3"
 UPPER, WORST = "#d98c3f", "#c0392b"
 STYLE = (
@@ -125,10 +132,10 @@ def _faults(parts: list[str], run: Run, axis: _Axis, y: int) -> int:
 
 
 def _leaders(parts: list[str], run: Run, axis: _Axis, y: int) -> int:
-    """A lane for each node, filled while it says that it leads."""
+    """A lane for each node that ever led, filled while it says that it does."""
     parts.append(_text(LEFT, y + 12, "Leader", "head"))
     y += 20
-    names = [f"n{number}" for number in range(1, run.plan.nodes + 1)]
+    names = sorted({one.node for one in run.history.leaderships}, key=lambda name: (len(name), name))
     for position, name in enumerate(names):
         lane = y + position * LANE
         parts.append(_text(LEFT - 8, lane + 14, name, "faint", "end"))
@@ -190,7 +197,7 @@ def _delays(parts: list[str], run: Run, axis: _Axis, y: int) -> int:
         return round(y + height - height * share, 1)
 
     parts.append(_text(LEFT, y + 12, "Delay from due time to start", "head"))
-    _legend(parts, LEFT + 190, y + 12)
+    _legend(parts, LEFT + 210, y + 12)
     y += 20
     for value, words in DELAY_LINES:
         parts.append(f'<path d="M{LEFT},{level(value)}H{LEFT + PLOT}" stroke="{GRID}"/>')

@@ -134,7 +134,7 @@ class Proxy:
         with suppress(ConnectionError):
             while data := await reader.read(PIECE_BYTES):
                 await self._speaking.wait()
-                if self.weather is not CLEAR:
+                if self.weather != CLEAR:
                     wait_ms = self.weather.delay_ms + random.random() * self.weather.jitter_ms
                     await asyncio.sleep(wait_ms / 1000)
                 writer.write(data)

@@ -111,22 +111,16 @@ async def run(folder: Path, plan: Plan, network: NamespaceNetwork | LoopbackNetw
 
 
 def _setting(plan: Plan, network: NamespaceNetwork | LoopbackNetwork) -> Setting:
-    names = [f"n{number}" for number in range(1, plan.nodes + 1)]
     families = {kind.family for kind in plan.faults}
     kinds = {kind.name for kind in plan.faults}
     in_namespaces = isinstance(network, NamespaceNetwork)
     return Setting(
         options=dict(LEASE),
+        spare_seats=int("membership" in families),
         links=in_namespaces and bool(kinds & {"delay", "loss", "slow-close"}),
         clock_files="clock" in families,
-        clock_offsets_seconds={
-            name: number * OFFSET_SECONDS
-            for number, name in enumerate(names)
-            if number and in_namespaces and "clock" in families
-        },
-        small_disks=dict.fromkeys(names, SMALL_DISK_BYTES)
-        if kinds & {"disk-full", "power-cut"} and can_mount()
-        else {},
+        clock_offset_seconds=OFFSET_SECONDS if in_namespaces and "clock" in families else 0,
+        small_disk_bytes=SMALL_DISK_BYTES if kinds & {"disk-full", "power-cut"} and can_mount() else 0,
     )
 
 
@@ -135,7 +129,7 @@ class _Stage:
 
     def __init__(self, cluster: ChaosCluster, plan: Plan, load: Load, nemesis: Nemesis, say: Say) -> None:
         self.cluster, self.plan, self.load, self.nemesis, self.say = cluster, plan, load, nemesis, say
-        clients = {name: cluster.on(name) for name in cluster.names}
+        clients = cluster.seat_clients
         self.callers = [
             Caller(number, clients, random.Random(f"{plan.seed}-{number}"), load.owned.job_id(job))
             for number, job in enumerate(load.owned.numbers, 1)

@@ -257,12 +257,18 @@ def _ports(count: int, *, usual: bool) -> list[tuple[int, int]]:
     pairs = [(CLIENT_PORT + number, PEER_PORT + number) for number in range(1, count + 1)]
     if usual and all(_is_free(port) for pair in pairs for port in pair):
         return pairs
+    found = free_ports(2 * count)
+    return list(zip(found[:count], found[count:], strict=True))
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different ports on loopback that nobody has at the moment."""
     found: list[int] = []
-    while len(found) < 2 * count:
+    while len(found) < count:
         port = free_port()
         if port not in found:
             found.append(port)
-    return list(zip(found[:count], found[count:], strict=True))
+    return found
 
 
 def free_port() -> int:

@@ -30,8 +30,7 @@ SYNCS = "fsync,fdatasync"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChaosCluster]:
-    names = ("n1", "n2", "n3")
-    setting = Setting({"disk_free_bytes_min": FREE_BYTES_MIN}, small_disks=dict.fromkeys(names, DISK_BYTES))
+    setting = Setting({"disk_free_bytes_min": FREE_BYTES_MIN}, small_disk_bytes=DISK_BYTES)
     async with ChaosCluster(tmp_path_factory.mktemp("disks"), 3, setting=setting) as cluster:
         cluster.add_worker("w1").start()
         await cluster.wait_workers("w1")

@@ -117,9 +117,9 @@ async def test_scenario_15_leader_is_cut_off_with_its_workers(cluster: ChaosClus
     await started(cluster, execution)
     if cluster.network.can_partition:
         for one in (leader, "s15"):
-            cluster.network.unhear(one, others)
+            cluster.unhear(one, others)
         for other in others:
-            cluster.network.unhear(other, [leader, "s15"])
+            cluster.unhear(other, [leader, "s15"])
     else:
         for name in (leader, "s15"):
             (cluster.node(name) if name == leader else cluster.workers[name]).signal(signal.SIGSTOP)
