@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from horologe.chaos.history import Answer, Operation
@@ -42,8 +42,8 @@ class Caller:
     """One of them. `recurring` is the job that this caller alone pauses, resumes and updates."""
 
     number: int
-    clients: dict[str, AsyncClient]
-    """By node; each knows that node only."""
+    clients: Callable[[], Mapping[str, AsyncClient]]
+    """Those of the present members, by node; each knows that node only."""
     chance: random.Random
     recurring: str
     operations: list[Operation] = field(default_factory=list)
@@ -151,10 +151,11 @@ class Caller:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _try(self, kind: str, job: str, request_id: str, send: Send, argument: str) -> Operation:
-        node = self.chance.choice(sorted(self.clients))
+        clients = self.clients()
+        node = self.chance.choice(sorted(clients))
         sent_ns, sent_ms = time.monotonic_ns(), _wall_ms()
         try:
-            answer, detail = Answer.OK, _detail(await send(self.clients[node].with_timeout(CALL_SECONDS), request_id))
+            answer, detail = Answer.OK, _detail(await send(clients[node].with_timeout(CALL_SECONDS), request_id))
         except (OutcomeUnknown, DeadlineExceeded, Unavailable) as error:
             answer, detail = Answer.UNKNOWN, type(error).__name__
         except HorologeError as error:

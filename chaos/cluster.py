@@ -302,11 +302,6 @@ class ChaosCluster:
         """A client that knows this node only."""
         return self._clients[self._seat_of[name].number]
 
-    @property
-    def seat_clients(self) -> dict[str, AsyncClient]:
-        """A client for each seat, whoever sits there."""
-        return {seat.place.name: self._clients[seat.number] for seat in self.seats}
-
     def clock_file(self, name: str) -> Path:
         """What is written there (milliseconds) is how wrong the node's wall clock is."""
         return self.folder / "cluster" / name / "clock"

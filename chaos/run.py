@@ -27,6 +27,7 @@ from horologe.chaos.load import Load
 from horologe.chaos.nemesis import Fault, Freeze, Nemesis, Scene, make_whole, wait_steady
 from horologe.chaos.network import LoopbackNetwork, NamespaceNetwork
 from horologe.chaos.workload import read_outcomes
+from horologe.client.client import AsyncClient
 from horologe.v1.job_pb2 import Job
 
 WARM_UP_SECONDS = 5.0
@@ -129,7 +130,10 @@ class _Stage:
 
     def __init__(self, cluster: ChaosCluster, plan: Plan, load: Load, nemesis: Nemesis, say: Say) -> None:
         self.cluster, self.plan, self.load, self.nemesis, self.say = cluster, plan, load, nemesis, say
-        clients = cluster.seat_clients
+
+        def clients() -> dict[str, AsyncClient]:
+            return {name: cluster.on(name) for name in cluster.names}
+
         self.callers = [
             Caller(number, clients, random.Random(f"{plan.seed}-{number}"), load.owned.job_id(job))
             for number, job in enumerate(load.owned.numbers, 1)
