@@ -13,12 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
 
-from horologe.chaos.disk import small_disk
+from horologe.chaos.disk import discard, small_disk
 from horologe.chaos.links import Links
 from horologe.chaos.network import CLIENT_PORT, PEER_PORT, LoopbackNetwork, Network, Place
 from horologe.chaos.proxy import Weather
@@ -195,6 +195,7 @@ class ChaosCluster:
         self.others: dict[str, LocalProcess] = {}
         """Nodes that are no members: not yet, or not any more."""
         self._left: set[str] = set()
+        self._disks: dict[str, ExitStack] = {}
         self._clients: dict[int, AsyncClient] = {}
 
     def _make_seat(self, number: int, *, linked: bool) -> Seat:
@@ -226,7 +227,8 @@ class ChaosCluster:
 
     def _open_disk(self, name: str) -> None:
         if self.setting.small_disk_bytes:
-            self._stack.enter_context(small_disk(self.data_folder(name), self.setting.small_disk_bytes))
+            disk = self._disks[name] = self._stack.enter_context(ExitStack())
+            disk.enter_context(small_disk(self.data_folder(name), self.setting.small_disk_bytes))
 
     def _open_links(self) -> None:
         for seat in self.seats:
@@ -363,6 +365,9 @@ class ChaosCluster:
         """
         name = self.local.next_name()
         gone = {other for other in self._left if not self.others[other].is_running}
+        for other in gone & self._disks.keys():
+            self._disks.pop(other).close()
+            discard(self.data_folder(other))
         taken = [seat for other, seat in self._seat_of.items() if other not in gone]
         seat = next((seat for seat in self.seats if seat not in taken), None)
         if seat is None:

@@ -45,6 +45,11 @@ def small_disk(folder: Path, size_bytes: int) -> Iterator[None]:
         _run("umount", "--lazy", str(folder))
 
 
+def discard(folder: Path) -> None:
+    """Removes the file behind a small disk that is not mounted any more."""
+    _image(folder).unlink()
+
+
 def cut_power(folder: Path) -> None:
     """What was not synced is lost, as when the machine loses power. Nobody may use the small disk at that moment.
 
