@@ -66,6 +66,7 @@ class Rule(enum.Enum):
     TOKEN_SHARED = ("C6", "fencing tokens that two attempts had for the same execution")
     TOKEN_NOT_GROWING = ("C6", "attempts whose fencing token is not above that of the attempt before")
     ACKNOWLEDGED_LOST = ("C7", "acknowledged operations whose effect is not there")
+    STATES_DIFFER = ("C7", "members that do not hold the state of the others at the end, or could not say")
     TWO_LEADERS = ("C7", "terms in which two nodes said that they lead")
     HALF_DONE = ("C8", "requests that happened in part")
     DONE_TWICE = ("C8", "requests that happened twice, or got two different answers")

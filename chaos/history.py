@@ -168,5 +168,7 @@ class History:
     """Runs that were acknowledged to callers."""
     wall_minus_monotonic_ms: float = 0.0
     """What leads from the monotonic clock to the wall clock of the machine."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """Of each member's state at one revision at the end; empty for one that had none to show."""
     peace: list[Phase] = field(default_factory=list)
     """Times in which nothing was wrong and everything had recovered: here every due time must run at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 
 from horologe.chaos.checker import Rule, Verdict, check, check_attempts, check_proofs, check_schedule
 from horologe.chaos.checker_operations import check_leaders, check_operations, check_pauses
@@ -34,9 +35,17 @@ def judge(history: History, from_ms: int, until_ms: int) -> Verdict:
     check_operations(verdict, history.operations, history.jobs, history.outcomes, history.marks)
     check_pauses(verdict, history.operations, history.ledger, history.owned_jobs, skew_ms_max(history.skews))
     check_leaders(verdict, history.leaderships)
+    _check_digests(verdict, history)
     _check_ends(verdict, history)
     _check_peace(verdict, history)
     return verdict
+
+
+def _check_digests(verdict: Verdict, history: History) -> None:
+    usual = Counter(history.digests.values()).most_common(1)
+    for member, digest in sorted(history.digests.items()):
+        if not digest or digest != usual[0][0]:
+            verdict.note(Rule.STATES_DIFFER, f"{member}: {digest or 'unknown'}, most have {usual[0][0] or 'none'}")
 
 
 def _check_ends(verdict: Verdict, history: History) -> None:

@@ -26,6 +26,7 @@ from horologe.chaos.judge import judge
 from horologe.chaos.load import Load
 from horologe.chaos.nemesis import Fault, Freeze, Nemesis, Scene, make_whole, wait_steady
 from horologe.chaos.network import LoopbackNetwork, NamespaceNetwork
+from horologe.chaos.verify import Verification, compare_members
 from horologe.chaos.workload import read_outcomes
 from horologe.client.client import AsyncClient
 from horologe.v1.job_pb2 import Job
@@ -220,6 +221,8 @@ class _Stage:
 
     async def _read(self, expected: list[Due], jobs: list[JobView]) -> History:
         client = self.cluster.client
+        members = Verification()
+        await compare_members(client, members)
         marks = read_folder(self.cluster.evidence)
         starts = Counter(mark.execution for mark in marks if mark.kind == Kind.STARTED)
         retried = [execution for execution, count in starts.items() if count > 1][:LOOKED_AT_MAX]
@@ -241,6 +244,7 @@ class _Stage:
             skews=self.nemesis.scene.skews,
             wall_minus_monotonic_ms=time.time_ns() / 1e6 - time.monotonic_ns() / 1e6,
             peace=self.peace,
+            digests={member.name: member.digest for member in members.members},
             owned_jobs=self.load.owned_numbers(),
             asked_executions=frozenset(asked),
         )

@@ -93,7 +93,7 @@ async def verify(
     `progress` is told the number of jobs that were looked at.
     """
     found = Verification()
-    await _compare_members(client, found)
+    await compare_members(client, found)
     status = await client.cluster_status()
     found.time_ms = status.log_time.ToMilliseconds()
     oldest_ms = found.time_ms - int(status.history_retention_days * 86_400_000) + PRUNING_MARGIN_MS
@@ -117,7 +117,7 @@ async def verify(
 # Members
 
 
-async def _compare_members(client: AsyncClient, found: Verification) -> None:
+async def compare_members(client: AsyncClient, found: Verification) -> None:
     """Until every member has answered for one and the same checkpoint, or cannot."""
     for _ in range(CHECKPOINTS_MAX):
         found.revision = await client.take_checkpoint()

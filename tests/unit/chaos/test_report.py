@@ -73,6 +73,14 @@ def test_what_is_late_in_peace_is_a_violation(tmp_path: Path) -> None:
     assert text.endswith("NOT SOUND") and "C9 VIOLATED 1 times" in text
 
 
+def test_members_with_another_state_or_none_are_found(tmp_path: Path) -> None:
+    history = _run(tmp_path).history
+    history.digests = {"n1": "aa", "n2": "aa", "n3": "aa"}
+    assert judge(history, 0, 60_000).violations == {}
+    history.digests = {"n1": "aa", "n2": "bb", "n3": "", "n4": "aa"}
+    assert judge(history, 0, 60_000).violations == {Rule.STATES_DIFFER: 2}
+
+
 def test_the_record_is_plain_data(tmp_path: Path) -> None:
     record = json.loads(json.dumps(report.to_record(_run(tmp_path))))
     assert record["sound"] is True and record["criteria"]["C1"] == 0 and record["struck"]["kill-leader"] == 1
