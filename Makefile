@@ -8,7 +8,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 DEMO_SECONDS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick sim check proto proto-check format bench chaos chaos-tools clean
+.PHONY: help dev demo test quick sim check proto proto-check format bench chaos chaos-tools model clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,12 @@ chaos: $(VENV)/.ready chaos-tools ## five minutes of faults of all kinds on thre
 
 quick: $(VENV)/.ready ## run the tests that start no process
 	$(BIN)/pytest tests/unit tests/scenarios tests/raft tests/sim
+
+model: $(VENV)/.ready ## check the model of the lease protocol with spin, which it installs where it may
+	@command -v spin >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends spin >/dev/null; } \
+		|| { echo "make model needs the model checker spin: install it (Debian, Ubuntu: apt-get install spin)" >&2; exit 1; }
+	$(BIN)/pytest tests/model
 
 check: $(VENV)/.ready proto-check ## lint, format, types, proto
 	$(BIN)/ruff check .

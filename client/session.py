@@ -258,6 +258,10 @@ class Session:
                 return await self._ended(stream)
             if self._runner.check_lease():
                 raise DisconnectedError("the lease ended")
+            if self._close_reason:
+                # It was read already when the stream was closed from this side. After the end of a lease nothing may start:
+                # there is no lease that would end it.
+                raise DisconnectedError(self._close_reason)
             kind = response.WhichOneof("kind")
             if kind == "assignments":
                 self._take_assignments(response.assignments)

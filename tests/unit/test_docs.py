@@ -22,7 +22,7 @@ from horologe.client.cli.main import build
 from horologe.node.config import NodeConfig, describe_options
 from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
 
-PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md")
 SOURCE_FOLDERS = ("raft", "node", "client", "chaos", "proto", "tests", "examples")
 PROMISE = """
 Each due time is *fired* exactly once; a completion is *recorded* exactly once; an attempt runs at most once per token; with
@@ -239,7 +239,7 @@ def test_relative_links_resolve(page: str) -> None:
         if "://" in link:
             continue
         file, _, anchor = link.partition("#")
-        target = ROOT / file if file else ROOT / page
+        target = (ROOT / page).parent / file if file else ROOT / page
         assert target.exists(), f"{page} links to {link}"
         if anchor:
             assert anchor in anchors_of(target), f"{page} links to {link}"
