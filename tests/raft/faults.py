@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from world import Duties, InvariantViolationError, World
 
 from horologe.raft.core import Protections
+from horologe.raft.membership import Configuration, Member
 
 STEP_SECONDS = 0.02
 
@@ -20,6 +21,7 @@ class Storm:
         append_bytes_max: Small, so that a follower that is behind needs many messages.
         repeat: Probability that a message is delivered twice.
         compact: Whether logs are compacted now and then, so that followers fall behind them.
+        change: Probability per step of a leader that it changes the members.
     """
 
     seconds: float = 20.0
@@ -32,6 +34,7 @@ class Storm:
     crash: float = 0.01
     repeat: float = 0.0
     compact: bool = False
+    change: float = 0.0
 
 
 def run_storm(
@@ -48,6 +51,44 @@ def run_storm(
     return weather.world
 
 
+class Changer:
+    """Changes the members by dice: adds, promotes, removes, one at a time as the core allows it."""
+
+    def __init__(self, world: World, randomness: random.Random) -> None:
+        self._world = world
+        self._random = randomness
+        self._new_names = iter("uvwxyz")
+
+    def change(self, leader: str) -> None:
+        """A leader proposes a change, if the dice find a legal one."""
+        configuration = self._world.core(leader).configuration
+        after = self._random.choice([self._added, self._promoted, self._removed])(leader, configuration)
+        if after is not None:
+            self._world.change(leader, after)
+
+    def _added(self, leader: str, configuration: Configuration) -> Configuration | None:
+        known = set(configuration.by_name) | set(configuration.removed)
+        waiting = [name for name in self._world.names if name not in known]
+        if not waiting:
+            name = next(self._new_names, None)
+            if name is None:
+                return None
+            self._world.join(name)
+            waiting = [name]
+        return configuration.with_member(Member(self._random.choice(waiting), is_voter=False))
+
+    def _promoted(self, leader: str, configuration: Configuration) -> Configuration | None:
+        learners = sorted(set(configuration.by_name) - configuration.voters)
+        ready = [name for name in learners if self._world.core(leader).has_caught_up(name)]
+        return configuration.with_member(Member(self._random.choice(ready))) if ready else None
+
+    def _removed(self, leader: str, configuration: Configuration) -> Configuration | None:
+        others = sorted(set(configuration.by_name) - {leader})
+        if len(configuration.voters) <= 2:
+            return None
+        return configuration.without(self._random.choice(others))
+
+
 class _Weather:
     def __init__(
         self, seed: int, names: str, storm: Storm, protections: Protections | None, duties: Duties | None
@@ -62,8 +103,8 @@ class _Weather:
         self.slow: dict[tuple[str, str], float] = {}
         self.paused_until: dict[str, float] = {}
         self.down_until: dict[str, float] = {}
-        self.directions = [(one, other) for one in names for other in names if one != other]
         self.proposed = 0
+        self.changer = Changer(self.world, random.Random(seed * 104_729 + 3))
 
     def blow(self) -> None:
         world = self.world
@@ -88,7 +129,9 @@ class _Weather:
         for one, other in world.pairs():
             world.connect(one, other)
         world.run(3.0, STEP_SECONDS)
-        self._install_snapshots()
+        for _ in range(3):
+            self._install_snapshots()
+            world.run(1.0, STEP_SECONDS)
         world.run_until(lambda: world.leader() is not None and world.is_converged(), seconds=20.0)
         world.check_nothing_lost()
 
@@ -109,6 +152,8 @@ class _Weather:
             for _ in range(self.random.choice([1, 1, 3, 12])):
                 self.proposed += 1
                 world.propose(name, b"command %d " % self.proposed + b"." * 60)
+        if world.core(name).is_leader and self.random.random() < self.storm.change:
+            self.changer.change(name)
         if self.storm.compact and self.random.random() < 0.02:
             core = world.core(name)
             core.compact(core.applied_index - self.random.choice([0, 5, 20]))
@@ -124,7 +169,7 @@ class _Weather:
         world, storm, chance = self.world, self.storm, self.random.random()
         for probability, happens in (
             (storm.disconnect, lambda: world.disconnect(*self.random.choice(world.pairs()))),
-            (storm.hold, lambda: world.network.held.add(self.random.choice(self.directions))),
+            (storm.hold, lambda: world.network.held.add(self._direction())),
             (storm.release, self._release),
             (storm.slow, self._slow_down),
             (storm.pause, self._pause),
@@ -140,7 +185,11 @@ class _Weather:
             self.world.network.held.discard(self.random.choice(sorted(self.world.network.held)))
 
     def _slow_down(self) -> None:
-        self.slow[self.random.choice(self.directions)] = self.random.choice([0.002, 0.05, 0.15, 0.4, 1.0])
+        self.slow[self._direction()] = self.random.choice([0.002, 0.05, 0.15, 0.4, 1.0])
+
+    def _direction(self) -> tuple[str, str]:
+        names = self.world.names
+        return self.random.choice([(one, other) for one in names for other in names if one != other])
 
     def _pause(self) -> None:
         self.paused_until[self.random.choice(self.world.names)] = self.world.now + self.random.random() * 2

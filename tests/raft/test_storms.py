@@ -64,3 +64,14 @@ def test_without_guards_the_states_diverge_or_acknowledged_commands_are_lost() -
 
 def test_releasing_messages_before_the_commit_breaks_promises() -> None:
     assert violating_seeds(range(8), "abc", Protections(), Duties(commit_before_release=False)) != []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_members_come_and_go_in_a_storm(seed: int) -> None:
+    world = run_storm(seed, "abc", Storm(change=0.1, compact=seed % 2 == 1, seconds=15.0))
+    assert world.acknowledged
+
+
+def test_the_storms_with_changes_do_change_the_members() -> None:
+    worlds = [run_storm(seed, "abc", Storm(change=0.1, seconds=15.0)) for seed in range(4)]
+    assert all(world.members() != ["a", "b", "c"] for world in worlds)
