@@ -87,6 +87,12 @@ class World:
     def drain(self, worker: str) -> str:
         return self._do(commands.drain(worker))
 
+    def barrier(self) -> str:
+        return self._do(log_pb2.Command(barrier=log_pb2.Barrier()))
+
+    def checkpoint(self) -> str:
+        return self._do(log_pb2.Command(checkpoint=log_pb2.Checkpoint()))
+
     def goodbye(self, worker: str) -> str:
         return self._do(commands.close(self._sessions.pop(worker)))
 
