@@ -17,7 +17,7 @@ from horologe.client.cli.output import Format
 
 if TYPE_CHECKING:
     from horologe.chaos.bench_profiles import Profile
-    from horologe.chaos.run import Plan
+    from horologe.chaos.run import Plan, Run
 
 PERIOD_SECONDS = 10.0
 WORKERS = 1
@@ -264,21 +264,20 @@ def run_chaos(
 
 
 def _play(plan: Plan, folder: Path | None, picture: Path | None, output: Format, *, namespaces: bool) -> int:
-    import asyncio
     import shutil
+    import signal
     import tempfile
 
     from horologe.chaos import picture as picture_module
     from horologe.chaos import report
-    from horologe.chaos.network import open_network
-    from horologe.chaos.run import run
     from horologe.client.cli.output import print_data
 
+    # Ended in good order, as by Ctrl-C: nothing of it may be left.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     kept = Path(tempfile.mkdtemp(prefix="horologe-chaos-")) if folder is None else folder.resolve()
     kept.mkdir(parents=True, exist_ok=True)
     try:
-        with open_network(namespaces=namespaces) as network:
-            result = asyncio.run(run(kept, plan, network, lambda line: typer.echo(line, err=True)))
+        result = _run_chaos(kept, plan, namespaces=namespaces)
     finally:
         if folder is None:
             shutil.rmtree(kept, ignore_errors=True)
@@ -294,6 +293,25 @@ def _play(plan: Plan, folder: Path | None, picture: Path | None, output: Format,
     else:
         typer.echo(text)
     return 0 if result.is_sound else 1
+
+
+def _run_chaos(folder: Path, plan: Plan, *, namespaces: bool) -> Run:
+    import asyncio
+
+    from horologe.chaos.cluster import NotInTimeError
+    from horologe.chaos.network import NetworkError, open_network
+    from horologe.chaos.run import run
+    from horologe.client.errors import HorologeError
+
+    try:
+        with open_network(namespaces=namespaces) as network:
+            return asyncio.run(run(folder, plan, network, lambda line: typer.echo(line, err=True)))
+    except KeyboardInterrupt:
+        typer.echo("horologe: interrupted; everything was stopped and removed", err=True)
+        raise typer.Exit(130) from None
+    except (HorologeError, NetworkError, NotInTimeError, OSError) as error:
+        typer.echo(f"horologe: the run could not be carried out: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 @chaos_app.command("faults")

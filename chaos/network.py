@@ -12,8 +12,10 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -198,6 +200,10 @@ def _remove_run(run: str) -> None:
         if match is not None and f"horo{match[1]}" == run:
             subprocess.run(["ip", "link", "del", name], check=False, capture_output=True)
     for path in sorted(NAMESPACES.glob(f"{run}-*")):
+        # Whoever still lives there was started by that run, which is over.
+        for pid in subprocess.run(["ip", "netns", "pids", path.name], check=False, capture_output=True).stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
         subprocess.run(["ip", "netns", "del", path.name], check=False, capture_output=True)
 
 
