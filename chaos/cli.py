@@ -265,15 +265,12 @@ def run_chaos(
 
 def _play(plan: Plan, folder: Path | None, picture: Path | None, output: Format, *, namespaces: bool) -> int:
     import shutil
-    import signal
     import tempfile
 
     from horologe.chaos import picture as picture_module
     from horologe.chaos import report
     from horologe.client.cli.output import print_data
 
-    # Ended in good order, as by Ctrl-C: nothing of it may be left.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     kept = Path(tempfile.mkdtemp(prefix="horologe-chaos-")) if folder is None else folder.resolve()
     kept.mkdir(parents=True, exist_ok=True)
     try:
@@ -297,16 +294,24 @@ def _play(plan: Plan, folder: Path | None, picture: Path | None, output: Format,
 
 def _run_chaos(folder: Path, plan: Plan, *, namespaces: bool) -> Run:
     import asyncio
+    import signal
 
     from horologe.chaos.cluster import NotInTimeError
     from horologe.chaos.network import NetworkError, open_network
     from horologe.chaos.run import run
     from horologe.client.errors import HorologeError
 
+    async def play() -> Run:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await run(folder, plan, network, lambda line: typer.echo(line, err=True))
+
     try:
         with open_network(namespaces=namespaces) as network:
-            return asyncio.run(run(folder, plan, network, lambda line: typer.echo(line, err=True)))
-    except KeyboardInterrupt:
+            return asyncio.run(play())
+    except asyncio.CancelledError:
         typer.echo("horologe: interrupted; everything was stopped and removed", err=True)
         raise typer.Exit(130) from None
     except (HorologeError, NetworkError, NotInTimeError, OSError) as error:
