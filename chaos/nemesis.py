@@ -65,7 +65,8 @@ class Fault(ABC):
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.cluster = scene.cluster
-        self.chance = scene.chance
+        # Of its own: how often a fault asks for chance depends on time, and must not change which fault comes next.
+        self.chance = random.Random(scene.chance.random())
 
     async def leader(self) -> str:
         """The node that leads, or the last one that is known to have led: faults strike in pairs, and cannot wait."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from horologe.chaos.cluster import ChaosCluster, NotInTimeError
 from horologe.chaos.evidence import EvidenceFile, Kind, read_folder
+from horologe.chaos.faults import FAULTS
 from horologe.chaos.nemesis import Fault, Freeze, Nemesis, Scene, Strike
 from horologe.chaos.run import frozen_executions
 
@@ -33,6 +34,21 @@ def test_what_a_stopped_worker_had_not_ended_is_frozen(tmp_path: Path) -> None:
     stopped = Freeze("w1", first_end_ns + 1, first_end_ns + 1_000)
     assert frozen_executions(tmp_path, [stopped]) == {2}
     assert frozen_executions(tmp_path, [Freeze("w2", first_end_ns + 1, first_end_ns + 1_000)]) == set()
+
+
+def test_the_same_seed_chooses_the_same_faults_however_much_chance_they_use(tmp_path: Path) -> None:
+    chosen: list[list[str]] = []
+    for draws in (0, 7):
+        nemesis = _nemesis(tmp_path / str(draws), *FAULTS)
+        turns, names = nemesis._turns(), []
+        for _ in range(50):
+            kinds = nemesis._next(turns)
+            names.append(" ".join(kind.name for kind in kinds))
+            for fault in [kind(nemesis.scene) for kind in kinds]:
+                [fault.chance.random() for _ in range(draws)]
+        chosen.append(names)
+    assert chosen[0] == chosen[1]
+    assert {kind.name for kind in FAULTS} <= set(" ".join(chosen[0]).split()), "every kind has its turn"
 
 
 class _Stubborn(Fault):
