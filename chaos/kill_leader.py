@@ -17,7 +17,8 @@ from pathlib import Path
 
 from horologe.chaos.checker import Verdict, check, check_schedule, longest_gap_seconds
 from horologe.chaos.cluster import ChaosCluster, eventually
-from horologe.chaos.evidence import Kind, Mark, read_folder, read_latest
+from horologe.chaos.evidence import Kind, Mark, read_folder
+from horologe.chaos.nemesis import is_steady
 from horologe.chaos.workload import Callers, RecurringJobs, read_outcomes
 
 GAP_SECONDS_MAX = 2.0
@@ -79,7 +80,7 @@ async def run(folder: Path, rounds: int, rate: float, period_seconds: float, nod
         say(f"{work.count} jobs every {period_seconds:g} s: {rate:g} executions/s")
         asking = asyncio.create_task(callers.keep_asking(cluster.client, CALLERS, stop))
         try:
-            kills = await _kill_rounds(cluster, rounds, work, say)
+            kills = await _kill_rounds(cluster, rounds, say)
         finally:
             stop.set()
             await asyncio.wait_for(asking, SETTLE_SECONDS)
@@ -103,10 +104,10 @@ def _gap_seconds(marks: list[Mark], kill_ns: int) -> float:
     return math.inf
 
 
-async def _kill_rounds(cluster: ChaosCluster, rounds: int, work: RecurringJobs, say: Say) -> list[int]:
+async def _kill_rounds(cluster: ChaosCluster, rounds: int, say: Say) -> list[int]:
     kills: list[int] = []
     for number in range(1, rounds + 1):
-        await _wait_steady(cluster, work)
+        await _wait_steady(cluster)
         leader = await cluster.wait_leader()
         kills.append(time.monotonic_ns())
         cluster.node(leader).kill()
@@ -119,13 +120,11 @@ async def _kill_rounds(cluster: ChaosCluster, rounds: int, work: RecurringJobs, 
     return kills
 
 
-async def _wait_steady(cluster: ChaosCluster, work: RecurringJobs) -> None:
-    """Until what starts is what is due now, so that each kill meets a cluster that has recovered from the one before."""
+async def _wait_steady(cluster: ChaosCluster) -> None:
+    """So that each kill meets a cluster that has recovered from the one before."""
 
     async def steady() -> bool:
-        now_ms = time.time() * 1000
-        starts = [mark for mark in read_latest(cluster.evidence, 100) if mark.kind == Kind.STARTED and mark.job]
-        return bool(starts) and now_ms - starts[-1].wall_us / 1000 < 200 and starts[-1].delay_ms < 500
+        return is_steady(cluster)
 
     await eventually(steady, SETTLE_SECONDS, "steady work", poll_seconds=0.2)
 
