@@ -165,7 +165,10 @@ class Admission:
 
     def _meet_foreigner(self, peer: str, complaint: str) -> None:
         """One foreign member is that member's mistake; if most are foreign, it is ours."""
-        expected = self.peers() | (set(self._configured) - {self._hello().node})
+        expected = self.peers()
+        if not self._status().configuration.cluster_id:
+            # Those whom a recovery gave up may still be in the file, and are no sign that anything is wrong here.
+            expected |= set(self._configured) - {self._hello().node}
         if peer in expected:
             self._foreign.add(peer)
         if 2 * len(self._foreign) > len(expected):

@@ -1,4 +1,4 @@
-"""The node's commands: `horologe node run`, `horologe node options`, `horologe cron ...`, `horologe dev`.
+"""The node's commands: `horologe node ...`, `horologe cluster recover`, `horologe cron ...`, `horologe dev`.
 
 Heavy modules are imported inside the commands, so that the command line answers quickly.
 """
@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from horologe.client.cli import cluster
+from horologe.client.cli.output import print_details
 from horologe.node import cron_commands
 
 node_app = typer.Typer(help="Run a node of the cluster.", no_args_is_help=True)
@@ -57,6 +59,48 @@ def options() -> None:
     for option in describe_options():
         table.add_row(option.name, option.environment, option.default, option.description)
     Console().print(table)
+
+
+@cluster.app.command("recover")
+def recover(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The stopped node's TOML file.")],
+    yes_i_lose: Annotated[
+        str, typer.Option("--yes-i-lose", metavar="NAME", help="Do not ask: the node's name, as it would be typed.")
+    ] = "",
+) -> None:
+    """Make a stopped node a cluster of its own when the majority is lost for good. Something is lost by that."""
+    from horologe.node import recover as recover_module
+    from horologe.node.config import ConfigError, load_config
+    from horologe.raft.journal import CorruptLogError
+    from horologe.raft.recovery import CannotRecoverError
+    from horologe.raft.state import InvariantError
+    from horologe.raft.store import StoreError
+
+    try:
+        loaded = load_config(config, {})
+        with recover_module.Recovery(loaded) as recovery:
+            others = recovery.others()
+            print_details(recover_module.details(loaded, recovery.findings))
+            for warning in recover_module.warnings(loaded.name, others, recovery.findings):
+                typer.secho(f"! {warning}", fg=typer.colors.RED, err=True)
+            typed = yes_i_lose or typer.prompt(
+                "Type the node's name to go on", default="", show_default=False, err=True
+            )
+            if typed != loaded.name:
+                typer.echo(f"{typed!r} is not {loaded.name!r}: nothing was changed", err=True)
+                raise typer.Exit(1)
+            done = recovery.commit()
+    except ConfigError as error:
+        typer.echo(f"horologe: {error}", err=True)
+        raise typer.Exit(2) from error
+    except (StoreError, CorruptLogError, InvariantError, CannotRecoverError) as error:
+        typer.echo(f"horologe: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(
+        f"{loaded.name} is now the only member of cluster {done.cluster_id}, from entry {done.index} on.\n"
+        "Start it, and add others with `horologe cluster add`: with empty data folders and `join = true`, under new names or "
+        "those that were given up."
+    )
 
 
 def dev(

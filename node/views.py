@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
-from horologe.raft.machine import cluster_id_of
+from horologe.raft.machine import first_cluster_id_of
 from horologe.raft.model import (
     PAIR,
     U32,
@@ -115,7 +115,7 @@ def execution_view(
         trigger=Trigger(execution.trigger).value,  # type: ignore[arg-type]
         due_time=timestamp(execution.due_ms),
         create_time=timestamp(execution.create_ms),
-        idempotency_key=f"{cluster_id_of(tables)}-{number}",
+        idempotency_key=f"{first_cluster_id_of(tables)}-{number}",
         cancel_requested=execution.state == ExecutionState.RUNNING
         and bool(execution.flags & ExecutionFlag.CANCEL_REQUESTED),
     )

@@ -17,7 +17,7 @@ from horologe.node.ids import new_uuid
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import NoLeaderError, ProposalError
 from horologe.node.sessions import WorkerSession
-from horologe.raft.machine import cluster_id_of
+from horologe.raft.machine import first_cluster_id_of
 from horologe.v1 import worker_pb2, worker_service_pb2
 
 PROTOCOL_VERSION = 1
@@ -100,7 +100,7 @@ class WorkerStream:
     def _welcome(self, session: WorkerSession, revoked: list[worker_pb2.AttemptId]) -> worker_pb2.Welcome:
         term_ms = self._context.config.lease_term_ms
         with self._context.store.read() as tables:
-            cluster_id = cluster_id_of(tables)
+            cluster_id = first_cluster_id_of(tables)
         welcome = worker_pb2.Welcome(
             session=session.number,
             node=self._context.config.name,

@@ -16,6 +16,10 @@ from horologe.raft.requests import first_answer, remember
 from horologe.raft.state import InvariantError, State
 
 CLUSTER_ID_KEY = b"cluster_id"
+FIRST_CLUSTER_ID_KEY = b"first_cluster_id"
+"""Missing until the cluster gets another identity."""
+NUMBER_GAP = 1_000_000_000
+"""So many numbers at least are left out by a recovery: what the lost members gave away must not be given again."""
 SPREAD_PER_ENTRY_MAX = 5_000
 """Timers that one entry moves from higher levels of the wheel to lower ones."""
 
@@ -36,7 +40,7 @@ class StateMachine:
 
     def _apply(self, state: State, command: log_pb2.Command) -> Result:
         if command.change_membership.configuration.cluster_id:
-            state.tables.meta.put(CLUSTER_ID_KEY, command.change_membership.configuration.cluster_id.encode())
+            _begin_anew(state, command.change_membership.configuration.cluster_id)
         if command.request_id:
             answer = first_answer(state, command)
             if answer is not None:
@@ -92,6 +96,12 @@ def cluster_id_of(tables: Tables) -> str:
     return "" if raw is None else bytes(raw).decode()
 
 
+def first_cluster_id_of(tables: Tables) -> str:
+    """The identity that the cluster was born with. Idempotency keys begin with it: it outlives a recovery."""
+    raw = tables.meta.get(FIRST_CLUSTER_ID_KEY)
+    return cluster_id_of(tables) if raw is None else bytes(raw).decode()
+
+
 def counters_of(tables: Tables) -> Counters:
     return Counters.load(tables)
 
@@ -121,6 +131,26 @@ def _change_membership(command: log_pb2.ChangeMembership) -> Result:
     """The members are the Raft core's business; here only the one who asked gets an answer."""
     code = Code(command.refusal)
     return Result(code, text="" if code is Code.OK else command.promote or command.remove or command.put.name)
+
+
+def after_gap(number: int) -> int:
+    """A round number that the lost members have not come to."""
+    return (number // NUMBER_GAP + 2) * NUMBER_GAP
+
+
+def _begin_anew(state: State, cluster_id: str) -> None:
+    """The cluster was recovered without its majority (recovery.py): it is another one now, and goes on from here.
+
+    All later configurations carry the same identity; only the first one changes anything.
+    """
+    known = cluster_id_of(state.tables)
+    if cluster_id == known:
+        return
+    if state.tables.meta.get(FIRST_CLUSTER_ID_KEY) is None:
+        state.tables.meta.put(FIRST_CLUSTER_ID_KEY, known.encode())
+    state.tables.meta.put(CLUSTER_ID_KEY, cluster_id.encode())
+    state.counters.last_execution = after_gap(state.counters.last_execution)
+    state.counters.last_session = after_gap(state.counters.last_session)
 
 
 def _bootstrap(state: State, command: log_pb2.Bootstrap) -> Result:

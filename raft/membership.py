@@ -40,10 +40,14 @@ class Member:
 
 @dataclass(frozen=True)
 class Configuration:
-    """All members, by name, and the names of those that left and never come back."""
+    """All members, by name, and the names of those that left and never come back.
+
+    `cluster_id`: the identity that the cluster got when it was recovered without its majority; empty if it never was.
+    """
 
     members: tuple[Member, ...] = ()
     removed: tuple[str, ...] = ()
+    cluster_id: str = ""
 
     @classmethod
     def of(cls, names: tuple[str, ...]) -> Configuration:
@@ -68,12 +72,12 @@ class Configuration:
     def with_member(self, member: Member) -> Configuration:
         """With one member added, or in the place of the one of that name."""
         members = {**self.by_name, member.name: member}
-        return Configuration(tuple(members[name] for name in sorted(members)), self.removed)
+        return replace(self, members=tuple(members[name] for name in sorted(members)))
 
     def without(self, name: str) -> Configuration:
         """Without a member, for ever."""
         members = tuple(member for member in self.members if member.name != name)
-        return Configuration(members, tuple(sorted({*self.removed, name})))
+        return replace(self, members=members, removed=tuple(sorted({*self.removed, name})))
 
 
 class ChangeRefusedError(Exception):
@@ -153,12 +157,15 @@ def to_message(configuration: Configuration) -> log_pb2.Configuration:
             for member in configuration.members
         ],
         removed=configuration.removed,
+        cluster_id=configuration.cluster_id,
     )
 
 
 def from_message(message: log_pb2.Configuration) -> Configuration:
     """From the log."""
-    return Configuration(tuple(_member_of(member) for member in message.members), tuple(message.removed))
+    return Configuration(
+        tuple(_member_of(member) for member in message.members), tuple(message.removed), message.cluster_id
+    )
 
 
 def configuration_of(command: bytes) -> Configuration | None:

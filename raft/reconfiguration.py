@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from horologe.log.v1 import log_pb2
 from horologe.raft.core import RaftCore
@@ -102,7 +102,7 @@ class Reconfiguration:
         return Member(member.name, known.id, known.peer_address or member.peer_address, member.is_voter, member.promote)
 
     def _with_what_is_known(self, configuration: Configuration) -> Configuration:
-        return Configuration(tuple(self._introduced(member) for member in configuration.members))
+        return replace(configuration, members=tuple(self._introduced(member) for member in configuration.members))
 
 
 def _decide(core: RaftCore, change: log_pb2.ChangeMembership) -> None:

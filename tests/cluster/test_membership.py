@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import uuid
 from pathlib import Path
 
 from horologe.chaos.cluster import ChaosCluster, eventually
@@ -221,3 +222,56 @@ async def test_a_cluster_whose_addresses_have_all_changed_finds_itself(tmp_path:
         cluster.node(gone).kill()
         await cluster.wait_leader()
         await cluster.client.create_job(jobs.job("later", jobs.manual(), jobs.shell(["true"])))
+
+
+async def test_one_of_three_goes_on_when_the_others_are_lost_for_good(tmp_path: Path) -> None:
+    async with ChaosCluster(tmp_path, 3) as cluster:
+        work = await working(cluster)
+        status = await cluster.client.cluster_status()
+        request_id = str(uuid.uuid4())
+        kept = jobs.job("kept", jobs.manual(), jobs.shell(["true"]))
+        created = await cluster.client.create_job(kept, request_id=request_id)
+        survivor, *lost = ("n1", "n2", "n3")
+        await cluster.wait_caught_up(survivor)
+        cluster.local.kill()
+        for name in lost:
+            cluster.others[name] = cluster.node(name)
+            cluster.local.leave_out(name)
+        config = str(cluster.node(survivor).folder / "node.toml")
+        said = await asyncio.to_thread(horologe, cluster, "cluster", "recover", "-c", config, "--yes-i-lose", survivor)
+        assert f"{survivor} is now the only member" in said
+        await asyncio.to_thread(cluster.node(survivor).start)
+        await eventually(lambda: cluster.status(survivor), 20, "the survivor answers")
+        await cluster.wait_leader()
+        after = await cluster.on(survivor).cluster_status()
+        assert after.cluster_id != status.cluster_id
+        assert after.job_count >= work.count + 1
+        # Sent again, a write gets its first answer; and the worker comes back and goes on.
+        assert (await cluster.on(survivor).create_job(kept, request_id=request_id)).name == created.name
+        await cluster.wait_workers("w1")
+
+        async def fires() -> bool:
+            return (await cluster.on(survivor).cluster_status()).completed_count > after.completed_count + 20
+
+        await eventually(fires, 60, "executions after the recovery", poll_seconds=0.2)
+        # Those who were given up, back with their folders, are foreign, and nobody stops for them.
+        for name in lost:
+            await asyncio.to_thread(cluster.node(name).start)
+
+        async def refused() -> bool:
+            return len(events(cluster.node(survivor), "peer refused")) >= len(lost)
+
+        await eventually(refused, 30, "the old members are refused")
+        assert cluster.node(survivor).is_running
+        old = cluster.node(lost[0])
+        for name in lost:
+            cluster.node(name).kill()
+        # With an empty folder and `join`, a name that was given up comes back, beside a new one.
+        shutil.rmtree(old.folder / "state")
+        (old.folder / "node.toml").write_text("join = true\n" + (old.folder / "node.toml").read_text())
+        await cluster.join(old.name)
+        await cluster.join(await cluster.new_node())
+        assert await voters(cluster) == {survivor, old.name, "n4"}
+        cluster.node(survivor).kill()
+        assert await cluster.wait_leader() in (old.name, "n4")
+        assert (await cluster.on("n4").get_job("kept")).name == created.name

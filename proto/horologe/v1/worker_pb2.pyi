@@ -257,7 +257,7 @@ class Welcome(_message.Message):
     node: _builtins.str
     """The node that answers."""
     cluster_id: _builtins.str
-    """The cluster's identity."""
+    """The identity that the cluster was born with: idempotency keys begin with it."""
     @_builtins.property
     def lease_term(self) -> _duration_pb2.Duration:
         """Without an acknowledged heartbeat for so long, the cluster gives the session up."""
