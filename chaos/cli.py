@@ -326,3 +326,31 @@ def list_faults() -> None:
 
     for kind in FAULTS:
         typer.echo(f"{kind.name:24} {kind.family:10} {(kind.__doc__ or '').splitlines()[0]}")
+
+
+@chaos_app.command("members")
+def members(
+    rate: Annotated[float, typer.Option(min=1, help="Executions per second, of recurring jobs.")] = 600,
+    period: Annotated[float, typer.Option(min=1, help="Seconds between two due times of a job.")] = 10,
+    late: Annotated[float, typer.Option(help="Seconds from due time to start that are allowed.")] = 3.0,
+    folder: Annotated[Path | None, typer.Option("--dir", help="Keep everything here, for a look afterwards.")] = None,
+) -> None:
+    """Add two nodes, replace a dead one and remove the leader under load; exit 1 if anything is lost, doubled or too late."""
+    import asyncio
+    import shutil
+    import tempfile
+
+    from horologe.chaos import members as members_module
+
+    kept = Path(tempfile.mkdtemp(prefix="horologe-chaos-")) if folder is None else folder
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        report = asyncio.run(members_module.run(kept, rate, period, typer.echo))
+    finally:
+        if folder is None:
+            shutil.rmtree(kept, ignore_errors=True)
+    typer.echo(report.summary())
+    too_late = [name for name, delay_ms in report.max_delays_ms.items() if delay_ms >= late * 1000]
+    if too_late:
+        typer.echo(f"starts were {late:g} s late or more while: {', '.join(too_late)}", err=True)
+    raise typer.Exit(0 if report.is_sound and not too_late else 1)
