@@ -10,8 +10,6 @@ from typing import Annotated
 
 import typer
 
-from horologe.client.cli import cluster
-from horologe.client.cli.output import print_details
 from horologe.node import cron_commands
 
 node_app = typer.Typer(help="Run a node of the cluster.", no_args_is_help=True)
@@ -22,6 +20,11 @@ def register(app: typer.Typer) -> None:
     app.add_typer(node_app, name="node")
     cron_commands.register(app)
     app.command("dev")(dev)
+    # The noun is the client's; it is there before the plug-ins.
+    nouns = [group.typer_instance for group in app.registered_groups if group.typer_instance is not None]
+    for noun in nouns:
+        if noun.info.name == "cluster" and all(command.name != "recover" for command in noun.registered_commands):
+            noun.command("recover")(recover)
 
 
 @node_app.command("run")
@@ -61,7 +64,6 @@ def options() -> None:
     Console().print(table)
 
 
-@cluster.app.command("recover")
 def recover(
     config: Annotated[Path, typer.Option("--config", "-c", help="The stopped node's TOML file.")],
     yes_i_lose: Annotated[
@@ -80,7 +82,8 @@ def recover(
         loaded = load_config(config, {})
         with recover_module.Recovery(loaded) as recovery:
             others = recovery.others()
-            print_details(recover_module.details(loaded, recovery.findings))
+            for label, value in recover_module.details(loaded, recovery.findings):
+                typer.echo(f"{label + ':':<32}{value}")
             for warning in recover_module.warnings(loaded.name, others, recovery.findings):
                 typer.secho(f"! {warning}", fg=typer.colors.RED, err=True)
             typed = yes_i_lose or typer.prompt(
