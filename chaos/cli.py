@@ -354,3 +354,26 @@ def members(
     if too_late:
         typer.echo(f"starts were {late:g} s late or more while: {', '.join(too_late)}", err=True)
     raise typer.Exit(0 if report.is_sound and not too_late else 1)
+
+
+@chaos_app.command("snapshot")
+def snapshot(
+    megabytes: Annotated[int, typer.Option(min=1, help="How large the state is.")] = 500,
+    folder: Annotated[Path | None, typer.Option("--dir", help="Keep everything here, for a look afterwards.")] = None,
+) -> None:
+    """Give a large state to a new node under load; exit 1 if the leader's steps came late or its memory grew too much."""
+    import asyncio
+    import shutil
+    import tempfile
+
+    from horologe.chaos import snapshot as snapshot_module
+
+    kept = Path(tempfile.mkdtemp(prefix="horologe-chaos-")) if folder is None else folder
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        report = asyncio.run(snapshot_module.run(kept, megabytes, typer.echo))
+    finally:
+        if folder is None:
+            shutil.rmtree(kept, ignore_errors=True)
+    typer.echo(report.summary())
+    raise typer.Exit(0 if report.is_in_bounds else 1)

@@ -19,8 +19,28 @@ from horologe.raft.replica import Inbox, Outbox, Replica
 
 TICK_SECONDS = 0.02
 """Raft's own clock: elections and heartbeats are looked at this often."""
+LATE_SECONDS = 0.1
+"""When nothing steps for so long, heartbeats and due work are late, and the log says so."""
+REPORT_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
+
+
+class Punctuality:
+    """The longest time between the begins of two steps, in each second: in the log as a warning if that is too long."""
+
+    def __init__(self, now: float) -> None:
+        self._stepped_at = self._reported_at = now
+        self._longest_seconds = 0.0
+
+    def note(self, now: float) -> None:
+        """A step begins."""
+        self._longest_seconds = max(self._longest_seconds, now - self._stepped_at)
+        self._stepped_at = now
+        if now - self._reported_at >= REPORT_SECONDS:
+            say = log.warning if self._longest_seconds >= LATE_SECONDS else log.debug
+            say("longest time between two steps", milliseconds=round(self._longest_seconds * 1000, 1))
+            self._reported_at, self._longest_seconds = now, 0.0
 
 
 class Stepper:
@@ -72,8 +92,10 @@ class Stepper:
             self._thread.join()
 
     def _run(self) -> None:
+        punctuality = Punctuality(self._clock.monotonic())
         try:
             while (taken := self._wait()) is not None:
+                punctuality.note(self._clock.monotonic())
                 inbox, folder = taken
                 if folder is not None:
                     connected = sorted(self._replica.status.connected)
