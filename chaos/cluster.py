@@ -381,9 +381,10 @@ class ChaosCluster:
         return name
 
     async def join(self, name: str, *, learner: bool = False, seconds: float = READY_SECONDS) -> None:
-        """Starts a new node, adds it to the cluster, and waits until it votes (a `learner`: until it is a member)."""
+        """Starts a new node if it does not run, adds it to the cluster, and waits until it votes (a `learner`: is a member)."""
         node = self.others[name]
-        await asyncio.to_thread(node.start)
+        if not node.is_running:
+            await asyncio.to_thread(node.start)
         await self.client.add_member(name, self._seat_of[name].addresses.peer_address, learner=learner)
         del self.others[name]
         self.local.take_in(node)

@@ -86,7 +86,7 @@ class SnapshotReport:
     longest_ms: float
     """Between two steps of the leader, while the new node was given the state."""
     leader_growth: Memory
-    newcomer_peak: Memory
+    newcomer_growth: Memory
 
     @property
     def is_in_bounds(self) -> bool:
@@ -100,8 +100,8 @@ class SnapshotReport:
             f"longest time between two steps of the leader: {self.longest_ms:.1f} ms (before: {self.longest_ms_before:.1f} ms)\n"
             f"memory of the leader grew by {self.leader_growth.anonymous:.1f} MiB anonymous, "
             f"{self.leader_growth.file_backed:.1f} MiB file-backed (mapped pages of the state file)\n"
-            f"memory of the new node grew by {self.newcomer_peak.anonymous:.1f} MiB anonymous, "
-            f"{self.newcomer_peak.file_backed:.1f} MiB file-backed"
+            f"memory of the new node grew by {self.newcomer_growth.anonymous:.1f} MiB anonymous, "
+            f"{self.newcomer_growth.file_backed:.1f} MiB file-backed"
         )
 
 
@@ -115,19 +115,15 @@ async def run(folder: Path, megabytes: int, say: Say) -> SnapshotReport:
         await RecurringJobs(count=JOBS_OF_LOAD, period_ms=RATE_PERIOD_MS).create(cluster.client)
         size = (leader.folder / "state" / "data.mdb").stat().st_size
         say(f"filled: {size / (1 << 20):.0f} MiB")
+        name = await cluster.new_node()
+        newcomer = cluster.node(name)
+        await asyncio.to_thread(newcomer.start)
+        await eventually(lambda: cluster.status(name), QUIET_SECONDS * 4, f"{name} answers")
         quiet_from = time.time()
         await asyncio.sleep(QUIET_SECONDS)
+        watches = [Watch(leader), Watch(newcomer)]
         begin = time.time()
-        name = await cluster.new_node()
-        watches = [Watch(leader)]
         joining = asyncio.create_task(cluster.join(name, seconds=JOIN_SECONDS))
-        newcomer = cluster.node(name)
-
-        async def started() -> bool:
-            return newcomer.is_running
-
-        await eventually(started, QUIET_SECONDS, f"{name} runs")
-        watches.append(Watch(newcomer))
         while not joining.done():
             for watch in watches:
                 watch.look()

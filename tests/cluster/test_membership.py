@@ -275,3 +275,25 @@ async def test_one_of_three_goes_on_when_the_others_are_lost_for_good(tmp_path: 
         cluster.node(survivor).kill()
         assert await cluster.wait_leader() in (old.name, "n4")
         assert (await cluster.on("n4").get_job("kept")).name == created.name
+
+
+async def test_a_new_node_gets_the_state_although_the_leader_that_gives_it_dies(tmp_path: Path) -> None:
+    async with ChaosCluster(tmp_path, 3, {"log_entries_kept": 20}) as cluster:
+        for number in range(40):
+            job = jobs.job(f"filler-{number}", jobs.manual(), jobs.shell(["echo", "x" * 50_000]))
+            await cluster.client.create_job(job)
+        name = await cluster.new_node()
+        await asyncio.to_thread(cluster.node(name).start)
+        leader = await cluster.wait_leader()
+        joining = asyncio.create_task(cluster.join(name))
+
+        async def fetching() -> bool:
+            return bool(events(cluster.node(name), "fetching a snapshot"))
+
+        await eventually(fetching, 30, "the state is on its way", poll_seconds=0.001)
+        cluster.node(leader).kill()
+        await joining
+        assert (await cluster.on(name).get_job("filler-39")).name
+        await asyncio.to_thread(cluster.node(leader).start)
+        await cluster.wait_ready()
+        assert await voters(cluster) == {"n1", "n2", "n3", name}
