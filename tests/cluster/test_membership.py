@@ -116,6 +116,13 @@ async def test_a_fourth_and_a_fifth_node_join_a_dead_one_is_replaced_and_the_lea
         await nothing_is_missing(cluster, work)
 
 
+async def test_any_node_takes_the_call_that_only_the_leader_can_carry_out(tmp_path: Path) -> None:
+    async with ChaosCluster(tmp_path, 3) as cluster:
+        one, other = await cluster.followers()
+        assert (await cluster.on(one).transfer_leader(other)).leader == other
+        assert await cluster.wait_leader() == other
+
+
 async def test_a_node_that_left_stops_in_good_order_and_does_not_come_back(tmp_path: Path) -> None:
     async with ChaosCluster(tmp_path, 3) as cluster:
         leaver = (await cluster.followers())[0]
