@@ -141,6 +141,7 @@ class Node:
             self._executions.read_local_output,
             self._fail,
             surroundings.channel,
+            surroundings.state_pieces,
         )
         self._executions.fetch_output = self._peers.fetch_output
         self._health = health.aio.HealthServicer()

@@ -10,18 +10,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import os
 import shutil
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import grpc
 import structlog
 
 from horologe.node.admission import PROTOCOL_VERSION, Admission, Hello
 from horologe.node.context import NodeContext
+from horologe.node.state_stream import StatePieces
 from horologe.node.surroundings import Options
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
 from horologe.raft import snapshot
@@ -35,7 +37,8 @@ BATCH_BYTES_MAX = 8 << 20
 LINK_BYTES_MAX = 64 << 20
 """A peer that takes nothing for so much is disconnected: Raft's own budget for entries is far below, and what is lost is said
 again."""
-CHUNK_BYTES = 1 << 20
+SYNC_BYTES = 4 << 20
+"""So much of a state that arrives is put on the disk at a time."""
 REDIAL_SECONDS = 0.2
 REFUSED_REDIAL_SECONDS = 1.0
 """Whoever was refused need not be called at once again."""
@@ -97,13 +100,15 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         ],
         fail: Callable[[BaseException], None],
         channel: Callable[[str, Options], grpc.aio.Channel],
+        state_pieces: StatePieces,
     ) -> None:
         """`install` takes a folder with a fetched state; `read_output` reads what this node keeps; `fail` stops the node;
-        `channel` makes a connection to an address."""
+        `channel` makes a connection to an address; `state_pieces` reads the state for another node."""
         self._context = context
         self._install = install
         self._read_output = read_output
         self._channel = channel
+        self._state_pieces = state_pieces
         self._name = context.config.name
         configured = {member.name: member.peer_address for member in context.config.members}
         self._admission = Admission(self._hello, context.status, fail, configured, context.clock.monotonic)
@@ -306,19 +311,14 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         if request.node not in self._admission.peers():
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{request.node!r} is not a member")
         folder = self._context.config.data_dir / "outgoing" / request.node
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            await asyncio.to_thread(self._context.store.copy_to, folder)
-            path = folder / "data.mdb"
-            digest = hashlib.sha256()
-            yield peer_service_pb2.FetchSnapshotResponse(total_bytes=path.stat().st_size)
-            with path.open("rb") as file:
-                while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                    digest.update(data)
-                    yield peer_service_pb2.FetchSnapshotResponse(data=data)
-            yield peer_service_pb2.FetchSnapshotResponse(digest=digest.digest())
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        digest = hashlib.sha256()
+        total_bytes = 0
+        async with aclosing(self._state_pieces(self._context.store, folder)) as pieces:
+            async for data in pieces:
+                digest.update(data)
+                total_bytes += len(data)
+                yield peer_service_pb2.FetchSnapshotResponse(data=data)
+        yield peer_service_pb2.FetchSnapshotResponse(digest=digest.digest(), total_bytes=total_bytes)
 
     async def _fetch_snapshot(self, peer: str) -> None:
         """Fetches and verifies; only what is whole is handed over. A failure changes nothing: the leader offers again."""
@@ -377,15 +377,24 @@ async def _receive_file(stream: AsyncIterable[peer_service_pb2.FetchSnapshotResp
     """Whether the file arrived whole."""
     digest = hashlib.sha256()
     total_bytes = -1
-    received_bytes = 0
+    received_bytes = unsynced_bytes = 0
     expected = b""
     with path.open("wb") as file:
         async for chunk in stream:
-            if total_bytes < 0:
-                total_bytes = chunk.total_bytes
+            total_bytes = chunk.total_bytes or total_bytes
             if chunk.data:
                 digest.update(chunk.data)
                 received_bytes += len(chunk.data)
+                unsynced_bytes += len(chunk.data)
                 await asyncio.to_thread(file.write, chunk.data)
+            if unsynced_bytes >= SYNC_BYTES:
+                # All of it at once would keep the disk from everybody else for a long time.
+                unsynced_bytes = 0
+                await asyncio.to_thread(_sync, file)
             expected = chunk.digest or expected
     return received_bytes == total_bytes and digest.digest() == expected
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fdatasync(file.fileno())

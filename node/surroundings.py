@@ -14,6 +14,7 @@ import grpc
 
 from horologe.node.clock import Clock, process_clock
 from horologe.node.config import NodeConfig
+from horologe.node.state_stream import StatePieces, through_a_pipe
 from horologe.node.stepper import Stepper
 from horologe.raft.core import Protections
 from horologe.raft.machine import StateMachine
@@ -30,6 +31,8 @@ class Surroundings:
         self.clock: Clock = clock or process_clock()
         self.randomness = random.Random()
         """Backoffs, election timeouts, ids: whatever must differ between nodes."""
+        self.state_pieces: StatePieces = through_a_pipe
+        """How the state is read for another node."""
         self.machine = StateMachine()
         self.protections = Protections()
 

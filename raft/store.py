@@ -223,6 +223,15 @@ class Store:
         # Not `compact`: with LMDB 0.9.36 that ends the process (SIGSEGV) once a bucket of timers has outgrown a page.
         self._environment.copy(str(folder), compact=False)
 
+    def copy_into(self, descriptor: int) -> None:
+        """As `copy_to`, into a pipe. Raises StoreError when the other end is closed before the end."""
+        # Counted as a reader: the files must not be replaced under it.
+        with self.read():
+            try:
+                self._environment.copyfd(descriptor, compact=False)
+            except lmdb.Error as error:
+                raise StoreError(f"{self.folder}: the state could not be copied ({error})") from error
+
     def replace_with(self, folder: Path) -> None:
         """Takes the files of `folder` for its own. The caller has prepared them (see snapshot.py) and owns the step."""
         self.abort()

@@ -24,6 +24,7 @@ from horologe.chaos.sim.rpc import SimChannel, SimServer
 from horologe.chaos.sim.stepper import SimStepper
 from horologe.node.config import MemberConfig, NodeConfig
 from horologe.node.node import Node, run_node
+from horologe.node.state_stream import through_a_file
 from horologe.node.stepper import Stepper
 from horologe.node.surroundings import Options, Surroundings
 from horologe.raft.core import Protections
@@ -151,6 +152,7 @@ class _SimSurroundings(Surroundings):
     def __init__(self, world: World, node: SimNode, process: Process, randomness: random.Random) -> None:
         self.clock = node.clock
         self.randomness = randomness
+        self.state_pieces = through_a_file
         self.machine = WatchedMachine(node.name, world.observer)
         self.protections = world.options.protections or Protections()
         self._world = world

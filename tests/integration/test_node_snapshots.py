@@ -11,6 +11,7 @@ import pytest
 
 from horologe.log.v1 import log_pb2
 from horologe.node.peers import _receive_file
+from horologe.node.state_stream import through_a_pipe
 from horologe.peer.v1.peer_service_pb2 import FetchSnapshotResponse
 from horologe.raft.core import CoreSettings
 from horologe.raft.machine import cluster_id_of
@@ -48,17 +49,15 @@ async def test_what_arrives_is_compared_with_what_was_announced(
     tmp_path: Path, pieces: list[bytes], whole: bool
 ) -> None:
     async def stream() -> AsyncIterator[FetchSnapshotResponse]:
-        yield FetchSnapshotResponse(total_bytes=len(DATA))
         for piece in pieces:
             yield FetchSnapshotResponse(data=piece)
-        yield FetchSnapshotResponse(digest=DIGEST)
+        yield FetchSnapshotResponse(digest=DIGEST, total_bytes=len(DATA))
 
     assert await _receive_file(stream(), tmp_path / "data.mdb") is whole
 
 
 async def test_a_stream_that_ends_before_its_digest_is_not_whole(tmp_path: Path) -> None:
     async def stream() -> AsyncIterator[FetchSnapshotResponse]:
-        yield FetchSnapshotResponse(total_bytes=len(DATA))
         yield FetchSnapshotResponse(data=DATA)
 
     assert not await _receive_file(stream(), tmp_path / "data.mdb")
@@ -111,3 +110,44 @@ def test_a_folder_belongs_to_one_process_and_its_data_may_not_vanish(tmp_path: P
     (folder / "data.mdb").unlink()
     with pytest.raises(StoreError, match="gone or empty"):
         Store(folder, "n1")
+
+
+async def test_a_state_that_is_read_while_it_changes_is_one_moment_of_it(tmp_path: Path) -> None:
+    replica = _replica(tmp_path / "own")
+    fill = {number.to_bytes(8, "big"): bytes(20_000) for number in range(300)}
+    for key, value in fill.items():
+        replica.store.tables.meta.put(key, value)
+    replica.store.commit()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    with (copy / "data.mdb").open("wb") as file:
+        async for piece in through_a_pipe(replica.store, tmp_path):
+            file.write(piece)
+            for key in fill:
+                replica.store.tables.meta.put(key, b"changed")
+            replica.store.commit()
+    copied = Store(copy, "n2", adopt=True)
+    copied.check()
+    assert {bytes(copied.tables.meta.get(key) or b"") for key in fill} == {bytes(20_000)}
+    copied.close()
+    replica.store.close()
+
+
+async def test_a_reader_that_leaves_ends_the_copy_and_the_state_may_be_replaced(tmp_path: Path) -> None:
+    replica = _replica(tmp_path / "own")
+    for number in range(300):
+        replica.store.tables.meta.put(number.to_bytes(8, "big"), bytes(20_000))
+    replica.store.commit()
+    pieces = through_a_pipe(replica.store, tmp_path)
+    assert await anext(pieces)
+    await pieces.aclose()
+    # It waits for all readers, the copy among them.
+    replica.store.close()
+
+
+async def test_a_copy_that_fails_is_no_whole_state(tmp_path: Path) -> None:
+    replica = _replica(tmp_path / "own")
+    replica.store.close()
+    with pytest.raises(StoreError, match="closed"):
+        async for _ in through_a_pipe(replica.store, tmp_path):
+            pass

@@ -723,7 +723,7 @@ class FetchSnapshotResponse(_message.Message):
     digest: _builtins.bytes
     """SHA-256 of all bytes, in the last message only."""
     total_bytes: _builtins.int
-    """All bytes, in the first message only."""
+    """All bytes, in the last message only."""
     def __init__(
         self,
         *,
