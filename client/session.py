@@ -16,7 +16,7 @@ import grpc
 import structlog
 
 from horologe.client.attempts import AttemptKey, AttemptTable, Definition
-from horologe.client.lease import Lease
+from horologe.client.lease import NEVER, Lease
 from horologe.client.outbox import Outbox
 from horologe.client.runner import Runner
 from horologe.v1 import worker_pb2, worker_service_pb2, worker_service_pb2_grpc
@@ -117,6 +117,7 @@ class Session:
     ) -> None:
         self.address = address
         self.welcome: worker_pb2.Welcome | None = None
+        self.welcomed_at = NEVER
         self._identity = identity
         self._table = table
         self._runner = runner
@@ -227,6 +228,7 @@ class Session:
 
     def _begin(self, welcome: worker_pb2.Welcome, sent_at: float) -> None:
         self.welcome = welcome
+        self.welcomed_at = self._lease.clock()
         self._heartbeat_seconds = welcome.heartbeat_interval.ToNanoseconds() / 1e9
         term_seconds = welcome.lease_term.ToNanoseconds() / 1e9
         if not 0 < self._heartbeat_seconds < term_seconds:

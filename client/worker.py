@@ -217,7 +217,10 @@ class Worker:
                 await executor.close()
 
     async def _keep_connected(self, table: AttemptTable, runner: Runner, outbox: Outbox) -> None:
-        """Reconnects for ever, to one address after the other, with growing pauses while nobody welcomes us."""
+        """Reconnects for ever, to one address after the other, with growing pauses while nobody welcomes us for long.
+
+        Two processes under one name take the session from each other; pauses that grow keep them from doing little else.
+        """
         position = self._randomness.randrange(len(self._addresses))
         pause_seconds = RECONNECT_SECONDS_FIRST
         complain_at = -NEVER
@@ -252,7 +255,7 @@ class Worker:
                 if session.welcome is not None or self.lease.clock() >= complain_at:
                     log.warning("disconnected", address=address, reason=str(error))
                     complain_at = self.lease.clock() + COMPLAINT_SECONDS
-            if session.welcome is not None:
+            if self.lease.clock() - session.welcomed_at >= RECONNECT_SECONDS_MAX:
                 pause_seconds = RECONNECT_SECONDS_FIRST
             await asyncio.sleep(self._randomness.uniform(0, pause_seconds))
             pause_seconds = min(pause_seconds * 2, RECONNECT_SECONDS_MAX)

@@ -95,6 +95,7 @@ _RESULTS: Mapping[Code, tuple[str, str]] = {
         "without {text} no majority of the voters would be reachable; bring the others back first, or add members",
     ),
     Code.WRONG_CLUSTER: ("INTERNAL", "the cluster refused the command"),
+    Code.MALFORMED: ("INTERNAL", "the node made a command that the cluster cannot read: {text}; this is a defect"),
 }
 
 

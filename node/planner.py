@@ -22,6 +22,7 @@ from horologe.raft.model import (
     READY_KEY,
     RUNNING_VALUE,
     U64,
+    Counters,
     Effects,
     Execution,
     JobState,
@@ -71,8 +72,9 @@ class LeaderPlanner:
         self._timeout_from = b""
         self._retention = Retention(settings.history_retention_seconds)
 
-    def lead(self, tables: Tables, now: float) -> None:
-        self._slots.rebuild(tables, now)
+    def lead(self, tables: Tables, now: float, wall_ms: int) -> None:
+        idle_ms = wall_ms - Counters.load(tables).log_time_ms
+        self._slots.rebuild(tables, now, is_old=idle_ms > self._settings.lease_term_seconds * 1000)
         self._waiting = {READY_KEY.unpack(key)[0] for key in _first_of_each_queue(tables)}
         self._timeout_check_at = now + TIMEOUT_CHECK_SECONDS
         self._retention.begin(now)

@@ -19,6 +19,11 @@ class _Session:
     free: int
     takes_work: bool
     closed: bool
+    is_heard: bool = True
+
+    @property
+    def takes_new_work(self) -> bool:
+        return self.free > 0 and self.takes_work and self.is_heard
 
 
 class Slots:
@@ -36,8 +41,12 @@ class Slots:
         self._silence_seconds = silence_seconds
         self._heard_since = 0.0
 
-    def rebuild(self, tables: Tables, now: float) -> None:
-        """From the state; every session gets a full term from now, because nobody knows what the leader before heard."""
+    def rebuild(self, tables: Tables, now: float, *, is_old: bool = False) -> None:
+        """From the state; every session gets a full term from now, because nobody knows what the leader before heard.
+
+        `is_old`: nothing was written for longer than a lease, so their workers may be gone long since: those get something new
+        only when they were heard again.
+        """
         self.__init__(self._silence_seconds)  # type: ignore[misc]
         running: dict[int, int] = defaultdict(int)
         for key, _ in tables.running.scan():
@@ -45,6 +54,9 @@ class Slots:
         for key, _ in list(tables.session.scan()):
             session = U64.unpack(key)[0]
             self._read(tables, session, now, running[session])
+        if is_old:
+            for known in self._sessions.values():
+                known.is_heard = False
 
     def observe(self, effects: Effects) -> None:
         for assigned in effects.assigned:
@@ -89,7 +101,7 @@ class Slots:
         while line:
             session = line[0]
             known = self._sessions.get(session)
-            if known is not None and known.free > 0 and known.takes_work and self._heard[session] >= self._heard_since:
+            if known is not None and known.takes_new_work and self._heard[session] >= self._heard_since:
                 known.free -= 1
                 self._reserved[session] += 1
                 line.rotate(-1)
@@ -114,6 +126,7 @@ class Slots:
                 gone.append(session)
             else:
                 self._heard[session] = now
+                known.is_heard = True
                 renewed.append(session)
                 self._join(session, known)
         return renewed, gone

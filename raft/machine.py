@@ -11,6 +11,7 @@ from horologe.log.v1 import log_pb2
 from horologe.raft import executions as executions_
 from horologe.raft import jobs, sessions, wheel
 from horologe.raft.history import prune
+from horologe.raft.malformed import fault_of
 from horologe.raft.model import Code, Counters, Effects, Result, Tables
 from horologe.raft.requests import first_answer, remember
 from horologe.raft.state import InvariantError, State
@@ -30,8 +31,9 @@ class StateMachine:
     def apply(self, tables: Tables, index: int, entry: log_pb2.Entry) -> tuple[list[Result], Effects]:
         """Applies all commands of the entry at `index` (the Raft index) and answers a result for each, and the effects.
 
-        Never raises for a domain reason. Raises InvariantError if the state contradicts itself, or if the entry holds a
-        command that this program does not know: a replica never skips an entry.
+        Never raises for a domain reason, nor for a command whose form is broken, which is refused as MALFORMED. Raises
+        InvariantError if the state contradicts itself, or if the entry holds a command that this program does not know: a
+        replica never skips an entry.
         """
         state = State(tables, index, entry.time_ms)
         results = [self._apply(state, command) for command in entry.commands]
@@ -39,6 +41,9 @@ class StateMachine:
         return results, state.effects
 
     def _apply(self, state: State, command: log_pb2.Command) -> Result:
+        fault = fault_of(command)
+        if fault:
+            return Result(Code.MALFORMED, text=fault)
         if command.change_membership.configuration.cluster_id:
             _begin_anew(state, command.change_membership.configuration.cluster_id)
         if command.request_id:

@@ -169,6 +169,7 @@ class Code(IntEnum):
     MEMBER_BEHIND = 16
     LAST_VOTER = 17
     QUORUM_AT_RISK = 18
+    MALFORMED = 19
 
 
 @dataclass(frozen=True, slots=True)

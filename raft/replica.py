@@ -40,7 +40,7 @@ _URGENT_EXCEPT = frozenset({"complete", "plan", "prune"})
 class Planner(Protocol):
     """The leader's duties, done inside the step. Everything it knows, it can rebuild from the state."""
 
-    def lead(self, tables: Tables, now: float) -> None:
+    def lead(self, tables: Tables, now: float, wall_ms: int) -> None:
         """This node leads from now on, and the state holds everything that was committed before."""
 
     def follow(self) -> None:
@@ -270,7 +270,7 @@ class Replica:
                     if peer in self._connected and not self._core.receive(peer, message, now):
                         self._outbox.dropped.append(peer)
         self._core.tick(now)
-        self._lead(now)
+        self._lead(now, wall_ms)
         self._held = self._propose(commands, now, wall_ms)
         self._core.tick(now)
         for peer_or_self, round_number, sessions in renewals:
@@ -421,7 +421,7 @@ class Replica:
 
     # The leader's duties
 
-    def _lead(self, now: float) -> None:
+    def _lead(self, now: float, wall_ms: int) -> None:
         if self._leading and not self._core.may_serve:
             self._leading = False
             self._planner.follow()
@@ -434,7 +434,7 @@ class Replica:
                 self._plan_pending = False
                 self._backlog.clear()
                 self._backlog_bytes = 0
-            self._planner.lead(self.store.tables, now)
+            self._planner.lead(self.store.tables, now, wall_ms)
 
     def _plan(self, now: float, wall_ms: int) -> log_pb2.Command | None:
         """What is due, unless the plan before is still on its way: then nobody knows yet what is left to do."""

@@ -241,7 +241,7 @@ class World:
 
     def _lead(self) -> None:
         self._planner = LeaderPlanner(SETTINGS, random.Random(1))
-        self._planner.lead(self._driver.tables, self._seconds())
+        self._planner.lead(self._driver.tables, self._seconds(), self._driver.now_ms)
 
     def _job(self, name: str) -> int:
         key = self._driver.tables.job_name.get(name.encode())

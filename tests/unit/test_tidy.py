@@ -15,7 +15,7 @@ PACKAGES = ("raft", "node", "client", "chaos")
 FUNCTION_LINES_MAX = 80
 FILE_LINES_MAX = 600
 PURE_CORE = (
-    "model", "wheel", "commands", "state", "machine", "jobs", "executions", "sessions", "requests", "history",
+    "model", "wheel", "commands", "malformed", "state", "machine", "jobs", "executions", "sessions", "requests", "history",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
     {"__future__", "collections", "collections.abc", "dataclasses", "enum", "itertools", "struct", "typing"}

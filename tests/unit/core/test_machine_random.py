@@ -64,7 +64,7 @@ class RandomHistory(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.apply(commands.bootstrap("cluster"))
-        self.planner.lead(self.driver.tables, self.seconds)
+        self.planner.lead(self.driver.tables, self.seconds, self.driver.now_ms)
 
     def apply(self, *some: log_pb2.Command) -> None:
         self.driver.apply(*some)
@@ -194,7 +194,7 @@ class RandomHistory(RuleBasedStateMachine):
     @rule()
     def another_node_leads(self) -> None:
         self.planner = LeaderPlanner(SETTINGS, random.Random(1))
-        self.planner.lead(self.driver.tables, self.seconds)
+        self.planner.lead(self.driver.tables, self.seconds, self.driver.now_ms)
 
     @rule(sessions=st.lists(st.integers(1, 6), max_size=3))
     def heartbeats(self, sessions: list[int]) -> None:

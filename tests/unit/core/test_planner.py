@@ -35,7 +35,7 @@ class Leader:
     def __init__(self, machine: Driver) -> None:
         self.machine = machine
         self.planner = LeaderPlanner(SETTINGS, random.Random(1))
-        self.planner.lead(machine.tables, self.now)
+        self.planner.lead(machine.tables, self.now, machine.now_ms)
 
     @property
     def now(self) -> float:

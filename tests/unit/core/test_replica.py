@@ -26,7 +26,7 @@ class Idle:
     def __init__(self) -> None:
         self.asked = 0
 
-    def lead(self, tables, now):
+    def lead(self, tables, now, wall_ms):
         pass
 
     def follow(self):

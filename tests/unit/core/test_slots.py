@@ -145,3 +145,14 @@ def test_a_silent_session_gets_nothing_until_it_is_heard_again(view: View) -> No
     view.slots.hear([1], 6.5, view.machine.tables)
     view.slots.begin_plan(view.machine.tables, 7.0)
     assert sorted([view.slots.take(QUEUE), view.slots.take(QUEUE)]) == [1, 2]
+
+
+def test_after_a_long_silence_workers_get_nothing_until_they_are_heard(view: View) -> None:
+    view.do(connect("w1", slot_count=1), connect("w2", slot_count=1))
+    view.slots.rebuild(view.machine.tables, 0.0, is_old=True)
+    assert view.take_all() == []
+    view.slots.hear([2], 0.0, view.machine.tables)
+    assert view.take_all() == [2]
+    view.do(connect("w3", slot_count=1))
+    assert sorted(view.take_all()) == [2, 3], "who opens a session is there"
+    assert view.slots.expired(5.0, 10.0, 10) == [], "and nobody's lease is shorter for it"

@@ -1,0 +1,105 @@
+"""Commands that no correct program writes: found out before they touch the state.
+
+A command in the log is applied by every node. One whose form is broken (packed records that end in the middle, a name that no
+table can hold, a negative time) must not stop them all, one after the other: it is refused, everywhere in the same way.
+What a command says is not looked at here, and a kind that is unknown is another matter: see machine.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from horologe.log.v1 import log_pb2
+from horologe.raft.commands import ASSIGN, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT
+from horologe.raft.model import LEDGER_KEY, U64, Code
+
+NAME_BYTES_MAX = 500
+"""Names are keys of tables, and the store takes keys of up to 511 bytes."""
+REQUEST_ID_BYTES_MAX = 64
+"""Ids are UUIDs; they are part of keys too."""
+
+UINT8_MAX, UINT16_MAX = 255, 65_535
+"""What fits the fields of a job's packed state; see model.JobState."""
+SPAN_SECONDS_MAX = 315_576_000_000
+"""Ten thousand years: the longest duration that protobuf has a meaning for."""
+_CODES = frozenset(int(code) for code in Code)
+
+
+def fault_of(command: log_pb2.Command) -> str:
+    """What is wrong with a command's form, for people; empty if nothing is."""
+    if len(command.request_id) > REQUEST_ID_BYTES_MAX:
+        return f"a request id of {len(command.request_id)} bytes"
+    return next(_faults(command), "")
+
+
+def _faults(command: log_pb2.Command) -> Iterator[str]:
+    match command.WhichOneof("kind"):
+        case "plan":
+            yield from _plan(command.plan)
+        case "complete":
+            yield from _packed("outcomes", command.complete.outcomes, OUTCOME.size)
+        case "prune":
+            yield from _packed("executions", command.prune.executions, U64.size)
+            yield from _packed("ledger_rows", command.prune.ledger_rows, LEDGER_KEY.size)
+        case "put_jobs":
+            for draft in command.put_jobs.jobs:
+                yield from _draft(draft)
+        case "delete_job":
+            yield from _name(command.delete_job.name)
+        case "pause_job":
+            pause = command.pause_job
+            yield from _name(pause.name)
+            yield from _natural(pause.next_due_ms, pause.skipped_count, pause.skipped_last_ms)
+        case "run_job":
+            yield from _name(command.run_job.name)
+        case "open_session":
+            yield from _name(command.open_session.worker)
+            for queue in command.open_session.queues:
+                yield from _name(queue)
+        case "close_session":
+            yield from _natural(command.close_session.session)
+        case "drain_worker":
+            yield from _name(command.drain_worker.worker)
+        case "change_membership":
+            if command.change_membership.refusal not in _CODES:
+                yield f"an unknown refusal {command.change_membership.refusal}"
+
+
+def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
+    job = draft.job
+    yield from _name(job.name)
+    yield from _name(job.queue)
+    yield from _natural(draft.next_due_ms, job.retry.max_attempts, job.priority)
+    if job.retry.max_attempts > UINT16_MAX:
+        yield f"{job.retry.max_attempts} attempts"
+    if max(job.priority, job.overlap, job.catchup, job.on_lease_loss) > UINT8_MAX:
+        yield "a priority or policy that no record can hold"
+    for span in (job.timeout, job.catchup_window, *(one.interval.every for one in job.schedules)):
+        if not 0 <= span.seconds <= SPAN_SECONDS_MAX or span.nanos < 0:
+            yield f"a span of {span.seconds} s"
+
+
+def _plan(plan: log_pb2.Plan) -> Iterator[str]:
+    yield from _natural(plan.advance_to_ms)
+    yield from _packed("expired_sessions", plan.expired_sessions, SESSION.size)
+    yield from _packed("timeouts", plan.timeouts, TIMEOUT.size)
+    yield from _packed("assigns", plan.assigns, ASSIGN.size)
+    yield from _packed("retries", plan.retries, RETRY.size)
+    yield from _packed("fires", plan.fires, FIRE.size)
+
+
+def _packed(name: str, records: bytes, size: int) -> Iterator[str]:
+    if len(records) % size:
+        yield f"{name} of {len(records)} bytes, where a record has {size}"
+
+
+def _name(name: str) -> Iterator[str]:
+    length = len(name.encode())
+    if not 0 < length <= NAME_BYTES_MAX:
+        yield f"a name of {length} bytes"
+
+
+def _natural(*numbers: int) -> Iterator[str]:
+    for number in numbers:
+        if number < 0:
+            yield f"the number {number}"
