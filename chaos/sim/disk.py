@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import os
 import random
 import zlib
 from collections.abc import Callable
@@ -126,16 +127,22 @@ class SimStore(Store):
         """Some of the last entries of the log, after a crash."""
         return self._last_commands
 
-    @property
-    def is_closed(self) -> bool:
-        return self._closed
+    def close(self) -> None:
+        super().close()
+        self._owner_file = -1
 
     def crash(self) -> None:
         """The process is gone: nothing that was not committed remains, and the file is free for the next life."""
         self._reader_count = 0
-        self.abort()
-        self._last_commands = [command for _, _, command in self.log_get_all()][-LAST_COMMANDS:]
-        self.close()
+        if not self._closed:
+            self.abort()
+            self._last_commands = [command for _, _, command in self.log_get_all()][-LAST_COMMANDS:]
+            self.close()
+        elif self._owner_file >= 0:
+            # It died while its files were being replaced.
+            self._environment.close()
+            os.close(self._owner_file)
+            self._owner_file = -1
 
 
 def _delete(log: Log, indexes: list[int]) -> None:

@@ -18,7 +18,7 @@ import grpc.aio
 
 from horologe.chaos.sim.clocks import SimClock
 from horologe.chaos.sim.disk import SimDisk, SimStore
-from horologe.chaos.sim.observer import InvariantBrokenError, WatchedMachine
+from horologe.chaos.sim.observer import InvariantBrokenError, Observer, WatchedMachine
 from horologe.chaos.sim.process import Process
 from horologe.chaos.sim.rpc import SimChannel, SimServer
 from horologe.chaos.sim.stepper import SimStepper
@@ -28,6 +28,7 @@ from horologe.node.state_stream import through_a_file
 from horologe.node.stepper import Stepper
 from horologe.node.surroundings import Options, Surroundings
 from horologe.raft.core import Protections
+from horologe.raft.machine import StateMachine
 from horologe.raft.replica import Outbox, Replica, Status
 from horologe.raft.store import Store
 
@@ -44,6 +45,8 @@ class SimNode:
         self.clock = clock
         self.disk = SimDisk(random.Random(randomness.getrandbits(64)))
         self.disk.happened = lambda fault: world.count(fault.value)
+        self.make_machine: Callable[[str, Observer], StateMachine] = WatchedMachine
+        """For scenarios: the program that its next life runs."""
         self.process: Process | None = None
         self.node: Node | None = None
         self.store: SimStore | None = None
@@ -128,7 +131,7 @@ class SimNode:
             self._world.problem(InvariantBrokenError("damage is noticed", f"{self.name} started on a damaged file"))
 
     def _close_files(self) -> None:
-        if self.store is not None and not self.store.is_closed:
+        if self.store is not None:
             self.store.crash()
         if self.node is not None:
             self.node.outputs.close()
@@ -153,7 +156,7 @@ class _SimSurroundings(Surroundings):
         self.clock = node.clock
         self.randomness = randomness
         self.state_pieces = through_a_file
-        self.machine = WatchedMachine(node.name, world.observer)
+        self.machine = node.make_machine(node.name, world.observer)
         self.protections = world.options.protections or Protections()
         self._world = world
         self._node = node
@@ -186,13 +189,12 @@ class _SimSurroundings(Surroundings):
 
 def node_config(name: str, members: Sequence[str], folder: Path, **options: Any) -> NodeConfig:
     """The configuration of a simulated node."""
+    settings: dict[str, Any] = {"store_bytes_max": 64 << 20, "disk_free_bytes_min": 0} | options
     return NodeConfig(
         name=name,
         data_dir=folder / name,
         listen=f"{name}:7400",
         peer_listen=f"{name}:7500",
         members=tuple(MemberConfig(name=member, peer_address=f"{member}:7500") for member in members),
-        store_bytes_max=64 << 20,
-        disk_free_bytes_min=0,
-        **options,
+        **settings,
     )

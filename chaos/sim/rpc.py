@@ -11,7 +11,7 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from functools import partial
-from typing import Any, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import grpc
 import grpc.aio
@@ -24,6 +24,15 @@ _OK: Status = (grpc.StatusCode.OK, "", ())
 _CANCELLED: Status = (grpc.StatusCode.CANCELLED, "Locally cancelled by application!", ())
 _NODE_TO_NODE = "/horologe.peer.v1.PeerService/Exchange"
 _SNAPSHOT = "/horologe.peer.v1.PeerService/FetchSnapshot"
+
+
+class Message(NamedTuple):
+    """One message of a call, as somebody on the way sees it."""
+
+    path: str
+    source: str
+    target: str
+    data: bytes
 
 
 class Line:
@@ -103,7 +112,7 @@ class Call:
                 self.client.after(0.0005, lambda: self.end_client(refused))
             return
         network = self._world.network
-        for _ in range(self._world.copies(self.path, opens=opens)):
+        for _ in range(self._world.copies(self.path, self.client.name, target.name, data or b"", opens=opens)):
             self._up_at = network.arrival(self.client.name, target.name, self._up_at)
             deliver = partial(self._arrives_at_server, data, opens)
             network.carry(self.client.name, target, self._up_at, data or b"", deliver)
@@ -170,7 +179,8 @@ class Call:
         network = self._world.network
         if data is not None and self.path == _SNAPSHOT:
             data = self._world.perhaps_damaged(data)
-        for _ in range(1 if status is not None else self._world.copies(self.path)):
+        ends = status is not None
+        for _ in range(self._world.copies(self.path, self.server.name, self.client.name, data or b"", ends=ends)):
             self._down_at = network.arrival(self.server.name, self.client.name, self._down_at)
             deliver = partial(self._arrives_at_client, data, status)
             network.carry(self.server.name, self.client, self._down_at, data or b"", deliver)
@@ -210,6 +220,8 @@ class Rpc:
         self.network = network
         self._random = randomness
         self._listeners: dict[str, tuple[Process, SimServer]] = {}
+        self.intruder: Callable[[Message], int] | None = None
+        """For scenarios: sees each message that leaves, and says how often it arrives."""
 
     def listen(self, address: str, process: Process, server: SimServer) -> None:
         self._listeners[address] = (process, server)
@@ -221,10 +233,14 @@ class Rpc:
     def accept(self, call: Call) -> None:
         self._listeners[call.address][1].accept(call)
 
-    def copies(self, path: str, *, opens: bool = False) -> int:
-        """How often a message arrives: once, unless a fault between nodes wants it otherwise."""
+    def copies(
+        self, path: str, source: str, target: str, data: bytes, *, opens: bool = False, ends: bool = False
+    ) -> int:
+        """How often a message arrives: once, unless a scenario or a fault between nodes wants it otherwise."""
+        if self.intruder is not None and not ends:
+            return self.intruder(Message(path, source, target, data))
         faults = self.network.faults
-        if path != _NODE_TO_NODE or opens or not (faults.repeated or faults.swallowed):
+        if path != _NODE_TO_NODE or opens or ends or not (faults.repeated or faults.swallowed):
             return 1
         dice = self._random.random()
         if dice < faults.swallowed:

@@ -29,6 +29,15 @@ class Timeline:
         """Adds an event that happens in so many seconds."""
         self.at(self.now + seconds, event)
 
+    def run_next(self, end: float) -> bool:
+        """Lets the next event happen, unless it comes after `end`; tells whether there was one."""
+        if not self._events or self._events[0][0] > end:
+            self.now = max(self.now, end)
+            return False
+        self.now, _, event = heapq.heappop(self._events)
+        event()
+        return True
+
     def run_until(self, end: float) -> None:
         """Lets time pass."""
         events = self._events

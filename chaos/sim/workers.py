@@ -50,8 +50,11 @@ class SimWorker:
         *,
         slot_count: int = 10,
         queues: Sequence[str] = ("default",),
+        alias: str = "",
     ) -> None:
+        """`name` is the machine's; `alias`: the name that the worker gives itself, if that is another one."""
         self.name = name
+        self.alias = alias or name
         self.clock = clock
         self.process: Process | None = None
         self.worker: Worker | None = None
@@ -88,7 +91,7 @@ class SimWorker:
         randomness = random.Random(self._random.getrandbits(64))
         worker = self.worker = Worker(
             self._addresses,
-            name=self.name,
+            name=self.alias,
             queues=self._queues,
             slot_count=self._slot_count,
             drain_seconds=5.0,

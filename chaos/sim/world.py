@@ -145,7 +145,7 @@ class World:
         return self.nodes[name]
 
     def add_worker(self, name: str, **options: Any) -> SimWorker:
-        """A machine with a worker on it, not started yet."""
+        """A machine with a worker on it, not started yet; for the options see SimWorker."""
         settings = {"slot_count": self.options.slots} | options
         self.workers[name] = SimWorker(self, name, self.addresses(), self.new_clock(), self._dice(), **settings)
         return self.workers[name]
@@ -192,6 +192,16 @@ class World:
                 wanted = what or getattr(condition, "__name__", "it")
                 raise InvariantBrokenError("liveness", f"{wanted} did not come to hold within {seconds:g} s")
             self.run(LOOK_SECONDS)
+
+    def run_to(self, condition: Callable[[], bool], seconds: float = 30.0, what: str = "") -> None:
+        """As `run_until`, but stops at the very event with which it comes to hold: nothing that follows has happened yet."""
+        end = self.timeline.now + seconds
+        while not condition():
+            if self.problems:
+                raise self.problems[0]
+            if not self.timeline.run_next(end):
+                wanted = what or getattr(condition, "__name__", "it")
+                raise InvariantBrokenError("liveness", f"{wanted} did not come to hold within {seconds:g} s")
 
     # Faults
 
