@@ -156,7 +156,9 @@ class Processes:
             self._supervisor_gone()
             return
         message = json.loads(packet)
-        if "started" in message:
+        if "forked" in message:
+            self._processes[message["forked"]].pid = message["pid"]
+        elif "started" in message:
             process = self._processes[message["started"]]
             process.started.set_result(message["pid"])
         elif "refused" in message:
@@ -176,9 +178,11 @@ class Processes:
         if processes:
             log.error("the supervisor of processes ended; its attempts are killed", count=len(processes))
         for process in processes.values():
-            if process.started.done():
+            if process.pid:
                 # Leaders died with the supervisor; this is for the rest of their groups.
                 _kill_group(process.pid)
+                if not process.started.done():
+                    process.started.set_result(process.pid)
                 process.exited.set_result(-signal.SIGKILL)
             else:
                 process.started.set_exception(

@@ -13,8 +13,8 @@ one thread and no event loop: it does its duty while the worker is stopped, stuc
   group may use the grace as well.
 
 Messages are JSON, one per packet. To it: {"spawn": id} with four descriptors (the command as JSON, standard input, output
-and error), {"signal": id, "number"}, {"stop": id, "grace_seconds"}, {"lease_ends_at"}. From it: {"started": id,
-"pid"}, {"refused": id, "error"}, {"exited": id, "code"}.
+and error), {"signal": id, "number"}, {"stop": id, "grace_seconds"}, {"lease_ends_at"}. From it: {"forked": id, "pid"},
+{"started": id, "pid"}, {"refused": id, "error"}, {"exited": id, "code"}.
 """
 
 import ctypes
@@ -188,7 +188,7 @@ class Supervisor:
                 stderr=descriptors[3],
                 start_new_session=True,
                 umask=0o077,
-                preexec_fn=prepare_child(os.getpid()),
+                preexec_fn=prepare_child(os.getpid(), self.channel, number),
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self.tell({"refused": number, "error": explain(error, command["argv"], command["cwd"])})
@@ -265,7 +265,7 @@ def own_children() -> list[int]:
         return []
 
 
-def prepare_child(supervisor_pid: int) -> Callable[[], None]:
+def prepare_child(supervisor_pid: int, channel: socket.socket, number: int) -> Callable[[], None]:
     """What a child does between fork and exec."""
 
     def prepare() -> None:
@@ -273,6 +273,14 @@ def prepare_child(supervisor_pid: int) -> Callable[[], None]:
         if os.getppid() != supervisor_pid:
             # The supervisor died before the line above could arrange for that.
             os._exit(1)
+        try:
+            # By the child itself, before any code of the attempt runs: should the supervisor die before it can say so, the
+            # worker knows whom to kill.
+            message = json.dumps({"forked": number, "pid": os.getpid()}).encode()
+            channel.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:
+            # The socket is full, or nobody is there any more; the supervisor says it, or ends, itself.
+            pass
         # A core dump would hold the secrets of the job.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
