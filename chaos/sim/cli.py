@@ -13,7 +13,10 @@ Seconds = Annotated[float, typer.Option(min=1, help="Simulated seconds of faults
 Seed = Annotated[int | None, typer.Option(help="Begin with this seed; alone, run only this one.")]
 Nodes = Annotated[int, typer.Option(min=0, max=7, help="Nodes of each cluster; 0: each seed decides.")]
 Workers = Annotated[int, typer.Option(min=0, max=9, help="Workers of each cluster; 0: each seed decides.")]
-Without = Annotated[list[str] | None, typer.Option(metavar="FAULT", help="Leave a class of faults out; repeat.")]
+Without = Annotated[
+    list[str] | None, typer.Option(metavar="FAULT", help="Leave a class of faults out, or `all`; repeat.")
+]
+Only = Annotated[list[str] | None, typer.Option(metavar="FAULT", help="Only these classes of faults; repeat.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="A few jobs and no callers.")]
 Story = Annotated[bool, typer.Option("--story", help="Tell what happened, line by line (with one seed).")]
 Processes = Annotated[int, typer.Option(min=0, help="Seeds at a time; 0: one per core.")]
@@ -29,6 +32,7 @@ def sim(
     nodes: Nodes = 0,
     workers: Workers = 0,
     without: Without = None,
+    only: Only = None,
     quiet: Quiet = False,
     story: Story = False,
     processes: Processes = 0,
@@ -38,14 +42,18 @@ def sim(
     from horologe.chaos.sim.nemesis import FAULTS
     from horologe.chaos.sim.report import SimReport, run_seeds
     from horologe.chaos.sim.seeds import SeedOptions
+    from horologe.chaos.sim.shrink import EVERYTHING
     from horologe.client.cli.output import print_data
 
-    unknown = sorted(set(without or ()) - FAULTS.keys())
+    unknown = sorted({*(without or ()), *(only or ())} - FAULTS.keys() - {EVERYTHING})
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is no class of faults; they are {', '.join(FAULTS)}")
-    options = SeedOptions(seconds, nodes, workers, frozenset(without or ()), quiet=quiet, keep_story=story)
+    off = frozenset(FAULTS if EVERYTHING in (without or ()) else without or ())
+    if only:
+        off |= FAULTS.keys() - set(only)
+    options = SeedOptions(seconds, nodes, workers, off, quiet=quiet, keep_story=story)
     first = 1 if seed is None else seed
-    report = SimReport(judges_idleness=not without and not quiet)
+    report = SimReport(judges_idleness=not off and not quiet)
     for result in run_seeds(range(first, first + seeds), options, 1 if seeds == 1 else processes):
         report.add(result)
         if output is Format.table and (seeds == 1 or not result.is_sound):

@@ -18,7 +18,7 @@ from horologe.chaos.sim.workers import SimWorker
 from horologe.chaos.sim.world import World
 
 Mend = Callable[[], None]
-PAUSE_SECONDS = (0.2, 2.5)
+PAUSE_SECONDS = (0.2, 2.0)
 SHORT_SECONDS, LONG_SECONDS = (0.3, 6.0), (6.0, 20.0)
 LONG_SHARE = 0.3
 """Most faults are over before anybody gives up; some last longer than any lease."""

@@ -23,6 +23,7 @@ CONSEQUENCES = (
     "elections won",
     "entries applied",
     "states compared",
+    "members replaced",
     "snapshots installed",
     "sessions opened",
     "leases expired",

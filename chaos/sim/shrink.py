@@ -9,6 +9,7 @@ from horologe.chaos.sim.nemesis import FAULTS
 from horologe.chaos.sim.seeds import SeedOptions, SeedResult, run_seed
 
 RUNS_MAX = 60
+EVERYTHING = "all"
 
 
 def shrink(failed: SeedResult, tell: Callable[[str], None] = lambda line: None) -> SeedResult:
@@ -56,7 +57,13 @@ def command_of(result: SeedResult) -> str:
         words.append(f"--nodes {options.nodes}")
     if options.workers:
         words.append(f"--workers {options.workers}")
-    words += [f"--without {name}" for name in sorted(options.off)]
+    happen = sorted(FAULTS.keys() - options.off)
+    if not happen:
+        words.append(f"--without {EVERYTHING}")
+    elif len(happen) < len(options.off):
+        words += [f"--only {name}" for name in happen]
+    else:
+        words += [f"--without {name}" for name in sorted(options.off)]
     if options.quiet:
         words.append("--quiet")
     return " ".join(words)

@@ -18,6 +18,8 @@ class Timeline:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.is_over = False
+        """Set from within an event: nothing happens any more."""
         self._events: list[tuple[float, int, Event]] = []
         self._numbers = itertools.count()
 
@@ -41,7 +43,8 @@ class Timeline:
     def run_until(self, end: float) -> None:
         """Lets time pass."""
         events = self._events
-        while events and events[0][0] <= end:
+        while events and events[0][0] <= end and not self.is_over:
             self.now, _, event = heapq.heappop(events)
             event()
-        self.now = max(self.now, end)
+        if not self.is_over:
+            self.now = max(self.now, end)

@@ -357,6 +357,7 @@ class World:
 
     def problem(self, problem: InvariantBrokenError) -> None:
         self.tell("observer", str(problem))
+        self.timeline.is_over = True
         self.problems.append(problem)
 
     def _noticed(self, name: str, context: dict[str, Any]) -> None:

@@ -30,3 +30,13 @@ def test_an_idle_run_does_not_pass() -> None:
     assert not report.is_sound
     report.counts.update({f"fault: {name}": 1 for name in FAULTS} | dict.fromkeys(CONSEQUENCES, 1))
     assert report.is_sound
+
+
+def test_the_command_that_repeats_a_run_is_short() -> None:
+    some = frozenset(list(FAULTS)[:2])
+    seed = SeedResult(7, SeedOptions(seconds=12.0, nodes=3, off=some))
+    assert command_of(seed).startswith("horologe chaos sim --seed 7 --seconds 12 --nodes 3 --without ")
+    seed.options = SeedOptions(off=frozenset(FAULTS) - {"ring"})
+    assert command_of(seed) == "horologe chaos sim --seed 7 --seconds 60 --only ring"
+    seed.options = SeedOptions(off=frozenset(FAULTS))
+    assert command_of(seed) == "horologe chaos sim --seed 7 --seconds 60 --without all"
