@@ -153,10 +153,6 @@ class Network:
     def is_blocked(self, source: str, target: str) -> bool:
         return self._link((source, target)).blocked_since is not None
 
-    def blocked(self) -> list[Direction]:
-        """The directions on which nothing moves."""
-        return sorted(direction for direction, link in self._links.items() if link.blocked_since is not None)
-
     def break_connections(self, one: str, other: str) -> int:
         """Resets every connection between two machines. Each end learns it at its own time, and until then takes what comes."""
         broken = [found for found in self._connections.values() if {one, other} == _machines(found)]

@@ -20,7 +20,8 @@ from horologe.chaos.sim.clocks import SimClock
 from horologe.chaos.sim.disk import SimDisk, SimStore
 from horologe.chaos.sim.observer import InvariantBrokenError, Observer, WatchedMachine
 from horologe.chaos.sim.process import Process
-from horologe.chaos.sim.rpc import SimChannel, SimServer
+from horologe.chaos.sim.rpc_client import SimChannel
+from horologe.chaos.sim.rpc_server import SimServer
 from horologe.chaos.sim.stepper import SimStepper
 from horologe.node.config import MemberConfig, NodeConfig
 from horologe.node.node import Node, run_node

@@ -1,7 +1,8 @@
-"""gRPC without a network: channels and servers that the real stubs and the real services take for those of grpc.aio.
+"""gRPC without a network: one call, seen from both ends, and the way from one to the other.
 
-Messages travel in their serialised form over network.py. Only what Horologe uses is here; its behaviour under cancellation,
-deadlines and broken connections follows grpc.aio.
+Messages travel in their serialised form over network.py. What the real stubs and the real services take for grpc.aio is in
+rpc_client.py and rpc_server.py; cancellation, deadlines and broken connections do there what they do in grpc.aio, as far as
+Horologe uses it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -19,8 +20,10 @@ import grpc.aio
 from horologe.chaos.sim.network import KEEPALIVE_SECONDS, PEER_KEEPALIVE_SECONDS, Network
 from horologe.chaos.sim.process import Process
 
+if TYPE_CHECKING:
+    from horologe.chaos.sim.rpc_server import SimServer
+
 Status = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]
-_OK: Status = (grpc.StatusCode.OK, "", ())
 _CANCELLED: Status = (grpc.StatusCode.CANCELLED, "Locally cancelled by application!", ())
 _NODE_TO_NODE = "/horologe.peer.v1.PeerService/Exchange"
 _SNAPSHOT = "/horologe.peer.v1.PeerService/FetchSnapshot"
@@ -257,277 +260,3 @@ class Rpc:
         self.network.counts["snapshot chunks damaged"] += 1
         position = self._random.randrange(len(data) // 2, len(data))
         return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
-
-
-# Clients
-
-
-class _ClientCall:
-    """What the kinds of calls have in common for the caller."""
-
-    def __init__(self, call: Call, decode: Callable[[bytes], Any]) -> None:
-        self._call = call
-        self._decode = decode
-
-    def cancel(self) -> bool:
-        return self._call.cancel()
-
-    def done(self) -> bool:
-        return self._call.status is not None
-
-    async def code(self) -> grpc.StatusCode:
-        await asyncio.shield(self._call.ended)
-        assert self._call.status is not None
-        return self._call.status[0]
-
-    async def details(self) -> str:
-        await asyncio.shield(self._call.ended)
-        assert self._call.status is not None
-        return self._call.status[1]
-
-    async def read(self) -> Any:
-        data = await self._call.responses.get()
-        if data is not None:
-            return self._decode(data)
-        self._call.raise_for_status()
-        return grpc.aio.EOF
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        while (message := await self.read()) is not grpc.aio.EOF:
-            yield message
-
-
-class UnaryCall(_ClientCall):
-    """Awaited for its one answer."""
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._answer().__await__()
-
-    async def _answer(self) -> Any:
-        try:
-            data = await self._call.responses.get()
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
-        if data is not None:
-            return self._decode(data)
-        self._call.raise_for_status()
-        raise grpc.aio.InternalError("the call ended well and without an answer")
-
-
-class StreamCall(_ClientCall):
-    """Messages in both directions."""
-
-    def __init__(self, call: Call, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]) -> None:
-        super().__init__(call, decode)
-        self._encode = encode
-        self._opened = False
-
-    async def write(self, message: Any) -> None:
-        if self.done():
-            raise asyncio.InvalidStateError("RPC already finished.")
-        self._call.to_server(self._encode(message), opens=not self._opened)
-        self._opened = True
-
-    async def done_writing(self) -> None:
-        if not self.done():
-            self._call.to_server(None)
-
-
-class SimChannel:
-    """See grpc.aio.Channel."""
-
-    def __init__(self, world: Rpc, process: Process, address: str) -> None:
-        self._world = world
-        self._process = process
-        self._address = address
-        self._calls: list[Call] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self, grace: float | None = None) -> None:
-        for call in self._calls:
-            call.cancel()
-
-    def _begin(self, path: str, timeout: float | None, metadata: Any) -> Call:
-        self._calls = [call for call in self._calls if call.status is None]
-        call = Call(self._world, self._process, self._address, path, metadata, timeout)
-        self._calls.append(call)
-        return call
-
-    def unary_unary(
-        self,
-        path: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool = False,
-    ) -> Callable[..., UnaryCall]:
-        def invoke(request: Any, *, timeout: float | None = None, metadata: Any = None) -> UnaryCall:
-            call = self._begin(path, timeout, metadata)
-            call.to_server(request_serializer(request), opens=True)
-            return UnaryCall(call, response_deserializer)
-
-        return invoke
-
-    def unary_stream(
-        self,
-        path: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool = False,
-    ) -> Callable[..., _ClientCall]:
-        def invoke(request: Any, *, timeout: float | None = None, metadata: Any = None) -> _ClientCall:
-            call = self._begin(path, timeout, metadata)
-            call.to_server(request_serializer(request), opens=True)
-            return _ClientCall(call, response_deserializer)
-
-        return invoke
-
-    def stream_stream(
-        self,
-        path: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool = False,
-    ) -> Callable[..., StreamCall]:
-        def invoke(*, timeout: float | None = None, metadata: Any = None, wait_for_ready: bool = False) -> StreamCall:
-            return StreamCall(self._begin(path, timeout, metadata), request_serializer, response_deserializer)
-
-        return invoke
-
-
-# Servers
-
-
-class ServerContext:
-    """See grpc.aio.ServicerContext."""
-
-    def __init__(
-        self, call: Call, process: Process, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]
-    ) -> None:
-        self._call = call
-        self._process = process
-        self._encode = encode
-        self._decode = decode
-        self._deadline = None if call.timeout is None else process.clock.monotonic() + call.timeout
-        self.trailing: tuple[tuple[str, str | bytes], ...] = ()
-
-    async def read(self) -> Any:
-        data = await self._call.requests.get()
-        return grpc.aio.EOF if data is None else self._decode(data)
-
-    async def write(self, message: Any) -> None:
-        self._call.to_client(self._encode(message))
-
-    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
-        self._call.to_client(None, (code, details, tuple((key, value) for key, value in trailing_metadata)))
-        raise grpc.aio.AbortError("Locally aborted.")
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return self._call.metadata
-
-    def set_trailing_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        self.trailing = tuple(metadata)
-
-    def time_remaining(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - self._process.clock.monotonic())
-
-
-class _CallDetails:
-    """See grpc.HandlerCallDetails."""
-
-    def __init__(self, method: str) -> None:
-        self.method = method
-        self.invocation_metadata: tuple[tuple[str, str], ...] = ()
-
-
-class SimServer:
-    """See grpc.aio.Server."""
-
-    def __init__(self, world: Rpc, process: Process, interceptors: Sequence[Any]) -> None:
-        self._world = world
-        self._process = process
-        self._interceptors = interceptors
-        self._generic: list[Any] = []
-        self._resolved: dict[str, Any] = {}
-        self._address = ""
-        self._calls: list[Call] = []
-        self.is_open = False
-
-    def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
-        self._generic += handlers
-
-    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        """The generic handlers know the same methods."""
-
-    def add_insecure_port(self, address: str) -> int:
-        self._address = address
-        return 1
-
-    async def start(self) -> None:
-        self.is_open = True
-        self._world.listen(self._address, self._process, self)
-
-    async def stop(self, grace: float | None) -> None:
-        self.is_open = False
-        for call in self._calls:
-            if not call.server_ended:
-                call.to_client(None, (grpc.StatusCode.UNAVAILABLE, "the server stops", ()))
-                if call.handler is not None:
-                    call.handler.cancel()
-
-    def accept(self, call: Call) -> None:
-        self._calls = [one for one in self._calls if not one.server_ended]
-        self._calls.append(call)
-        call.handler = self._process.loop.create_task(self._serve(call))
-
-    async def _serve(self, call: Call) -> None:
-        handler = self._resolved.get(call.path)
-        if handler is None:
-            handler = self._resolved[call.path] = await self._resolve(call.path)
-        if handler is None:
-            call.to_client(None, (grpc.StatusCode.UNIMPLEMENTED, f"Method not found: {call.path}", ()))
-            return
-        context = ServerContext(call, self._process, handler.response_serializer, handler.request_deserializer)
-        try:
-            await self._run(handler, context)
-        except (grpc.aio.AbortError, asyncio.CancelledError):
-            return
-        except Exception as error:  # noqa: BLE001 - as grpc does
-            self._process.loop.call_exception_handler({"message": f"{call.path} failed", "exception": error})
-            call.to_client(None, (grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}", ()))
-            return
-        call.to_client(None, _OK if not context.trailing else (grpc.StatusCode.OK, "", context.trailing))
-
-    async def _run(self, handler: Any, context: ServerContext) -> None:
-        if handler.request_streaming:
-            answer = handler.stream_stream(None, context)
-        elif handler.response_streaming:
-            answer = handler.unary_stream(await context.read(), context)
-        else:
-            await context.write(await handler.unary_unary(await context.read(), context))
-            return
-        if isinstance(answer, Awaitable):
-            await answer
-            return
-        async for message in answer:
-            await context.write(message)
-
-    async def _resolve(self, path: str) -> Any:
-        details = _CallDetails(path)
-
-        async def innermost(details: Any) -> Any:
-            for generic in self._generic:
-                found = generic.service(details)
-                if found is not None:
-                    return found
-            return None
-
-        continuation: Callable[[Any], Awaitable[Any]] = innermost
-        for interceptor in reversed(self._interceptors):
-            continuation = partial(interceptor.intercept_service, continuation)
-        return await continuation(details)

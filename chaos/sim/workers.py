@@ -17,7 +17,7 @@ from horologe.chaos.evidence import Kind, Mark
 from horologe.chaos.recording_worker import job_number
 from horologe.chaos.sim.clocks import START_MS, SimClock
 from horologe.chaos.sim.process import Process
-from horologe.chaos.sim.rpc import SimChannel
+from horologe.chaos.sim.rpc_client import SimChannel
 from horologe.client.worker import Context, PermanentError, Worker
 
 if TYPE_CHECKING:
