@@ -8,7 +8,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 DEMO_SECONDS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick sim check proto proto-check format bench chaos chaos-tools model clean
+.PHONY: help dev demo test quick sim mutants check proto proto-check format bench chaos chaos-tools model clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ proto-check: $(VENV)/.ready ## lint proto/ and make sure that the generated code
 
 sim: $(VENV)/.ready ## whole clusters in simulated time, with faults: half an hour and more over many seeds
 	$(BIN)/horologe chaos sim --seeds 40 --seconds 30
+
+mutants: $(VENV)/.ready ## switch off each protection, one at a time: does anybody notice?
+	$(BIN)/horologe chaos mutants --short
 
 bench: $(VENV)/.ready ## the standard measurements
 	$(BIN)/horologe bench steady --rate 612 --seconds 60

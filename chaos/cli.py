@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from horologe.chaos.mutants.cli import mutants
 from horologe.chaos.sim.cli import sim
 from horologe.chaos.verify_cli import verify
 from horologe.client.cli.output import Format
@@ -55,6 +56,7 @@ def register(app: typer.Typer) -> None:
     """Adds this package's commands to the command line."""
     app.add_typer(bench_app, name="bench")
     chaos_app.command("sim")(sim)
+    chaos_app.command("mutants")(mutants)
     app.add_typer(chaos_app, name="chaos")
     app.command("verify")(verify)
 

@@ -169,12 +169,12 @@ class Replica:
         self._hand_over_at = now
         self._reconfiguration = Reconfiguration(Introduction(settings.name, store.id, peer_address))
         self._machine = machine or StateMachine()
-        self._protections = protections
+        self._protections = protections or Protections()
         self._connected: set[str] = set()
         self._start(now)
 
     def _start(self, now: float) -> None:
-        self._journal = Journal(self.store)
+        self._journal = Journal(self.store, guarded=self._protections.journal_guarded)
         self._core = RaftCore(self.settings, self._journal, self._apply, self._randomness, now, self._protections)
         self.store.commit()
         with self.store.read() as tables:

@@ -1,0 +1,7 @@
+"""All mutants. A protection that is not here is one of which nobody has seen that it does anything."""
+
+from __future__ import annotations
+
+from horologe.chaos.mutants import disk, elections, leases, log, members, state
+
+MUTANTS = (*log.MUTANTS, *elections.MUTANTS, *members.MUTANTS, *disk.MUTANTS, *leases.MUTANTS, *state.MUTANTS)
