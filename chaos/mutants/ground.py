@@ -32,6 +32,7 @@ from horologe.raft.core_peers import Peer
 from horologe.raft.journal import HardState, Journal
 from horologe.raft.model import U64, Execution
 from horologe.raft.replica import Inbox, Replica
+from horologe.raft.state import InvariantError
 from horologe.v1.job_pb2 import Schedule
 
 PeerMessage = peer_service_pb2.PeerMessage
@@ -59,8 +60,9 @@ class Ground(World):
         self.sent: list[Callable[[str, Peer, PeerMessage, Context], None]] = []
         """Who looks at what leaves a core, before it leaves."""
         self.stops_expected: tuple[type[BaseException], ...] = ()
-        """Errors for which a node may stop here, because the story gives it the reason."""
+        """Errors for which a node may stop here, because the story gives it the reason; broken guards are never among them."""
         self._hard_states: dict[str, HardState] = {}
+        """By the id of a folder: whoever has lost its folder has forgotten what it promised, and knows that it has."""
         self._watches = ExitStack()
         self._watches.enter_context(patch.object(Context, "post", self._posting(Context.post)))
         truncating = self._truncating(Journal.deleteEntriesFrom)
@@ -90,17 +92,13 @@ class Ground(World):
     def stepped(self, node: SimNode, replica: Replica) -> None:
         super().stepped(node, replica)
         now = replica._core.hard_state
-        before = self._hard_states.get(node.name, now)
-        self._hard_states[node.name] = now
+        before = self._hard_states.get(replica.store.id, now)
+        self._hard_states[replica.store.id] = now
         if now.term < before.term:
             self.break_off(TERM_KEPT, f"{node.name} was in term {before.term} and is in {now.term}")
         if now.term == before.term and before.voted_for and now.voted_for != before.voted_for:
             story = f"{node.name} voted for {before.voted_for} in term {now.term}, and now for {now.voted_for}"
             self.break_off(VOTE_KEPT, story)
-
-    def forget(self, name: str) -> None:
-        """A node's folder is gone, and with it what it had promised."""
-        self._hard_states.pop(name, None)
 
     def marked(self, process: Process, mark: Mark) -> None:
         super().marked(process, mark)
@@ -113,7 +111,7 @@ class Ground(World):
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        if not isinstance(cause, self.stops_expected):
+        if not isinstance(cause, self.stops_expected) or isinstance(cause, (AssertionError, InvariantError)):
             self.break_off(NODE_STOPPED, f"{node.name}: {type(cause).__name__}: {cause}")
 
     def break_off(self, invariant: str, story: str) -> None:

@@ -6,18 +6,26 @@ No clock decides about anything in here, so the same program finds the same thin
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 from horologe.chaos.mutants.ground import Ground
 from horologe.chaos.mutants.mutant import Course, Mutant
+from horologe.chaos.sim import seeds
+from horologe.chaos.sim.nemesis import Nemesis
 from horologe.chaos.sim.observer import InvariantBrokenError
-from horologe.raft.core import CoreSettings
+from horologe.chaos.sim.seeds import SeedOptions
+from horologe.chaos.sim.workload import Workload
+from horologe.raft.core import CoreSettings, Protections
+
+DICE_SECONDS = 25.0
+"""Of faults, in each world of dice; a calm comes on top."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,14 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Dice:
+    """What dice made of a mutant: after how many seeds which invariant fell; an empty one: none did."""
+
+    seeds: int
+    fell: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """What became of one mutant.
 
@@ -44,6 +60,7 @@ class Finding:
         run: The last run: the one that found it, if it was found.
         control: The same world without the mutant; None if the mutant was not found.
         wall_seconds: How long all of its runs took, the control left out.
+        dice: What dice made of it; None if they were not asked.
     """
 
     mutant: Mutant
@@ -52,6 +69,7 @@ class Finding:
     control: Run | None
     simulated_seconds: float
     wall_seconds: float
+    dice: Dice | None = None
 
     @property
     def is_found(self) -> bool:
@@ -64,7 +82,6 @@ class Finding:
             "mutant": self.mutant.name,
             "off": self.mutant.off,
             "course": self.mutant.course.name,
-            "by_dice": self.mutant.course.by_dice,
             "found": self.is_found,
             "seeds": self.seeds,
             "simulated_seconds": round(self.simulated_seconds, 1),
@@ -72,6 +89,7 @@ class Finding:
             "fell": self.run.fell,
             "story": self.run.story,
             "control": "not run" if self.control is None else self.control.story or "sound",
+            "dice": None if self.dice is None else {"seeds": self.dice.seeds, "fell": self.dice.fell},
         }
 
 
@@ -80,11 +98,12 @@ class Hunt:
     """Looks for mutants. Controls are run once per course and seed.
 
     Attributes:
-        seeds: How many seeds a mutant may need; None: as its course says.
+        dice_seeds: For how many seeds dice hunt each mutant too.
     """
 
-    seeds: int | None = None
+    dice_seeds: int = 0
     _controls: dict[tuple[str, int], Run] = field(default_factory=dict)
+    _dice_controls: dict[int, Run] = field(default_factory=dict)
 
     def all(self, mutants: Iterable[Mutant], tell: Callable[[Finding], None]) -> list[Finding]:
         """Hunts all of them, and tells of each at once."""
@@ -98,14 +117,24 @@ class Hunt:
         """Hunts one mutant, from seed 1 on."""
         began = time.monotonic()
         simulated_seconds = 0.0
-        for seed in range(1, (self.seeds or mutant.course.seeds) + 1):
+        for seed in range(1, mutant.course.seeds + 1):
             run = run_course(mutant.course, seed, mutant)
             simulated_seconds += run.simulated_seconds
             if run.fell:
                 break
         wall_seconds = time.monotonic() - began
         control = self._control(mutant.course, seed) if run.fell else None
-        return Finding(mutant, seed, run, control, simulated_seconds, wall_seconds)
+        return Finding(mutant, seed, run, control, simulated_seconds, wall_seconds, self._dice(mutant))
+
+    def _dice(self, mutant: Mutant) -> Dice | None:
+        """Any invariant counts here, if it holds in the healthy program."""
+        for seed in range(1, self.dice_seeds + 1):
+            run = run_dice(seed, mutant)
+            if run.fell and seed not in self._dice_controls:
+                self._dice_controls[seed] = run_dice(seed)
+            if run.fell and not self._dice_controls[seed].fell:
+                return Dice(seed, run.fell)
+        return Dice(self.dice_seeds, "") if self.dice_seeds else None
 
     def _control(self, course: Course, seed: int) -> Run:
         key = (course.name, seed)
@@ -115,19 +144,23 @@ class Hunt:
 
 
 def run_course(course: Course, seed: int, mutant: Mutant | None = None) -> Run:
-    """One world, with the mutant in it, or healthy."""
+    """One world of a story, with the mutant in it, or healthy."""
+    switches = mutant.switches if mutant is not None else ()
+    with patch("horologe.node.node.CoreSettings", partial(CoreSettings, **course.core)):
+        return run_in(Ground(seed, course.world_options(switches)), course.drive, mutant)
+
+
+def run_in(ground: Ground, drive: Callable[[Ground], None], mutant: Mutant | None) -> Run:
+    """Leads a world to its end."""
     with ExitStack() as stack:
         # What nodes say while they break is not for the reader of a table.
         logging.disable(logging.CRITICAL)
         stack.callback(logging.disable, logging.NOTSET)
-        if course.core:
-            settings = partial(CoreSettings, **course.core)
-            stack.enter_context(patch("horologe.node.node.CoreSettings", settings))
-        ground = stack.enter_context(Ground(seed, course.world_options(mutant.switches if mutant else ())))
+        stack.enter_context(ground)
         if mutant is not None:
             stack.enter_context(mutant.patch(ground))
         try:
-            course.drive(ground)
+            drive(ground)
             if ground.problems:
                 raise ground.problems[0]
         except InvariantBrokenError as broken:
@@ -135,3 +168,21 @@ def run_course(course: Course, seed: int, mutant: Mutant | None = None) -> Run:
             first = ground.problems[0] if ground.problems else broken
             return Run(first.invariant, str(first), ground.timeline.now)
         return Run("", "", ground.timeline.now)
+
+
+def run_dice(seed: int, mutant: Mutant | None = None) -> Run:
+    """One world of dice, as `horologe chaos sim` makes it under this seed, with the mutant in it, or healthy."""
+    switches = mutant.switches if mutant is not None else ()
+    options = SeedOptions(DICE_SECONDS, protections=replace(Protections(), **dict.fromkeys(switches, False)))
+    dice = random.Random(f"horologe {seed}")
+    world_options = seeds._world_options(dice, options)
+    ground = Ground(dice.getrandbits(64), world_options)
+    # The nemesis gives nodes many reasons to stop.
+    ground.stops_expected = (Exception,)
+
+    def live(ground: Ground) -> None:
+        workload = Workload(ground, random.Random(dice.getrandbits(64)))
+        nemesis = Nemesis(ground, random.Random(dice.getrandbits(64)), options.off)
+        seeds._live(ground, workload, nemesis, dice, options)
+
+    return run_in(ground, live, mutant)

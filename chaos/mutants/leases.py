@@ -148,7 +148,7 @@ def a_worker_of_the_leader(ground: Ground) -> None:
     ground.workers["w1"].start()
     for other in ("n2", "n3"):
         ground.network.slow_down(other, "n1", 0.02)
-    ground.run(4.0)
+    ground.wait(lambda: len(ground.marks) > 4, "work is done")
     ground.check_attempts()
 
 

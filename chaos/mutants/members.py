@@ -84,7 +84,6 @@ def _lose_a_folder(ground: Ground, *, join: bool) -> None:
     ground.run(0.1)
     node = ground.nodes["n3"]
     shutil.rmtree(node.config.data_dir)
-    ground.forget("n3")
     node.config = node.config.model_copy(update={"join": join})
     node._folder_id = f"{ground.random.getrandbits(64):016x}"
     ground.heal()

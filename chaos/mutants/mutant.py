@@ -1,7 +1,7 @@
 """What a mutant is, and what a course is: the world in which it must be found, and what happens there.
 
-A course is driven by dice (the nemesis decides what breaks, and when) or by hand (a story that leads straight to the place
-where the protection counts). Both follow from a seed.
+A course is a story that leads straight to the place where the protection counts; its seed decides the moments. What dice find
+without a story is another question (dice.py).
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class Course:
         drive: Starts the world and leads it to its end. Raises InvariantBrokenError.
         options: What the world is made of.
         core: Settings of the Raft core that differ from those of a node (see CoreSettings).
-        by_dice: Whether the nemesis drives it; otherwise it is a story, and the dice only decide the moments.
         seeds: How many seeds a mutant may need.
     """
 
@@ -41,7 +40,6 @@ class Course:
     drive: Callable[[Ground], None]
     options: WorldOptions = field(default_factory=WorldOptions)
     core: Mapping[str, Any] = field(default_factory=dict)
-    by_dice: bool = False
     seeds: int = 5
 
     def world_options(self, off: tuple[str, ...]) -> WorldOptions:

@@ -1,10 +1,18 @@
-"""What a hunt has found, as a table for people."""
+"""What a hunt has found, as a table for people, and as a page for the project."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from horologe.chaos.mutants.hunt import Finding
+from horologe.chaos.mutants.hunt import Dice, Finding
+
+PAGE_HEAD = """# Mutants
+
+Written by `horologe chaos mutants --write docs/mutants.md`. Each row is the program without one protection: what was switched
+off, the story in which it was found, how many seeds and how much simulated time that took, and the invariant that fell. Under
+the same seed the healthy program is sound in the same story. *Found by dice* says what became of it in the random worlds of
+`horologe chaos sim`.
+"""
 
 
 def line_of(finding: Finding) -> str:
@@ -25,6 +33,13 @@ def reason_of(finding: Finding) -> str:
     return fell
 
 
+def words_of(dice: Dice | None) -> str:
+    """What dice made of it."""
+    if dice is None:
+        return "-"
+    return f"seed {dice.seeds}: {dice.fell}" if dice.fell else f"nothing in {dice.seeds} seeds"
+
+
 def print_table(findings: Sequence[Finding]) -> None:
     """Every mutant with what it took to find it."""
     from rich.console import Console
@@ -37,20 +52,35 @@ def print_table(findings: Sequence[Finding]) -> None:
     for header in ("SEEDS", "SIMULATED", "WALL"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("FELL", ratio=2)
+    with_dice = any(finding.dice is not None for finding in findings)
+    if with_dice:
+        table.add_column("BY DICE", ratio=2)
     for finding in findings:
         course = finding.mutant.course
         table.add_row(
             finding.mutant.name,
             finding.mutant.off,
-            f"{course.name} ({'dice' if course.by_dice else 'story'})",
+            course.name,
             str(finding.seeds),
             f"{finding.simulated_seconds:.1f} s",
             f"{finding.wall_seconds:.2f} s",
             reason_of(finding),
+            *([words_of(finding.dice)] if with_dice else []),
         )
     console = Console()
     console.width = max(console.width, 150)
     console.print(table)
+
+
+def page_of(findings: Sequence[Finding]) -> str:
+    """A page in Markdown. Wall times are left out, so that it only changes when the findings do."""
+    rows = [
+        f"| `{finding.mutant.name}` | {finding.mutant.off} | {finding.mutant.course.name} | {finding.seeds} | "
+        f"{finding.simulated_seconds:.1f} s | {reason_of(finding)} | {words_of(finding.dice)} |"
+        for finding in findings
+    ]
+    head = "| Mutant | What is switched off | World | Seeds | Simulated | What fell | Found by dice |"
+    return "\n".join([PAGE_HEAD, head, "|---|---|---|---|---|---|---|", *rows, ""])
 
 
 def summary_of(findings: Iterable[Finding]) -> str:
