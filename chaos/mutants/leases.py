@@ -21,7 +21,7 @@ from horologe.node.sessions import WorkerSession
 from horologe.node.slots import Slots
 from horologe.raft import executions, sessions
 from horologe.raft.machine import StateMachine
-from horologe.raft.model import WORKER_VALUE, ExecutionState, Result, Tables
+from horologe.raft.model import WORKER_VALUE, ExecutionState, Result
 from horologe.raft.replica import Replica
 from horologe.raft.state import State
 from horologe.v1 import worker_pb2, worker_service_pb2
@@ -199,8 +199,8 @@ def no_grace_for_sessions(ground: Ground) -> AbstractContextManager[object]:
     del ground
     rebuild = Slots.rebuild
 
-    def rebuild_unheard(slots: Slots, tables: Tables, now: float) -> None:
-        rebuild(slots, tables, now)
+    def rebuild_unheard(slots: Slots, *arguments: Any, **options: Any) -> None:
+        rebuild(slots, *arguments, **options)
         slots._heard = dict.fromkeys(slots._heard, float("-inf"))
 
     return patch.object(Slots, "rebuild", rebuild_unheard)
