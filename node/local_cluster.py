@@ -42,6 +42,9 @@ class LocalProcess:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Starts it, unless it runs: a second process would be one that nobody ends."""
+        if self.is_running:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{self.log_name}").open("ab") as log:
             self.process = subprocess.Popen(
