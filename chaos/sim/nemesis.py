@@ -230,6 +230,17 @@ class Nemesis:
         loyal = [name for name in everybody if name not in self._world.nodes and self._random.random() < 0.8]
         return self._cut([leader.name, *loyal], others)
 
+    def gateway_isolated(self) -> Mend | None:
+        """A node and the workers that are connected to it: what they report waits there, perhaps until its lease has ended."""
+        gateways = [
+            node for node in self._world.nodes.values() if node.is_up and node.node and node.node.gateway.numbers()
+        ]
+        if not gateways or len(self._world.nodes) < 2:
+            return None
+        gateway = self._random.choice(gateways)
+        others = [name for name in self._world.nodes if name != gateway.name]
+        return self._cut([gateway.name, *self._world.workers], others)
+
     def one_way(self) -> Mend | None:
         nodes = list(self._world.nodes)
         if len(nodes) < 2:
@@ -320,7 +331,7 @@ class Nemesis:
 
     def snapshots_damaged(self) -> Mend | None:
         faults = self._world.network.faults
-        faults.damaged = 0.5
+        faults.damaged = 0.9
         return lambda: setattr(faults, "damaged", 0.0)
 
     def _everybody(self) -> list[str]:
