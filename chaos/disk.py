@@ -7,9 +7,11 @@ are strace's: it attaches to a running process and detaches without a trace. Bot
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import Self
 
 ATTACH_SECONDS = 10.0
+_EXT4_IOC_SHUTDOWN = 0x8004587D
+_GOING_DOWN_WITHOUT_FLUSHING_THE_LOG = 2
 
 
 def can_mount() -> bool:
@@ -51,16 +55,18 @@ def discard(folder: Path) -> None:
 
 
 def cut_power(folder: Path) -> None:
-    """What was not synced is lost, as when the machine loses power. Nobody may use the small disk at that moment.
+    """What was not synced is lost, as when the machine loses power; nobody may use the small disk any more.
 
-    The file behind the disk has only what the file system has sent to it: a copy of that is the disk after the power cut.
+    The file system is shut down on the spot: from one moment on nothing reaches its disk, not even its own journal. Then it
+    is mounted again, and recovers as after any crash.
     """
-    image = _image(folder)
-    copy = image.with_suffix(".copy")
-    _run("cp", "--sparse=always", str(image), str(copy))
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.ioctl(handle, _EXT4_IOC_SHUTDOWN, struct.pack("I", _GOING_DOWN_WITHOUT_FLUSHING_THE_LOG))
+    finally:
+        os.close(handle)
     _run("umount", str(folder))
-    copy.replace(image)
-    _run("mount", "-o", "loop", str(image), str(folder))
+    _run("mount", "-o", "loop", str(_image(folder)), str(folder))
 
 
 def _image(folder: Path) -> Path:

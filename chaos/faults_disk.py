@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from horologe.chaos.cluster import ChaosCluster
 from horologe.chaos.disk import FailingCalls, can_inject, cut_power, fill
-from horologe.chaos.nemesis import Fault
+from horologe.chaos.nemesis import Fault, revive
 
 SYNC_CALLS = "fsync,fdatasync,msync"
 WRITE_CALLS = "write,pwrite64,pwritev,writev,ftruncate,fallocate"
@@ -137,8 +137,7 @@ class PowerCut(Fault):
         return f"power lost: {', '.join(self._victims)}"
 
     async def end(self) -> None:
-        for name in self._victims:
-            await asyncio.to_thread(self.cluster.node(name).start)
+        await revive(self.scene, self._victims)
 
 
 DISK_FAULTS: tuple[type[Fault], ...] = (FsyncFails, NoSpace, SlowFsync, DiskFull, PowerCut)

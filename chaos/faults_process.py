@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import ClassVar
 
 from horologe.chaos.cluster import NotInTimeError
-from horologe.chaos.nemesis import Fault, Freeze
+from horologe.chaos.nemesis import Fault, Freeze, revive
 
 
 class _NodesDown(Fault):
@@ -31,8 +31,7 @@ class _NodesDown(Fault):
         return f"SIGKILL {', '.join(self._victims)}"
 
     async def end(self) -> None:
-        for name in self._victims:
-            await asyncio.to_thread(self.cluster.node(name).start)
+        await revive(self.scene, self._victims)
 
 
 class KillLeader(_NodesDown):
@@ -130,7 +129,7 @@ class RollingRestart(Fault):
             for name in self.cluster.names:
                 node = self.cluster.node(name)
                 codes.append(await asyncio.to_thread(node.stop))
-                await asyncio.to_thread(node.start)
+                await revive(self.scene, [name])
                 await self.cluster.wait_caught_up(name)
         return f"SIGTERM and start, one after the other; exit codes {codes}"
 

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -188,11 +188,16 @@ class Nemesis:
         return [phase for phase in found if phase.from_ns < phase.until_ns]
 
 
+async def revive(scene: Scene, names: Iterable[str]) -> None:
+    """Starts nodes that are down; those that another fault has started, or that are members no more, are left alone."""
+    for name in names:
+        if name in scene.cluster.names and not scene.cluster.node(name).is_running:
+            await asyncio.to_thread(scene.cluster.node(name).start)
+
+
 async def make_whole(scene: Scene) -> None:
     """Every process that is down is started."""
-    for node in scene.cluster.local.nodes:
-        if not node.is_running:
-            await asyncio.to_thread(node.start)
+    await revive(scene, list(scene.cluster.names))
     for name in scene.workers:
         worker = scene.cluster.workers[name]
         if not worker.is_running:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 from horologe.chaos.cluster import ChaosCluster, NotInTimeError
 from horologe.chaos.evidence import EvidenceFile, Kind, read_folder
 from horologe.chaos.faults import FAULTS
-from horologe.chaos.nemesis import Fault, Freeze, Nemesis, Scene, Strike
+from horologe.chaos.nemesis import Fault, Freeze, Nemesis, Scene, Strike, revive
 from horologe.chaos.run import frozen_executions
 
 
@@ -49,6 +50,27 @@ def test_the_same_seed_chooses_the_same_faults_however_much_chance_they_use(tmp_
         chosen.append(names)
     assert chosen[0] == chosen[1]
     assert {kind.name for kind in FAULTS} <= set(" ".join(chosen[0]).split()), "every kind has its turn"
+
+
+async def test_a_node_that_two_faults_killed_is_started_once(tmp_path: Path) -> None:
+    nemesis = _nemesis(tmp_path)
+    started: list[str] = []
+
+    def node(name: str, *, is_running: bool) -> SimpleNamespace:
+        one = SimpleNamespace(name=name, is_running=is_running)
+
+        def start() -> None:
+            started.append(name)
+            one.is_running = True
+
+        one.start = start
+        return one
+
+    nodes = [node("n1", is_running=True), node("n2", is_running=False)]
+    nemesis.scene.cluster.local.nodes = nodes  # type: ignore[assignment]
+    for victims in (["n1", "n2"], ["n2", "n9"]):
+        await revive(nemesis.scene, victims)
+    assert started == ["n2"]
 
 
 class _Stubborn(Fault):
