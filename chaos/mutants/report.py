@@ -10,8 +10,8 @@ PAGE_HEAD = """# Mutants
 
 Written by `horologe chaos mutants --write docs/mutants.md`. Each row is the program without one protection: what was switched
 off, the story in which it was found, how many seeds and how much simulated time that took, and the invariant that fell. Under
-the same seed the healthy program is sound in the same story. *Found by dice* says what became of it in the random worlds of
-`horologe chaos sim`.
+the same seed the healthy program is sound in the same story. *By dice*, if it is there, is what became of it in the random worlds
+of `horologe chaos sim`.
 """
 
 
@@ -74,13 +74,22 @@ def print_table(findings: Sequence[Finding]) -> None:
 
 def page_of(findings: Sequence[Finding]) -> str:
     """A page in Markdown. Wall times are left out, so that it only changes when the findings do."""
+    with_dice = any(finding.dice is not None for finding in findings)
+    head = ["Mutant", "What is switched off", "World", "Seeds", "Simulated", "What fell", *["By dice"] * with_dice]
     rows = [
-        f"| `{finding.mutant.name}` | {finding.mutant.off} | {finding.mutant.course.name} | {finding.seeds} | "
-        f"{finding.simulated_seconds:.1f} s | {reason_of(finding)} | {words_of(finding.dice)} |"
+        [
+            f"`{finding.mutant.name}`",
+            finding.mutant.off,
+            finding.mutant.course.name,
+            str(finding.seeds),
+            f"{finding.simulated_seconds:.1f} s",
+            reason_of(finding),
+            *[words_of(finding.dice)] * with_dice,
+        ]
         for finding in findings
     ]
-    head = "| Mutant | What is switched off | World | Seeds | Simulated | What fell | Found by dice |"
-    return "\n".join([PAGE_HEAD, head, "|---|---|---|---|---|---|---|", *rows, ""])
+    lines = [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
+    return "\n".join([PAGE_HEAD, *lines, ""])
 
 
 def summary_of(findings: Iterable[Finding]) -> str:
