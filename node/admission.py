@@ -154,13 +154,15 @@ class Admission:
                 return Verdict(text, Farewell(reason=Farewell.REASON_NOT_ADDED, text=text) if own.cluster_id else None)
             # It has our cluster's data: a member whose entry in the log has not come to us yet.
             return Verdict()
-        if member.id and hello.member_id != member.id and status.configuration_is_committed:
+        if member.id and hello.member_id != member.id:
             text = (
                 f"the data folder of {hello.node} is not the one that joined cluster {own.cluster_id} under this name: what it "
                 f"had promised is forgotten. Bring the old folder back, or replace the node by one with a new name: "
                 f"`horologe cluster replace {hello.node} NEW --peer-address HOST:PORT`"
             )
-            return Verdict(text, Farewell(reason=Farewell.REASON_OTHER_DATA, text=text))
+            # As long as the entry that names the folder may still be taken back, nobody has to stop for it.
+            is_certain = status.configuration_is_committed
+            return Verdict(text, Farewell(reason=Farewell.REASON_OTHER_DATA, text=text) if is_certain else None)
         return Verdict()
 
     def _meet_foreigner(self, peer: str, complaint: str) -> None:

@@ -101,7 +101,10 @@ def test_whoever_was_called_must_be_the_one_who_answers() -> None:
 
 def test_what_is_not_committed_condemns_nobody() -> None:
     door = Door(standing=Standing(configuration_is_committed=False))
-    assert door.judge(hello("n2", "other")) == ("", None)
+    complaint, farewell = door.judge(hello("n2", "other"))
+    # It may not vote on what it has forgotten, but nobody tells it to stop.
+    assert "what it had promised is forgotten" in complaint
+    assert farewell is None
     assert door.judge(hello("n0", "x")) == ("", None)
 
 
