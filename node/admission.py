@@ -13,7 +13,7 @@ import structlog
 
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.reconfiguration import Introduction
-from horologe.raft.replica import Status
+from horologe.raft.step import Status
 
 PROTOCOL_VERSION = 1
 SAID_MAX = 1_000

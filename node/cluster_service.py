@@ -25,7 +25,7 @@ from horologe.raft.digest import StateDigest
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.membership import Member
 from horologe.raft.model import Counters
-from horologe.raft.replica import Inbox, Status
+from horologe.raft.step import Inbox, Status
 from horologe.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 
 TRANSFER_SECONDS_MAX = 10.0

@@ -12,7 +12,7 @@ from horologe.node.clock import Clock
 from horologe.node.config import NodeConfig
 from horologe.node.digests import StateDigests
 from horologe.node.proposals import Proposals
-from horologe.raft.replica import Inbox, Status
+from horologe.raft.step import Inbox, Status
 from horologe.raft.store import Store
 
 

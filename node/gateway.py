@@ -22,7 +22,7 @@ from horologe.node.proposals import ProposalError
 from horologe.node.sessions import HeldAttempt, WorkerSession
 from horologe.raft.commands import CompletionStatus
 from horologe.raft.model import PAIR, U64, Effects, Execution, ExecutionFlag, ExecutionState, Tables
-from horologe.raft.replica import Inbox
+from horologe.raft.step import Inbox
 from horologe.v1 import worker_pb2, worker_service_pb2
 
 PROPOSE_SECONDS = 15.0

@@ -5,7 +5,7 @@ Plain data: whoever steps (stepper.py, or a simulator) decides when, and guards 
 
 from __future__ import annotations
 
-from horologe.raft.replica import Inbox
+from horologe.raft.step import Inbox
 
 MESSAGES_PER_STEP = 200
 """A follower that catches up must not be busy for longer than its heartbeats may wait."""

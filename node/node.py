@@ -37,7 +37,8 @@ from horologe.node.worker_service import WorkerService
 from horologe.peer.v1 import peer_service_pb2_grpc
 from horologe.raft.core import CoreSettings
 from horologe.raft.machine import cluster_id_of
-from horologe.raft.replica import Inbox, Outbox, Replica
+from horologe.raft.replica import Replica
+from horologe.raft.step import Inbox, Outbox
 from horologe.v1 import (
     cluster_service_pb2,
     cluster_service_pb2_grpc,

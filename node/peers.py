@@ -28,7 +28,7 @@ from horologe.node.surroundings import Options
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
 from horologe.raft import snapshot
 from horologe.raft.machine import cluster_id_of
-from horologe.raft.replica import Inbox, Outbox
+from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import StoreError
 
 MESSAGE_BYTES_MAX = 32 << 20

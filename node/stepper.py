@@ -15,7 +15,8 @@ import structlog
 
 from horologe.node.clock import Clock
 from horologe.node.inbox_line import InboxLine
-from horologe.raft.replica import Inbox, Outbox, Replica
+from horologe.raft.replica import Replica
+from horologe.raft.step import Inbox, Outbox
 
 TICK_SECONDS = 0.02
 """Raft's own clock: elections and heartbeats are looked at this often."""

@@ -18,7 +18,8 @@ from horologe.node.state_stream import StatePieces, through_a_pipe
 from horologe.node.stepper import Stepper
 from horologe.raft.core import Protections
 from horologe.raft.machine import StateMachine
-from horologe.raft.replica import Outbox, Replica
+from horologe.raft.replica import Replica
+from horologe.raft.step import Outbox
 from horologe.raft.store import Store
 
 Options = Sequence[tuple[str, Any]]

@@ -12,7 +12,6 @@ import logging
 import random
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,9 +23,9 @@ from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.core import CoreSettings, Protections, RaftCore
 from horologe.raft.journal import CorruptLogError, Journal
 from horologe.raft.machine import StateMachine
-from horologe.raft.membership import Configuration
-from horologe.raft.model import Counters, Effects, Result, Tables
+from horologe.raft.model import Counters, Effects, Tables
 from horologe.raft.reconfiguration import LOOK_SECONDS, Introduction, Reconfiguration
+from horologe.raft.step import Inbox, Outbox, Status
 from horologe.raft.store import StateSnapshot, Store, StoreError
 
 LOG_ENTRIES_KEPT = 5_000
@@ -57,80 +56,6 @@ class Planner(Protocol):
 
     def next_wakeup_ms(self, tables: Tables, wall_ms: int) -> int | None:
         """When `plan` has something to do next."""
-
-
-@dataclass(slots=True)
-class Inbox:
-    """What came in since the last step."""
-
-    connected: list[tuple[str, int]] = field(default_factory=list)
-    """Peer, and the number of the epoch that begins; told back in `Outbox.epochs`."""
-    disconnected: list[str] = field(default_factory=list)
-    messages: list[tuple[str, peer_service_pb2.PeerMessage]] = field(default_factory=list)
-    commands: list[log_pb2.Command] = field(default_factory=list)
-    heartbeats: list[tuple[int, list[int]]] = field(default_factory=list)
-    """Round, sessions: told back in `Outbox.renewed`."""
-    transfer_to: str | None = None
-    """A member's name, or the empty string for the one that is furthest."""
-    introductions: list[Introduction] = field(default_factory=list)
-    """How other nodes introduced themselves."""
-
-
-@dataclass(slots=True)
-class Outbox:
-    """What may leave after the commit."""
-
-    messages: list[tuple[str, peer_service_pb2.PeerMessage]] = field(default_factory=list)
-    results: list[tuple[int, Result]] = field(default_factory=list)
-    refused: list[tuple[int, bool]] = field(default_factory=list)
-    """origin_id, overloaded: commands that are in no log, for certain."""
-    effects: list[Effects] = field(default_factory=list)
-    renewed: list[tuple[int, list[int]]] = field(default_factory=list)
-    """Round, sessions whose lease the leader has renewed."""
-    gone: list[int] = field(default_factory=list)
-    epochs: list[tuple[str, int]] = field(default_factory=list)
-    """Epochs that began with this step: messages to that peer are for this epoch from now on."""
-    dropped: list[str] = field(default_factory=list)
-    """Peers whose connection must end: they sent nonsense, or messages of theirs were lost."""
-    snapshot_from: str | None = None
-    """The leader says that the log no longer reaches back to us."""
-    leader_changed: bool = False
-    configuration_changed: bool = False
-    """Who the members are has changed; see `Status.configuration`."""
-    checkpoints: list[StateSnapshot] = field(default_factory=list)
-    """The state as it was after a checkpoint, one for each. Whoever takes the outbox releases them."""
-    state_replaced: bool = False
-    """A snapshot was installed: what was derived from the state must be derived again."""
-
-    def is_empty(self) -> bool:
-        return not any(getattr(self, name) for name in self.__slots__)
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How the replica stands after a step; read by other threads as one value."""
-
-    leader: str
-    is_leader: bool
-    may_serve: bool
-    term: int
-    commit_index: int
-    revision: int
-    first_index: int
-    last_index: int
-    has_quorum: bool
-    match_indexes: dict[str, int]
-    connected: frozenset[str]
-    clock_correction_ms: int
-    """What to add to this node's wall clock to get the cluster's time; 0 while it is near that of the others."""
-    configuration: Configuration
-    """In force on this node: the newest one in its log, committed or not."""
-    configuration_is_committed: bool
-
-    @property
-    def removed(self) -> tuple[str, ...]:
-        """Names of members that left for good; nobody can bring them back any more."""
-        return self.configuration.removed if self.configuration_is_committed else ()
 
 
 class Replica:

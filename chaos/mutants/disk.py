@@ -16,7 +16,8 @@ from horologe.chaos.sim.world import WorldOptions
 from horologe.raft import snapshot
 from horologe.raft.core import RaftCore
 from horologe.raft.journal import HardState, Journal, _seal_entry
-from horologe.raft.replica import Inbox, Outbox, Replica
+from horologe.raft.replica import Replica
+from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import Store, StoreError
 
 NO_WORKERS = WorldOptions(workers=0)

@@ -31,8 +31,9 @@ from horologe.raft.core_context import ELECTION_NOW, Context
 from horologe.raft.core_peers import Peer
 from horologe.raft.journal import HardState, Journal
 from horologe.raft.model import U64, Execution
-from horologe.raft.replica import Inbox, Replica
+from horologe.raft.replica import Replica
 from horologe.raft.state import InvariantError
+from horologe.raft.step import Inbox
 from horologe.v1.job_pb2 import Schedule
 
 PeerMessage = peer_service_pb2.PeerMessage

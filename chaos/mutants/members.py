@@ -21,7 +21,7 @@ from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.core_context import Context
 from horologe.raft.core_peers import Peer
 from horologe.raft.membership import Member, to_message
-from horologe.raft.replica import Inbox, Status
+from horologe.raft.step import Inbox, Status
 
 NO_WORKERS = WorldOptions(workers=0)
 # What the engine would do with it: it unpickles ["add", "n9"].

@@ -30,7 +30,8 @@ from horologe.node.stepper import Stepper
 from horologe.node.surroundings import Options, Surroundings
 from horologe.raft.core import Protections
 from horologe.raft.machine import StateMachine
-from horologe.raft.replica import Outbox, Replica, Status
+from horologe.raft.replica import Replica
+from horologe.raft.step import Outbox, Status
 from horologe.raft.store import Store
 
 if TYPE_CHECKING:

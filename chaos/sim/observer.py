@@ -17,7 +17,7 @@ from horologe.log.v1 import log_pb2
 from horologe.raft.commands import SESSION, TIMEOUT, CompletionStatus
 from horologe.raft.machine import StateMachine
 from horologe.raft.model import SET_TABLE_NAMES, TABLE_NAMES, Code, Effects, Result, Tables
-from horologe.raft.replica import Status
+from horologe.raft.step import Status
 
 DIGEST_EVERY = 64
 """All tables are compared at every revision that is a multiple of this."""

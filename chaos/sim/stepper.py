@@ -14,7 +14,8 @@ from horologe.chaos.sim.disk import PowerCut, SimDisk, SimStore
 from horologe.chaos.sim.process import Process
 from horologe.chaos.sim.timeline import Timeline
 from horologe.node.inbox_line import InboxLine
-from horologe.raft.replica import Inbox, Outbox, Replica
+from horologe.raft.replica import Replica
+from horologe.raft.step import Inbox, Outbox
 
 WAKE_SECONDS = 0.00005
 """From the event loop's call to the step thread."""

@@ -16,7 +16,8 @@ from horologe.peer.v1.peer_service_pb2 import FetchSnapshotResponse
 from horologe.raft.core import CoreSettings
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.model import Tables
-from horologe.raft.replica import Inbox, Replica
+from horologe.raft.replica import Replica
+from horologe.raft.step import Inbox
 from horologe.raft.store import Store, StoreError
 
 DATA = b"the whole state" * 100

@@ -38,7 +38,7 @@ from horologe.raft.model import (
     Reason,
     Result,
 )
-from horologe.raft.replica import Inbox
+from horologe.raft.step import Inbox
 from horologe.v1 import worker_service_pb2
 from horologe.v1.job_pb2 import Job, Schedule
 from support import invariants

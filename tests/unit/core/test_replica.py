@@ -14,7 +14,8 @@ from horologe.log.v1 import log_pb2
 from horologe.raft import snapshot
 from horologe.raft.core import CoreSettings, RaftCore
 from horologe.raft.journal import HardState, Journal
-from horologe.raft.replica import Inbox, Outbox, Replica
+from horologe.raft.replica import Replica
+from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import Store, StoreError
 
 WALL_MS = 1_800_000_000_000

@@ -28,7 +28,7 @@ from horologe.raft.commands import FIRE, OUTCOME, MissedFate, Outcome, OutcomeFl
 from horologe.raft.machine import StateMachine
 from horologe.raft.membership import Configuration
 from horologe.raft.model import U64, Counters, Effects, Execution, JobState, Result
-from horologe.raft.replica import Inbox, Status
+from horologe.raft.step import Inbox, Status
 from horologe.raft.store import StateSnapshot, Store
 from horologe.v1 import (
     cluster_service_pb2_grpc,

@@ -7,7 +7,7 @@ import asyncio
 from service_harness import HandClock
 
 from horologe.node.stepper import Stepper
-from horologe.raft.replica import Inbox, Outbox
+from horologe.raft.step import Inbox, Outbox
 
 
 class OneOutbox:
