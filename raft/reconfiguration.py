@@ -71,8 +71,7 @@ class Reconfiguration:
                 core.transfer_leadership()
                 return None
             self._waiting.popleft()
-            _decide(core, command.change_membership)
-            return command
+            return _decided(core, command)
         if now < self._look_at:
             return None
         self._look_at = now + LOOK_SECONDS
@@ -105,9 +104,17 @@ class Reconfiguration:
         return replace(configuration, members=tuple(self._introduced(member) for member in configuration.members))
 
 
-def _decide(core: RaftCore, change: log_pb2.ChangeMembership) -> None:
-    """Fills in what becomes of a change that somebody asked for."""
-    before = core.configuration
+def _decided(core: RaftCore, asked: log_pb2.Command) -> log_pb2.Command:
+    """What somebody asked for, with what becomes of it.
+
+    A copy that begins without any outcome: whoever asked keeps its own and sends it again when this one got lost with its
+    leader. By then other members may be in force, and a configuration from before must not come back with it.
+    """
+    command = log_pb2.Command()
+    command.CopyFrom(asked)
+    change, before = command.change_membership, core.configuration
+    change.ClearField("configuration")
+    change.ClearField("refusal")
     try:
         after = changed(before, change)
         if change.promote and change.promote not in before.voters and not core.has_caught_up(change.promote):
@@ -116,9 +123,10 @@ def _decide(core: RaftCore, change: log_pb2.ChangeMembership) -> None:
             raise ChangeRefusedError(Code.QUORUM_AT_RISK)
     except ChangeRefusedError as refusal:
         change.refusal = refusal.code
-        return
-    if after != before:
-        change.configuration.CopyFrom(to_message(after))
+    else:
+        if after != before:
+            change.configuration.CopyFrom(to_message(after))
+    return command
 
 
 def _change(configuration: Configuration, change: log_pb2.ChangeMembership) -> log_pb2.ChangeMembership:

@@ -197,6 +197,29 @@ def test_what_the_leader_refuses_is_in_the_log_with_its_reason(turns: Turns, cha
     assert turns.leader.configuration is THREE
 
 
+def test_a_change_that_is_sent_again_brings_no_outcome_along(turns: Turns) -> None:
+    """The first leader's entry got lost; the next one decides by the members that are in force then."""
+    once = asked(Change(remove="n2"))
+    turns.own.take([once])
+    assert turns.next() is not None
+    assert turns.leader.configuration.voters == {"n1"}
+    assert once == asked(Change(remove="n2"))
+    stale = asked(Change(remove="n2", configuration=to_message(turns.leader.configuration), refusal=Code.MEMBER_BEHIND))
+    turns.leader.configuration = Configuration((Member("n1", "a"), Member("n2", "b"), Member("n4", "d")))
+    turns.leader.needed = {"n2"}
+    turns.own.take([stale])
+    refused = turns.next()
+    assert refused is not None
+    assert refused.refusal == Code.QUORUM_AT_RISK
+    assert not refused.HasField("configuration")
+    turns.leader.needed = set()
+    turns.own.take([stale])
+    done = turns.next()
+    assert done is not None
+    assert done.refusal == Code.OK
+    assert turns.leader.configuration.voters == {"n1", "n4"}
+
+
 def test_a_leader_does_not_remove_itself(turns: Turns) -> None:
     turns.own.take([asked(Change(remove="n1"))])
     assert [turns.next(), turns.next()] == [None, None]
