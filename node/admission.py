@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from horologe.peer.v1 import peer_service_pb2
+from horologe.raft.membership import Member
 from horologe.raft.reconfiguration import Introduction
 from horologe.raft.step import Status
 
@@ -142,27 +143,24 @@ class Admission:
         return self._judge_membership(hello, own, status)
 
     def _judge_membership(self, hello: Hello, own: Hello, status: Status) -> Verdict:
-        configuration = status.configuration
-        member = configuration.by_name.get(hello.node)
-        if member is None:
-            if configuration.members and not (own.cluster_id and hello.cluster_id):
-                known = ", ".join(sorted(configuration.by_name))
-                text = (
-                    f"{hello.node!r} is not a member of this cluster (members: {known}); add it with "
-                    f"`horologe cluster add {hello.node} --peer-address {hello.peer_address or 'HOST:PORT'}`"
-                )
-                return Verdict(text, Farewell(reason=Farewell.REASON_NOT_ADDED, text=text) if own.cluster_id else None)
-            # It has our cluster's data: a member whose entry in the log has not come to us yet.
-            return Verdict()
-        if member.id and hello.member_id != member.id:
+        members, committed = status.configuration.by_name, status.committed_configuration.by_name
+        # As long as the entry that names the folder may still be taken back, nobody has to stop for it.
+        is_certain = _has_other_folder(hello, committed)
+        if is_certain or _has_other_folder(hello, members):
             text = (
                 f"the data folder of {hello.node} is not the one that joined cluster {own.cluster_id} under this name: what it "
                 f"had promised is forgotten. Bring the old folder back, or replace the node by one with a new name: "
                 f"`horologe cluster replace {hello.node} NEW --peer-address HOST:PORT`"
             )
-            # As long as the entry that names the folder may still be taken back, nobody has to stop for it.
-            is_certain = status.configuration_is_committed
             return Verdict(text, Farewell(reason=Farewell.REASON_OTHER_DATA, text=text) if is_certain else None)
+        # Whoever has our cluster's data may be a member whose entry in the log has not come to us yet.
+        has_our_data = bool(own.cluster_id and hello.cluster_id)
+        if members and hello.node not in members and not has_our_data:
+            text = (
+                f"{hello.node!r} is not a member of this cluster (members: {', '.join(sorted(members))}); add it with "
+                f"`horologe cluster add {hello.node} --peer-address {hello.peer_address or 'HOST:PORT'}`"
+            )
+            return Verdict(text, Farewell(reason=Farewell.REASON_NOT_ADDED, text=text) if own.cluster_id else None)
         return Verdict()
 
     def _meet_foreigner(self, peer: str, complaint: str) -> None:
@@ -176,3 +174,9 @@ class Admission:
         if 2 * len(self._foreign) > len(expected):
             advice = "correct `data_dir` or `members` in the configuration"
             self._fail(ForeignClusterError(f"this node holds the data of another cluster: {complaint}; {advice}"))
+
+
+def _has_other_folder(hello: Hello, members: Mapping[str, Member]) -> bool:
+    """Whether the members of a configuration include this one with another data folder."""
+    member = members.get(hello.node)
+    return member is not None and bool(member.id) and member.id != hello.member_id

@@ -110,6 +110,12 @@ class CoreView:
         return self._context.configuration
 
     @property
+    def committed_configuration(self) -> Configuration:
+        """The newest configuration in the log that is committed; an empty one while there is none."""
+        logged = self._context.journal.configuration_at(self.commit_index)
+        return logged.configuration if logged is not None else Configuration()
+
+    @property
     def configuration_index(self) -> int:
         """The entry that brought it; 0 while the log has held none."""
         logged = self._context.journal.configuration

@@ -210,10 +210,10 @@ class Replica:
         for _, message in self._outbox.messages:
             message.sent_wall_ms = own_wall_ms
         self._outbox.leader_changed = self._core.leader != leader_before
-        if self._core.configuration is not configuration_before:
-            self._outbox.configuration_changed = True
-            left = set(configuration_before.by_name) - set(self._core.configuration.by_name)
-            self._outbox.dropped += sorted(left & self._connected)
+        self._outbox.configuration_changed = self._core.configuration is not configuration_before
+        # They call again, and are told that they were removed.
+        removed = set(self._core.committed_configuration.removed) - set(self.status.removed)
+        self._outbox.dropped += sorted(removed & self._connected)
         return self._outbox
 
     # Time
@@ -445,7 +445,7 @@ class Replica:
             connected=frozenset(self._connected),
             clock_correction_ms=self._clock_correction_ms,
             configuration=core.configuration,
-            configuration_is_committed=0 < core.configuration_index <= core.commit_index,
+            committed_configuration=core.committed_configuration,
         )
 
 

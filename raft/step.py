@@ -81,9 +81,16 @@ class Status:
     """What to add to this node's wall clock to get the cluster's time; 0 while it is near that of the others."""
     configuration: Configuration
     """In force on this node: the newest one in its log, committed or not."""
-    configuration_is_committed: bool
+    committed_configuration: Configuration
+    """The newest one that is committed. While a change is on its way it is the one before; without members while the log has
+    held none. What it says nobody can take back, so whom it condemns is condemned for good."""
+
+    @property
+    def configuration_is_committed(self) -> bool:
+        """Whether the one in force is the committed one."""
+        return self.configuration == self.committed_configuration
 
     @property
     def removed(self) -> tuple[str, ...]:
-        """Names of members that left for good; nobody can bring them back any more."""
-        return self.configuration.removed if self.configuration_is_committed else ()
+        """Names of members that left for good."""
+        return self.committed_configuration.removed

@@ -91,6 +91,26 @@ def test_a_clock_that_is_set_back_does_not_put_off_the_planner(alone: Alone) -> 
     assert alone.planner.asked == asked + 1
 
 
+def test_whose_removal_is_committed_is_disconnected_to_be_told_so(alone: Alone) -> None:
+    def change(**what: object) -> log_pb2.Command:
+        return log_pb2.Command(change_membership=log_pb2.ChangeMembership(**what))  # type: ignore[arg-type]
+
+    def step(inbox: Inbox) -> Outbox:
+        alone.now += 0.2
+        return alone.replica.step(inbox, alone.now, WALL_MS)
+
+    learner = log_pb2.Member(name="n2", role=log_pb2.Member.ROLE_LEARNER)
+    while "n2" not in alone.replica.status.configuration.by_name:
+        step(Inbox(commands=[change(put=learner)]))
+    step(Inbox(connected=[("n2", 1)]))
+    dropped = step(Inbox(commands=[change(remove="n2")])).dropped
+    while alone.replica.status.removed != ("n2",):
+        assert dropped == []
+        dropped = step(Inbox()).dropped
+    assert dropped == ["n2"]
+    assert step(Inbox()).dropped == []
+
+
 def test_a_copy_that_has_gone_does_not_become_an_empty_state(alone: Alone, tmp_path: Path) -> None:
     copy = tmp_path / "incoming" / "1"
     alone.store.copy_to(copy)

@@ -121,6 +121,7 @@ class FakeNode:
                 waiter.set_result(None)
 
     def status(self) -> Status:
+        configuration = Configuration.of(tuple(member.name for member in self.config.members))
         return Status(
             leader=self.leader,
             is_leader=self.leader == "n1",
@@ -134,8 +135,8 @@ class FakeNode:
             match_indexes={"n2": 7},
             connected=frozenset({"n2"}),
             clock_correction_ms=0,
-            configuration=Configuration.of(tuple(member.name for member in self.config.members)),
-            configuration_is_committed=True,
+            configuration=configuration,
+            committed_configuration=configuration,
         )
 
     # What the planner and the gateway would do

@@ -28,11 +28,11 @@ class Standing:
     """As much of a Status as is looked at."""
 
     configuration: Configuration = MEMBERS
-    configuration_is_committed: bool = True
+    committed_configuration: Configuration = MEMBERS
 
     @property
     def removed(self) -> tuple[str, ...]:
-        return self.configuration.removed if self.configuration_is_committed else ()
+        return self.committed_configuration.removed
 
 
 @dataclass
@@ -100,12 +100,21 @@ def test_whoever_was_called_must_be_the_one_who_answers() -> None:
 
 
 def test_what_is_not_committed_condemns_nobody() -> None:
-    door = Door(standing=Standing(configuration_is_committed=False))
+    door = Door(standing=Standing(committed_configuration=Configuration()))
     complaint, farewell = door.judge(hello("n2", "other"))
     # It may not vote on what it has forgotten, but nobody tells it to stop.
     assert "what it had promised is forgotten" in complaint
     assert farewell is None
     assert door.judge(hello("n0", "x")) == ("", None)
+
+
+def test_what_was_committed_before_still_counts_while_a_change_is_on_its_way() -> None:
+    door = Door(standing=Standing(MEMBERS.with_member(Member("n4", "d", is_voter=False)).without("n3")))
+    assert door.judge(hello("n2", "other"))[1] == Farewell.REASON_OTHER_DATA
+    assert door.judge(hello("n3", "other"))[1] == Farewell.REASON_OTHER_DATA
+    assert door.judge(hello("n0", "x"))[1] == Farewell.REASON_REMOVED
+    assert door.judge(hello("n3", "c")) == ("", None)
+    assert door.judge(hello("n4", "d")) == ("", None)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +132,7 @@ def test_a_farewell_of_the_own_cluster_ends_the_node(
 
 
 def test_who_was_not_added_says_so_once_in_a_while() -> None:
-    door = Door(cluster_id="", standing=Standing(Configuration(), configuration_is_committed=False))
+    door = Door(cluster_id="", standing=Standing(Configuration(), Configuration()))
     with structlog.testing.capture_logs() as lines:
         for _ in range(100):
             door.admission.hear_farewell(hello("n2"), Farewell(reason=Farewell.REASON_NOT_ADDED, text="add it"))
