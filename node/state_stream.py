@@ -6,8 +6,8 @@ Nothing is written to this node's disk, on which every step waits for its own co
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
+import socket
 import threading
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -23,15 +23,16 @@ StatePieces = Callable[[Store, Path], AsyncGenerator[bytes, None]]
 
 
 async def through_a_pipe(store: Store, folder: Path) -> AsyncGenerator[bytes, None]:
-    """As LMDB copies it, through a pipe: at most two pieces are in memory. Raises StoreError if the copy fails."""
+    """As LMDB copies it, through a pipe: at most two pieces are in memory. Raises StoreError if the copy fails, also because the
+    store needs its files for something else."""
     del folder
-    source, sink = os.pipe()
+    source, sink = socket.socketpair()
     errors: list[BaseException] = []
     copying = threading.Thread(target=_copy, args=(store, sink, errors), name="copy", daemon=True)
     copying.start()
     try:
         # Closed before the end, it ends the copy.
-        with os.fdopen(source, "rb") as pipe:
+        with source, source.makefile("rb") as pipe:
             while data := await asyncio.to_thread(pipe.read, PIECE_BYTES):
                 yield data
                 await asyncio.sleep(PIECE_PAUSE_SECONDS)
@@ -41,13 +42,12 @@ async def through_a_pipe(store: Store, folder: Path) -> AsyncGenerator[bytes, No
         raise errors[0]
 
 
-def _copy(store: Store, sink: int, errors: list[BaseException]) -> None:
-    try:
-        store.copy_into(sink)
-    except BaseException as error:  # noqa: BLE001 - it is raised by the one who reads
-        errors.append(error)
-    finally:
-        os.close(sink)
+def _copy(store: Store, sink: socket.socket, errors: list[BaseException]) -> None:
+    with sink:
+        try:
+            store.copy_into(sink)
+        except BaseException as error:  # noqa: BLE001 - it is raised by the one who reads
+            errors.append(error)
 
 
 async def through_a_file(store: Store, folder: Path) -> AsyncGenerator[bytes, None]:

@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -82,6 +83,7 @@ class Store:
         self._tables: Tables | None = None
         self._readers = threading.Condition()
         self._reader_count = 0
+        self._copies: set[socket.socket] = set()
         self._closed = False
         self._replacing = False
         self.commits = 0
@@ -223,21 +225,44 @@ class Store:
         # Not `compact`: with LMDB 0.9.36 that ends the process (SIGSEGV) once a bucket of timers has outgrown a page.
         self._environment.copy(str(folder), compact=False)
 
-    def copy_into(self, descriptor: int) -> None:
-        """As `copy_to`, into a pipe. Raises StoreError when the other end is closed before the end."""
+    def copy_into(self, sink: socket.socket) -> None:
+        """As `copy_to`, into a socket. Raises StoreError when the other end is closed before the end.
+
+        Whoever takes the copy may be slow, so nobody waits for it: when the files are to be replaced, or the store is closed, the
+        socket is shut down and the copy fails.
+        """
         # Counted as a reader: the files must not be replaced under it.
-        with self.read():
+        with self.read(), self._giving_way(sink):
             try:
-                self._environment.copyfd(descriptor, compact=False)
+                self._environment.copyfd(sink.fileno(), compact=False)
             except lmdb.Error as error:
                 raise StoreError(f"{self.folder}: the state could not be copied ({error})") from error
+
+    @contextmanager
+    def _giving_way(self, sink: socket.socket) -> Iterator[None]:
+        with self._readers:
+            if self.wants_no_readers:
+                raise StoreError(f"{self.folder}: the state is not to be copied now")
+            self._copies.add(sink)
+        try:
+            yield
+        finally:
+            with self._readers:
+                self._copies.discard(sink)
+
+    def _await_no_readers(self) -> None:
+        """Holding `_readers`, with new ones kept out."""
+        for sink in self._copies:
+            with suppress(OSError):
+                sink.shutdown(socket.SHUT_RDWR)
+        self._readers.wait_for(lambda: self._reader_count == 0)
 
     def replace_with(self, folder: Path) -> None:
         """Takes the files of `folder` for its own. The caller has prepared them (see snapshot.py) and owns the step."""
         self.abort()
         with self._readers:
             self._replacing = True
-            self._readers.wait_for(lambda: self._reader_count == 0)
+            self._await_no_readers()
         try:
             self._take_files(folder)
         except BaseException:
@@ -263,7 +288,7 @@ class Store:
         self.abort()
         with self._readers:
             self._closed = True
-            self._readers.wait_for(lambda: self._reader_count == 0)
+            self._await_no_readers()
         self._environment.close()
         os.close(self._owner_file)
 

@@ -146,6 +146,23 @@ async def test_a_reader_that_leaves_ends_the_copy_and_the_state_may_be_replaced(
     replica.store.close()
 
 
+async def test_who_takes_the_state_slowly_does_not_keep_it_from_being_replaced(tmp_path: Path) -> None:
+    replica = _replica(tmp_path / "own")
+    for number in range(300):
+        replica.store.tables.meta.put(number.to_bytes(8, "big"), bytes(20_000))
+    replica.store.commit()
+    replica.store.copy_to(tmp_path / "copy")
+    pieces = through_a_pipe(replica.store, tmp_path)
+    assert await anext(pieces)
+    # Nobody takes the next piece. The event loop stands still meanwhile, as it does for any reader of its own.
+    replica.store.replace_with(tmp_path / "copy")
+    with pytest.raises(StoreError, match="could not be copied"):
+        async for _ in pieces:
+            pass
+    assert replica.store.tables.meta.get(bytes(8)) == bytes(20_000)
+    replica.store.close()
+
+
 async def test_a_copy_that_fails_is_no_whole_state(tmp_path: Path) -> None:
     replica = _replica(tmp_path / "own")
     replica.store.close()
