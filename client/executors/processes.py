@@ -23,6 +23,8 @@ from horologe.client.lease import NEVER, Lease
 
 log = structlog.get_logger(__name__)
 
+SUPERVISOR_ENDED = "the supervisor of processes ended; look at the system log"
+
 
 class NotStartedError(Exception):
     """The process could not be started; the message says why in one line."""
@@ -71,6 +73,8 @@ class Processes:
         self._processes: dict[int, Process] = {}
         self._last_number = 0
         self._send_turn = asyncio.Lock()
+        self._room: asyncio.Future[None] | None = None
+        """What the one who has the turn waits for while the socket is full."""
 
     async def start(self, command: Command, stdout: int, stderr: int) -> Process:
         """Starts a process whose output goes to these descriptors. NotStartedError says why it could not."""
@@ -106,7 +110,25 @@ class Processes:
                         socket.send_fds(channel, [packet], descriptors)
                         return
                     except BlockingIOError:
-                        await _writable(channel)
+                        await self._wait_for_room(channel)
+                    except OSError as error:
+                        raise NotStartedError(SUPERVISOR_ENDED) from error
+
+    async def _wait_for_room(self, channel: socket.socket) -> None:
+        """Until the socket takes more, or is closed: then the next try finds that out."""
+        loop = asyncio.get_running_loop()
+        self._room = loop.create_future()
+        loop.add_writer(channel, self._has_room)
+        try:
+            await self._room
+        finally:
+            self._room = None
+            if channel.fileno() >= 0:
+                loop.remove_writer(channel)
+
+    def _has_room(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     def tell(self, message: Mapping[str, Any]) -> None:
         """Sends a message without descriptors, if there is a supervisor."""
@@ -185,15 +207,18 @@ class Processes:
                     process.started.set_result(process.pid)
                 process.exited.set_result(-signal.SIGKILL)
             else:
-                process.started.set_exception(
-                    NotStartedError("the supervisor of processes ended; look at the system log")
-                )
+                process.started.set_exception(NotStartedError(SUPERVISOR_ENDED))
+                # Whoever is still sending the command hears it from the socket.
+                process.started.exception()
 
     def _close_channel(self) -> None:
         if self._channel is not None:
-            asyncio.get_running_loop().remove_reader(self._channel)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._channel)
+            loop.remove_writer(self._channel)
             self._channel.close()
             self._channel = None
+            self._has_room()
 
     async def close(self) -> None:
         """Ends the supervisor, and with it everything that still runs."""
@@ -210,21 +235,6 @@ def _file_in_memory(content: bytes) -> Any:
         remaining = remaining[file.write(remaining) :]
     file.seek(0)
     return file
-
-
-async def _writable(channel: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_writer(channel, _resolve, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(channel)
-
-
-def _resolve(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 def _kill_group(pid: int) -> None:
