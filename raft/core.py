@@ -384,10 +384,7 @@ class RaftCore(CoreView):
         changing = self.is_changing_members or not self._journal.has_entry(self.applied_index, self.term)
         if changing and self.protections.one_change_at_a_time:
             return None
-        index = self._propose(payload, CONFIGURATION_COMMAND_TYPE)
-        with self._at(self._context.now):
-            self._follow_configuration()
-        return index
+        return self._propose(payload, CONFIGURATION_COMMAND_TYPE)
 
     def _propose(self, payload: bytes, command_type: int) -> int | None:
         with self._at(self._context.now):
@@ -495,6 +492,9 @@ class RaftCore(CoreView):
 
     def engine_replicates(self) -> None:
         """For the engine only."""
+        # A configuration that was appended just now is in force before it leaves: whom it removes must not get it. That one
+        # would neither vote nor stand any more, and may be needed should the entry get lost with this leader.
+        self._follow_configuration()
         self._replication.send_to_all()
 
     def engine_applies(self, index: int, command: bytes) -> None:

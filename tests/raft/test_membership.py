@@ -112,6 +112,19 @@ def test_a_removed_member_disturbs_nobody_and_decides_nothing() -> None:
     assert b"with c only" not in world.acknowledged
 
 
+def test_who_is_removed_does_not_get_the_entry_and_may_still_be_needed() -> None:
+    """The leader dies with its change before any other voter has it: the three that are left are a majority of the four."""
+    world = World("abcd", 3)
+    world.make_leader("a")
+    world.disconnect("a", "b")
+    world.disconnect("a", "c")
+    assert world.change("a", world.core("a").configuration.without("d")) is not None
+    world.run(0.1)
+    assert "d" in world.core("d").voters
+    world.crash("a")
+    world.run_until(lambda: world.leader() in ("b", "c", "d"))
+
+
 def test_only_one_change_is_on_its_way() -> None:
     world = World("abc", 3)
     world.make_leader("a")
