@@ -21,9 +21,7 @@ CHECKSUM_BYTES = 4
 _RESIDUE = 0x2144DF1C
 _CHECKSUM = Struct("<I")
 
-RESTORE = (
-    "restore the folder from a backup, or replace this node by one with a new name, in the configuration of all members"
-)
+RESTORE = "restore the folder from a backup, or replace this node by one with a new name (`horologe cluster replace`)"
 """An empty folder under the old name would have forgotten its votes and what it acknowledged."""
 
 

@@ -1,7 +1,7 @@
 """Snapshots: a copy of the leader's whole state for a follower that the log no longer reaches.
 
 A snapshot is an LMDB copy of the leader's environment. It becomes the follower's own by replacing what is not shared: the
-node's name, its term and vote, and the log, of which only the position remains.
+node's name, its folder's id, its term and vote, and the log, of which only the position remains.
 """
 
 from __future__ import annotations
@@ -67,4 +67,5 @@ def _position(store: Store) -> Position:
 
 
 def discard(folder: Path) -> None:
+    """Throws a copied state away."""
     shutil.rmtree(folder, ignore_errors=True)
