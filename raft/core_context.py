@@ -1,6 +1,6 @@
 """What the parts of a core share: settings, journal, engine, peers, the time of the call, and the way out.
 
-No decisions here. The engine is described by what the parts use of it; core.py has the one implementation.
+No decisions here. The engine is described by what the parts use of it; core_engine.py has the one implementation.
 """
 
 from __future__ import annotations

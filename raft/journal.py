@@ -30,7 +30,7 @@ from horologe.raft.membership import Configuration, configuration_of, from_messa
 # The engine's form of an entry: command (first byte: its type), index, term.
 LogItem = tuple[bytes, int, int]
 
-# The engine's command byte for an entry that changes nothing. core.py checks that the engine agrees.
+# The engine's command byte for an entry that changes nothing. A test checks that the engine agrees (test_engine_contract.py).
 NO_OP_COMMAND = b"\x01"
 
 # Every log begins with the same entry, so that any two logs match somewhere.

@@ -1,4 +1,4 @@
-"""What raft/core.py relies on inside pysyncobj. When a test here fails, read the new version before changing anything."""
+"""What raft/core_engine.py relies on inside pysyncobj. When a test here fails, read the new version before changing anything."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from by_hand import Hand
 from world import World
 
-from horologe.raft import core
+from horologe.raft import core_engine
 from horologe.raft.journal import NO_OP_COMMAND
 
-ENGINE = core._engine_module
+ENGINE = core_engine._engine_module
 PACKAGE = Path(ENGINE.__file__).parent
-RAFT = Path(core.__file__).parent
+RAFT = Path(core_engine.__file__).parent
 
 # The files of pysyncobj 0.3.17 that our core runs through, by SHA-256.
 REVIEWED = {
@@ -30,7 +30,7 @@ REVIEWED = {
     "serializer.py": "4d39fde2f15000ad8f507ec229ebd4f6a86371b6f84d4dc1439a9cccd52857ee",
 }
 
-PRIVATE_NAMES = sorted(set(re.findall(r"_SyncObj__\w+", (RAFT / "core.py").read_text())))
+PRIVATE_NAMES = sorted(set(re.findall(r"_SyncObj__\w+", (RAFT / "core_engine.py").read_text())))
 
 
 def test_the_version_is_the_one_that_was_reviewed() -> None:
@@ -45,12 +45,12 @@ def test_the_files_are_the_ones_that_were_reviewed(name: str) -> None:
 @pytest.mark.parametrize("name", PRIVATE_NAMES)
 def test_every_private_name_exists(name: str) -> None:
     assert hasattr(Hand().core._engine._engine, name)
-    if name in vars(core._SyncObj):
+    if name in vars(core_engine._SyncObj):
         assert hasattr(ENGINE.SyncObj, name)
 
 
 def test_every_private_name_is_listed_at_the_top_of_the_file() -> None:
-    documentation = core.__doc__ or ""
+    documentation = core_engine.__doc__ or ""
     assert PRIVATE_NAMES
     assert [name for name in PRIVATE_NAMES if name not in documentation] == []
 
@@ -62,12 +62,12 @@ def test_only_one_file_imports_pysyncobj() -> None:
         for path in (RAFT.parent / package).rglob("*.py")
         if re.search(r"^\s*(from|import) pysyncobj", path.read_text(), re.MULTILINE)
     }
-    assert importing == {"raft/core.py"}
+    assert importing == {"raft/core_engine.py"}
 
 
 def test_the_command_bytes_are_the_engine_s() -> None:
     assert bytes([ENGINE._COMMAND_TYPE.NO_OP]) == NO_OP_COMMAND
-    assert ENGINE._COMMAND_TYPE.REGULAR == core.REGULAR_COMMAND
+    assert ENGINE._COMMAND_TYPE.REGULAR == core_engine.REGULAR_COMMAND
     assert ENGINE._RAFT_STATE.LEADER == 2
 
 
@@ -77,7 +77,7 @@ def test_clock_and_chance_are_the_caller_s() -> None:
     hand.tick(3.0)
     assert ENGINE.monotonicTime() == hand.now
     chance = random.Random(1)
-    core._ambient.chance = chance
+    core_engine.ambient.chance = chance
     assert ENGINE.random.random() == random.Random(1).random()
 
 

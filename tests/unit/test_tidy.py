@@ -32,7 +32,7 @@ LAYERS = {
     },
 }  # fmt: skip
 ONE_PLACE = {
-    "pysyncobj": lambda path: path.startswith("raft/core"),
+    "pysyncobj": lambda path: path == "raft/core_engine.py",
     "lmdb": lambda path: path in ("raft/store.py", "raft/snapshot.py", "node/outputs.py"),
     "croniter": lambda path: path == "node/cron.py",
 }
