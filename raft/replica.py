@@ -32,6 +32,9 @@ LOG_ENTRIES_KEPT = 5_000
 LOG_BYTES_KEPT = 32 << 20
 """How much applied log is kept for followers that fell a little behind; one that needs more fetches the state."""
 logger = logging.getLogger(__name__)
+PeerMessage = peer_service_pb2.PeerMessage
+_Renewal = tuple[str | None, int, Sequence[int]]
+"""Who asks (None: this node's own workers), the round, and the sessions."""
 _URGENT_EXCEPT = frozenset({"complete", "plan", "prune"})
 """Commands that nobody waits for: they may wait for the next pulse and share its entry."""
 
@@ -176,24 +179,10 @@ class Replica:
             self._connected.add(peer)
             self._core.peer_connected(peer, now)
         self._outbox.epochs += inbox.connected
-        renewals: list[tuple[str | None, int, Sequence[int]]] = [(None, *heartbeats) for heartbeats in inbox.heartbeats]
-        commands = self._held
-        commands += inbox.commands
+        commands = [*self._held, *inbox.commands]
+        renewals: list[_Renewal] = [(None, *heartbeats) for heartbeats in inbox.heartbeats]
         for peer, message in inbox.messages:
-            match message.WhichOneof("kind"):
-                case "propose":
-                    self._take_proposal(peer, message.propose, commands)
-                case "propose_refusal":
-                    refusal = message.propose_refusal
-                    self._outbox.refused += [(origin_id, refusal.overloaded) for origin_id in refusal.origin_ids]
-                case "renew":
-                    renewals.append((peer, message.renew.round, message.renew.sessions))
-                case "renewed":
-                    self._outbox.renewed.append((message.renewed.round, list(message.renewed.sessions)))
-                    self._outbox.gone += message.renewed.gone
-                case _:
-                    if peer in self._connected and not self._core.receive(peer, message, now):
-                        self._outbox.dropped.append(peer)
+            self._take_message(peer, message, now, commands, renewals)
         self._core.tick(now)
         self._lead(now, wall_ms)
         self._held = self._propose(commands, now, wall_ms)
@@ -215,6 +204,25 @@ class Replica:
         removed = set(self._core.committed_configuration.removed) - set(self.status.removed)
         self._outbox.dropped += sorted(removed & self._connected)
         return self._outbox
+
+    def _take_message(
+        self, peer: str, message: PeerMessage, now: float, commands: list[log_pb2.Command], renewals: list[_Renewal]
+    ) -> None:
+        """Does what can be done at once; what has to wait for the others goes to `commands` and `renewals`."""
+        match message.WhichOneof("kind"):
+            case "propose":
+                self._take_proposal(peer, message.propose, commands)
+            case "propose_refusal":
+                refusal = message.propose_refusal
+                self._outbox.refused += [(origin_id, refusal.overloaded) for origin_id in refusal.origin_ids]
+            case "renew":
+                renewals.append((peer, message.renew.round, message.renew.sessions))
+            case "renewed":
+                self._outbox.renewed.append((message.renewed.round, list(message.renewed.sessions)))
+                self._outbox.gone += message.renewed.gone
+            case _:
+                if peer in self._connected and not self._core.receive(peer, message, now):
+                    self._outbox.dropped.append(peer)
 
     # Time
 
@@ -245,7 +253,7 @@ class Replica:
             refusal = peer_service_pb2.ProposeRefusal(
                 origin_ids=[command.origin_id for command in proposal.commands], overloaded=self._core.is_leader
             )
-            self._outbox.messages.append((peer, peer_service_pb2.PeerMessage(propose_refusal=refusal)))
+            self._outbox.messages.append((peer, PeerMessage(propose_refusal=refusal)))
 
     def _propose(self, commands: list[log_pb2.Command], now: float, wall_ms: int) -> list[log_pb2.Command]:
         """Appends, forwards or refuses the commands; answers those that wait for the next pulse."""
@@ -270,7 +278,7 @@ class Replica:
         if self._core.leader is not None and self._core.leader in self._connected:
             for batch in _batches(commands):
                 proposal = peer_service_pb2.Propose(commands=batch)
-                self._outbox.messages.append((self._core.leader, peer_service_pb2.PeerMessage(propose=proposal)))
+                self._outbox.messages.append((self._core.leader, PeerMessage(propose=proposal)))
         else:
             self._refuse(commands, overloaded=False)
         return []
@@ -291,7 +299,7 @@ class Replica:
         for command in commands:
             if command.origin != self.settings.name:
                 refusal = peer_service_pb2.ProposeRefusal(origin_ids=[command.origin_id], overloaded=overloaded)
-                self._outbox.messages.append((command.origin, peer_service_pb2.PeerMessage(propose_refusal=refusal)))
+                self._outbox.messages.append((command.origin, PeerMessage(propose_refusal=refusal)))
             elif command.origin_id == self._plan_id:
                 self._plan_pending = False
             else:
@@ -391,10 +399,10 @@ class Replica:
                 self._outbox.gone += gone
             else:
                 answer = peer_service_pb2.Renewed(sessions=renewed, gone=gone, round=round_number)
-                self._outbox.messages.append((peer, peer_service_pb2.PeerMessage(renewed=answer)))
+                self._outbox.messages.append((peer, PeerMessage(renewed=answer)))
         elif peer is None and self._core.leader is not None and not self._core.is_leader:
             request = peer_service_pb2.Renew(sessions=sessions, round=round_number)
-            self._outbox.messages.append((self._core.leader, peer_service_pb2.PeerMessage(renew=request)))
+            self._outbox.messages.append((self._core.leader, PeerMessage(renew=request)))
 
     def _keep(self, index: int, size_bytes: int) -> None:
         self._kept.append((index, size_bytes))
