@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -164,6 +165,12 @@ def test_nothing_sleeps_on_hope_or_swallows_errors(path: Path) -> None:
 
 
 BANNED = ("TO" + "DO", "FIX" + "ME", "X" * 3, "../" + "shared", "/" + "work" + "/")
+
+
+def test_names_of_test_files_are_unique() -> None:
+    """Pytest imports them by their bare names: two of one name cannot be collected together."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_no_banned_words() -> None:
