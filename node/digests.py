@@ -44,8 +44,8 @@ class StateDigests:
         loop = asyncio.get_running_loop()
         for snapshot in snapshots:
             if sum(not future.done() for future in self._digests.values()) >= WAITING_MAX:
-                with snapshot:
-                    log.warning("digest given up: others are not done yet", revision=snapshot.revision)
+                snapshot.release()
+                log.warning("digest given up: others are not done yet", revision=snapshot.revision)
                 continue
             future = loop.run_in_executor(self._thread, self._compute, snapshot)
             future.add_done_callback(_heard)

@@ -31,6 +31,8 @@ from horologe.raft.store import StateSnapshot, Store, StoreError
 LOG_ENTRIES_KEPT = 5_000
 LOG_BYTES_KEPT = 32 << 20
 """How much applied log is kept for followers that fell a little behind; one that needs more fetches the state."""
+STATES_KEPT_PER_STEP = 2
+"""A node that catches up comes by many checkpoints in one step, and nobody waits for them; LMDB has room for 512 readers."""
 logger = logging.getLogger(__name__)
 PeerMessage = peer_service_pb2.PeerMessage
 _Renewal = tuple[str | None, int, Sequence[int]]
@@ -350,7 +352,10 @@ class Replica:
         """
         self._journal.set_applied_index(index)
         self.store.commit()
-        self._outbox.checkpoints.append(StateSnapshot(self.store, index))
+        kept = self._outbox.checkpoints
+        kept.append(StateSnapshot(self.store, index))
+        if len(kept) > STATES_KEPT_PER_STEP:
+            kept.pop(0).release()
 
     # The leader's duties
 

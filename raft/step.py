@@ -54,7 +54,7 @@ class Outbox:
     configuration_changed: bool = False
     """Who the members are has changed; see `Status.configuration`."""
     checkpoints: list[StateSnapshot] = field(default_factory=list)
-    """The state as it was after a checkpoint, one for each. Whoever takes the outbox releases them."""
+    """The state as it was after each of the last few checkpoints. Whoever takes the outbox releases them."""
     state_replaced: bool = False
     """A snapshot was installed: what was derived from the state must be derived again."""
 

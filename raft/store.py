@@ -403,6 +403,10 @@ class StateSnapshot:
         """Somebody waits for it: the store is closed, or its files are being replaced."""
         return self._store.wants_no_readers
 
+    def release(self) -> None:
+        """For who does not look at it."""
+        self._reading.__exit__(None, None, None)
+
     def __enter__(self) -> Tables:
         return self._tables
 

@@ -13,6 +13,7 @@ from horologe.log.v1 import log_pb2
 from horologe.raft.core import RaftCore
 from horologe.raft.digest import RECORDS_PER_TURN, digest_of
 from horologe.raft.model import U64, Counters
+from horologe.raft.replica import STATES_KEPT_PER_STEP
 from horologe.raft.store import Store
 
 CHECKPOINT = log_pb2.Command(origin="n1", origin_id=7, checkpoint=log_pb2.Checkpoint())
@@ -75,6 +76,17 @@ def test_a_node_that_dies_after_the_commit_in_the_middle_goes_on_from_there(alon
     again.store.close()
 
 
+def test_a_node_that_comes_by_many_checkpoints_in_one_step_keeps_only_the_newest_states(alone: Alone) -> None:
+    outbox = alone.step(*(command for number in range(6) for command in (CHECKPOINT, _named(f"job-{number}"))))
+    passed = sorted({result.numbers[0] for origin_id, result in outbox.results if origin_id == CHECKPOINT.origin_id})
+    assert len(passed) > STATES_KEPT_PER_STEP
+    assert [kept.revision for kept in outbox.checkpoints] == passed[-STATES_KEPT_PER_STEP:]
+    for kept in outbox.checkpoints:
+        kept.release()
+    # It waits for all readers.
+    alone.store.close()
+
+
 def test_nobody_sees_a_revision_before_it_is_in_the_state(alone: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader on another thread takes the status for a promise: what it names must be committed."""
     seen: list[tuple[int, int]] = []
@@ -122,6 +134,6 @@ def test_the_digest_depends_on_every_byte_and_on_nothing_else(tmp_path: Path) ->
 
 def test_the_core_stands_at_the_checkpoint_too(alone: Alone) -> None:
     core: RaftCore = alone.replica._core
-    alone.step(CHECKPOINT).checkpoints[0].__exit__(None, None, None)
+    alone.step(CHECKPOINT).checkpoints[0].release()
     assert core.applied_index == alone.replica.status.revision
     alone.store.close()
