@@ -15,7 +15,7 @@ import structlog
 
 from horologe.node.clock import Clock
 from horologe.raft.digest import StateDigest, digest_of
-from horologe.raft.store import StateSnapshot, StoreError
+from horologe.raft.store import StateGoneError, StateSnapshot, StoreError
 
 DIGESTS_KEPT = 8
 WAITING_MAX = 2
@@ -63,8 +63,11 @@ class StateDigests:
         await asyncio.to_thread(self._thread.shutdown)
 
     def _compute(self, snapshot: StateSnapshot) -> StateDigest:
-        with snapshot as tables:
-            digest = digest_of(tables, self._pause(snapshot))
+        try:
+            with snapshot as tables:
+                digest = digest_of(tables, self._pause(snapshot))
+        except StateGoneError as error:
+            raise DigestGivenUpError(str(error)) from error
         log.info("digest", revision=snapshot.revision, digest=digest.digest.hex(), records=digest.record_count)
         return digest
 

@@ -36,7 +36,7 @@ from horologe.raft.sealed import (
     unseal,
 )
 
-__all__ = ["FORMAT", "CorruptStateError", "StateSnapshot", "Store", "StoreError"]
+__all__ = ["FORMAT", "CorruptStateError", "StateGoneError", "StateSnapshot", "Store", "StoreError"]
 
 FORMAT = 3
 """3: every record carries a checksum."""
@@ -84,6 +84,8 @@ class Store:
         self._readers = threading.Condition()
         self._reader_count = 0
         self._copies: set[socket.socket] = set()
+        self._untouched: set[StateSnapshot] = set()
+        """States that are on their way to somebody."""
         self._closed = False
         self._replacing = False
         self.commits = 0
@@ -238,6 +240,13 @@ class Store:
             except lmdb.Error as error:
                 raise StoreError(f"{self.folder}: the state could not be copied ({error})") from error
 
+    def _claim(self, snapshot: StateSnapshot) -> bool:
+        """Whether the state is still there. From now on whoever asked releases it."""
+        with self._readers:
+            is_there = snapshot in self._untouched
+            self._untouched.discard(snapshot)
+            return is_there
+
     @contextmanager
     def _giving_way(self, sink: socket.socket) -> Iterator[None]:
         with self._readers:
@@ -251,7 +260,9 @@ class Store:
                 self._copies.discard(sink)
 
     def _await_no_readers(self) -> None:
-        """Holding `_readers`, with new ones kept out."""
+        """Holding `_readers`, with new ones kept out. Waits for nobody who might wait for a new reader."""
+        for snapshot in list(self._untouched):
+            snapshot.release()
         for sink in self._copies:
             with suppress(OSError):
                 sink.shutdown(socket.SHUT_RDWR)
@@ -386,10 +397,15 @@ class Store:
             raise
 
 
+class StateGoneError(Exception):
+    """The store has released a state before anybody looked at it."""
+
+
 class StateSnapshot:
     """The committed state as it was when this was made, as a context manager that releases it. For any thread, one at a time.
 
-    LMDB keeps the old pages as long as somebody may read them, so release it soon, and at once when it is `wanted_back`.
+    LMDB keeps the old pages as long as somebody may read them, so release it soon, and at once when it `is_wanted_back`. Before
+    anybody looks at it the store may release it by itself; then whoever wants to look gets a StateGoneError.
     """
 
     def __init__(self, store: Store, revision: int) -> None:
@@ -397,6 +413,7 @@ class StateSnapshot:
         self._store = store
         self._reading = store.read()
         self._tables = self._reading.__enter__()
+        store._untouched.add(self)
 
     @property
     def is_wanted_back(self) -> bool:
@@ -405,9 +422,12 @@ class StateSnapshot:
 
     def release(self) -> None:
         """For who does not look at it."""
-        self._reading.__exit__(None, None, None)
+        if self._store._claim(self):
+            self._reading.__exit__(None, None, None)
 
     def __enter__(self) -> Tables:
+        if not self._store._claim(self):
+            raise StateGoneError("the state was needed for something else")
         return self._tables
 
     def __exit__(

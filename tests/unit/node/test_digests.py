@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from service_harness import HandClock
 
-from horologe.chaos.cluster import eventually
 from horologe.node import digests
 from horologe.node.digests import DIGESTS_KEPT, WAITING_MAX, DigestGivenUpError, StateDigests
 from horologe.raft.digest import RECORDS_PER_TURN, digest_of
@@ -39,22 +39,26 @@ async def test_the_last_few_are_kept(store: Store) -> None:
     await kept.stop()
 
 
-async def test_the_state_is_given_back_when_it_is_needed(store: Store, tmp_path: Path) -> None:
+async def test_the_state_is_given_back_when_it_is_needed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A snapshot that is installed waits for all readers, and so does a node that stops."""
+    begun = threading.Event()
+
+    def for_ever(tables: object, pause: Callable[[], None]) -> None:
+        begun.set()
+        while True:
+            pause()
+
+    monkeypatch.setattr(digests, "digest_of", for_ever)
     clock, kept = HandClock(), StateDigests(HandClock())
     store.copy_to(tmp_path / "copy")
-    snapshot = StateSnapshot(store, 1)
-    replaced = threading.Thread(target=store.replace_with, args=(tmp_path / "copy",))
-    replaced.start()
-
-    async def wanted_back() -> bool:
-        return snapshot.is_wanted_back
-
-    await eventually(wanted_back, 10, "somebody waits for the readers")
-    kept.take([snapshot])
+    kept.take([StateSnapshot(store, 1)])
+    assert await asyncio.to_thread(begun.wait, 10)
+    # The event loop may stand still meanwhile: whoever reads there waits for the new files.
+    store.replace_with(tmp_path / "copy")
     with pytest.raises(DigestGivenUpError, match="needed for something else"):
         await kept.find(1)
-    replaced.join()
     await kept.stop()
     stopped = StateDigests(clock)
     stopped._stopping.set()
@@ -62,6 +66,20 @@ async def test_the_state_is_given_back_when_it_is_needed(store: Store, tmp_path:
     with pytest.raises(DigestGivenUpError):
         await stopped.find(2)
     await stopped.stop()
+
+
+async def test_nobody_waits_for_a_state_that_has_not_come_to_its_reader(store: Store, tmp_path: Path) -> None:
+    """It comes by the event loop, which may stand still until the files are replaced."""
+    kept = StateDigests(HandClock())
+    store.copy_to(tmp_path / "copy")
+    on_its_way = StateSnapshot(store, 1)
+    store.replace_with(tmp_path / "copy")
+    kept.take([on_its_way])
+    with pytest.raises(DigestGivenUpError, match="needed for something else"):
+        await kept.find(1)
+    on_its_way.release()
+    assert store._reader_count == 0
+    await kept.stop()
 
 
 async def test_it_does_not_take_for_ever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
