@@ -310,6 +310,13 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
     ) -> AsyncIterator[peer_service_pb2.FetchSnapshotResponse]:
         if request.node not in self._admission.peers():
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{request.node!r} is not a member")
+        cluster_id = self._hello().cluster_id
+        if request.cluster_id not in ("", cluster_id):
+            # It has our address from somewhere, and clusters may have members of the same names.
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"{request.node} belongs to cluster {request.cluster_id}, this node to {cluster_id}",
+            )
         folder = self._context.config.data_dir / "outgoing" / request.node
         digest = hashlib.sha256()
         total_bytes = 0

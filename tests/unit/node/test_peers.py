@@ -1,11 +1,18 @@
-"""The line of messages to one peer is bounded by bytes."""
+"""The line of messages to one peer is bounded by bytes; the state goes to members of the own cluster."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
+from typing import Any
 
+import grpc
+import pytest
+from service_harness import FakeNode
+
+from horologe.log.v1 import log_pb2
 from horologe.node import peers
-from horologe.node.peers import Message, _Link
+from horologe.node.peers import Message, PeerNetwork, _Link
+from horologe.node.state_stream import through_a_file
 from horologe.peer.v1 import peer_service_pb2
 
 
@@ -23,3 +30,34 @@ def test_a_peer_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     assert link.wake.is_set()
     link.send(of_bytes(2_000))
     assert link.closed.is_set()
+
+
+class RefusedError(Exception):
+    """What a caller sees."""
+
+
+class Call:
+    """As much of a call's context as is used."""
+
+    async def abort(self, code: grpc.StatusCode, text: str) -> None:
+        raise RefusedError(f"{code.name} {text}")
+
+
+async def test_the_state_goes_to_members_of_the_own_cluster_only(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path, ("n1", "n2"))
+    node.apply(log_pb2.Command(bootstrap=log_pb2.Bootstrap(cluster_id="ours")))
+    unused: Any = None
+    network = PeerNetwork(node.context, unused, unused, unused, unused, through_a_file)
+
+    async def fetch(name: str, cluster_id: str) -> int:
+        request = peer_service_pb2.FetchSnapshotRequest(node=name, cluster_id=cluster_id)
+        call: Any = Call()
+        return sum([len(response.data) async for response in network.FetchSnapshot(request, call)])
+
+    assert await fetch("n2", "ours") > 0
+    assert await fetch("n2", "") > 0
+    with pytest.raises(RefusedError, match="PERMISSION_DENIED 'n3' is not a member"):
+        await fetch("n3", "ours")
+    with pytest.raises(RefusedError, match="FAILED_PRECONDITION n2 belongs to cluster theirs, this node to ours"):
+        await fetch("n2", "theirs")
+    node.store.close()
