@@ -140,9 +140,12 @@ class Context:
 
     def heard_quorum(self, now: float) -> bool:
         """On the leader: whether a majority answered messages sent within the shortest election timeout."""
-        since = now - self.settings.election_timeout_seconds_min
-        answered_lately = sum(1 for peer in self.voting_peers() if self.engine.answered_at(peer) > since)
+        answered_lately = sum(1 for peer in self.voting_peers() if self.answered_lately(peer, now))
         return self.is_voter + answered_lately >= self.configuration.majority
+
+    def answered_lately(self, peer: Peer, now: float) -> bool:
+        """On the leader: whether a member answered a message sent within the shortest election timeout."""
+        return self.engine.answered_at(peer) > now - self.settings.election_timeout_seconds_min
 
     @property
     def is_voter(self) -> bool:

@@ -146,8 +146,7 @@ class CoreView:
         return self._answers(peer) and is_near and match_index >= self.configuration_index
 
     def _answers(self, peer: Peer) -> bool:
-        since = self._context.now - self._context.settings.election_timeout_seconds_min
-        return peer.connected and self._context.engine.answered_at(peer) > since
+        return peer.connected and self._context.answered_lately(peer, self._context.now)
 
     def match_indexes(self) -> dict[str, int]:
         """On the leader: up to where each peer has acknowledged the log. Elsewhere: empty."""

@@ -179,9 +179,17 @@ class Elections:
         return term == self._successor_term
 
     def begin_transfer(self, target: str | None) -> bool:
-        """Choose a successor, and tell it to take over as soon as it has the whole log."""
+        """Choose a successor, and tell it to take over as soon as it has the whole log.
+
+        Nobody is chosen who has not answered lately: a connection can outlive the one at its other end.
+        """
         context = self._context
-        candidates = [peer for peer in context.voting_peers() if peer.connected and target in (None, peer.name)]
+        connected = [peer for peer in context.voting_peers() if peer.connected]
+        candidates = [
+            peer
+            for peer in connected
+            if peer.name == target or (target is None and context.answered_lately(peer, context.now))
+        ]
         if not candidates:
             return False
         self._transfer_target = max(candidates, key=lambda peer: (context.engine.match_index(peer), peer.name))

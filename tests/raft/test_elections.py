@@ -246,6 +246,16 @@ def test_handing_over_waits_until_the_target_has_the_whole_log() -> None:
     assert b"last words" in world.payloads("b")
 
 
+def test_nobody_who_is_silent_is_chosen_to_take_over() -> None:
+    world = World("abc", 2)
+    world.make_leader("a")
+    # c has the whole log and would be chosen by its name, but it stands still.
+    world.run(0.7, only="ab")
+    assert world.core("a").transfer_leadership()
+    world.run(0.3, only="ab")
+    assert world.leader() == "b"
+
+
 def test_handing_over_is_given_up_after_an_election_timeout() -> None:
     world = World("abc", 2)
     world.make_leader("a")
