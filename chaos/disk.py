@@ -57,16 +57,20 @@ def discard(folder: Path) -> None:
 def cut_power(folder: Path) -> None:
     """What was not synced is lost, as when the machine loses power; nobody may use the small disk any more.
 
-    The file system is shut down on the spot: from one moment on nothing reaches its disk, not even its own journal. Then it
-    is mounted again, and recovers as after any crash.
+    The file system is shut down on the spot: from one moment on nothing reaches its disk, not even its own journal. A copy of
+    the disk is mounted in its place, and recovers as after any crash: other mount namespaces may hold the old one for a while.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.ioctl(handle, _EXT4_IOC_SHUTDOWN, struct.pack("I", _GOING_DOWN_WITHOUT_FLUSHING_THE_LOG))
     finally:
         os.close(handle)
+    image = _image(folder)
+    copy = image.with_suffix(".copy")
+    _run("cp", "--sparse=always", str(image), str(copy))
     _run("umount", str(folder))
-    _run("mount", "-o", "loop", str(_image(folder)), str(folder))
+    copy.replace(image)
+    _run("mount", "-o", "loop", str(image), str(folder))
 
 
 def _image(folder: Path) -> Path:
