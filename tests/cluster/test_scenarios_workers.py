@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -241,7 +241,9 @@ async def sleeps_with_its_host(cluster: ChaosCluster) -> None:
 
         await eventually(two_begun, 20, "the next attempt has begun")
         for process in processes:
-            os.kill(process.pid, signal.SIGCONT)
+            # Whoever woke up first may have killed the program already, as it should.
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGCONT)
         _, gone = await asyncio.to_thread(psutil.wait_procs, processes[2:], 20)
         assert not gone, f"still there after the host woke up: {gone}"
         found = await cluster.client.get_execution(execution)
