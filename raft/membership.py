@@ -104,6 +104,9 @@ def changed(configuration: Configuration, change: log_pb2.ChangeMembership) -> C
             known = _known(configuration, change.promote)
             return configuration.with_member(replace(known, is_voter=True, promote=False))
         case "remove":
+            if change.remove in configuration.removed:
+                # What was asked for is so: whoever asks again has not heard the answer.
+                return configuration
             known = _known(configuration, change.remove)
             if configuration.voters == {known.name}:
                 raise ChangeRefusedError(Code.LAST_VOTER)

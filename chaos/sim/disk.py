@@ -65,11 +65,15 @@ class SimStore(Store):
     def __init__(
         self, folder: Path, node: str, disk: SimDisk, logged: Callable[[int, int, int], None], **options: Any
     ) -> None:
-        """`logged` hears of every entry (index, term, checksum) that is written to the log."""
+        """`logged` hears of every entry (index, term, checksum) that has become durable: what was written by a step whose
+        commit failed has never been, and the next life may well write another entry there."""
         self._disk = disk
         self._logged = logged
         self.durable_log: Log = {}
         self._changed: list[Callable[[Log], None]] = []
+        self._written: list[tuple[int, int, int]] = []
+        self.settled: Callable[[bool], None] = lambda durable: None
+        """Hears of every transaction whether it has become durable."""
         self._last_commands: list[bytes] = []
         self._is_up = False
         super().__init__(folder, node, **options)
@@ -78,6 +82,7 @@ class SimStore(Store):
 
     def _read_log(self) -> None:
         self._changed.clear()
+        self._written.clear()
         self.durable_log = {index: (term, zlib.crc32(command)) for index, term, command in self.log_get_all()}
 
     def commit(self) -> None:
@@ -97,18 +102,23 @@ class SimStore(Store):
 
     def abort(self) -> None:
         self._changed.clear()
+        self._written.clear()
+        self.settled(False)
         super().abort()
 
     def _make_durable(self) -> None:
         for change in self._changed:
             change(self.durable_log)
         self._changed.clear()
+        written, self._written = self._written, []
+        for index, term, checksum in written:
+            self._logged(index, term, checksum)
+        self.settled(True)
 
     def log_put(self, index: int, term: int, command: bytes) -> None:
         super().log_put(index, term, command)
         entry = (term, zlib.crc32(command))
-        if self._is_up:
-            self._logged(index, *entry)
+        self._written.append((index, *entry))
         self._changed.append(lambda log: log.__setitem__(index, entry))
 
     def log_delete_from(self, index: int) -> None:

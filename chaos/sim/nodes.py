@@ -147,6 +147,7 @@ class SimNode:
             bytes_max=config.store_bytes_max,
             id_=self._folder_id,
         )
+        store.settled = lambda durable: self._world.observer.settled(self.name, durable)
         self.store = store
         return store
 

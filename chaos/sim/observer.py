@@ -41,6 +41,18 @@ class JobChange:
     result: Result
 
 
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """What one node made of one entry; `state` is the digest of all tables, at some revisions."""
+
+    index: int
+    digest: bytes
+    state: bytes | None
+    entry: log_pb2.Entry
+    results: list[Result]
+    effects: Effects
+
+
 @dataclass(slots=True)
 class Observer:
     """Sees every step and every applied entry of every node."""
@@ -56,6 +68,7 @@ class Observer:
     _entries: dict[tuple[int, int], int] = field(default_factory=dict)
     _committed: Log = field(default_factory=dict)
     _applied: dict[int, bytes] = field(default_factory=dict)
+    _unsettled: dict[str, list[_Applied]] = field(default_factory=dict)
     _digests: dict[int, tuple[str, bytes]] = field(default_factory=dict)
     _requests: set[bytes] = field(default_factory=set)
     _terms: set[int] = field(default_factory=set)
@@ -119,18 +132,29 @@ class Observer:
     def applied(
         self, name: str, tables: Tables, index: int, entry: log_pb2.Entry, results: list[Result], effects: Effects
     ) -> None:
-        """A node has applied an entry, in a transaction that may still fail."""
+        """A node has applied an entry, in a transaction that may still fail: it counts once that is durable."""
         digest = hashlib.blake2b(
             entry.SerializeToString(deterministic=True) + repr((results, effects)).encode(), digest_size=16
         ).digest()
-        known = self._applied.setdefault(index, digest)
-        if known != digest:
+        state = digest_of(tables) if index % DIGEST_EVERY == 0 else None
+        self._unsettled.setdefault(name, []).append(_Applied(index, digest, state, entry, results, effects))
+
+    def settled(self, name: str, durable: bool) -> None:
+        """A node's transaction is durable, or has never been."""
+        for applied in self._unsettled.pop(name, []):
+            if durable:
+                self._settle(name, applied)
+
+    def _settle(self, name: str, applied: _Applied) -> None:
+        index = applied.index
+        known = self._applied.setdefault(index, applied.digest)
+        if known != applied.digest:
             raise InvariantBrokenError("same results everywhere", f"{name} got something else out of entry {index}")
-        if index % DIGEST_EVERY == 0:
-            self.compare(name, index, digest_of(tables))
+        if applied.state is not None:
+            self.compare(name, index, applied.state)
         if index > self.last_applied:
             self.last_applied = index
-            self._note(index, entry, results, effects)
+            self._note(index, applied.entry, applied.results, applied.effects)
 
     def compare(self, name: str, revision: int, digest: bytes) -> None:
         """All tables of a node at a revision."""
