@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.model import U64, Tables
+from horologe.raft.records import U64
+from horologe.raft.tables import Tables
 
 RECORDS_MAX = 20_000
 """Some 40 MiB at most. Firing plain intervals asks nothing of the catalog, so a miss costs only jobs with cron schedules."""

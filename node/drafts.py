@@ -17,7 +17,9 @@ from horologe.node.ids import new_uuid
 from horologe.node.names import is_id, read_job_name, read_namespace, shorten
 from horologe.node.schedule import Violation
 from horologe.node.validation import OUTPUT_ONLY, complete_job
-from horologe.raft.model import LEDGER_KEY, Counters, Tables
+from horologe.raft.model import Counters
+from horologe.raft.records import LEDGER_KEY
+from horologe.raft.tables import Tables
 from horologe.v1 import job_pb2, job_service_pb2
 
 JOBS_PER_BATCH_MAX = 1_000

@@ -19,17 +19,9 @@ from horologe.node.names import JobPattern, read_execution_name, read_job_name, 
 from horologe.node.outputs import OutputStore
 from horologe.node.writes import Context, Writer, WriteRequest
 from horologe.peer.v1 import peer_service_pb2
-from horologe.raft.model import (
-    FINAL_STATES,
-    LEDGER_KEY,
-    U64,
-    AttemptState,
-    Execution,
-    ExecutionState,
-    LedgerEntry,
-    LedgerOutcome,
-    Tables,
-)
+from horologe.raft.model import FINAL_STATES, AttemptState, ExecutionState, LedgerOutcome
+from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
+from horologe.raft.tables import Tables
 from horologe.v1 import execution_pb2, execution_service_pb2, execution_service_pb2_grpc
 
 WATCH_BATCHES_MAX = 200

@@ -11,7 +11,9 @@ from horologe.log.v1 import log_pb2
 from horologe.node import schedule
 from horologe.node.catalog import Catalog
 from horologe.raft.commands import FIRE, MissedFate
-from horologe.raft.model import Catchup, JobState, Tables
+from horologe.raft.model import Catchup
+from horologe.raft.records import JobState
+from horologe.raft.tables import Tables
 
 ON_TIME_MS = 5_000
 """A due time up to this old is merely late and fires by itself; with an older one the job has missed due times, and its
@@ -42,7 +44,7 @@ class Firing:
         if wall_ms - due_ms > ON_TIME_MS:
             return self._late(tables, job, state, wall_ms, take)
         next_ms = due_ms + state.every_ms if state.every_ms else self._next(tables, job, state, due_ms)
-        return FIRE.pack(job, state.revision, due_ms, next_ms, take(state.queue), 0, 0, 0, 0, 1)
+        return FIRE.pack(job, state.revision, due_ms, next_ms, next_ms, take(state.queue), 0, 0, 0, 0, 1)
 
     def _late(self, tables: Tables, job: int, state: JobState, wall_ms: int, take: Callable[[int], int]) -> bytes:
         """Due times were missed: the cluster was down, or far behind. The job's policy decides."""
@@ -53,7 +55,7 @@ class Firing:
         if due_ms < record.create_time_ms:
             # A one-time schedule that lay in the past on purpose. Nothing else is owed from before the job existed.
             next_ms = self._next(tables, job, state, due_ms)
-            return FIRE.pack(job, state.revision, due_ms, next_ms, take(state.queue), 0, 0, 0, 0, 1)
+            return FIRE.pack(job, state.revision, due_ms, next_ms, next_ms, take(state.queue), 0, 0, 0, 0, 1)
         if state.catchup == Catchup.SKIP:
             return self._settle(tables, job, state, record, wall_ms - ON_TIME_MS, MissedFate.MISSED_CATCHUP_SKIP)
         window_from_ms = wall_ms - state.catchup_window_ms
@@ -66,10 +68,10 @@ class Firing:
         next_ms = self._next(tables, job, state, latest_ms)
         session = take(state.queue)
         if missed.count == 1:
-            return FIRE.pack(job, state.revision, latest_ms, next_ms, session, 0, 0, 0, 0, 1)
+            return FIRE.pack(job, state.revision, latest_ms, next_ms, next_ms, session, 0, 0, 0, 0, 1)
         rest = self._missed(record, state, due_ms, latest_ms - 1)
         covered = rest.first_ms, rest.last_ms, missed.count - 1
-        return FIRE.pack(job, state.revision, latest_ms, next_ms, session, *covered, MissedFate.COALESCED, 1)
+        return FIRE.pack(job, state.revision, latest_ms, next_ms, next_ms, session, *covered, MissedFate.COALESCED, 1)
 
     def _settle(
         self, tables: Tables, job: int, state: JobState, record: log_pb2.JobRecord, until_ms: int, fate: MissedFate
@@ -77,7 +79,9 @@ class Firing:
         """Accounts for due times that will not run, from the pending one to `until_ms`, or as many as fit."""
         missed = self._missed(record, state, state.next_due_ms, until_ms)
         next_ms = self._next(tables, job, state, missed.last_ms)
-        return FIRE.pack(job, state.revision, 0, next_ms, 0, missed.first_ms, missed.last_ms, missed.count, fate, 0)
+        return FIRE.pack(
+            job, state.revision, 0, next_ms, next_ms, 0, missed.first_ms, missed.last_ms, missed.count, fate, 0
+        )
 
     def _missed(self, record: log_pb2.JobRecord, state: JobState, from_ms: int, to_ms: int) -> schedule.MissedRun:
         """The due times from the pending one, `from_ms`, to `to_ms`.

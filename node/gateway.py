@@ -21,8 +21,10 @@ from horologe.node.outputs import OutputError, OutputPiece, OutputSize, OutputSt
 from horologe.node.proposals import ProposalError
 from horologe.node.sessions import HeldAttempt, WorkerSession
 from horologe.raft.commands import CompletionStatus
-from horologe.raft.model import PAIR, U64, Effects, Execution, ExecutionFlag, ExecutionState, Tables
+from horologe.raft.model import Effects, ExecutionFlag, ExecutionState
+from horologe.raft.records import PAIR, U64, Execution
 from horologe.raft.step import Inbox
+from horologe.raft.tables import Tables
 from horologe.v1 import worker_pb2, worker_service_pb2
 
 PROPOSE_SECONDS = 15.0

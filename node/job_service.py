@@ -23,7 +23,8 @@ from horologe.node.drafts import Drafts, read_etag
 from horologe.node.names import WILDCARD, read_job_name, read_namespace
 from horologe.node.pauses import account_for_pause
 from horologe.node.writes import Context, Writer, WriteRequest, accepted
-from horologe.raft.model import Code, Result, Tables
+from horologe.raft.model import Code, Result
+from horologe.raft.tables import Tables
 from horologe.v1 import execution_pb2, job_pb2, job_service_pb2, job_service_pb2_grpc
 
 RACES_MAX = 5

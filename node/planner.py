@@ -17,19 +17,10 @@ from horologe.node.retention import Retention
 from horologe.node.slots import Slots
 from horologe.raft import wheel
 from horologe.raft.commands import ASSIGN, NO_RETRY, RETRY, SESSION, TIMEOUT
-from horologe.raft.model import (
-    PAIR,
-    READY_KEY,
-    RUNNING_VALUE,
-    U64,
-    Counters,
-    Effects,
-    Execution,
-    JobState,
-    Tables,
-    TimerKind,
-)
+from horologe.raft.model import Counters, Effects, TimerKind
+from horologe.raft.records import PAIR, READY_KEY, RUNNING_VALUE, U64, Execution, JobState
 from horologe.raft.retry import backoff_ms
+from horologe.raft.tables import Tables
 
 TIMERS_PER_PLAN = 4_000
 ASSIGNS_PER_PLAN = 4_000

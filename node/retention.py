@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.model import FINAL_STATES, LEDGER_KEY, U64, Execution, LedgerEntry, LedgerOutcome, Tables
+from horologe.raft.model import FINAL_STATES, LedgerOutcome
+from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
+from horologe.raft.tables import Tables
 
 ROWS_PER_WALK = 1_000
 """Rows of each table looked at, and so dropped at the most, by one entry."""

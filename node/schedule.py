@@ -117,6 +117,8 @@ def _cron_violations(schedule: CronSchedule, path: str, now_ms: int) -> Iterable
 
 
 def _interval_violations(schedule: IntervalSchedule, path: str) -> Iterable[Violation]:
+    if schedule.HasField("anchor"):
+        yield Violation(f"{path}.anchor", "this is not in this release; give `phase`")
     every_ms = _duration_ms(schedule.every)
     every_text = _seconds_text(schedule.every)
     if not schedule.HasField("every"):

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.model import PAIR, U32, U64, Effects, Tables
+from horologe.raft.model import Effects
+from horologe.raft.records import PAIR, U32, U64
+from horologe.raft.tables import Tables
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ OUTPUT_ONLY = (
     "update_time",
     "next_due_time",
     "unfinished_execution_count",
+    "counters",
 )
 """Fields of a job that only the cluster sets; what a caller sends in them is ignored."""
 SCHEDULES_MAX = 20
@@ -76,6 +77,7 @@ def complete_job(
     _complete_duration(complete, "grace", GRACE_DEFAULT_MS, GRACE_MS, path, found)
     _complete_policies(complete, path, found)
     _check_labels(complete, path, found)
+    _refuse_what_is_to_come(complete, path, found)
     size = len(complete.description.encode())
     if size > DESCRIPTION_BYTES_MAX:
         found.append(
@@ -86,6 +88,36 @@ def complete_job(
         default_ms = schedule.default_catchup_window_ms(complete.schedules, name)
         _complete_duration(complete, "catchup_window", default_ms, CATCHUP_WINDOW_MS, path, found)
     return complete, found
+
+
+_TO_COME = (
+    "start_time",
+    "end_time",
+    "max_executions",
+    "jitter",
+    "calendars",
+    "on_exclusion",
+    "delete_when_finished",
+    "catchup_max",
+    "queue_max",
+    "max_running",
+    "limits",
+    "deadline",
+    "execution_timeout",
+    "worker_labels",
+    "workflow",
+    "apply_set",
+    "owner",
+)
+_POLICIES_TO_COME = {"overlap": (3, 4, 5), "catchup": (3, 4)}
+
+
+def _refuse_what_is_to_come(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
+    """What has a place in the API, and nothing behind it yet."""
+    given = {field.name for field, _ in job.ListFields()}
+    wanted = [field for field in _TO_COME if field in given]
+    wanted += [field for field, values in _POLICIES_TO_COME.items() if getattr(job, field) in values]
+    found += [Violation(f"{path}.{field}", "this is not in this release; leave it out") for field in wanted]
 
 
 def _complete_schedules(

@@ -11,22 +11,17 @@ from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.raft.machine import first_cluster_id_of
 from horologe.raft.model import (
-    PAIR,
-    U32,
-    U64,
     AttemptState,
     Counters,
-    Execution,
     ExecutionFlag,
     ExecutionState,
     JobFlag,
-    JobState,
-    LedgerEntry,
     LedgerOutcome,
     Reason,
-    Tables,
     Trigger,
 )
+from horologe.raft.records import PAIR, U32, U64, Execution, JobState, LedgerEntry
+from horologe.raft.tables import Tables
 from horologe.v1 import execution_pb2, execution_service_pb2, job_pb2, worker_pb2
 
 

@@ -13,12 +13,12 @@ from typing import Final
 COMMAND_BYTES_MAX = 1 << 20
 """A log entry is never larger: the Raft engine corrupts entries that do not fit one of its batches (4 MiB)."""
 
-FIRE = Struct(">QQQQQQQIBB")
-"""job, revision, due_ms, next_due_ms, session, missed_first_ms, missed_last_ms, missed_count, missed_fate, run
+FIRE = Struct(">QQQQQQQQIBB")
+"""job, revision, due_ms, next_due_ms, next_fire_ms, session, missed_first_ms, missed_last_ms, missed_count, missed_fate, run
 
-The job's earliest pending due time is `missed_first_ms` if `missed_count` is not 0, else `due_ms`. The missed ones, from
-`missed_first_ms` to `missed_last_ms`, share `missed_fate`; `due_ms` runs if `run` is 1. `session` is 0 when no worker has
-a free slot: the execution is then queued."""
+The job's pending due time is the earlier of `due_ms` (if `run` is 1) and `missed_first_ms` (if `missed_count` is not 0). The
+missed ones, from `missed_first_ms` to `missed_last_ms`, share `missed_fate`; `due_ms` runs if `run` is 1. `next_fire_ms` is
+`next_due_ms` and the job's jitter. `session` is 0 when no worker has a free slot: the execution is then queued."""
 
 ASSIGN = Struct(">QQ")
 """execution, session"""
@@ -49,6 +49,8 @@ class MissedFate(IntEnum):
     COALESCED = 1
     MISSED_CATCHUP_SKIP = 2
     MISSED_CATCHUP_WINDOW = 3
+    COALESCED_EARLIEST = 4
+    MISSED_CATCHUP_MAX = 5
 
 
 class Outcome(IntEnum):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
 
-from horologe.raft.model import SET_TABLE_NAMES, TABLE_NAMES, Tables
+from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES, Tables
 
 RECORDS_PER_TURN = 1_000
 """About a millisecond of work: what another thread may have to wait for."""

@@ -18,20 +18,15 @@ from horologe.raft.commands import (
     Outcome,
     OutcomeFlag,
 )
+from horologe.raft.creation import new_execution
 from horologe.raft.model import (
     FINAL_STATES,
-    LEDGER_KEY,
-    PAIR,
-    U64,
     AttemptState,
     Code,
-    Execution,
     ExecutionFlag,
     ExecutionState,
     JobFlag,
-    JobState,
     LeaseLoss,
-    LedgerEntry,
     LedgerOutcome,
     Overlap,
     Reason,
@@ -39,12 +34,15 @@ from horologe.raft.model import (
     TimerKind,
     Trigger,
 )
+from horologe.raft.records import LEDGER_KEY, PAIR, U64, Execution, JobState, LedgerEntry
 from horologe.raft.state import InvariantError, State
 
 _MISSED_ROWS: dict[int, tuple[LedgerOutcome, Reason]] = {
     MissedFate.COALESCED: (LedgerOutcome.COALESCED, Reason.CATCHUP_LATEST),
     MissedFate.MISSED_CATCHUP_SKIP: (LedgerOutcome.MISSED, Reason.CATCHUP_SKIP),
     MissedFate.MISSED_CATCHUP_WINDOW: (LedgerOutcome.MISSED, Reason.CATCHUP_WINDOW),
+    MissedFate.COALESCED_EARLIEST: (LedgerOutcome.COALESCED, Reason.CATCHUP_EARLIEST),
+    MissedFate.MISSED_CATCHUP_MAX: (LedgerOutcome.MISSED, Reason.CATCHUP_MAX),
 }
 _ATTEMPT_STATES: dict[int, AttemptState] = {
     Outcome.SUCCEEDED: AttemptState.SUCCEEDED,
@@ -83,62 +81,58 @@ def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
     may be behind, can have named one that had just been fired.
     """
     for record in FIRE.iter_unpack(records):
-        job, revision, due_ms, next_ms, session, missed_first_ms, missed_last_ms, missed_count, fate, run = record
+        (
+            job,
+            revision,
+            due_ms,
+            next_ms,
+            next_fire_ms,
+            session,
+            missed_first_ms,
+            missed_last_ms,
+            missed_count,
+            fate,
+            run,
+        ) = record
         job_state = state.job_state(job)
-        pending_ms = missed_first_ms if missed_count else due_ms
+        pending_ms = min(missed_first_ms if missed_count else due_ms, due_ms if run else missed_first_ms)
         if job_state is None or job_state.revision != revision or job_state.next_due_ms != pending_ms:
             continue
-        state.arm_fire(job, job_state, next_ms)
-        number = _fire_one(state, job, job_state, due_ms, session, sessions) if run else 0
+        planned_ms = job_state.next_fire_ms if due_ms == job_state.next_due_ms else due_ms
+        state.arm_fire(job, job_state, next_ms, next_fire_ms)
+        number = _fire_one(state, job, job_state, (due_ms, planned_ms), session, sessions) if run else 0
         if missed_count:
             outcome, reason = _MISSED_ROWS[fate]
-            into = number if fate == MissedFate.COALESCED else 0
+            into = number if outcome == LedgerOutcome.COALESCED else 0
             row = LedgerEntry(outcome, reason, into, missed_first_ms, missed_count)
-            state.put_not_run(job, missed_last_ms, row)
+            state.put_not_run(job, job_state, missed_last_ms, row)
         state.put_job_state(job, job_state)
 
 
-def _fire_one(state: State, job: int, job_state: JobState, due_ms: int, session: int, sessions: OpenSessions) -> int:
+def _fire_one(
+    state: State, job: int, job_state: JobState, due: tuple[int, int], session: int, sessions: OpenSessions
+) -> int:
+    """`due`: the due time, and when it was to fire. Answers the execution, or 0."""
+    due_ms, planned_ms = due
     if state.is_accounted(job, due_ms):
         return 0
     if job_state.overlap == Overlap.SKIP and job_state.unfinished:
-        state.put_not_run(job, due_ms, LedgerEntry(LedgerOutcome.SKIPPED, Reason.OVERLAP, 0, due_ms, 1))
+        state.put_not_run(job, job_state, due_ms, LedgerEntry(LedgerOutcome.SKIPPED, Reason.OVERLAP, 0, due_ms, 1))
         return 0
     worker = sessions.worker_of(session)
     number, execution = new_execution(
-        state, job, job_state, due_ms, Trigger.SCHEDULE, None if worker is None else (session, worker)
+        state,
+        job,
+        job_state,
+        due_ms,
+        Trigger.SCHEDULE,
+        None if worker is None else (session, worker),
+        planned_ms=planned_ms,
     )
+    job_state.scheduled += 1
     state.put_execution(number, execution)
     state.put_ledger(job, due_ms, LedgerEntry(LedgerOutcome.RAN, Reason.NONE, number, due_ms, 1))
     return number
-
-
-def new_execution(
-    state: State,
-    job: int,
-    job_state: JobState,
-    due_ms: int,
-    trigger: Trigger,
-    session: tuple[int, int] | None,
-) -> tuple[int, Execution]:
-    """A new execution, running on `session` (session, worker) or queued. The caller stores it and `job_state`."""
-    state.counters.last_execution += 1
-    state.counters.fired += 1
-    number = state.counters.last_execution
-    execution = Execution(
-        job=job,
-        due_ms=due_ms,
-        create_ms=state.now_ms,
-        queue=job_state.queue,
-        priority=job_state.priority,
-        trigger=trigger,
-    )
-    job_state.unfinished += 1
-    if session is None:
-        state.move(number, execution, ExecutionState.QUEUED)
-    else:
-        state.start_attempt(number, execution, session[0], session[1], job_state.timeout_ms)
-    return number, execution
 
 
 def assign(state: State, records: bytes, sessions: OpenSessions) -> None:
@@ -248,8 +242,6 @@ def _after_attempt(
         execution.next_attempt_ms = state.now_ms + retry_delay_ms
         state.arm(execution.next_attempt_ms, TimerKind.RETRY, number)
     state.move(number, execution, to)
-    if to in FINAL_STATES:
-        state.settle_job(execution.job)
 
 
 def cancel(state: State, command: log_pb2.CancelExecution) -> Result:
@@ -299,7 +291,6 @@ def _cancel(state: State, number: int, execution: Execution, reason: str) -> Non
             wheel.disarm(state.tables.timer, execution.next_attempt_ms, TimerKind.RETRY, number)
             execution.next_attempt_ms = 0
         state.move(number, execution, ExecutionState.CANCELLED)
-        state.settle_job(execution.job)
     state.put_execution(number, execution)
 
 
@@ -343,8 +334,6 @@ def requeue_attempts(state: State, session: int) -> None:
         execution.attempt -= 1
         cancelled = bool(execution.flags & ExecutionFlag.CANCEL_REQUESTED)
         state.move(number, execution, ExecutionState.CANCELLED if cancelled else ExecutionState.QUEUED)
-        if cancelled:
-            state.settle_job(execution.job)
         state.put_execution(number, execution)
 
 

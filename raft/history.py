@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.model import (
-    FINAL_STATES,
-    LEDGER_KEY,
-    U64,
-    Code,
-    ExecutionFlag,
-    LedgerEntry,
-    LedgerOutcome,
-    Result,
-    Trigger,
-)
+from horologe.raft.model import FINAL_STATES, Code, ExecutionFlag, LedgerOutcome, Result, Trigger
+from horologe.raft.records import LEDGER_KEY, U64, LedgerEntry
 from horologe.raft.state import State
 
 

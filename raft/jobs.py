@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.executions import cancel_unfinished, new_execution
-from horologe.raft.model import (
-    U64,
-    Code,
-    JobFlag,
-    JobState,
-    LedgerEntry,
-    LedgerOutcome,
-    Overlap,
-    Reason,
-    Result,
-    Trigger,
-)
+from horologe.raft.creation import new_execution
+from horologe.raft.executions import cancel_unfinished
+from horologe.raft.model import Code, JobFlag, LedgerOutcome, Overlap, Reason, Result, Trigger
+from horologe.raft.records import U64, JobState, LedgerEntry
 from horologe.raft.state import InvariantError, State
 from horologe.v1 import job_pb2, job_service_pb2
 
@@ -61,7 +52,7 @@ def delete_job(state: State, command: log_pb2.DeleteJob) -> Result:
     pending_ms = job_state.next_due_ms
     state.arm_fire(record.id, job_state, 0)
     if 0 < pending_ms <= state.now_ms:
-        _account_pending(state, record.id, pending_ms, Reason.JOB_DELETED)
+        _account_pending(state, record.id, job_state, pending_ms, Reason.JOB_DELETED)
     job_state.flags |= JobFlag.DELETED
     job_state.revision = state.index
     state.put_job_state(record.id, job_state)
@@ -98,10 +89,10 @@ def pause_job(state: State, command: log_pb2.PauseJob) -> Result:
             # As in the proposer's count: a job that had nothing due may have got another schedule while it was paused.
             first_ms = record.pause_time_ms or record.update_time_ms
             row = LedgerEntry(LedgerOutcome.SKIPPED, Reason.PAUSED, 0, first_ms, command.skipped_count)
-            state.put_not_run(record.id, command.skipped_last_ms, row)
+            state.put_not_run(record.id, job_state, command.skipped_last_ms, row)
         job_state.flags &= ~JobFlag.PAUSED
         record.pause_time_ms = 0
-        state.arm_fire(record.id, job_state, command.next_due_ms)
+        state.arm_fire(record.id, job_state, command.next_due_ms, command.next_fire_ms)
     job_state.revision = state.index
     state.put_job_state(record.id, job_state)
     record.paused = command.paused
@@ -132,6 +123,12 @@ def run_job(state: State, command: log_pb2.RunJob) -> Result:
     return Result(Code.OK, (number,))
 
 
+def namespace_of(name: str) -> str:
+    """The namespace in a job's name; any other text is in the default one."""
+    parts = name.split("/")
+    return (parts[1] if len(parts) > 1 else "") or "default"
+
+
 def find_job(state: State, name: str) -> log_pb2.JobRecord | None:
     key = state.tables.job_name.get(name.encode())
     if key is None:
@@ -155,7 +152,7 @@ def _create(state: State, draft: log_pb2.JobDraft) -> int:
     )
     record.job.uid = draft.uid
     job_state = _hot_part(state, draft.job)
-    state.arm_fire(job, job_state, draft.next_due_ms)
+    state.arm_fire(job, job_state, draft.next_due_ms, draft.next_fire_ms)
     state.put_job_state(job, job_state)
     state.tables.job_name.put(draft.job.name.encode(), U64.pack(job))
     _put_record(state, record)
@@ -165,13 +162,15 @@ def _create(state: State, draft: log_pb2.JobDraft) -> int:
 def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft) -> None:
     before = _state_of(state, record.id)
     after = _hot_part(state, draft.job)
-    after.unfinished, after.flags, after.next_due_ms = before.unfinished, before.flags, before.next_due_ms
+    for field in _KEPT_FIELDS:
+        setattr(after, field, getattr(before, field))
+    after.flags |= before.flags & _KEPT_FLAGS
     schedule_changed = list(record.job.schedules) != list(draft.job.schedules)
     if schedule_changed and not before.flags & JobFlag.PAUSED:
         # Both schedules may name a due time that has just come: then it is not lost.
         if 0 < before.next_due_ms <= state.now_ms and before.next_due_ms != draft.next_due_ms:
-            _account_pending(state, record.id, before.next_due_ms, Reason.SCHEDULE_CHANGED)
-        state.arm_fire(record.id, after, draft.next_due_ms)
+            _account_pending(state, record.id, after, before.next_due_ms, Reason.SCHEDULE_CHANGED)
+        state.arm_fire(record.id, after, draft.next_due_ms, draft.next_fire_ms)
     state.put_job_state(record.id, after)
     uid = record.job.uid
     record.job.CopyFrom(draft.job)
@@ -188,30 +187,74 @@ def _same_definition(stored: job_pb2.Job, wanted: job_pb2.Job) -> bool:
     return bare == wanted
 
 
-def _account_pending(state: State, job: int, due_ms: int, reason: Reason) -> None:
+def _account_pending(state: State, job: int, job_state: JobState, due_ms: int, reason: Reason) -> None:
     """A due time that had come but was not fired yet when its job changed."""
-    state.put_not_run(job, due_ms, LedgerEntry(LedgerOutcome.MISSED, reason, 0, due_ms, 1))
+    state.put_not_run(job, job_state, due_ms, LedgerEntry(LedgerOutcome.MISSED, reason, 0, due_ms, 1))
 
 
 def _hot_part(state: State, job: job_pb2.Job) -> JobState:
-    every_ms = 0
-    if len(job.schedules) == 1 and job.schedules[0].HasField("interval"):
-        every_ms = job.schedules[0].interval.every.ToMilliseconds()
     return JobState(
         revision=state.index,
-        next_due_ms=0,
-        every_ms=every_ms,
+        every_ms=_every_ms(job),
         timeout_ms=job.timeout.ToMilliseconds(),
-        unfinished=0,
+        catchup_window_ms=job.catchup_window.ToMilliseconds(),
+        deadline_ms=job.deadline.ToMilliseconds(),
+        execution_timeout_ms=job.execution_timeout.ToMilliseconds(),
+        retry_window_ms=job.retry.retry_window.ToMilliseconds(),
+        max_executions=job.max_executions,
+        namespace=state.namespace_number(namespace_of(job.name)),
         queue=state.queue_number(job.queue),
+        max_running=job.max_running,
+        queue_max=job.queue_max,
+        catchup_max=job.catchup_max,
+        flags=_flags(job),
         max_attempts=job.retry.max_attempts,
-        flags=0,
         overlap=job.overlap,
         catchup=job.catchup,
         on_lease_loss=job.on_lease_loss,
         priority=job.priority,
-        catchup_window_ms=job.catchup_window.ToMilliseconds(),
     )
+
+
+def _every_ms(job: job_pb2.Job) -> int:
+    """The period of a job whose next due time is the last one and the period, whatever happens; 0 for all others."""
+    is_plain = len(job.schedules) == 1 and job.schedules[0].HasField("interval")
+    if not is_plain or job.calendars or job.HasField("end_time") or job.HasField("jitter"):
+        return 0
+    return job.schedules[0].interval.every.ToMilliseconds()
+
+
+def _flags(job: job_pb2.Job) -> int:
+    """What of the definition makes a difference to every execution."""
+    flags = 0
+    if job.max_running or job.limits:
+        flags |= JobFlag.LIMITED
+    if job.action.HasField("workflow"):
+        flags |= JobFlag.WORKFLOW
+    if any(each.HasField("fixed_delay") for each in job.schedules):
+        flags |= JobFlag.FIXED_DELAY
+    if job.delete_when_finished:
+        flags |= JobFlag.DELETE_WHEN_FINISHED
+    return flags
+
+
+_KEPT_FLAGS = JobFlag.PAUSED | JobFlag.DELETED | JobFlag.PARKED | JobFlag.UPSTREAM
+_KEPT_FIELDS = (
+    "next_due_ms",
+    "next_fire_ms",
+    "scheduled",
+    "unfinished",
+    "held",
+    "executions",
+    "completed",
+    "failed",
+    "cancelled",
+    "skipped",
+    "missed",
+    "coalesced",
+    "retries",
+)
+"""What a job keeps when its definition changes."""
 
 
 def _state_of(state: State, job: int) -> JobState:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import executions as executions_
-from horologe.raft import jobs, sessions, wheel
+from horologe.raft import jobs, sessions, settling, wheel
 from horologe.raft.history import prune
 from horologe.raft.malformed import fault_of
-from horologe.raft.model import Code, Counters, Effects, Result, Tables
+from horologe.raft.model import Code, Counters, Effects, Result
 from horologe.raft.requests import first_answer, remember
 from horologe.raft.state import InvariantError, State
+from horologe.raft.tables import Tables
 
 CLUSTER_ID_KEY = b"cluster_id"
 FIRST_CLUSTER_ID_KEY = b"first_cluster_id"
@@ -51,6 +52,7 @@ class StateMachine:
             if answer is not None:
                 return answer
         result = self._dispatch(state, command)
+        settling.settle(state)
         if command.request_id:
             remember(state, command, result)
         return result
@@ -122,6 +124,8 @@ def _plan(state: State, plan: log_pb2.Plan) -> Result:
         cursor_ms = max(plan.advance_to_ms, state.counters.cursor_ms)
         if wheel.advance(state.tables.timer, cursor_ms, SPREAD_PER_ENTRY_MAX):
             state.counters.cursor_ms = cursor_ms
+    # What ended here must not hold up what is fired below.
+    settling.settle(state)
     open_sessions = executions_.OpenSessions(state)
     if plan.assigns:
         executions_.assign(state, plan.assigns, open_sessions)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from horologe.log.v1 import log_pb2
 from horologe.raft.commands import ASSIGN, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT
-from horologe.raft.model import LEDGER_KEY, U64, Code
+from horologe.raft.model import Code
+from horologe.raft.records import LEDGER_KEY, U64
 
 NAME_BYTES_MAX = 500
 """Names are keys of tables, and the store takes keys of up to 511 bytes."""

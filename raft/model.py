@@ -1,17 +1,18 @@
-"""The replicated records: their states, their fixed-size forms, and the tables that hold them.
+"""The words of the replicated state: states and their legal moves, policies, reasons, codes, results, effects, counters.
 
-Here belongs what every replica stores and nothing about how it changes (that is machine.py and its neighbours) or where it
-lies (store.py). The records that every execution touches are packed structs with integer ids; everything else is protobuf
-(horologe.log.v1). All times are milliseconds since the epoch, UTC; 0 stands for "none".
+Here belongs what the records (records.py) and the commands (commands.py) mean, and nothing about how anything changes: that is
+machine.py and its neighbours. All times are milliseconds since the epoch, UTC; 0 stands for "none".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import Struct
-from typing import ClassVar, Final, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
+
+if TYPE_CHECKING:
+    from horologe.raft.tables import Tables
 
 
 class ExecutionState(IntEnum):
@@ -42,6 +43,20 @@ LEGAL_MOVES: frozenset[tuple[ExecutionState | None, ExecutionState]] = frozenset
         # None: the execution does not exist yet.
         (None, ExecutionState.QUEUED),
         (None, ExecutionState.RUNNING),
+        # It waits for the one before it, or a condition of its dependencies did not come about.
+        (None, ExecutionState.SCHEDULED),
+        (None, ExecutionState.SKIPPED),
+        # Its deadline passed before it started.
+        (ExecutionState.SCHEDULED, ExecutionState.SKIPPED),
+        (ExecutionState.QUEUED, ExecutionState.SKIPPED),
+        # The time for all attempts is over.
+        (ExecutionState.SCHEDULED, ExecutionState.DEAD),
+        (ExecutionState.QUEUED, ExecutionState.DEAD),
+        # It is driven again out of the dead letter queue.
+        (ExecutionState.DEAD, ExecutionState.QUEUED),
+        # A workflow whose failed nodes run again.
+        (ExecutionState.FAILED, ExecutionState.RUNNING),
+        (ExecutionState.CANCELLED, ExecutionState.RUNNING),
         (ExecutionState.SCHEDULED, ExecutionState.QUEUED),
         (ExecutionState.SCHEDULED, ExecutionState.RUNNING),
         (ExecutionState.SCHEDULED, ExecutionState.CANCELLED),
@@ -76,6 +91,8 @@ class Trigger(IntEnum):
 
     SCHEDULE = 1
     MANUAL = 2
+    BACKFILL = 3
+    DEPENDENCY = 4
 
 
 class LedgerOutcome(IntEnum):
@@ -98,6 +115,12 @@ class Reason(IntEnum):
     CATCHUP_WINDOW = 5
     SCHEDULE_CHANGED = 6
     JOB_DELETED = 7
+    DEADLINE = 8
+    QUEUE_FULL = 9
+    REPLACED = 10
+    CATCHUP_EARLIEST = 11
+    CATCHUP_MAX = 12
+    UPSTREAM = 13
 
     @property
     def text(self) -> str:
@@ -109,6 +132,9 @@ class Overlap(IntEnum):
 
     SKIP = 1
     ALLOW = 2
+    QUEUE_ONE = 3
+    QUEUE_ALL = 4
+    REPLACE = 5
 
 
 class Catchup(IntEnum):
@@ -116,6 +142,8 @@ class Catchup(IntEnum):
 
     LATEST = 1
     SKIP = 2
+    EARLIEST = 3
+    ALL = 4
 
 
 class LeaseLoss(IntEnum):
@@ -130,6 +158,17 @@ class JobFlag:
 
     PAUSED: Final = 1
     DELETED: Final = 2
+    PARKED: Final = 4
+    """Its due time came while its namespace or the cluster was paused."""
+    LIMITED: Final = 8
+    """It has `max_running` or named limits."""
+    UPSTREAM: Final = 16
+    """Other jobs are after it."""
+    WORKFLOW: Final = 32
+    """Its action is to run the jobs that name it as their workflow."""
+    FIXED_DELAY: Final = 64
+    """Its next due time follows from the end of its execution."""
+    DELETE_WHEN_FINISHED: Final = 128
 
 
 class ExecutionFlag:
@@ -138,6 +177,14 @@ class ExecutionFlag:
     CANCEL_REQUESTED: Final = 1
     HAS_DETAIL: Final = 2
     HAS_EXIT_CODE: Final = 4
+    HELD: Final = 8
+    """SCHEDULED behind other executions of its job."""
+    IN_LINE: Final = 16
+    """QUEUED in the line of a limit, not of its queue."""
+    LIMITED: Final = 32
+    """Its job had limits when it was made: it counts against them while it runs."""
+    DEAD_LETTER: Final = 64
+    """DEAD, and in the dead letter queue."""
 
 
 class TimerKind(IntEnum):
@@ -145,6 +192,8 @@ class TimerKind(IntEnum):
 
     FIRE = 1  # a job
     RETRY = 2  # an execution
+    DEADLINE = 3  # an execution that has not started
+    EXECUTION_TIMEOUT = 4  # an execution
 
 
 class Code(IntEnum):
@@ -181,215 +230,11 @@ class Result:
     text: str = ""
 
 
-class Table(Protocol):
-    """A sorted map of bytes. Key order is byte order, so packed big-endian keys sort by value."""
-
-    def get(self, key: bytes, /) -> bytes | None: ...
-    def put(self, key: bytes, value: bytes, /) -> object: ...
-    def delete(self, key: bytes, /) -> bool: ...
-    def scan(self, start: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs from `start` on, upwards. The table must not change while the iterator is in use."""
-
-    def scan_down(self, start: bytes, /) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs from below `start` downwards."""
-
-
-class SetTable(Protocol):
-    """A sorted map of bytes to sorted sets of values of one size."""
-
-    def put(self, key: bytes, value: bytes, /) -> object: ...
-    def delete(self, key: bytes, value: bytes, /) -> bool: ...
-    def scan(self, start: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]: ...
-
-
-class Tables(Protocol):
-    """All tables of one transaction; store.py implements it over LMDB, tests over dicts."""
-
-    @property
-    def meta(self) -> Table: ...  # name -> see Counters; cluster identity
-    @property
-    def job(self) -> Table: ...  # job -> log.v1.JobRecord
-    @property
-    def job_name(self) -> Table: ...  # name -> job
-    @property
-    def job_state(self) -> Table: ...  # job -> JobState
-    @property
-    def timer(self) -> SetTable: ...  # see wheel.py
-    @property
-    def execution(self) -> Table: ...  # execution -> Execution
-    @property
-    def detail(self) -> Table: ...  # execution -> log.v1.ExecutionRecord
-    @property
-    def ready(self) -> Table: ...  # queue, 9 - priority, due, execution -> nothing
-    @property
-    def running(self) -> Table: ...  # session, execution -> deadline, token, attempt
-    @property
-    def session(self) -> Table: ...  # session -> log.v1.SessionRecord
-    @property
-    def worker(self) -> Table: ...  # name -> worker, session
-    @property
-    def worker_name(self) -> Table: ...  # worker -> name
-    @property
-    def queue(self) -> Table: ...  # name -> queue
-    @property
-    def ledger(self) -> Table: ...  # job, due, execution (manual) or 0 -> LedgerEntry
-    @property
-    def request(self) -> Table: ...  # request id -> log.v1.RequestRecord
-    @property
-    def request_time(self) -> Table: ...  # time, request id -> nothing
-
-
-TABLE_NAMES: tuple[str, ...] = (
-    "meta",
-    "job",
-    "job_name",
-    "job_state",
-    "execution",
-    "detail",
-    "ready",
-    "running",
-    "session",
-    "worker",
-    "worker_name",
-    "queue",
-    "ledger",
-    "request",
-    "request_time",
-)
-SET_TABLE_NAMES: tuple[str, ...] = ("timer",)
-
-U32 = Struct(">I")
-U64 = Struct(">Q")
-PAIR = Struct(">QQ")
-READY_KEY = Struct(">IBQQ")
-RUNNING_VALUE = Struct(">QQI")
-LEDGER_KEY = Struct(">QQQ")
-WORKER_VALUE = Struct(">IQ")
-
-
-@dataclass(slots=True)
-class JobState:
-    """The part of a job that firing needs, so that no definition is decoded on the way of an execution.
-
-    A job with one plain interval schedule carries `every_ms`; for all others it is 0 and the
-    planner asks the definition.
-    """
-
-    STRUCT: ClassVar[Struct] = Struct(">QQQQIIHBBBBBQ")
-
-    revision: int
-    next_due_ms: int
-    every_ms: int
-    timeout_ms: int
-    unfinished: int
-    queue: int
-    max_attempts: int
-    flags: int
-    overlap: int
-    catchup: int
-    on_lease_loss: int
-    priority: int
-    catchup_window_ms: int
-
-    def pack(self) -> bytes:
-        return self.STRUCT.pack(
-            self.revision,
-            self.next_due_ms,
-            self.every_ms,
-            self.timeout_ms,
-            self.unfinished,
-            self.queue,
-            self.max_attempts,
-            self.flags,
-            self.overlap,
-            self.catchup,
-            self.on_lease_loss,
-            self.priority,
-            self.catchup_window_ms,
-        )
-
-    @classmethod
-    def unpack(cls, raw: bytes) -> Self:
-        return cls(*cls.STRUCT.unpack(raw))
-
-
-@dataclass(slots=True)
-class Execution:
-    """One run owed, with its current attempt. Attempts that are over stand in the detail table if they had anything to say."""
-
-    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQIIiHBBBBB")
-
-    job: int
-    due_ms: int
-    create_ms: int
-    start_ms: int = 0
-    end_ms: int = 0
-    next_attempt_ms: int = 0
-    token: int = 0
-    session: int = 0
-    assign_ms: int = 0
-    worker: int = 0
-    queue: int = 0
-    exit_code: int = 0
-    attempt: int = 0
-    state: int = 0
-    attempt_state: int = 0
-    trigger: int = 0
-    flags: int = 0
-    priority: int = 0
-
-    def pack(self) -> bytes:
-        return self.STRUCT.pack(
-            self.job,
-            self.due_ms,
-            self.create_ms,
-            self.start_ms,
-            self.end_ms,
-            self.next_attempt_ms,
-            self.token,
-            self.session,
-            self.assign_ms,
-            self.worker,
-            self.queue,
-            self.exit_code,
-            self.attempt,
-            self.state,
-            self.attempt_state,
-            self.trigger,
-            self.flags,
-            self.priority,
-        )
-
-    @classmethod
-    def unpack(cls, raw: bytes) -> Self:
-        return cls(*cls.STRUCT.unpack(raw))
-
-
-@dataclass(slots=True)
-class LedgerEntry:
-    """What became of a due time, or of a run of `count` due times from `first_due_ms` to the key's due time."""
-
-    STRUCT: ClassVar[Struct] = Struct(">BBQQQ")
-
-    outcome: int
-    reason: int
-    execution: int
-    first_due_ms: int
-    count: int
-
-    def pack(self) -> bytes:
-        return self.STRUCT.pack(self.outcome, self.reason, self.execution, self.first_due_ms, self.count)
-
-    @classmethod
-    def unpack(cls, raw: bytes) -> Self:
-        return cls(*cls.STRUCT.unpack(raw))
-
-
 @dataclass(slots=True)
 class Counters:
     """Numbers of the whole state: what comes next, what time it is, how much there is. One record, written once per entry."""
 
-    STRUCT: ClassVar[Struct] = Struct(">18Q")
+    STRUCT: ClassVar[Struct] = Struct(">24Q")
     KEY: ClassVar[bytes] = b"counters"
 
     revision: int = 0
@@ -410,6 +255,13 @@ class Counters:
     refused_tokens: int = 0
     entries: int = 0
     workers: int = 0
+    last_namespace: int = 0
+    last_limit: int = 0
+    last_calendar: int = 0
+    last_operation: int = 0
+    dead_letters: int = 0
+    events: int = 0
+    """Events that the watch table holds."""
 
     def pack(self) -> bytes:
         return self.STRUCT.pack(
@@ -431,6 +283,12 @@ class Counters:
             self.refused_tokens,
             self.entries,
             self.workers,
+            self.last_namespace,
+            self.last_limit,
+            self.last_calendar,
+            self.last_operation,
+            self.dead_letters,
+            self.events,
         )
 
     @classmethod

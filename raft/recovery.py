@@ -17,7 +17,8 @@ from horologe.raft.core_messages import NO_OP_COMMAND_TYPE
 from horologe.raft.journal import HardState, Journal, Logged, LogStore
 from horologe.raft.machine import StateMachine, after_gap, cluster_id_of
 from horologe.raft.membership import Configuration, Member, to_message
-from horologe.raft.model import Counters, Tables
+from horologe.raft.model import Counters
+from horologe.raft.tables import Tables
 
 
 class CannotRecoverError(Exception):

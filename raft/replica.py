@@ -23,10 +23,11 @@ from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.core import CoreSettings, Protections, RaftCore
 from horologe.raft.journal import CorruptLogError, Journal
 from horologe.raft.machine import StateMachine
-from horologe.raft.model import Counters, Effects, Tables
+from horologe.raft.model import Counters, Effects
 from horologe.raft.reconfiguration import LOOK_SECONDS, Introduction, Reconfiguration
 from horologe.raft.step import Inbox, Outbox, Status
 from horologe.raft.store import StateSnapshot, Store, StoreError
+from horologe.raft.tables import Tables
 
 LOG_ENTRIES_KEPT = 5_000
 LOG_BYTES_KEPT = 32 << 20

@@ -5,7 +5,8 @@ from __future__ import annotations
 from horologe.log.v1 import log_pb2
 from horologe.raft.commands import SESSION
 from horologe.raft.executions import lose_attempts, requeue_attempts, running_of
-from horologe.raft.model import PAIR, U32, U64, WORKER_VALUE, Code, ExecutionFlag, Result
+from horologe.raft.model import Code, ExecutionFlag, Result
+from horologe.raft.records import PAIR, U32, U64, WORKER_VALUE
 from horologe.raft.state import InvariantError, State
 
 LOST_PER_ENTRY_MAX = 1_000

@@ -9,24 +9,17 @@ from horologe.log.v1 import log_pb2
 from horologe.raft import wheel
 from horologe.raft.model import (
     FINAL_STATES,
-    LEDGER_KEY,
     LEGAL_MOVES,
-    PAIR,
-    READY_KEY,
-    RUNNING_VALUE,
-    U32,
-    U64,
     AttemptState,
     Counters,
     Effects,
-    Execution,
     ExecutionFlag,
     ExecutionState,
-    JobState,
-    LedgerEntry,
-    Tables,
+    LedgerOutcome,
     TimerKind,
 )
+from horologe.raft.records import LEDGER_KEY, PAIR, READY_KEY, RUNNING_VALUE, U32, U64, Execution, JobState, LedgerEntry
+from horologe.raft.tables import Tables
 
 _LEGAL_MOVES = frozenset((before or 0, after) for before, after in LEGAL_MOVES)
 
@@ -38,7 +31,7 @@ class InvariantError(Exception):
 class State:
     """One transaction's view. Made per entry, used by the commands, finished by `save`."""
 
-    __slots__ = ("counters", "effects", "index", "now_ms", "tables")
+    __slots__ = ("counters", "effects", "ended", "index", "now_ms", "tables")
 
     def __init__(self, tables: Tables, index: int, time_ms: int) -> None:
         """`index` is the entry's Raft index; `time_ms` the proposer's clock. Replicated time never goes back."""
@@ -49,6 +42,8 @@ class State:
         self.index = index
         self.now_ms = max(time_ms, self.counters.log_time_ms)
         self.effects = Effects()
+        self.ended: list[int] = []
+        """Executions that have reached their last state, and whose consequences are to be drawn: see settling.py."""
         self.counters.revision = index
         self.counters.log_time_ms = self.now_ms
         self.counters.entries += 1
@@ -70,16 +65,27 @@ class State:
     def put_job_state(self, job: int, state: JobState) -> None:
         self.tables.job_state.put(U64.pack(job), state.pack())
 
-    def arm_fire(self, job: int, state: JobState, due_ms: int) -> None:
-        """Sets the next due time and its timer; 0 sets none. The caller stores `state`."""
+    def arm_fire(self, job: int, state: JobState, due_ms: int, fire_ms: int = 0) -> None:
+        """Sets the next due time and its timer, which is later if `fire_ms` is; 0 sets none. The caller stores `state`."""
         if state.next_due_ms:
-            wheel.disarm(self.tables.timer, state.next_due_ms, TimerKind.FIRE, job)
+            wheel.disarm(self.tables.timer, state.next_fire_ms, TimerKind.FIRE, job)
         state.next_due_ms = due_ms
+        state.next_fire_ms = max(due_ms, fire_ms) if due_ms else 0
         if due_ms:
-            self.arm(due_ms, TimerKind.FIRE, job)
+            self.arm(state.next_fire_ms, TimerKind.FIRE, job)
 
     def arm(self, deadline_ms: int, kind: TimerKind, id_: int) -> None:
         wheel.arm(self.tables.timer, max(self.counters.cursor_ms, self.now_ms), deadline_ms, kind, id_)
+
+    def namespace_number(self, name: str) -> int:
+        key = name.encode()
+        raw = self.tables.namespace.get(key)
+        if raw is not None:
+            return log_pb2.NamespaceRecord.FromString(bytes(raw)).id
+        self.counters.last_namespace += 1
+        record = log_pb2.NamespaceRecord(id=self.counters.last_namespace)
+        self.tables.namespace.put(key, record.SerializeToString(deterministic=True))
+        return record.id
 
     def queue_number(self, name: str) -> int:
         key = name.encode()
@@ -114,6 +120,7 @@ class State:
             self.effects.queued.append(execution.queue)
         elif to in FINAL_STATES:
             execution.end_ms = self.now_ms
+            self.ended.append(number)
             if to is ExecutionState.COMPLETED:
                 self.counters.completed += 1
             elif to in (ExecutionState.FAILED, ExecutionState.DEAD):
@@ -146,15 +153,6 @@ class State:
         self.effects.freed.append((execution.session, number))
         execution.attempt_state = outcome
 
-    def settle_job(self, job: int) -> None:
-        """One execution of the job has reached its last state."""
-        state = self.job_state(job)
-        if state is not None:
-            state.unfinished -= 1
-            if state.unfinished < 0:
-                raise InvariantError(f"job {job}: more executions ended than were made")
-            self.put_job_state(job, state)
-
     def detail(self, number: int, execution: Execution) -> log_pb2.ExecutionRecord:
         record = log_pb2.ExecutionRecord()
         if execution.flags & ExecutionFlag.HAS_DETAIL:
@@ -178,11 +176,21 @@ class State:
         """Whether a row of the ledger ends at this due time of the schedule."""
         return self.tables.ledger.get(LEDGER_KEY.pack(job, due_ms, 0)) is not None
 
-    def put_not_run(self, job: int, last_due_ms: int, entry: LedgerEntry) -> None:
-        """Accounts for due times that do not run, up to `last_due_ms`, unless that one is accounted for already."""
+    def put_not_run(self, job: int, job_state: JobState, last_due_ms: int, entry: LedgerEntry) -> None:
+        """Accounts for due times that do not run, up to `last_due_ms`, unless that one is accounted for already.
+
+        The caller stores `job_state`, which counts them.
+        """
         if not self.is_accounted(job, last_due_ms):
             self.put_ledger(job, last_due_ms, entry)
             self.counters.not_run += entry.count
+            match entry.outcome:
+                case LedgerOutcome.SKIPPED:
+                    job_state.skipped += entry.count
+                case LedgerOutcome.MISSED:
+                    job_state.missed += entry.count
+                case _:
+                    job_state.coalesced += entry.count
 
     def put_ledger(self, job: int, due_ms: int, entry: LedgerEntry, number: int = 0) -> None:
         """Accounts for a due time. Accounting twice for one is a broken invariant, not an overwrite."""

@@ -25,7 +25,7 @@ from typing import Any, cast
 
 import lmdb
 
-from horologe.raft.model import SET_TABLE_NAMES, TABLE_NAMES, U64, Tables
+from horologe.raft.records import U64
 from horologe.raft.sealed import (
     RESTORE,
     CorruptStateError,
@@ -35,11 +35,12 @@ from horologe.raft.sealed import (
     seal,
     unseal,
 )
+from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES, Tables
 
 __all__ = ["FORMAT", "CorruptStateError", "StateGoneError", "StateSnapshot", "Store", "StoreError"]
 
-FORMAT = 3
-"""3: every record carries a checksum."""
+FORMAT = 4
+"""3: every record carries a checksum. 4: jobs and executions carry all policies."""
 STORE_BYTES_MAX = 1 << 36
 """Address space, not disk: the file grows as it is filled."""
 _LOG, _LOCAL = "log", "local"

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from itertools import islice
 from struct import Struct
 
-from horologe.raft.model import SetTable
+from horologe.raft.tables import SetTable
 
 TIMER = Struct(">QBQ")
 BUCKET = Struct(">BQ")

@@ -30,7 +30,7 @@ from horologe.raft.core import RaftCore
 from horologe.raft.core_context import ELECTION_NOW, Context
 from horologe.raft.core_peers import Peer
 from horologe.raft.journal import HardState, Journal
-from horologe.raft.model import U64, Execution
+from horologe.raft.records import U64, Execution
 from horologe.raft.replica import Replica
 from horologe.raft.state import InvariantError
 from horologe.raft.step import Inbox

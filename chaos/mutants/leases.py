@@ -21,7 +21,8 @@ from horologe.node.sessions import WorkerSession
 from horologe.node.slots import Slots
 from horologe.raft import executions, sessions
 from horologe.raft.machine import StateMachine
-from horologe.raft.model import WORKER_VALUE, ExecutionState, Result
+from horologe.raft.model import ExecutionState, Result
+from horologe.raft.records import WORKER_VALUE
 from horologe.raft.replica import Replica
 from horologe.raft.state import State
 from horologe.v1 import worker_pb2, worker_service_pb2

@@ -179,11 +179,11 @@ def fire_whatever_the_state(ground: Ground) -> AbstractContextManager[object]:
 
     def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
         for record in FIRE.iter_unpack(records):
-            job, _, due_ms, next_ms, session, *_ = record
+            job, _, due_ms, next_ms, _, session, *_ = record
             job_state = state.job_state(job)
             if job_state is not None:
                 state.arm_fire(job, job_state, next_ms)
-                executions._fire_one(state, job, job_state, due_ms, session, sessions)
+                executions._fire_one(state, job, job_state, (due_ms, due_ms), session, sessions)
                 state.put_job_state(job, job_state)
 
     return patch.object(executions, "fire", fire)

@@ -13,19 +13,9 @@ from horologe.chaos.sim.workload import Recurring, Workload
 from horologe.chaos.sim.world import World
 from horologe.log.v1 import log_pb2
 from horologe.node.schedule import next_due_ms
-from horologe.raft.model import (
-    FINAL_STATES,
-    LEDGER_KEY,
-    U64,
-    AttemptState,
-    Execution,
-    ExecutionFlag,
-    ExecutionState,
-    LedgerEntry,
-    LedgerOutcome,
-    Reason,
-    Tables,
-)
+from horologe.raft.model import FINAL_STATES, AttemptState, ExecutionFlag, ExecutionState, LedgerOutcome, Reason
+from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
+from horologe.raft.tables import Tables
 
 
 def unfinished(tables: Tables) -> list[int]:

@@ -16,8 +16,9 @@ from horologe.chaos.sim.disk import Log, SimStore
 from horologe.log.v1 import log_pb2
 from horologe.raft.commands import SESSION, TIMEOUT, CompletionStatus
 from horologe.raft.machine import StateMachine
-from horologe.raft.model import SET_TABLE_NAMES, TABLE_NAMES, Code, Effects, Result, Tables
+from horologe.raft.model import Code, Effects, Result
 from horologe.raft.step import Status
+from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES, Tables
 
 DIGEST_EVERY = 64
 """All tables are compared at every revision that is a multiple of this."""

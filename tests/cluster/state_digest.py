@@ -6,8 +6,9 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from horologe.raft.model import SET_TABLE_NAMES, TABLE_NAMES, Counters
+from horologe.raft.model import Counters
 from horologe.raft.store import Store
+from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES
 
 
 def digest_of(data_dir: Path, node: str, scratch: Path) -> tuple[int, str]:

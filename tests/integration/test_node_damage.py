@@ -11,7 +11,7 @@ from one_node import OneNode, one_node
 from horologe.client import jobs
 from horologe.client.errors import HorologeError
 from horologe.node.node import NodeFailedError
-from horologe.raft.model import U64
+from horologe.raft.records import U64
 from horologe.raft.store import Store
 
 

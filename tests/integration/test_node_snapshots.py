@@ -15,10 +15,10 @@ from horologe.node.state_stream import through_a_pipe
 from horologe.peer.v1.peer_service_pb2 import FetchSnapshotResponse
 from horologe.raft.core import CoreSettings
 from horologe.raft.machine import cluster_id_of
-from horologe.raft.model import Tables
 from horologe.raft.replica import Replica
 from horologe.raft.step import Inbox
 from horologe.raft.store import Store, StoreError
+from horologe.raft.tables import Tables
 
 DATA = b"the whole state" * 100
 DIGEST = hashlib.sha256(DATA).digest()

@@ -14,7 +14,8 @@ from one_node import OneNode, one_node
 from horologe.chaos.cluster import eventually
 from horologe.chaos.verify import verify
 from horologe.client import jobs
-from horologe.raft.model import LEDGER_KEY, U64, LedgerEntry, LedgerOutcome, Reason
+from horologe.raft.model import LedgerOutcome, Reason
+from horologe.raft.records import LEDGER_KEY, U64, LedgerEntry
 from horologe.raft.sealed import seal
 
 GRACE_MS = 2_000

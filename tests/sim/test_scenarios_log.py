@@ -10,9 +10,10 @@ from horologe.client import jobs
 from horologe.log.v1 import log_pb2
 from horologe.node import planner
 from horologe.raft.commands import FIRE
-from horologe.raft.model import Code, Effects, Result, Tables
+from horologe.raft.model import Code, Effects, Result
 from horologe.raft.state import State
 from horologe.raft.step import Inbox
+from horologe.raft.tables import Tables
 
 POISON = [
     log_pb2.Command(plan=log_pb2.Plan(fires=b"\0" * (FIRE.size - 1))),

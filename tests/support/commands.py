@@ -9,7 +9,8 @@ from google.protobuf.struct_pb2 import Value
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import commands as records
-from horologe.raft.model import LEDGER_KEY, U64, Catchup, LeaseLoss, Overlap
+from horologe.raft.model import Catchup, LeaseLoss, Overlap
+from horologe.raft.records import LEDGER_KEY, U64
 from horologe.v1 import job_pb2
 
 Command = log_pb2.Command
@@ -180,7 +181,7 @@ def fire(
     run: bool = True,
 ) -> bytes:
     """One record of a plan. `missed`: first, last, count, fate."""
-    return records.FIRE.pack(job, revision, due_ms, next_due_ms, session, *missed, run)
+    return records.FIRE.pack(job, revision, due_ms, next_due_ms, next_due_ms, session, *missed, run)
 
 
 def outcome(

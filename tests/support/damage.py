@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from horologe.raft.model import SET_TABLE_NAMES, TABLE_NAMES
 from horologe.raft.store import Store, StoreError
+from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES
 
 WORDS = ("same", "refused", "wrong")
 

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
 from horologe.raft.machine import StateMachine
-from horologe.raft.model import (
-    U64,
-    Counters,
-    Effects,
-    Execution,
-    ExecutionState,
-    JobState,
-    LedgerOutcome,
-    Reason,
-    Result,
-    Tables,
-)
+from horologe.raft.model import Counters, Effects, ExecutionState, LedgerOutcome, Reason, Result
+from horologe.raft.records import U64, Execution, JobState
+from horologe.raft.tables import Tables
 from support import invariants
 from support.tables import dict_tables
 

@@ -7,6 +7,16 @@ from collections import Counter
 from horologe.log.v1 import log_pb2
 from horologe.raft.model import (
     FINAL_STATES,
+    AttemptState,
+    Counters,
+    ExecutionFlag,
+    ExecutionState,
+    JobFlag,
+    LedgerOutcome,
+    TimerKind,
+    Trigger,
+)
+from horologe.raft.records import (
     LEDGER_KEY,
     PAIR,
     READY_KEY,
@@ -14,19 +24,11 @@ from horologe.raft.model import (
     U32,
     U64,
     WORKER_VALUE,
-    AttemptState,
-    Counters,
     Execution,
-    ExecutionFlag,
-    ExecutionState,
-    JobFlag,
     JobState,
     LedgerEntry,
-    LedgerOutcome,
-    Tables,
-    TimerKind,
-    Trigger,
 )
+from horologe.raft.tables import Tables
 from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, TIMER
 
 Executions = dict[int, Execution]

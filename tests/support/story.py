@@ -26,18 +26,8 @@ from horologe.client.errors import HorologeError
 from horologe.client.lease import Lease
 from horologe.log.v1 import log_pb2
 from horologe.node.node import Node
-from horologe.raft.model import (
-    U64,
-    WORKER_VALUE,
-    AttemptState,
-    Counters,
-    Execution,
-    ExecutionState,
-    JobState,
-    LedgerOutcome,
-    Reason,
-    Result,
-)
+from horologe.raft.model import AttemptState, Counters, ExecutionState, LedgerOutcome, Reason, Result
+from horologe.raft.records import U64, WORKER_VALUE, Execution, JobState
 from horologe.raft.step import Inbox
 from horologe.v1 import worker_service_pb2
 from horologe.v1.job_pb2 import Job, Schedule

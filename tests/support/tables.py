@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import cast
 
-from horologe.raft.model import SET_TABLE_NAMES, TABLE_NAMES, Tables
+from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES, Tables
 
 KEY_BYTES_MAX = 511
 Dump = dict[str, list[tuple[bytes, bytes]]]

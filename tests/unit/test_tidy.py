@@ -16,7 +16,8 @@ PACKAGES = ("raft", "node", "client", "chaos")
 FUNCTION_LINES_MAX = 80
 FILE_LINES_MAX = 600
 PURE_CORE = (
-    "model", "wheel", "commands", "malformed", "state", "machine", "jobs", "executions", "sessions", "requests", "history",
+    "model", "records", "tables", "wheel", "commands", "malformed", "state", "machine", "jobs", "creation", "executions",
+    "settling", "sessions", "requests", "history",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
     {"__future__", "collections", "collections.abc", "dataclasses", "enum", "itertools", "struct", "typing"}

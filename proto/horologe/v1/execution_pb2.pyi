@@ -86,6 +86,10 @@ class Execution(_message.Message):
         """A due time of the job's schedule."""
         TRIGGER_MANUAL: Execution._Trigger.ValueType  # 2
         """RunJob."""
+        TRIGGER_BACKFILL: Execution._Trigger.ValueType  # 3
+        """A backfill."""
+        TRIGGER_DEPENDENCY: Execution._Trigger.ValueType  # 4
+        """The end of the jobs that it is after, or the start of its workflow."""
 
     class Trigger(_Trigger, metaclass=_TriggerEnumTypeWrapper):
         """Why it exists."""
@@ -96,6 +100,10 @@ class Execution(_message.Message):
     """A due time of the job's schedule."""
     TRIGGER_MANUAL: Execution.Trigger.ValueType  # 2
     """RunJob."""
+    TRIGGER_BACKFILL: Execution.Trigger.ValueType  # 3
+    """A backfill."""
+    TRIGGER_DEPENDENCY: Execution.Trigger.ValueType  # 4
+    """The end of the jobs that it is after, or the start of its workflow."""
 
     NAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -110,6 +118,11 @@ class Execution(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    PLANNED_TIME_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`namespaces/{namespace}/jobs/{job}/executions/{execution}`; the last part is a number that only grows."""
     state: Global___Execution.State.ValueType
@@ -122,6 +135,16 @@ class Execution(_message.Message):
     """Why it ended as it did, in one line."""
     cancel_requested: _builtins.bool
     """A cancel was asked for and has not taken effect yet."""
+    root: _builtins.str
+    """The execution that began the run which this one belongs to: of its workflow, or of the job that all others are after. Empty for one
+    that stands alone.
+    """
+    waits_for: _builtins.str
+    """What it waits for while it is QUEUED or SCHEDULED, in words; empty if for a worker."""
+    queue: _builtins.str
+    """The queue that it goes through."""
+    priority: _builtins.int
+    """0 to 9, higher first."""
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
         """The due time it answers for; for a manual run, when it was asked for."""
@@ -150,6 +173,10 @@ class Execution(_message.Message):
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """When the next attempt is due, while SCHEDULED."""
 
+    @_builtins.property
+    def planned_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was to start: the due time and the job's jitter."""
+
     def __init__(
         self,
         *,
@@ -166,10 +193,15 @@ class Execution(_message.Message):
         reason: _builtins.str = ...,
         next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
         cancel_requested: _builtins.bool = ...,
+        planned_time: _timestamp_pb2.Timestamp | None = ...,
+        root: _builtins.str = ...,
+        waits_for: _builtins.str = ...,
+        queue: _builtins.str = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time", "end_time", b"end_time", "next_attempt_time", b"next_attempt_time", "result", b"result", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time", "end_time", b"end_time", "next_attempt_time", b"next_attempt_time", "planned_time", b"planned_time", "result", b"result", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "due_time", b"due_time", "end_time", b"end_time", "idempotency_key", b"idempotency_key", "name", b"name", "next_attempt_time", b"next_attempt_time", "reason", b"reason", "result", b"result", "start_time", b"start_time", "state", b"state", "trigger", b"trigger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "due_time", b"due_time", "end_time", b"end_time", "idempotency_key", b"idempotency_key", "name", b"name", "next_attempt_time", b"next_attempt_time", "planned_time", b"planned_time", "priority", b"priority", "queue", b"queue", "reason", b"reason", "result", b"result", "root", b"root", "start_time", b"start_time", "state", b"state", "trigger", b"trigger", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

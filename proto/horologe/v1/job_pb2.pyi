@@ -34,6 +34,12 @@ class _OverlapPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Overlap
     """The due time is recorded as SKIPPED(overlap)."""
     OVERLAP_POLICY_ALLOW: _OverlapPolicy.ValueType  # 2
     """Both run."""
+    OVERLAP_POLICY_QUEUE_ONE: _OverlapPolicy.ValueType  # 3
+    """One execution waits until the running one has ended; while one waits, further due times are SKIPPED(queue_full)."""
+    OVERLAP_POLICY_QUEUE_ALL: _OverlapPolicy.ValueType  # 4
+    """Executions wait in line, up to `queue_max`; further due times are SKIPPED(queue_full)."""
+    OVERLAP_POLICY_REPLACE: _OverlapPolicy.ValueType  # 5
+    """What runs and what waits is cancelled; the new execution runs when they have ended."""
 
 class OverlapPolicy(_OverlapPolicy, metaclass=_OverlapPolicyEnumTypeWrapper):
     """What happens to a due time while the previous execution still runs."""
@@ -44,7 +50,37 @@ OVERLAP_POLICY_SKIP: OverlapPolicy.ValueType  # 1
 """The due time is recorded as SKIPPED(overlap)."""
 OVERLAP_POLICY_ALLOW: OverlapPolicy.ValueType  # 2
 """Both run."""
+OVERLAP_POLICY_QUEUE_ONE: OverlapPolicy.ValueType  # 3
+"""One execution waits until the running one has ended; while one waits, further due times are SKIPPED(queue_full)."""
+OVERLAP_POLICY_QUEUE_ALL: OverlapPolicy.ValueType  # 4
+"""Executions wait in line, up to `queue_max`; further due times are SKIPPED(queue_full)."""
+OVERLAP_POLICY_REPLACE: OverlapPolicy.ValueType  # 5
+"""What runs and what waits is cancelled; the new execution runs when they have ended."""
 Global___OverlapPolicy: _TypeAlias = OverlapPolicy  # noqa: Y015
+
+class _ExclusionPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExclusionPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExclusionPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXCLUSION_POLICY_UNSPECIFIED: _ExclusionPolicy.ValueType  # 0
+    """SKIP."""
+    EXCLUSION_POLICY_SKIP: _ExclusionPolicy.ValueType  # 1
+    """It is not due."""
+    EXCLUSION_POLICY_NEXT_OPEN: _ExclusionPolicy.ValueType  # 2
+    """It moves to the first instant that no calendar excludes, merged with a due time already there."""
+
+class ExclusionPolicy(_ExclusionPolicy, metaclass=_ExclusionPolicyEnumTypeWrapper):
+    """What happens to a due time that a calendar excludes."""
+
+EXCLUSION_POLICY_UNSPECIFIED: ExclusionPolicy.ValueType  # 0
+"""SKIP."""
+EXCLUSION_POLICY_SKIP: ExclusionPolicy.ValueType  # 1
+"""It is not due."""
+EXCLUSION_POLICY_NEXT_OPEN: ExclusionPolicy.ValueType  # 2
+"""It moves to the first instant that no calendar excludes, merged with a due time already there."""
+Global___ExclusionPolicy: _TypeAlias = ExclusionPolicy  # noqa: Y015
 
 class _CatchupPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -58,6 +94,10 @@ class _CatchupPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Catchup
     """One run for the most recent missed due time; the others are COALESCED into it."""
     CATCHUP_POLICY_SKIP: _CatchupPolicy.ValueType  # 2
     """None; all are MISSED."""
+    CATCHUP_POLICY_EARLIEST: _CatchupPolicy.ValueType  # 3
+    """One run for the earliest missed due time within the window; the others are COALESCED into it."""
+    CATCHUP_POLICY_ALL: _CatchupPolicy.ValueType  # 4
+    """A run for each, the most recent `catchup_max` of them; older ones are MISSED."""
 
 class CatchupPolicy(_CatchupPolicy, metaclass=_CatchupPolicyEnumTypeWrapper):
     """What happens to due times that were missed because the cluster was down or late."""
@@ -68,6 +108,10 @@ CATCHUP_POLICY_LATEST: CatchupPolicy.ValueType  # 1
 """One run for the most recent missed due time; the others are COALESCED into it."""
 CATCHUP_POLICY_SKIP: CatchupPolicy.ValueType  # 2
 """None; all are MISSED."""
+CATCHUP_POLICY_EARLIEST: CatchupPolicy.ValueType  # 3
+"""One run for the earliest missed due time within the window; the others are COALESCED into it."""
+CATCHUP_POLICY_ALL: CatchupPolicy.ValueType  # 4
+"""A run for each, the most recent `catchup_max` of them; older ones are MISSED."""
 Global___CatchupPolicy: _TypeAlias = CatchupPolicy  # noqa: Y015
 
 class _LeaseLossPolicy:
@@ -147,6 +191,26 @@ class Job(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class WorkerLabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -169,6 +233,24 @@ class Job(_message.Message):
     NEXT_DUE_TIME_FIELD_NUMBER: _builtins.int
     UNFINISHED_EXECUTION_COUNT_FIELD_NUMBER: _builtins.int
     GRACE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    MAX_EXECUTIONS_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
+    CALENDARS_FIELD_NUMBER: _builtins.int
+    ON_EXCLUSION_FIELD_NUMBER: _builtins.int
+    DELETE_WHEN_FINISHED_FIELD_NUMBER: _builtins.int
+    CATCHUP_MAX_FIELD_NUMBER: _builtins.int
+    QUEUE_MAX_FIELD_NUMBER: _builtins.int
+    MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    EXECUTION_TIMEOUT_FIELD_NUMBER: _builtins.int
+    WORKER_LABELS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    APPLY_SET_FIELD_NUMBER: _builtins.int
+    COUNTERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`namespaces/{namespace}/jobs/{job}`."""
     uid: _builtins.str
@@ -193,6 +275,24 @@ class Job(_message.Message):
     """Who paused it and why. Output only."""
     unfinished_execution_count: _builtins.int
     """Executions of this job that are not finished. Output only."""
+    max_executions: _builtins.int
+    """The schedule is over after so many executions that it has made. 0: no end."""
+    on_exclusion: Global___ExclusionPolicy.ValueType
+    """What happens to an excluded due time. Unspecified: SKIP."""
+    delete_when_finished: _builtins.bool
+    """The job is deleted when its schedule has no due time left and its last execution has ended well."""
+    catchup_max: _builtins.int
+    """With catch-up ALL: so many of the most recent missed due times run, the others are MISSED. 0: 100."""
+    queue_max: _builtins.int
+    """With overlap QUEUE_ALL: so many executions may wait for the one that runs. 0: 1,000."""
+    max_running: _builtins.int
+    """So many executions of this job run at a time; more wait. 0: no limit of its own."""
+    owner: _builtins.str
+    """Who answers for it; for people and for search."""
+    workflow: _builtins.str
+    """The workflow that this job is a node of: the id of a job of the same namespace whose action is `workflow`. Empty: none."""
+    apply_set: _builtins.str
+    """The set of definitions that it was applied with, and is pruned with. Empty: none."""
     @_builtins.property
     def schedules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Schedule]:
         """The due times of a job are the union of its schedules."""
@@ -233,6 +333,44 @@ class Job(_message.Message):
     def grace(self) -> _duration_pb2.Duration:
         """How long a cancelled or timed-out attempt may clean up between SIGTERM and SIGKILL. Absent: 10 s."""
 
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """No due time before this instant. Absent: none."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """No due time at or after this instant. Absent: none."""
+
+    @_builtins.property
+    def jitter(self) -> _duration_pb2.Duration:
+        """An execution starts up to so much after its due time, by an amount that follows from the job and the due time, and never after
+        the next due time. Absent: none.
+        """
+
+    @_builtins.property
+    def calendars(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of calendars of the namespace: a due time that one of them covers is excluded."""
+
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of limits of the namespace, each shared by the jobs that name it."""
+
+    @_builtins.property
+    def deadline(self) -> _duration_pb2.Duration:
+        """An execution that has not started so long after its due time is SKIPPED(deadline). Absent: none."""
+
+    @_builtins.property
+    def execution_timeout(self) -> _duration_pb2.Duration:
+        """How long all attempts may take together, from the first start. Absent: none."""
+
+    @_builtins.property
+    def worker_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only workers that carry all of these labels run this job."""
+
+    @_builtins.property
+    def counters(self) -> Global___JobCounters:
+        """What became of its due times and executions so far. Output only."""
+
     def __init__(
         self,
         *,
@@ -258,16 +396,84 @@ class Job(_message.Message):
         next_due_time: _timestamp_pb2.Timestamp | None = ...,
         unfinished_execution_count: _builtins.int = ...,
         grace: _duration_pb2.Duration | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        max_executions: _builtins.int = ...,
+        jitter: _duration_pb2.Duration | None = ...,
+        calendars: _abc.Iterable[_builtins.str] | None = ...,
+        on_exclusion: Global___ExclusionPolicy.ValueType = ...,
+        delete_when_finished: _builtins.bool = ...,
+        catchup_max: _builtins.int = ...,
+        queue_max: _builtins.int = ...,
+        max_running: _builtins.int = ...,
+        limits: _abc.Iterable[_builtins.str] | None = ...,
+        deadline: _duration_pb2.Duration | None = ...,
+        execution_timeout: _duration_pb2.Duration | None = ...,
+        worker_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        owner: _builtins.str = ...,
+        workflow: _builtins.str = ...,
+        apply_set: _builtins.str = ...,
+        counters: Global___JobCounters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "catchup_window", b"catchup_window", "create_time", b"create_time", "grace", b"grace", "next_due_time", b"next_due_time", "priority", b"priority", "retry", b"retry", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "next_due_time", b"next_due_time", "priority", b"priority", "retry", b"retry", "start_time", b"start_time", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "catchup", b"catchup", "catchup_window", b"catchup_window", "create_time", b"create_time", "description", b"description", "etag", b"etag", "grace", b"grace", "labels", b"labels", "name", b"name", "next_due_time", b"next_due_time", "on_lease_loss", b"on_lease_loss", "overlap", b"overlap", "pause_reason", b"pause_reason", "priority", b"priority", "queue", b"queue", "retry", b"retry", "schedules", b"schedules", "state", b"state", "timeout", b"timeout", "uid", b"uid", "unfinished_execution_count", b"unfinished_execution_count", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "apply_set", b"apply_set", "calendars", b"calendars", "catchup", b"catchup", "catchup_max", b"catchup_max", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "delete_when_finished", b"delete_when_finished", "description", b"description", "end_time", b"end_time", "etag", b"etag", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "labels", b"labels", "limits", b"limits", "max_executions", b"max_executions", "max_running", b"max_running", "name", b"name", "next_due_time", b"next_due_time", "on_exclusion", b"on_exclusion", "on_lease_loss", b"on_lease_loss", "overlap", b"overlap", "owner", b"owner", "pause_reason", b"pause_reason", "priority", b"priority", "queue", b"queue", "queue_max", b"queue_max", "retry", b"retry", "schedules", b"schedules", "start_time", b"start_time", "state", b"state", "timeout", b"timeout", "uid", b"uid", "unfinished_execution_count", b"unfinished_execution_count", "update_time", b"update_time", "worker_labels", b"worker_labels", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class JobCounters(_message.Message):
+    """What became of a job's due times and executions since it was created."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    COALESCED_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    executions: _builtins.int
+    """Executions made, by whatever trigger."""
+    completed: _builtins.int
+    """Executions that ended well."""
+    failed: _builtins.int
+    """Executions that ended badly: FAILED or DEAD."""
+    cancelled: _builtins.int
+    """Executions that ended by request."""
+    skipped: _builtins.int
+    """Due times that a policy skipped."""
+    missed: _builtins.int
+    """Due times that were missed."""
+    coalesced: _builtins.int
+    """Due times that another one's execution stands for."""
+    retries: _builtins.int
+    """Attempts beyond the first of their execution."""
+    def __init__(
+        self,
+        *,
+        executions: _builtins.int = ...,
+        completed: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        cancelled: _builtins.int = ...,
+        skipped: _builtins.int = ...,
+        missed: _builtins.int = ...,
+        coalesced: _builtins.int = ...,
+        retries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "coalesced", b"coalesced", "completed", b"completed", "executions", b"executions", "failed", b"failed", "missed", b"missed", "retries", b"retries", "skipped", b"skipped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobCounters: _TypeAlias = JobCounters  # noqa: Y015
 
 @_typing.final
 class Schedule(_message.Message):
@@ -279,6 +485,8 @@ class Schedule(_message.Message):
     INTERVAL_FIELD_NUMBER: _builtins.int
     ONCE_FIELD_NUMBER: _builtins.int
     MANUAL_FIELD_NUMBER: _builtins.int
+    FIXED_DELAY_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cron(self) -> Global___CronSchedule:
         """A cron expression."""
@@ -295,6 +503,14 @@ class Schedule(_message.Message):
     def manual(self) -> Global___ManualSchedule:
         """Only on request."""
 
+    @_builtins.property
+    def fixed_delay(self) -> Global___FixedDelaySchedule:
+        """A fixed time after the end of the previous execution."""
+
+    @_builtins.property
+    def after(self) -> Global___AfterSchedule:
+        """When other jobs have ended."""
+
     def __init__(
         self,
         *,
@@ -302,12 +518,14 @@ class Schedule(_message.Message):
         interval: Global___IntervalSchedule | None = ...,
         once: Global___OnceSchedule | None = ...,
         manual: Global___ManualSchedule | None = ...,
+        fixed_delay: Global___FixedDelaySchedule | None = ...,
+        after: Global___AfterSchedule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron", "interval", b"interval", "kind", b"kind", "manual", b"manual", "once", b"once"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "cron", b"cron", "fixed_delay", b"fixed_delay", "interval", b"interval", "kind", b"kind", "manual", b"manual", "once", b"once"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron", "interval", b"interval", "kind", b"kind", "manual", b"manual", "once", b"once"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "cron", b"cron", "fixed_delay", b"fixed_delay", "interval", b"interval", "kind", b"kind", "manual", b"manual", "once", b"once"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["cron", "interval", "once", "manual"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["cron", "interval", "once", "manual", "fixed_delay", "after"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -329,6 +547,14 @@ class CronSchedule(_message.Message):
         """UNIX."""
         DIALECT_UNIX: CronSchedule._Dialect.ValueType  # 1
         """Five fields, as in Vixie cron."""
+        DIALECT_UNIX_SECONDS_FIRST: CronSchedule._Dialect.ValueType  # 2
+        """Six fields: seconds, then those of UNIX."""
+        DIALECT_UNIX_SECONDS_LAST: CronSchedule._Dialect.ValueType  # 3
+        """Six fields: those of UNIX, then seconds."""
+        DIALECT_QUARTZ: CronSchedule._Dialect.ValueType  # 4
+        """Six or seven fields as in Quartz: seconds first, an optional year last, 1 to 7 is Sunday to Saturday."""
+        DIALECT_KUBERNETES: CronSchedule._Dialect.ValueType  # 5
+        """Five fields as Kubernetes reads them."""
 
     class Dialect(_Dialect, metaclass=_DialectEnumTypeWrapper):
         """How the fields of the expression are read."""
@@ -337,6 +563,14 @@ class CronSchedule(_message.Message):
     """UNIX."""
     DIALECT_UNIX: CronSchedule.Dialect.ValueType  # 1
     """Five fields, as in Vixie cron."""
+    DIALECT_UNIX_SECONDS_FIRST: CronSchedule.Dialect.ValueType  # 2
+    """Six fields: seconds, then those of UNIX."""
+    DIALECT_UNIX_SECONDS_LAST: CronSchedule.Dialect.ValueType  # 3
+    """Six fields: those of UNIX, then seconds."""
+    DIALECT_QUARTZ: CronSchedule.Dialect.ValueType  # 4
+    """Six or seven fields as in Quartz: seconds first, an optional year last, 1 to 7 is Sunday to Saturday."""
+    DIALECT_KUBERNETES: CronSchedule.Dialect.ValueType  # 5
+    """Five fields as Kubernetes reads them."""
 
     class _GapPolicy:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -455,6 +689,7 @@ class IntervalSchedule(_message.Message):
 
     EVERY_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
+    ANCHOR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def every(self) -> _duration_pb2.Duration:
         """From 1 second to 366 days."""
@@ -463,15 +698,20 @@ class IntervalSchedule(_message.Message):
     def phase(self) -> _duration_pb2.Duration:
         """Absent: derived from the job's identity, so that many equal intervals spread evenly."""
 
+    @_builtins.property
+    def anchor(self) -> _timestamp_pb2.Timestamp:
+        """In a request, instead of `phase`: an instant at which the job would be due; answers always carry `phase`."""
+
     def __init__(
         self,
         *,
         every: _duration_pb2.Duration | None = ...,
         phase: _duration_pb2.Duration | None = ...,
+        anchor: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["every", b"every", "phase", b"phase"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "every", b"every", "phase", b"phase"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["every", b"every", "phase", b"phase"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "every", b"every", "phase", b"phase"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -529,6 +769,91 @@ class ManualSchedule(_message.Message):
 Global___ManualSchedule: _TypeAlias = ManualSchedule  # noqa: Y015
 
 @_typing.final
+class FixedDelaySchedule(_message.Message):
+    """Due first when it is created, then a fixed time after the end of the previous execution, however that ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELAY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """From 1 second to 366 days."""
+
+    def __init__(
+        self,
+        *,
+        delay: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FixedDelaySchedule: _TypeAlias = FixedDelaySchedule  # noqa: Y015
+
+@_typing.final
+class AfterSchedule(_message.Message):
+    """Due when other jobs of the namespace have ended. All of them must have one origin, so that it is clear which of their executions
+    belong together: one job that they all are after, directly or not, or the same workflow.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Condition:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[AfterSchedule._Condition.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CONDITION_UNSPECIFIED: AfterSchedule._Condition.ValueType  # 0
+        """ALL_SUCCEEDED."""
+        CONDITION_ALL_SUCCEEDED: AfterSchedule._Condition.ValueType  # 1
+        """All have COMPLETED."""
+        CONDITION_ALL_DONE: AfterSchedule._Condition.ValueType  # 2
+        """All have ended, however."""
+        CONDITION_ANY_SUCCEEDED: AfterSchedule._Condition.ValueType  # 3
+        """The first one has COMPLETED."""
+        CONDITION_ANY_FAILED: AfterSchedule._Condition.ValueType  # 4
+        """The first one has FAILED, is DEAD or was CANCELLED."""
+
+    class Condition(_Condition, metaclass=_ConditionEnumTypeWrapper):
+        """How the others must have ended."""
+
+    CONDITION_UNSPECIFIED: AfterSchedule.Condition.ValueType  # 0
+    """ALL_SUCCEEDED."""
+    CONDITION_ALL_SUCCEEDED: AfterSchedule.Condition.ValueType  # 1
+    """All have COMPLETED."""
+    CONDITION_ALL_DONE: AfterSchedule.Condition.ValueType  # 2
+    """All have ended, however."""
+    CONDITION_ANY_SUCCEEDED: AfterSchedule.Condition.ValueType  # 3
+    """The first one has COMPLETED."""
+    CONDITION_ANY_FAILED: AfterSchedule.Condition.ValueType  # 4
+    """The first one has FAILED, is DEAD or was CANCELLED."""
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    condition: Global___AfterSchedule.Condition.ValueType
+    """How they must have ended."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of jobs of the same namespace."""
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[_builtins.str] | None = ...,
+        condition: Global___AfterSchedule.Condition.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "jobs", b"jobs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AfterSchedule: _TypeAlias = AfterSchedule  # noqa: Y015
+
+@_typing.final
 class Action(_message.Message):
     """What a worker does. Exactly one kind."""
 
@@ -538,6 +863,7 @@ class Action(_message.Message):
     HTTP_FIELD_NUMBER: _builtins.int
     SQL_FIELD_NUMBER: _builtins.int
     PYTHON_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def shell(self) -> Global___ShellAction:
         """A command or a script."""
@@ -554,6 +880,10 @@ class Action(_message.Message):
     def python(self) -> Global___PythonAction:
         """A handler registered in a worker program."""
 
+    @_builtins.property
+    def workflow(self) -> Global___WorkflowAction:
+        """The jobs that name this one as their workflow."""
+
     def __init__(
         self,
         *,
@@ -561,16 +891,36 @@ class Action(_message.Message):
         http: Global___HttpAction | None = ...,
         sql: Global___SqlAction | None = ...,
         python: Global___PythonAction | None = ...,
+        workflow: Global___WorkflowAction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["http", b"http", "kind", b"kind", "python", b"python", "shell", b"shell", "sql", b"sql"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["http", b"http", "kind", b"kind", "python", b"python", "shell", b"shell", "sql", b"sql", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["http", b"http", "kind", b"kind", "python", b"python", "shell", b"shell", "sql", b"sql"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["http", b"http", "kind", b"kind", "python", b"python", "shell", b"shell", "sql", b"sql", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["shell", "http", "sql", "python"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["shell", "http", "sql", "python", "workflow"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Action: _TypeAlias = Action  # noqa: Y015
+
+@_typing.final
+class WorkflowAction(_message.Message):
+    """Runs the jobs that name this one as their `workflow`: first those that are after no other, then the others as their `after` says. Its
+    execution ends when all of theirs have: COMPLETED if none of them ended badly, else FAILED.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkflowAction: _TypeAlias = WorkflowAction  # noqa: Y015
 
 @_typing.final
 class ShellAction(_message.Message):
@@ -830,6 +1180,9 @@ class RetryPolicy(_message.Message):
     FACTOR_FIELD_NUMBER: _builtins.int
     CAP_FIELD_NUMBER: _builtins.int
     JITTER_FIELD_NUMBER: _builtins.int
+    RETRY_ON_FIELD_NUMBER: _builtins.int
+    DO_NOT_RETRY_ON_FIELD_NUMBER: _builtins.int
+    RETRY_WINDOW_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
     """Attempts in all; 1 means no retry. 0: 3."""
     backoff: Global___RetryPolicy.Backoff.ValueType
@@ -846,6 +1199,20 @@ class RetryPolicy(_message.Message):
     def cap(self) -> _duration_pb2.Duration:
         """The longest delay. Absent: 1 h."""
 
+    @_builtins.property
+    def retry_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these failures are tried again. Empty: all that `do_not_retry_on` does not name. Each is one of `exit:CODE`, `exit:FROM-TO`,
+        `http:STATUS`, `http:5xx`, `timeout`, `lost`, or the kind of an error, such as `connection` or `ValueError`.
+        """
+
+    @_builtins.property
+    def do_not_retry_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These failures are not tried again; written as in `retry_on`, and stronger."""
+
+    @_builtins.property
+    def retry_window(self) -> _duration_pb2.Duration:
+        """No attempt begins later than so long after the first one began. Absent: no such limit."""
+
     def __init__(
         self,
         *,
@@ -855,10 +1222,13 @@ class RetryPolicy(_message.Message):
         factor: _builtins.float = ...,
         cap: _duration_pb2.Duration | None = ...,
         jitter: Global___RetryPolicy.Jitter.ValueType = ...,
+        retry_on: _abc.Iterable[_builtins.str] | None = ...,
+        do_not_retry_on: _abc.Iterable[_builtins.str] | None = ...,
+        retry_window: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "cap", b"cap"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "cap", b"cap", "retry_window", b"retry_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff", "base", b"base", "cap", b"cap", "factor", b"factor", "jitter", b"jitter", "max_attempts", b"max_attempts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff", "base", b"base", "cap", b"cap", "do_not_retry_on", b"do_not_retry_on", "factor", b"factor", "jitter", b"jitter", "max_attempts", b"max_attempts", "retry_on", b"retry_on", "retry_window", b"retry_window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

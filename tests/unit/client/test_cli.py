@@ -126,7 +126,6 @@ def test_create_with_every_policy(fake: FakeCluster, run: Run) -> None:
         ("--every 5s --shell x --payload 1", "only goes with --python"),
         ("--every 5s --python x --payload {", "is not JSON"),
         ("--every 5s --shell x --env A", "'A' is not KEY=VALUE"),
-        ("--every 5s --shell x --overlap queue_one", "'queue_one' is not in this release; allowed: skip, allow"),
         ("--every 5s --shell x --priority 10", "less than or equal to 9"),
         ("--every 5s --shell x --nonsense", "nonsense"),
     ],

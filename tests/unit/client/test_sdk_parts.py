@@ -80,10 +80,10 @@ def test_words_both_ways() -> None:
     assert words.render(Job.State, 0) == ""
     assert words.render(Job.State, 99) == "unknown_99"
     assert words.parse(job_pb2.CronSchedule.GapPolicy, "Run-After") == job_pb2.CronSchedule.GAP_POLICY_RUN_AFTER
-    with pytest.raises(ValueError, match=r"'laest' is not known; allowed: latest, skip \(did you mean 'latest'\?\)"):
+    with pytest.raises(
+        ValueError, match=r"'laest' is not known; allowed: latest, .* \(did you mean 'latest'\?\)"
+    ):
         words.parse(job_pb2.CatchupPolicy, "laest")
-    with pytest.raises(ValueError, match="'queue_one' is not in this release; allowed: skip, allow"):
-        words.parse(job_pb2.OverlapPolicy, "queue_one")
 
 
 def test_context_from_arguments_file_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +267,6 @@ def test_builders() -> None:
         (lambda: jobs.every("soon"), "every"),
         (lambda: jobs.once("soon"), "once"),
         (lambda: jobs.once(datetime(2027, 1, 1)), "once"),
-        (lambda: jobs.cron("@daily", dialect="quartz"), "dialect"),
         (lambda: jobs.retry(backoff="sometimes"), "backoff"),
         (lambda: jobs.http("GET", "http://x", body="a", json=1), "json"),
         (lambda: jobs.http("GET", "http://x", json={1, 2}), "json"),

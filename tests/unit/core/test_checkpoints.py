@@ -12,7 +12,8 @@ from test_replica import Alone
 from horologe.log.v1 import log_pb2
 from horologe.raft.core import RaftCore
 from horologe.raft.digest import RECORDS_PER_TURN, digest_of
-from horologe.raft.model import U64, Counters
+from horologe.raft.model import Counters
+from horologe.raft.records import U64
 from horologe.raft.replica import STATES_KEPT_PER_STEP
 from horologe.raft.store import Store
 

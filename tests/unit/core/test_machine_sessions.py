@@ -25,7 +25,8 @@ from horologe.log.v1 import log_pb2
 from horologe.raft import sessions, wheel
 from horologe.raft.commands import CompletionStatus, Outcome
 from horologe.raft.machine import StateMachine, cluster_id_of, counters_of
-from horologe.raft.model import LEGAL_MOVES, U64, Code, Execution, ExecutionState, Overlap, Result
+from horologe.raft.model import LEGAL_MOVES, Code, ExecutionState, Overlap, Result
+from horologe.raft.records import U64, Execution
 from horologe.raft.requests import REQUEST_RETENTION_MS
 from horologe.raft.state import InvariantError, State
 

@@ -21,7 +21,8 @@ from horologe.node.planner import (
     PlannerSettings,
 )
 from horologe.raft.commands import ASSIGN, FIRE, RETRY, SESSION, TIMEOUT, Outcome
-from horologe.raft.model import U64, Catchup, Overlap
+from horologe.raft.model import Catchup, Overlap
+from horologe.raft.records import U64
 
 MINUTE = 60_000
 DUE = START_MS + MINUTE
@@ -86,8 +87,8 @@ def test_a_due_time_is_fired_with_a_worker_if_one_is_free(leader: Leader) -> Non
     leader.do(create("a", DUE), create("b", DUE), connect("w1", slot_count=1))
     made = leader.act(after_ms=MINUTE)
     assert list(FIRE.iter_unpack(made.fires)) == [
-        (1, 1, DUE, DUE + MINUTE, 1, 0, 0, 0, 0, 1),
-        (2, 1, DUE, DUE + MINUTE, 0, 0, 0, 0, 0, 1),
+        (1, 1, DUE, DUE + MINUTE, DUE + MINUTE, 1, 0, 0, 0, 0, 1),
+        (2, 1, DUE, DUE + MINUTE, DUE + MINUTE, 0, 0, 0, 0, 0, 1),
     ]
     assert (leader.machine.state(1), leader.machine.state(2)) == ("RUNNING", "QUEUED")
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from support import damage
 
 from horologe.raft import snapshot
-from horologe.raft.model import SET_TABLE_NAMES, TABLE_NAMES, U64
+from horologe.raft.records import U64
 from horologe.raft.sealed import seal, unseal
 from horologe.raft.store import CorruptStateError, Store, StoreError
+from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES
 
 KEY, VALUE = b"a key that is found", b"a value that is found"
 RECORDS = 60
@@ -191,7 +192,7 @@ def test_an_older_format_is_refused_and_a_damaged_identity_too(tmp_path: Path) -
         environment.close()
 
     rewrite(json.dumps({"format": 2, "node": "n1", "id": "x"}).encode())
-    with pytest.raises(StoreError, match="format 2, but this program reads 3; use the program that wrote it"):
+    with pytest.raises(StoreError, match="format 2, but this program reads 4; use the program that wrote it"):
         Store(folder, "n1")
     rewrite(seal("local", b"identity", json.dumps({"format": 3, "node": "n1", "id": "x"}).encode())[:-1] + b"?")
     with pytest.raises(CorruptStateError, match="table 'local'"):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tables import dict_tables, dump
 
-from horologe.raft.model import Tables
 from horologe.raft.store import Store
+from horologe.raft.tables import Tables
 
 keys = st.sampled_from([bytes([first, second]) for first in (0, 1, 7, 255) for second in (0, 1, 255)] + [b"a", b"ab"])
 bounds = st.one_of(keys, st.just(b"\xff\xff\xff"))

@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from support.tables import DictSetTable
 
 from horologe.raft import wheel
-from horologe.raft.model import SetTable
+from horologe.raft.tables import SetTable
 from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, LOOKAHEAD_MS, TIMER, Timer
 
 NOW_MS = 1_798_761_600_000

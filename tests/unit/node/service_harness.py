@@ -27,7 +27,8 @@ from horologe.node.proposals import ProposalError
 from horologe.raft.commands import FIRE, OUTCOME, MissedFate, Outcome, OutcomeFlag
 from horologe.raft.machine import StateMachine
 from horologe.raft.membership import Configuration
-from horologe.raft.model import U64, Counters, Effects, Execution, JobState, Result
+from horologe.raft.model import Counters, Effects, Result
+from horologe.raft.records import U64, Execution, JobState
 from horologe.raft.step import Inbox, Status
 from horologe.raft.store import StateSnapshot, Store
 from horologe.v1 import (
@@ -148,7 +149,7 @@ class FakeNode:
         due_ms = state.next_due_ms
         self.clock.now_ms = max(self.clock.now_ms, due_ms)
         next_ms = due_ms + state.every_ms if state.every_ms else 0
-        fires = FIRE.pack(job, state.revision, due_ms, next_ms, session, 0, 0, 0, MissedFate.NONE, 1)
+        fires = FIRE.pack(job, state.revision, due_ms, next_ms, next_ms, session, 0, 0, 0, MissedFate.NONE, 1)
         self.apply(log_pb2.Command(plan=log_pb2.Plan(fires=fires)))
         return self.counters().last_execution
 

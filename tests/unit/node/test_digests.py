@@ -13,7 +13,7 @@ from service_harness import HandClock
 from horologe.node import digests
 from horologe.node.digests import DIGESTS_KEPT, WAITING_MAX, DigestGivenUpError, StateDigests
 from horologe.raft.digest import RECORDS_PER_TURN, digest_of
-from horologe.raft.model import U64
+from horologe.raft.records import U64
 from horologe.raft.store import CorruptStateError, StateSnapshot, Store
 
 

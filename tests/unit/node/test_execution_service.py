@@ -15,7 +15,7 @@ from horologe.node.execution_service import ChangeQueue
 from horologe.node.outputs import OutputPiece
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.commands import FIRE, SESSION, MissedFate, Outcome
-from horologe.raft.model import U64, JobState
+from horologe.raft.records import U64, JobState
 from horologe.v1 import execution_pb2, execution_service_pb2, job_pb2, job_service_pb2
 
 Api = execution_service_pb2
@@ -188,7 +188,17 @@ async def test_the_ledger_oldest_first(node):
     node.complete(number)
     node.clock.now_ms = run_ms
     fires = FIRE.pack(
-        1, state.revision, run_ms, run_ms + 60_000, session, first_ms, last_ms, 3, MissedFate.COALESCED, 1
+        1,
+        state.revision,
+        run_ms,
+        run_ms + 60_000,
+        run_ms + 60_000,
+        session,
+        first_ms,
+        last_ms,
+        3,
+        MissedFate.COALESCED,
+        1,
     )
     node.apply(log_pb2.Command(plan=log_pb2.Plan(fires=fires)))
     rows: list[Api.LedgerRow] = []

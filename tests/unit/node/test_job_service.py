@@ -12,7 +12,8 @@ from service_harness import START_MS, FakeNode, interval_job, manual_job, once_j
 
 from horologe.log.v1 import log_pb2
 from horologe.node.proposals import NoLeaderError, OutcomeUnknownError, OverloadedError
-from horologe.raft.model import LEDGER_KEY, U64, JobState, LedgerEntry, LedgerOutcome, Reason
+from horologe.raft.model import LedgerOutcome, Reason
+from horologe.raft.records import LEDGER_KEY, U64, JobState, LedgerEntry
 from horologe.v1 import execution_pb2, job_pb2, job_service_pb2
 
 Api = job_service_pb2

@@ -443,12 +443,15 @@ class JobDraft(_message.Message):
     NEXT_DUE_MS_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
+    NEXT_FIRE_MS_FIELD_NUMBER: _builtins.int
     next_due_ms: _builtins.int
     """The first due time after the entry's time, in milliseconds; 0 when there is none."""
     expected_revision: _builtins.int
     """With a value: refuse if the job's revision differs."""
     uid: _builtins.str
     """A random id for a job that is created."""
+    next_fire_ms: _builtins.int
+    """When the first due time fires: later by the job's jitter, in milliseconds."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The definition, with defaults filled in and output-only fields empty."""
@@ -460,10 +463,11 @@ class JobDraft(_message.Message):
         next_due_ms: _builtins.int = ...,
         expected_revision: _builtins.int = ...,
         uid: _builtins.str = ...,
+        next_fire_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "job", b"job", "next_due_ms", b"next_due_ms", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "job", b"job", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -512,6 +516,7 @@ class PauseJob(_message.Message):
     SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
     SKIPPED_LAST_MS_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    NEXT_FIRE_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     paused: _builtins.bool
@@ -526,6 +531,8 @@ class PauseJob(_message.Message):
     """On resume: the last of them, in milliseconds."""
     expected_revision: _builtins.int
     """On resume: the job's revision that the computation rests on."""
+    next_fire_ms: _builtins.int
+    """On resume: when `next_due_ms` fires, in milliseconds."""
     def __init__(
         self,
         *,
@@ -536,10 +543,11 @@ class PauseJob(_message.Message):
         skipped_count: _builtins.int = ...,
         skipped_last_ms: _builtins.int = ...,
         expected_revision: _builtins.int = ...,
+        next_fire_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "name", b"name", "next_due_ms", b"next_due_ms", "paused", b"paused", "reason", b"reason", "skipped_count", b"skipped_count", "skipped_last_ms", b"skipped_last_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "name", b"name", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "paused", b"paused", "reason", b"reason", "skipped_count", b"skipped_count", "skipped_last_ms", b"skipped_last_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -937,6 +945,28 @@ class JobRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobRecord: _TypeAlias = JobRecord  # noqa: Y015
+
+@_typing.final
+class NamespaceRecord(_message.Message):
+    """A namespace as it is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Its number."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamespaceRecord: _TypeAlias = NamespaceRecord  # noqa: Y015
 
 @_typing.final
 class SessionRecord(_message.Message):

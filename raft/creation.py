@@ -1,0 +1,40 @@
+"""How an execution comes into being: by a due time, by request, or because of another one."""
+
+from __future__ import annotations
+
+from horologe.raft.model import ExecutionState, Trigger
+from horologe.raft.records import Execution, JobState
+from horologe.raft.state import State
+
+
+def new_execution(
+    state: State,
+    job: int,
+    job_state: JobState,
+    due_ms: int,
+    trigger: Trigger,
+    session: tuple[int, int] | None,
+    *,
+    planned_ms: int = 0,
+) -> tuple[int, Execution]:
+    """A new execution, running on `session` (session, worker) or queued. The caller stores it and `job_state`."""
+    state.counters.last_execution += 1
+    state.counters.fired += 1
+    number = state.counters.last_execution
+    execution = Execution(
+        job=job,
+        due_ms=due_ms,
+        create_ms=state.now_ms,
+        planned_ms=planned_ms or due_ms,
+        queue=job_state.queue,
+        namespace=job_state.namespace,
+        priority=job_state.priority,
+        trigger=trigger,
+    )
+    job_state.unfinished += 1
+    job_state.executions += 1
+    if session is None:
+        state.move(number, execution, ExecutionState.QUEUED)
+    else:
+        state.start_attempt(number, execution, session[0], session[1], job_state.timeout_ms)
+    return number, execution

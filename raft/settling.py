@@ -1,0 +1,44 @@
+"""What follows when an execution has reached its last state: for its job, and for those that wait for it.
+
+`State.move` notes who has ended; the machine calls `settle` between commands. So whoever ends an execution need not know what
+that means to others, and one end may lead to the next without recursion.
+"""
+
+from __future__ import annotations
+
+from horologe.raft.model import ExecutionState
+from horologe.raft.records import Execution, JobState
+from horologe.raft.state import InvariantError, State
+
+
+def settle(state: State) -> None:
+    """Draws the consequences of all that has ended, until nothing more follows."""
+    while state.ended:
+        number = state.ended.pop(0)
+        execution = state.execution(number)
+        if execution is None:
+            raise InvariantError(f"execution {number} has ended, but is not there")
+        _settle_one(state, execution)
+
+
+def _settle_one(state: State, execution: Execution) -> None:
+    job_state = state.job_state(execution.job)
+    if job_state is None:
+        raise InvariantError(f"job {execution.job} is gone although it has executions")
+    job_state.unfinished -= 1
+    if job_state.unfinished < 0:
+        raise InvariantError(f"job {execution.job}: more executions ended than were made")
+    _count(job_state, execution)
+    state.put_job_state(execution.job, job_state)
+
+
+def _count(job_state: JobState, execution: Execution) -> None:
+    match execution.state:
+        case ExecutionState.COMPLETED:
+            job_state.completed += 1
+        case ExecutionState.FAILED | ExecutionState.DEAD:
+            job_state.failed += 1
+        case ExecutionState.CANCELLED:
+            job_state.cancelled += 1
+        case _:
+            job_state.skipped += 1

@@ -1,0 +1,145 @@
+"""The tables of the replicated state: what a table can do, which ones there are, and what lies in each.
+
+Here belongs the shape only: store.py implements it over LMDB, tests over dicts; what a value means is in records.py and
+horologe.log.v1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class Table(Protocol):
+    """A sorted map of bytes. Key order is byte order, so packed big-endian keys sort by value."""
+
+    def get(self, key: bytes, /) -> bytes | None: ...
+    def put(self, key: bytes, value: bytes, /) -> object: ...
+    def delete(self, key: bytes, /) -> bool: ...
+    def scan(self, start: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs from `start` on, upwards. The table must not change while the iterator is in use."""
+
+    def scan_down(self, start: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs from below `start` downwards."""
+
+
+class SetTable(Protocol):
+    """A sorted map of bytes to sorted sets of values of one size."""
+
+    def put(self, key: bytes, value: bytes, /) -> object: ...
+    def delete(self, key: bytes, value: bytes, /) -> bool: ...
+    def scan(self, start: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]: ...
+
+
+class Tables(Protocol):
+    """All tables of one transaction; store.py implements it over LMDB, tests over dicts."""
+
+    @property
+    def meta(self) -> Table: ...  # name -> see Counters; cluster identity
+    @property
+    def job(self) -> Table: ...  # job -> log.v1.JobRecord
+    @property
+    def job_name(self) -> Table: ...  # name -> job
+    @property
+    def job_state(self) -> Table: ...  # job -> JobState
+    @property
+    def timer(self) -> SetTable: ...  # see wheel.py
+    @property
+    def execution(self) -> Table: ...  # execution -> Execution
+    @property
+    def detail(self) -> Table: ...  # execution -> log.v1.ExecutionRecord
+    @property
+    def ready(self) -> Table: ...  # queue, 9 - priority, due, execution -> nothing
+    @property
+    def running(self) -> Table: ...  # session, execution -> deadline, token, attempt
+    @property
+    def session(self) -> Table: ...  # session -> log.v1.SessionRecord
+    @property
+    def worker(self) -> Table: ...  # name -> worker, session
+    @property
+    def worker_name(self) -> Table: ...  # worker -> name
+    @property
+    def queue(self) -> Table: ...  # name -> queue
+    @property
+    def ledger(self) -> Table: ...  # job, due, execution (manual) or 0 -> LedgerEntry
+    @property
+    def held(self) -> Table: ...  # job, execution -> nothing: see overlap.py
+    @property
+    def namespace(self) -> Table: ...  # name -> namespace, log.v1.NamespaceRecord
+    @property
+    def queue_setting(self) -> Table: ...  # queue's name -> log.v1.QueueRecord
+    @property
+    def bucket(self) -> Table: ...  # queue's name -> tokens, time: see rates.py
+    @property
+    def limit(self) -> Table: ...  # name -> log.v1.LimitRecord
+    @property
+    def job_limit(self) -> Table: ...  # job -> numbers of its limits
+    @property
+    def limit_use(self) -> Table: ...  # kind, limit -> running: see limits.py
+    @property
+    def limit_line(self) -> Table: ...  # kind, limit, lane, 9 - priority, due, execution -> nothing
+    @property
+    def parked(self) -> Table: ...  # namespace, job -> due: see pauses.py
+    @property
+    def calendar(self) -> Table: ...  # name -> log.v1.CalendarRecord
+    @property
+    def calendar_use(self) -> Table: ...  # calendar, job -> the calendar's revision that the job's due time rests on
+    @property
+    def dead(self) -> Table: ...  # namespace, end, execution -> fingerprint: see dead_letters.py
+    @property
+    def downstream(self) -> Table: ...  # job, job that is after it -> nothing: see workflows.py
+    @property
+    def run(self) -> Table: ...  # root execution, job -> execution, state: see workflows.py
+    @property
+    def operation(self) -> Table: ...  # operation -> log.v1.OperationRecord: see operations.py
+    @property
+    def version(self) -> Table: ...  # job, revision -> log.v1.JobRecord: see versions.py
+    @property
+    def event(self) -> Table: ...  # revision -> packed events: see events.py
+    @property
+    def block(self) -> Table: ...  # execution >> BLOCK_BITS -> what its executions have in common: see search.py
+    @property
+    def by_state(self) -> Table: ...  # state, execution -> nothing, of those that did not end well: see search.py
+    @property
+    def request(self) -> Table: ...  # request id -> log.v1.RequestRecord
+    @property
+    def request_time(self) -> Table: ...  # time, request id -> nothing
+
+
+TABLE_NAMES: tuple[str, ...] = (
+    "meta",
+    "job",
+    "job_name",
+    "job_state",
+    "execution",
+    "detail",
+    "ready",
+    "running",
+    "session",
+    "worker",
+    "worker_name",
+    "queue",
+    "ledger",
+    "request",
+    "request_time",
+    "held",
+    "namespace",
+    "queue_setting",
+    "bucket",
+    "limit",
+    "job_limit",
+    "limit_use",
+    "limit_line",
+    "parked",
+    "calendar",
+    "calendar_use",
+    "dead",
+    "downstream",
+    "run",
+    "operation",
+    "version",
+    "event",
+    "block",
+    "by_state",
+)
+SET_TABLE_NAMES: tuple[str, ...] = ("timer",)
