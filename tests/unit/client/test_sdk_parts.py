@@ -80,9 +80,7 @@ def test_words_both_ways() -> None:
     assert words.render(Job.State, 0) == ""
     assert words.render(Job.State, 99) == "unknown_99"
     assert words.parse(job_pb2.CronSchedule.GapPolicy, "Run-After") == job_pb2.CronSchedule.GAP_POLICY_RUN_AFTER
-    with pytest.raises(
-        ValueError, match=r"'laest' is not known; allowed: latest, .* \(did you mean 'latest'\?\)"
-    ):
+    with pytest.raises(ValueError, match=r"'laest' is not known; allowed: latest, .* \(did you mean 'latest'\?\)"):
         words.parse(job_pb2.CatchupPolicy, "laest")
 
 
