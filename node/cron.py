@@ -1,8 +1,8 @@
-"""From a cron expression to instants: which days it names, which times on them, and when local clocks show those.
+"""From a cron expression to instants: which times it names, and when local clocks show those.
 
-The only file that imports croniter, which finds days that are far away; near days are a walk, and the times of a day are two
-sorted lists. Everything about time zones is ours, because croniter's own answers around daylight saving differ from the
-meanings that jobs may rely on here:
+The only file that imports croniter, which finds days that are far away; near days are looked up month by month, and the times
+of a day are three sorted lists. Everything about time zones is ours, because croniter's own answers around daylight saving
+differ from the meanings that jobs may rely on here:
 
 - a local time that exists once is due once;
 - one that daylight saving leaves out is due at the first instant after the gap (`run_after`), together with whatever is due
@@ -10,13 +10,13 @@ meanings that jobs may rely on here:
 - one that daylight saving repeats is due at the `first`, the `second` or `both` of its instants;
 - an expression whose hour field is `*` or a step of `*` follows elapsed time: nothing extra for the gap, both in the overlap.
 
-Not here: reading expressions (`cron_syntax`), zones as such (`zones`), schedules of other kinds (`schedule`).
+Not here: reading expressions (`cron_syntax`), the days that they name (`cron_days`), zones as such (`zones`), schedules of other
+kinds (`schedule`).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from calendar import monthrange
+from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -25,24 +25,24 @@ from zoneinfo import ZoneInfo
 
 from croniter import CroniterBadDateError, croniter
 
-from horologe.node.cron_syntax import CronError, CronFields, DayMatch, GapPolicy, OverlapPolicy, quoted, read_expression
+from horologe.node.cron_days import HORIZON_YEARS, DayCalendar, DayPattern, longest_month
+from horologe.node.cron_fields import uses_hash
+from horologe.node.cron_syntax import CronFields, read_expression
+from horologe.node.cron_words import CronError, DayMatch, Dialect, GapPolicy, OverlapPolicy, quoted
 from horologe.node.zones import clock_change_at, instant_from_ms, instant_of, load_zone, ms_from_instant, utc_offsets
-
-HORIZON_YEARS: Final = 50
 
 # Within these, every instant and its neighbours fit a datetime in every zone.
 EARLIEST_MS: Final = ms_from_instant(datetime(1, 2, 1, tzinfo=UTC))
 LATEST_MS: Final = ms_from_instant(datetime(9940, 1, 1, tzinfo=UTC))
 
+_SECOND_MS: Final = 1_000
 _MINUTE_MS: Final = 60_000
-# The last offset with seconds in it ended in January 1972 (Liberia): from here on, due times are whole minutes of UTC.
+# The last offset with seconds in it ended in January 1972 (Liberia): from here on, whole local minutes are whole minutes of UTC.
 _WHOLE_MINUTES_FROM_MS: Final = ms_from_instant(datetime(1973, 1, 1, tzinfo=UTC))
 _SECOND: Final = timedelta(seconds=1)
-_MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = timedelta(days=1)
-# Enough for eleven months passed over and all days of the twelfth.
-_NEAR_STEPS: Final = 45
-_LEAP_YEAR: Final = 2000
+# Enough for everything that happens once a year.
+_NEAR_YEARS: Final = 1
 
 
 class CronRule(NamedTuple):
@@ -53,35 +53,55 @@ class CronRule(NamedTuple):
     gap: GapPolicy = GapPolicy.RUN_AFTER
     overlap: OverlapPolicy = OverlapPolicy.FIRST
     day_match: DayMatch = DayMatch.EITHER
+    dialect: Dialect = Dialect.UNIX
+    identity: str = ""
+    """Of the job, for `H`: give what stays the same for the life of the job. Rules without `H` are shared among jobs."""
 
 
 def next_due_ms(rule: CronRule, after_ms: int) -> int | None:
-    """The first due time strictly after `after_ms`; None when there is none within 50 years. Raises CronError."""
+    """The first due time strictly after `after_ms`; None when there is none within 50 years. Raises CronError.
+
+    An expression that names years is searched to the last of them.
+    """
     if after_ms >= LATEST_MS:
         return None
+    rule = _shareable(rule)
     after_ms = max(after_ms, EARLIEST_MS)
-    if after_ms >= _WHOLE_MINUTES_FROM_MS:
-        after_ms -= (
-            after_ms % _MINUTE_MS
-        )  # nothing is due between here and there, and more callers ask the same question
+    # Nothing is due between here and there, and more callers ask the same question.
+    after_ms -= after_ms % (compile_rule(rule).grain_ms if after_ms >= _WHOLE_MINUTES_FROM_MS else _SECOND_MS)
     return _shared_next_due_ms(rule, after_ms)
 
 
 def check_rule(rule: CronRule, now_ms: int) -> None:
     """Raise CronError when the rule cannot be read, or when it would never be due."""
-    fields = read_expression(rule.expression)
-    load_zone(rule.time_zone)
-    if not _days_exist(fields) and (rule.day_match is DayMatch.BOTH or not fields.restricts_both_days):
-        longest = max(_days_in(month) for month in fields.months)
-        raise CronError(
-            f"{quoted(rule.expression)} is never due: no month it names has a day {fields.days_of_month[0]} "
-            f"(the longest has {longest})"
-        )
-    if now_ms < LATEST_MS and next_due_ms(rule, now_ms) is None:
-        raise CronError(
-            f"{quoted(rule.expression)} is not due within {HORIZON_YEARS} years: each of its times in {rule.time_zone or 'UTC'} "
-            "is left out by daylight saving; use dst_gap=run_after or another hour"
-        )
+    clock = compile_rule(_shareable(rule))
+    if now_ms >= LATEST_MS or next_due_ms(rule, now_ms) is not None:
+        return
+    raise CronError(f"{quoted(rule.expression)} is {_why_never(rule, clock, instant_from_ms(now_ms))}")
+
+
+def _why_never(rule: CronRule, clock: CronClock, now: datetime) -> str:
+    pattern = clock.calendar.pattern
+    if pattern.years and pattern.years[-1] < now.astimezone(clock.zone).year:
+        return f"never due: its years have passed (the last is {pattern.years[-1]})"
+    if not clock.calendar.has_days():
+        first, longest = min(pattern.days_of_month, default=1), max(map(longest_month, pattern.months))
+        if first > longest and not pattern.counted_days:
+            return f"never due: no month it names has a day {first} (the longest has {longest})"
+        return "never due: no month it names has such a day"
+    if clock.next_wall(now.astimezone(clock.zone).replace(tzinfo=None)) is None:
+        if pattern.years:
+            return "never due: none of the years it names has such a day ahead"
+        return f"not due within {HORIZON_YEARS} years: no year has such a day"
+    return (
+        f"not due within {HORIZON_YEARS} years: each of its times in {rule.time_zone or 'UTC'} "
+        "is left out by daylight saving; use dst_gap=run_after or another hour"
+    )
+
+
+def _shareable(rule: CronRule) -> CronRule:
+    """The rule without the identity of its job, unless that matters."""
+    return rule._replace(identity="") if rule.identity and not uses_hash(rule.expression) else rule
 
 
 @lru_cache(maxsize=16_384)
@@ -93,12 +113,13 @@ def _shared_next_due_ms(rule: CronRule, after_ms: int) -> int | None:
 @lru_cache(maxsize=4096)
 def compile_rule(rule: CronRule) -> CronClock:
     """The rule with its expression read and its zone loaded. Raises CronError."""
-    fields = read_expression(rule.expression)
+    fields = read_expression(rule.expression, rule.dialect, rule.identity)
     return CronClock(
         zone=load_zone(rule.time_zone),
         hours=fields.hours,
         minutes=fields.minutes,
-        days=_day_pattern(fields, rule.day_match),
+        seconds=fields.seconds,
+        calendar=DayCalendar(_day_pattern(fields, rule.day_match)),
         follows_elapsed_time=fields.follows_elapsed_time,
         runs_after_gap=rule.gap is GapPolicy.RUN_AFTER and not fields.follows_elapsed_time,
         runs_first=rule.overlap is not OverlapPolicy.SECOND or fields.follows_elapsed_time,
@@ -113,17 +134,23 @@ class CronClock:
     zone: ZoneInfo
     hours: tuple[int, ...]
     minutes: tuple[int, ...]
-    days: DayPattern
+    seconds: tuple[int, ...]
+    calendar: DayCalendar
     follows_elapsed_time: bool
     runs_after_gap: bool
     runs_first: bool
     runs_second: bool
 
+    @property
+    def grain_ms(self) -> int:
+        """All due times are multiples of this, where offsets from UTC are whole minutes."""
+        return _MINUTE_MS if self.seconds == (0,) else _SECOND_MS
+
     def next_instant(self, after: datetime) -> datetime | None:
         """The first due instant strictly after `after`, in UTC."""
         local = after.astimezone(self.zone)
         wall = local.replace(tzinfo=None, fold=0)
-        latest = wall.year + HORIZON_YEARS
+        latest = self.calendar.pattern.last_year(wall.year)
         before, later = utc_offsets(self.zone, wall)
         if before > later:
             found, wall = self._next_in_overlap(wall, in_second_pass=local.fold == 1)
@@ -163,63 +190,51 @@ class CronClock:
 
     def next_wall(self, after: datetime) -> datetime | None:
         """The first wall time strictly after `after` that the expression names, whether or not clocks ever show it."""
-        earliest = after.replace(second=0, microsecond=0) + _MINUTE
+        earliest = after.replace(microsecond=0) + _SECOND
         today = earliest.date()
-        day = next_day(self.days, today)
-        if day is None:
-            return None
+        day = next_day(self.calendar, today)
         if day == today:
-            time_of_day = self._time_from(earliest.hour, earliest.minute)
+            time_of_day = self._first_time(earliest.time())
             if time_of_day is not None:
                 return datetime.combine(day, time_of_day)
-            day = next_day(self.days, today + timedelta(days=1))
-            if day is None:
-                return None
-        return datetime.combine(day, time(self.hours[0], self.minutes[0]))
+            day = next_day(self.calendar, today + _DAY)
+        if day is None:
+            return None
+        return datetime.combine(day, time(self.hours[0], self.minutes[0], self.seconds[0]))
 
-    def _time_from(self, hour: int, minute: int) -> time | None:
-        """The first time of day at or after the given one."""
-        position = bisect_left(self.hours, hour)
-        if position < len(self.hours) and self.hours[position] == hour:
-            minute_position = bisect_left(self.minutes, minute)
-            if minute_position < len(self.minutes):
-                return time(hour, self.minutes[minute_position])
-        position = bisect_right(self.hours, hour)
-        return time(self.hours[position], self.minutes[0]) if position < len(self.hours) else None
-
-
-class DayPattern(NamedTuple):
-    """Which days an expression names, in numbers only; Sunday is 0."""
-
-    days_of_month: frozenset[int]
-    months: frozenset[int]
-    days_of_week: frozenset[int]
-    either: bool
-
-    def names(self, day: date) -> bool:
-        """True when the pattern has this day."""
-        in_month, in_week = day.day in self.days_of_month, day.isoweekday() % 7 in self.days_of_week
-        return day.month in self.months and (in_month or in_week if self.either else in_month and in_week)
+    def _first_time(self, earliest: time) -> time | None:
+        """The first time of day at or after `earliest`."""
+        for hour in self.hours[bisect_left(self.hours, earliest.hour) :]:
+            if hour > earliest.hour:
+                return time(hour, self.minutes[0], self.seconds[0])
+            for minute in self.minutes[bisect_left(self.minutes, earliest.minute) :]:
+                if minute > earliest.minute:
+                    return time(hour, minute, self.seconds[0])
+                position = bisect_left(self.seconds, earliest.second)
+                if position < len(self.seconds):
+                    return time(hour, minute, self.seconds[position])
+        return None
 
 
-def next_day(pattern: DayPattern, earliest: date) -> date | None:
-    """The first day of the pattern at or after `earliest`; None when there is none within the horizon.
+def next_day(calendar: DayCalendar, earliest: date) -> date | None:
+    """The first day of a calendar at or after `earliest`; None when there is none within the horizon.
 
-    Nearly all days are near: a short walk, which passes over other months in one step, finds them in a few microseconds, where
-    croniter takes hundreds. The rest, such as a 29th of February that is a Monday, is left to croniter.
+    Nearly all days are near, and found in a few microseconds. The rest, such as a 29th of February that is a Monday, is left to
+    croniter as far as it has words for it.
     """
-    day = earliest
-    for _ in range(_NEAR_STEPS):
-        if pattern.names(day):
-            return day
-        day = day + _DAY if day.month in pattern.months else date(day.year + day.month // 12, day.month % 12 + 1, 1)
-    return _find_far_day(pattern, day)
+    near = calendar.first_day(earliest, earliest.year + _NEAR_YEARS)
+    if near is not None or not calendar.has_days():
+        return near
+    pattern = calendar.pattern
+    if pattern.is_plain:
+        return _find_far_day(pattern, earliest)
+    return calendar.first_day(earliest, pattern.last_year(earliest.year))
 
 
 @lru_cache(maxsize=4096)
 def _find_far_day(pattern: DayPattern, earliest: date) -> date | None:
     days_of_month = _list_or_star(pattern.days_of_month, 31)
-    months = _list_or_star(pattern.months, 12)
+    months = _list_or_star(frozenset(pattern.months), 12)
     days_of_week = _list_or_star(pattern.days_of_week, 7)
     searcher = croniter(
         # Numbers and plain stars only, so that nothing depends on how croniter reads names, ranges and steps.
@@ -236,23 +251,17 @@ def _find_far_day(pattern: DayPattern, earliest: date) -> date | None:
 
 
 def _day_pattern(fields: CronFields, day_match: DayMatch) -> DayPattern:
-    """Vixie's rule: days of month and of week are alternatives only when neither field starts with `*`."""
+    """Vixie's rule: days of month and of week are alternatives only when both of them are restricted."""
     return DayPattern(
-        frozenset(fields.days_of_month),
-        frozenset(fields.months),
-        frozenset(fields.days_of_week),
+        days_of_month=frozenset(fields.days_of_month),
+        counted_days=fields.counted_days,
+        months=fields.months,
+        days_of_week=frozenset(fields.days_of_week),
+        counted_weekdays=fields.counted_weekdays,
+        years=fields.years,
         either=day_match is DayMatch.EITHER and fields.restricts_both_days,
     )
 
 
 def _list_or_star(numbers: frozenset[int], count_of_all: int) -> str:
     return "*" if len(numbers) == count_of_all else ",".join(map(str, sorted(numbers)))
-
-
-def _days_exist(fields: CronFields) -> bool:
-    """True when at least one of the months has at least one of the days, in a leap year."""
-    return any(_days_in(month) >= fields.days_of_month[0] for month in fields.months)
-
-
-def _days_in(month: int) -> int:
-    return monthrange(_LEAP_YEAR, month)[1]

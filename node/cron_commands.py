@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 
-from horologe.node.cron_syntax import CronError, DayMatch, Dialect, GapPolicy, OverlapPolicy, quoted
+from horologe.node.cron_words import CronError, DayMatch, Dialect, GapPolicy, OverlapPolicy, quoted
 
 if TYPE_CHECKING:
     from horologe.node.cron import CronRule
@@ -26,7 +26,7 @@ COUNT_DEFAULT: Final = 5
 LINE_LENGTH_MAX: Final = 64 * 1024
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_TEXT_KEYS: Final = ("expr", "dialect", "tz", "dst_gap", "dst_overlap", "day_match", "from")
+_TEXT_KEYS: Final = ("expr", "dialect", "tz", "dst_gap", "dst_overlap", "day_match", "identity", "from")
 
 
 Member = TypeVar("Member", bound=StrEnum)
@@ -40,10 +40,9 @@ class OutputFormat(StrEnum):
     YAML = "yaml"
 
 
-Expression = Annotated[str, typer.Argument(metavar="EXPR", help="Five fields or a macro, for example '0 2 * * *'.")]
-OptionalExpression = Annotated[
-    str | None, typer.Argument(metavar="[EXPR]", help="Five fields or a macro, for example '0 2 * * *'.")
-]
+_EXPRESSION_HELP: Final = "The fields in quotes, or a macro; for example '0 2 * * *', @daily, '@every 1h30m'."
+Expression = Annotated[str, typer.Argument(metavar="EXPR", help=_EXPRESSION_HELP)]
+OptionalExpression = Annotated[str | None, typer.Argument(metavar="[EXPR]", help=_EXPRESSION_HELP)]
 Zone = Annotated[str, typer.Option("--tz", metavar="ZONE", help="IANA time zone, for example Europe/Berlin.")]
 DialectOption = Annotated[Dialect, typer.Option("--dialect", help="How the fields are read.")]
 GapOption = Annotated[GapPolicy, typer.Option("--dst-gap", help="Local times that daylight saving leaves out.")]
@@ -51,6 +50,9 @@ OverlapOption = Annotated[
     OverlapPolicy, typer.Option("--dst-overlap", help="Local times that daylight saving repeats.")
 ]
 DayMatchOption = Annotated[DayMatch, typer.Option("--day-match", help="When both day fields are restricted.")]
+Identity = Annotated[
+    str, typer.Option("--identity", metavar="NAME", help="What H is hashed from: namespaces/NAMESPACE/jobs/JOB.")
+]
 From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="RFC 3339, exclusive. Default: now.")]
 Count = Annotated[int, typer.Option("--count", metavar="N", help=f"How many times to show, up to {COUNT_MAX:,}.")]
 Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="How the answer is written.")]
@@ -75,6 +77,7 @@ def next_times(
     dst_gap: GapOption = GapPolicy.RUN_AFTER,
     dst_overlap: OverlapOption = OverlapPolicy.FIRST,
     day_match: DayMatchOption = DayMatch.EITHER,
+    identity: Identity = "",
     after: From = None,
     count: Count = COUNT_DEFAULT,
     output: Output = OutputFormat.TABLE,
@@ -88,9 +91,11 @@ def next_times(
         return
     if expression is None:
         _fail("EXPR is missing; give a cron expression in quotes, for example '0 2 * * *', or --stdin")
-    del dialect  # one member: typer has refused all else
+    from horologe.node.cron_preview import occurrences
+
     try:
-        found = _preview(_rule(expression, time_zone, dst_gap, dst_overlap, day_match), after, count)
+        rule = _rule(expression, time_zone, dst_gap, dst_overlap, day_match, dialect, identity)
+        found = list(occurrences(rule, _after_ms(after), _checked_count(count)))
     except CronError as error:
         _fail(str(error))
     if output is OutputFormat.TABLE:
@@ -102,22 +107,29 @@ def next_times(
 def explain(
     expression: Expression,
     time_zone: Zone = "UTC",
+    dialect: DialectOption = Dialect.UNIX,
+    dst_gap: GapOption = GapPolicy.RUN_AFTER,
+    dst_overlap: OverlapOption = OverlapPolicy.FIRST,
+    day_match: DayMatchOption = DayMatch.EITHER,
+    identity: Identity = "",
+    after: From = None,
     count: Count = COUNT_DEFAULT,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Say in English what an expression means, when it is due next, and what may surprise."""
-    from horologe.node import cron_preview
+    from horologe.node import cron_preview, cron_sentence
 
     try:
-        rule = _rule(expression, time_zone, GapPolicy.RUN_AFTER, OverlapPolicy.FIRST, DayMatch.EITHER)
-        found = _preview(rule, None, count)
-        sentence = cron_preview.describe_cron(rule)
-        warnings = cron_preview.warnings(rule, _now_ms())
+        rule = _rule(expression, time_zone, dst_gap, dst_overlap, day_match, dialect, identity)
+        after_ms = _after_ms(after)
+        found = list(cron_preview.occurrences(rule, after_ms, _checked_count(count)))
+        sentence = cron_sentence.describe_cron(rule)
+        warnings = cron_preview.warnings(rule, after_ms)
     except CronError as error:
         _fail(str(error))
     if output is not OutputFormat.TABLE:
         times = [_as_data(occurrence) for occurrence in found]
-        _print_data({"description": sentence, "times": times, "warnings": warnings}, output)
+        _print_data({"description": sentence, "dialect": str(dialect), "times": times, "warnings": warnings}, output)
         return
     typer.echo(sentence)
     typer.echo()
@@ -126,21 +138,29 @@ def explain(
         typer.echo(f"Warning: {warning}")
 
 
-def _rule(expression: str, time_zone: str, gap: GapPolicy, overlap: OverlapPolicy, day_match: DayMatch) -> CronRule:
+def _rule(
+    expression: str,
+    time_zone: str,
+    gap: GapPolicy,
+    overlap: OverlapPolicy,
+    day_match: DayMatch,
+    dialect: Dialect,
+    identity: str,
+) -> CronRule:
     from horologe.node.cron import CronRule
 
-    return CronRule(expression, time_zone, gap, overlap, day_match)
+    return CronRule(expression, time_zone, gap, overlap, day_match, dialect, identity)
 
 
-def _preview(rule: CronRule, after: str | None, count: int) -> list[Occurrence]:
-    """The next times of a rule. Raises CronError for anything that cannot be used."""
-    from horologe.node import cron, cron_preview
-
+def _checked_count(count: int) -> int:
     if not 1 <= count <= COUNT_MAX:
         raise CronError(f"count {count} is outside 1 to {COUNT_MAX:,}")
-    after_ms = _now_ms() if after is None else _time_ms(after)
-    cron.check_rule(rule, after_ms)
-    return list(cron_preview.occurrences(rule, after_ms, count))
+    return count
+
+
+def _after_ms(text: str | None) -> int:
+    """The time given with --from, or else now."""
+    return time.time_ns() // 1_000_000 if text is None else _time_ms(text)
 
 
 def _time_ms(text: str) -> int:
@@ -157,10 +177,6 @@ def _time_ms(text: str) -> int:
     )
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 # Many at once
 
 
@@ -172,7 +188,8 @@ def _answer_lines(lines: Iterable[bytes]) -> None:
 
 def _answer(line: bytes) -> dict[str, object]:
     """The answer to one line: `times`, or `error`."""
-    from horologe.node.cron_preview import utc_text
+    from horologe.node.cron_preview import due_times, utc_text
+    from horologe.node.zones import instant_from_ms
 
     try:
         request = _read_request(line)
@@ -182,12 +199,14 @@ def _answer(line: bytes) -> dict[str, object]:
             _member(GapPolicy, request, "dst_gap", GapPolicy.RUN_AFTER),
             _member(OverlapPolicy, request, "dst_overlap", OverlapPolicy.FIRST),
             _member(DayMatch, request, "day_match", DayMatch.EITHER),
+            _member(Dialect, request, "dialect", Dialect.UNIX),
+            request.get("identity", ""),
         )
-        _member(Dialect, request, "dialect", Dialect.UNIX)
-        found = _preview(rule, request.get("from"), request.get("count", COUNT_DEFAULT))
+        count = _checked_count(request.get("count", COUNT_DEFAULT))
+        times = [utc_text(instant_from_ms(due_ms)) for due_ms in due_times(rule, _after_ms(request.get("from")), count)]
     except CronError as error:
         return {"error": str(error)}
-    return {"times": [utc_text(occurrence.instant) for occurrence in found]}
+    return {"times": times}
 
 
 def _read_request(line: bytes) -> dict[str, Any]:

@@ -1,25 +1,27 @@
-"""Cron schedules for people: a sentence, the next times with what daylight saving did to them, and warnings.
+"""Cron schedules for people: the next times with what daylight saving did to them, and warnings.
 
-Nothing here decides when a job is due. Expects rules that can be read (`cron.check_rule`).
+Nothing here decides when a job is due. `@every` is read too, because people write it where a cron expression is expected; it
+is elapsed time, counted here from 1970, where a job counts from a phase of its own. What an expression means in English is in
+`cron_sentence`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from itertools import groupby
 from typing import Final, NamedTuple
 
-from horologe.node.cron import CronClock, CronRule, compile_rule, next_due_ms
-from horologe.node.cron_syntax import CronFields, DayMatch, OverlapPolicy, read_expression
+from horologe.node.cron import CronClock, CronRule, check_rule, compile_rule, next_due_ms
+from horologe.node.cron_days import longest_month
+from horologe.node.cron_dialects import DAY_OF_MONTH, YEAR
+from horologe.node.cron_every import is_every, next_every_ms, read_every
+from horologe.node.cron_fields import uses_hash
+from horologe.node.cron_syntax import CronFields, read_expression
+from horologe.node.cron_words import DayMatch, Dialect, OverlapPolicy
 from horologe.node.zones import clock_change_at, clock_changes, instant_from_ms, load_zone, ms_from_instant, utc_offsets
 
 _SECOND: Final = timedelta(seconds=1)
 _YEAR: Final = timedelta(days=366)
-_UNITS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000), ("millisecond", 1))
-# How many values each field has, in the order of an expression, with the field's name and first value.
-_FIELDS: Final = (("minute", 0, 60), ("hour", 0, 24), ("day of month", 1, 31), ("month", 1, 12), ("day of week", 0, 7))
 
 
 class Occurrence(NamedTuple):
@@ -33,15 +35,29 @@ class Occurrence(NamedTuple):
     """What daylight saving did to it; empty when nothing."""
 
 
-def occurrences(rule: CronRule, after_ms: int, count: int) -> Iterator[Occurrence]:
+def due_times(rule: CronRule, after_ms: int, count: int) -> Iterator[int]:
     """The next `count` due times strictly after `after_ms`, fewer when there are no more. Raises CronError."""
-    clock = compile_rule(rule)
+    if is_every(rule.expression):
+        load_zone(rule.time_zone)
+        period_ms = read_every(rule.expression)
+        first_ms = next_every_ms(period_ms, after_ms)
+        yield from range(first_ms, first_ms + period_ms * count, period_ms)
+        return
+    check_rule(rule, after_ms)
     due_ms = next_due_ms(rule, after_ms)
     while due_ms is not None and count > 0:
-        instant = instant_from_ms(due_ms)
-        yield Occurrence(instant, instant.astimezone(clock.zone), _note(clock, instant))
+        yield due_ms
         due_ms = next_due_ms(rule, due_ms)
         count -= 1
+
+
+def occurrences(rule: CronRule, after_ms: int, count: int) -> Iterator[Occurrence]:
+    """As `due_times`, with what the clocks show and why."""
+    zone = load_zone(rule.time_zone)
+    clock = None if is_every(rule.expression) else compile_rule(rule)
+    for due_ms in due_times(rule, after_ms, count):
+        instant = instant_from_ms(due_ms)
+        yield Occurrence(instant, instant.astimezone(zone), "" if clock is None else _note(clock, instant))
 
 
 def _note(clock: CronClock, instant: datetime) -> str:
@@ -60,14 +76,32 @@ def _note(clock: CronClock, instant: datetime) -> str:
     if left_out is None or left_out >= gap.end:
         return ""
     if clock.next_wall(gap.end - _SECOND) == gap.end:
-        return f"merged: {left_out:%H:%M} does not exist, and {gap.end:%H:%M} is due anyway"
-    return f"moved: {left_out:%H:%M} does not exist"
+        return f"merged: {_clock_text(left_out)} does not exist, and {_clock_text(gap.end)} is due anyway"
+    return f"moved: {_clock_text(left_out)} does not exist"
+
+
+def _clock_text(wall: datetime) -> str:
+    return f"{wall:%H:%M:%S}" if wall.second else f"{wall:%H:%M}"
 
 
 def warnings(rule: CronRule, now_ms: int) -> list[str]:
     """What the author of the expression may not expect, in the year after `now_ms`. Raises CronError."""
-    fields = read_expression(rule.expression)
-    return [*_day_warnings(rule, fields), *_step_warnings(fields), *_clock_warnings(rule, now_ms)]
+    if is_every(rule.expression):
+        return ["a job counts its period from a phase of its own, not from 1970, unless it is given one"]
+    fields = read_expression(rule.expression, rule.dialect, rule.identity)
+    return [
+        *_dialect_warnings(rule, fields),
+        *_day_warnings(rule, fields),
+        *_step_warnings(rule.dialect, fields),
+        *_clock_warnings(rule, now_ms),
+    ]
+
+
+def _dialect_warnings(rule: CronRule, fields: CronFields) -> Iterator[str]:
+    if uses_hash(rule.expression) and not rule.identity:
+        yield "`H` is another value for each job; name one (--identity) to see its times"
+    if rule.dialect is Dialect.KUBERNETES and (uses_hash(rule.expression) or "7" in fields.text_of("day of week")):
+        yield "Kubernetes itself reads neither `H` nor 7 for Sunday"
 
 
 def _day_warnings(rule: CronRule, fields: CronFields) -> Iterator[str]:
@@ -76,21 +110,32 @@ def _day_warnings(rule: CronRule, fields: CronFields) -> Iterator[str]:
             "day of month and day of week are both restricted: a day that fits either of them matches "
             "(day_match=both asks for both)"
         )
+        return
+    month_text, week_text = fields.text_of("day of month"), fields.text_of("day of week")
+    if (month_text.startswith("*/") and week_text != "*") or (week_text.startswith("*/") and month_text != "*"):
+        yield "a day field that begins with `*` counts as unrestricted: a day must fit both day fields to match"
+    shortest = min(28 if month == 2 else longest_month(month) for month in fields.months)
+    if fields.days_of_month and fields.days_of_month[0] > shortest and not fields.counted_days:
+        last = "" if rule.dialect is Dialect.KUBERNETES else "; `L` is the last day of every month"
+        yield f"months that have no day {fields.days_of_month[0]} are passed over{last}"
 
 
-def _step_warnings(fields: CronFields) -> Iterator[str]:
-    for text, (name, first, size) in zip(fields.texts, _FIELDS, strict=True):
+def _step_warnings(dialect: Dialect, fields: CronFields) -> Iterator[str]:
+    for field, text in fields.texts:
+        size = field.last - field.lowest + 1
         for item in text.split(","):
             base, slash, step_text = item.partition("/")
-            if not slash:
+            if not slash or base[:1] in ("h", "H") or field is YEAR:
                 continue
-            step = int(step_text)
-            if base == "*" and step >= size:
-                yield f"{item} in the {name} field: the step is as large as the field, so that only {first} matches"
-            elif base == "*" and (size % step or (name == "day of month" and step > 1)):
-                yield f"{item} in the {name} field starts again at {first}, so that the last distance differs"
-            elif base != "*" and "-" not in base:
-                yield f"{item} in the {name} field runs from {base} to its end; some other crons read just {base}"
+            step, is_every_value = int(step_text), base in ("", "*", "?")
+            if is_every_value and step >= size:
+                yield (
+                    f"{item} in the {field.name} field: the step is as large as the field, so that only {field.lowest} matches"
+                )
+            elif is_every_value and (size % step or (field is DAY_OF_MONTH and step > 1)):
+                yield f"{item} in the {field.name} field starts again at {field.lowest}, so that the last distance differs"
+            elif not is_every_value and "-" not in base and dialect not in (Dialect.QUARTZ, Dialect.KUBERNETES):
+                yield f"{item} in the {field.name} field runs from {base} to its end; some other crons read just {base}"
 
 
 def _clock_warnings(rule: CronRule, now_ms: int) -> Iterator[str]:
@@ -103,57 +148,14 @@ def _clock_warnings(rule: CronRule, now_ms: int) -> Iterator[str]:
         if wall is None or wall >= change.end:
             continue
         where = f"on {wall:%Y-%m-%d} clocks in {rule.time_zone or 'UTC'} move {'forward' if change.forward else 'back'}"
+        clock_time = _clock_text(wall)
         if not change.forward:
             passes = "both times" if rule.overlap is OverlapPolicy.BOTH else f"the {rule.overlap} time"
-            yield f"{where}: {wall:%H:%M} comes twice and is due {passes} (dst_overlap={rule.overlap})"
+            yield f"{where}: {clock_time} comes twice and is due {passes} (dst_overlap={rule.overlap})"
         elif clock.runs_after_gap:
-            yield f"{where}: {wall:%H:%M} does not exist and is due at {change.end:%H:%M} instead (dst_gap={rule.gap})"
+            yield f"{where}: {clock_time} does not exist and is due at {_clock_text(change.end)} instead (dst_gap={rule.gap})"
         else:
-            yield f"{where}: {wall:%H:%M} does not exist and is not due (dst_gap={rule.gap})"
-
-
-@lru_cache(maxsize=1024)
-def describe_cron(rule: CronRule) -> str:
-    """The rule as an English sentence with a 24-hour clock, and its zone. Raises CronError."""
-    # Loaded here because it is heavy, and only people ask for sentences.
-    from cron_descriptor import ExpressionDescriptor, Options  # type: ignore[import-untyped]
-
-    load_zone(rule.time_zone)
-    fields = read_expression(rule.expression)
-    options = Options(locale_code="en_US", use_24hour_time_format=True)
-    sentence = ExpressionDescriptor(_plain_expression(fields), options).get_description()
-    if rule.day_match is DayMatch.BOTH or not fields.restricts_both_days:
-        sentence = sentence.replace(", or on ", ", but only on ").replace(", or ", ", but only ")
-    return f"{sentence} ({rule.time_zone or 'UTC'})"
-
-
-def _plain_expression(fields: CronFields) -> str:
-    """An equal expression without names and uneven steps, which the library would describe as if they were even."""
-    values = (fields.minutes, fields.hours, fields.days_of_month, fields.months, fields.days_of_week)
-    return " ".join(
-        _plain_field(text, numbers, name, size)
-        for text, numbers, (name, _, size) in zip(fields.texts, values, _FIELDS, strict=True)
-    )
-
-
-def _plain_field(text: str, numbers: tuple[int, ...], name: str, size: int) -> str:
-    if len(numbers) == size:
-        return "*"
-    star, _, step = text.partition("/")
-    if star == "*" and step.isdigit() and size % int(step) == 0 and int(step) < size and not name.startswith("day"):
-        return f"*/{int(step)}"
-    runs = [[number for _, number in run] for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
-    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
-
-
-def duration_text(duration_ms: int) -> str:
-    """For example `minute`, `5 minutes`, `1 hour 30 minutes`."""
-    parts = []
-    for name, unit_ms in _UNITS:
-        number, duration_ms = divmod(duration_ms, unit_ms)
-        if number:
-            parts.append(f"{number} {name}{'s' if number != 1 else ''}")
-    return " ".join(parts) or "0 seconds"
+            yield f"{where}: {clock_time} does not exist and is not due (dst_gap={rule.gap})"
 
 
 def utc_text(instant: datetime) -> str:

@@ -16,9 +16,10 @@ from typing import Final, NamedTuple
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from horologe.node import cron, cron_preview
+from horologe.node import cron, cron_preview, cron_sentence
 from horologe.node.cron import CronRule
-from horologe.node.cron_syntax import CronError, DayMatch, GapPolicy, OverlapPolicy, read_expression
+from horologe.node.cron_syntax import read_expression
+from horologe.node.cron_words import CronError, DayMatch, GapPolicy, OverlapPolicy
 from horologe.node.zones import instant_from_ms, load_zone, ms_from_instant
 from horologe.v1.job_pb2 import CronSchedule, IntervalSchedule, OnceSchedule, Schedule
 
@@ -305,14 +306,14 @@ def describe(schedule: Schedule) -> str:
     """The schedule in English, for example `At 02:00 (Europe/Berlin)` or `every 5 minutes`. Expects a valid schedule."""
     kind = schedule.WhichOneof("kind")
     if kind == "cron":
-        return cron_preview.describe_cron(cron_rule(schedule.cron))
+        return cron_sentence.describe_cron(cron_rule(schedule.cron))
     if kind == "interval":
-        text = f"every {cron_preview.duration_text(_duration_ms(schedule.interval.every))}"
+        text = f"every {cron_sentence.duration_text(_duration_ms(schedule.interval.every))}"
         phase_ms = _duration_ms(schedule.interval.phase)
-        return f"{text}, shifted by {cron_preview.duration_text(phase_ms)}" if phase_ms else text
+        return f"{text}, shifted by {cron_sentence.duration_text(phase_ms)}" if phase_ms else text
     if kind == "once":
         if schedule.once.HasField("delay"):
-            return f"once, {cron_preview.duration_text(_duration_ms(schedule.once.delay))} after its creation"
+            return f"once, {cron_sentence.duration_text(_duration_ms(schedule.once.delay))} after its creation"
         return f"once at {cron_preview.utc_text(instant_from_ms(_timestamp_ms(schedule.once.time)))}"
     return "on request only"
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from horologe.node.cron_syntax import CronError, quoted
+from horologe.node.cron_words import CronError, quoted
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

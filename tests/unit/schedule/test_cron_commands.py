@@ -138,7 +138,11 @@ def test_stdin_answers_every_line(app: typer.Typer) -> None:
         (b'{"expr": "* * * * *", "count": 1e999}', "count must be a whole number"),
         (b'{"expr": "* * * * *", "count": 100000}', "outside 1 to 10,000"),
         (b'{"expr": "* * * * *", "zone": "UTC"}', '"zone" is not a known key'),
-        (b'{"expr": "* * * * *", "dialect": "quartz"}', 'dialect "quartz" is not known; use unix'),
+        (b'{"expr": "0 0 2 * * *"}', "Six can be read as unix-seconds-first"),
+        (b'{"expr": "* * * * *", "dialect": "quartz"}', "the quartz dialect has six or seven"),
+        (b'{"expr": "* * * * *", "dialect": "cron"}', 'dialect "cron" is not known; use unix or unix-seconds-first or'),
+        (b'{"expr": "0 0 0 1 1 ? 2020", "dialect": "quartz"}', "its years have passed"),
+        (b'{"expr": "* * * * *", "identity": 5}', "identity must be a text"),
         (b'{"expr": "* * * * *", "dst_gap": "x"}', 'dst_gap "x" is not known; use run_after or skip'),
         (b'{"expr": "* * * * *", "tz": "\\ud800"}', "not a time zone"),
         (b'{"expr": "\\ud800 * * * *"}', "is not a number"),
@@ -180,5 +184,8 @@ def test_explain_does_not_warn_without_cause(app: typer.Typer, expression: str) 
 
 
 def test_explain_refuses_in_one_line(app: typer.Typer) -> None:
-    _, err = run(app, "explain", "0 0 L * *", exit_code=2)
-    assert err == 'error: day of month field "L": `L` (the last day) is not part of the unix dialect\n'
+    _, err = run(app, "explain", "0 0 L * *", "--dialect", "kubernetes", exit_code=2)
+    assert err == (
+        'error: day of month field "L": `L`, `W` and `#` are not part of the kubernetes dialect; '
+        "the unix and quartz dialects have them\n"
+    )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wall_clock_scan import Expected, scan, utc
 
 from horologe.node.cron import CronRule, next_due_ms
-from horologe.node.cron_syntax import DayMatch, GapPolicy, OverlapPolicy
+from horologe.node.cron_words import DayMatch, GapPolicy, OverlapPolicy
 from horologe.node.zones import clock_changes, instant_from_ms, load_zone, ms_from_instant
 
 # Zone and instant of a change: half an hour, midnight, a whole day, two hours, far ahead, and plain ones.

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from horologe.node.cron import EARLIEST_MS, LATEST_MS, CronRule, next_due_ms
-from horologe.node.cron_syntax import DayMatch, GapPolicy, read_expression
+from horologe.node.cron_syntax import read_expression
+from horologe.node.cron_words import DayMatch, GapPolicy
 from horologe.node.zones import instant_from_ms, ms_from_instant
 
 EITHER, BOTH = DayMatch.EITHER, DayMatch.BOTH

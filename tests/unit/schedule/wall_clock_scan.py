@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from horologe.node.cron import CronRule
-from horologe.node.cron_syntax import DayMatch, GapPolicy, OverlapPolicy
+from horologe.node.cron_words import DayMatch, GapPolicy, OverlapPolicy
 
 MINUTE = timedelta(minutes=1)
 # Far enough around a window to see both instants of every repeated time.
