@@ -96,6 +96,16 @@ class Account:
     """The first few that are missing or double."""
 
 
+def starts_per_second(starts: Sequence[Start], from_second: int, until_second: int) -> tuple[int, float, int] | None:
+    """The fewest, the mean and the most starts in a second, of all whole seconds in [from_second, until_second)."""
+    seconds = range(from_second, until_second)
+    if not seconds:
+        return None
+    counted = Counter(start.start_us // 1_000_000 for start in starts)
+    counts = [counted[second] for second in seconds]
+    return min(counts), round(sum(counts) / len(counts), 1), max(counts)
+
+
 def account(starts: Sequence[Start], expected: Iterable[tuple[int, int]], from_ms: int, until_ms: int) -> Account:
     """Compares starts with the (job, due_ms) that had to come; only due times in [from_ms, until_ms) are looked at."""
     measured = [start for start in starts if from_ms <= start.due_ms < until_ms]

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import Protocol
 
-from horologe.chaos.bench_evidence import Distribution, account
+from horologe.chaos.bench_evidence import Distribution, account, starts_per_second
 from horologe.chaos.bench_fleet import BenchError
 from horologe.chaos.bench_report import Report
 from horologe.chaos.bench_stage import CATCH_UP_SECONDS, SETTLE_SECONDS, Stage, every, once
+from horologe.client import jobs
 from horologe.client.client import AsyncClient
 from horologe.client.errors import HorologeError
+from horologe.v1.job_pb2 import Schedule
 
 FAR_MS = 10 * 365 * 86_400_000
 """Jobs that only have to be there are due this far in the future."""
@@ -42,12 +45,13 @@ class Profile(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """`jobs` recurring jobs with one period, their phases spread evenly over it."""
+    """`jobs` recurring jobs with one period, their phases spread evenly over it, or as the cluster derives them."""
 
     jobs: int
     period_ms: int
     seconds: int
     warm_up_seconds: float
+    derived_phases: bool = False
 
     @property
     def seconds_max(self) -> float:
@@ -57,10 +61,14 @@ class Steady:
     def phase_ms(self, job: int) -> int:
         return job * self.period_ms // self.jobs
 
-    def due_times(self, from_ms: int, until_ms: int) -> Iterator[tuple[int, int]]:
+    def schedule(self, job: int) -> Schedule:
+        if self.derived_phases:
+            return jobs.every(timedelta(milliseconds=self.period_ms))
+        return every(self.period_ms, self.phase_ms(job))
+
+    def due_times(self, phases_ms: Sequence[int], from_ms: int, until_ms: int) -> Iterator[tuple[int, int]]:
         """Every (job, due time) in [from_ms, until_ms)."""
-        for job in range(self.jobs):
-            phase_ms = self.phase_ms(job)
+        for job, phase_ms in enumerate(phases_ms):
             first_ms = phase_ms + -((phase_ms - from_ms) // self.period_ms) * self.period_ms
             for due_ms in range(first_ms, until_ms, self.period_ms):
                 yield job, due_ms
@@ -69,9 +77,8 @@ class Steady:
         report = Report("steady", asdict(self) | {"rate_per_second": self.jobs * 1000 / self.period_ms})
         await stage.start_workers()
         begun = await stage.status()
-        stored = await stage.create(
-            [stage.job(number, every(self.period_ms, self.phase_ms(number))) for number in range(self.jobs)]
-        )
+        stored = await stage.create([stage.job(number, self.schedule(number)) for number in range(self.jobs)])
+        phases_ms = [job.schedules[0].interval.phase.ToMilliseconds() for job in stored]
         await stage.steps.wait_until("Warming up", time.time() + self.warm_up_seconds)
         await stage.catch_up(waiting_max=max(10, self.jobs * 1000 // self.period_ms // 2))
         from_ms = int((time.time() + 1) * 1000)
@@ -86,7 +93,8 @@ class Steady:
         starts = await asyncio.to_thread(stage.fleet.stop_workers)
         executions = len({start.execution for start in starts})
         ledger = await stage.ledger(begun, executions)
-        found = account(starts, self.due_times(from_ms, until_ms), from_ms, until_ms)
+        found = account(starts, self.due_times(phases_ms, from_ms, until_ms), from_ms, until_ms)
+        report.starts_per_second = starts_per_second(starts, from_ms // 1000 + 1, until_ms // 1000)
         report.take_account(found, ledger, executions)
         report.take_usage(before, after)
         took_seconds = max(self.seconds, found.last_start_us / 1e6 - from_ms / 1000)

@@ -36,6 +36,8 @@ class Report:
     calls: int = 0
     failed_calls: int = 0
     throughput_per_second: float = 0.0
+    starts_per_second: tuple[int, float, int] | None = None
+    """Fewest, mean and most in a whole second."""
     entries_per_execution: float | None = None
     drained_seconds: float | None = None
     """From the due time until the last completion was recorded."""
@@ -147,6 +149,9 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         if distribution is not None:
             rows.append((f"{name} p50 / p99 / p99.9 / max", _spread(distribution)))
     rows.append(("throughput", f"{report.throughput_per_second:,.1f}/s"))
+    if report.starts_per_second is not None:
+        fewest, mean, most = report.starts_per_second
+        rows.append(("starts in a second, fewest / mean / most", f"{fewest:,} / {mean:,} / {most:,}"))
     if report.drained_seconds is not None:
         rows.append(("drained", f"{report.drained_seconds:.3f} s"))
     if report.calls:

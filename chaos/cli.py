@@ -69,6 +69,9 @@ def steady(
     interval: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Their period (default: 10s, or jobs / rate).")
     ] = None,
+    derived_phases: Annotated[
+        bool, typer.Option("--derived-phases", help="Leave the phases to the cluster, as for jobs of people.")
+    ] = False,
     warm_up: WarmUp = 5.0,
     nodes: Nodes = 3,
     workers: Workers = WORKERS,
@@ -83,7 +86,7 @@ def steady(
 
     period_ms = _period_ms(rate, jobs, interval)
     count = jobs if jobs is not None else max(1, round(rate * period_ms / 1000))
-    profile = Steady(jobs=count, period_ms=period_ms, seconds=seconds, warm_up_seconds=warm_up)
+    profile = Steady(count, period_ms, seconds, warm_up, derived_phases)
     _run(profile, nodes, workers, slots, address, pid, folder, output)
 
 
@@ -140,6 +143,33 @@ def idle(
     from horologe.chaos.bench_profiles import Idle
 
     _run(Idle(jobs=jobs, seconds=seconds, warm_up_seconds=warm_up), nodes, 0, 0, address, pid, folder, output)
+
+
+@bench_app.command("core")
+def core(
+    jobs: Annotated[list[int] | None, typer.Option(min=1, help="Recurring jobs; repeat to compare.")] = None,
+    rate: Annotated[int, typer.Option(min=1, help="Due times per simulated second, of all jobs together.")] = 2_000,
+    fires: Annotated[int, typer.Option(min=1, help="How many to measure.")] = 100_000,
+    folder: Folder = None,
+    output: Output = Format.table,
+) -> None:
+    """What one due time costs the core, from the timer to the recorded outcome; without network, Raft and workers."""
+    import tempfile
+    from dataclasses import asdict
+
+    from horologe.chaos.bench_core import cost_of_firing
+    from horologe.client.cli.output import print_data
+
+    costs = []
+    for count in jobs or [1_000, 10_000, 100_000]:
+        with tempfile.TemporaryDirectory(prefix="horologe-bench-", dir=folder) as scratch:
+            place = Path(scratch) / "state"
+            costs.append(cost_of_firing(place, count, rate, fires, lambda text: typer.echo(text, err=True)))
+    if output is Format.table:
+        for cost in costs:
+            typer.echo(f"{cost.jobs:>9,} jobs: {cost.microseconds_per_fire:.1f} us per due time ({cost.fires:,} fired)")
+    else:
+        print_data(output, [asdict(cost) | {"microseconds_per_fire": cost.microseconds_per_fire} for cost in costs])
 
 
 def _period_ms(rate: float, jobs: int | None, interval: str | None) -> int:

@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from horologe.chaos.bench_evidence import Distribution, Recorder, Start, account, read_starts
+from horologe.chaos.bench_core import cost_of_firing
+from horologe.chaos.bench_evidence import Distribution, Recorder, Start, account, read_starts, starts_per_second
 from horologe.chaos.bench_profiles import Steady
 
 FIGURES = {
@@ -117,5 +118,19 @@ def test_evidence_survives_the_way_over_the_disk(tmp_path: Path) -> None:
 
 def test_due_times_of_a_steady_run_are_spread_and_complete() -> None:
     profile = Steady(jobs=4, period_ms=1_000, seconds=1, warm_up_seconds=0)
-    assert list(profile.due_times(10_000, 11_000)) == [(0, 10_000), (1, 10_250), (2, 10_500), (3, 10_750)]
-    assert list(profile.due_times(10_251, 11_251)) == [(0, 11_000), (1, 11_250), (2, 10_500), (3, 10_750)]
+    phases_ms = [profile.phase_ms(number) for number in range(4)]
+    assert list(profile.due_times(phases_ms, 10_000, 11_000)) == [(0, 10_000), (1, 10_250), (2, 10_500), (3, 10_750)]
+    assert list(profile.due_times(phases_ms, 10_251, 11_251)) == [(0, 11_000), (1, 11_250), (2, 10_500), (3, 10_750)]
+
+
+def test_the_core_alone(tmp_path: Path) -> None:
+    cost = cost_of_firing(tmp_path / "state", jobs=50, rate=50, fires=100, note=lambda text: None)
+    assert cost.jobs == 50 and cost.fires >= 100
+
+
+def test_starts_are_counted_by_whole_seconds() -> None:
+    starts = [
+        Start(number, 1, 1, 0, at_us) for number, at_us in enumerate([10_000_000, 10_999_999, 11_500_000, 13_000_000])
+    ]
+    assert starts_per_second(starts, 10, 13) == (0, 1.0, 2)
+    assert starts_per_second(starts, 10, 10) is None

@@ -1,0 +1,148 @@
+"""What the core costs by itself: one store on disk, one planner that leads, one state machine, in simulated time.
+
+No network, no Raft and no workers, so that what is measured is the work per due time, and whether it grows with the number of
+jobs. A round is what a step does on a leader: plan, apply, and later the outcomes, each one entry and one commit.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.duration_pb2 import Duration
+
+from horologe.log.v1 import log_pb2
+from horologe.node.planner import LeaderPlanner, PlannerSettings
+from horologe.raft.commands import OUTCOME, Outcome
+from horologe.raft.machine import StateMachine
+from horologe.raft.model import Effects
+from horologe.raft.store import Store
+from horologe.v1 import job_pb2
+
+START_MS = 1_800_000_000_000
+ROUND_MS = 100
+"""Due times of so much simulated time go into one plan."""
+JOBS_PER_ENTRY = 1_000
+SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=30 * 86_400.0)
+
+
+@dataclass(frozen=True, slots=True)
+class CoreCost:
+    """One measurement."""
+
+    jobs: int
+    fires: int
+    seconds: float
+    """Processor time of planning, applying and committing."""
+
+    @property
+    def microseconds_per_fire(self) -> float:
+        return self.seconds * 1e6 / self.fires
+
+
+class Core:
+    """One replica's core on its own disk, driven by hand."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = Store(folder, "n1")
+        self._machine = StateMachine()
+        self._planner = LeaderPlanner(SETTINGS, random.Random(1))
+        self._index = 0
+        self.now_ms = START_MS
+
+    def close(self) -> None:
+        self._store.close()
+
+    def apply(self, *commands: log_pb2.Command) -> Effects:
+        """One entry, durable."""
+        self._index += 1
+        entry = log_pb2.Entry(time_ms=self.now_ms, commands=commands)
+        _, effects = self._machine.apply(self._store.tables, self._index, entry)
+        self._planner.observe(effects)
+        self._store.commit()
+        return effects
+
+    def begin(self) -> None:
+        """A worker with room for everything, and a planner that leads."""
+        worker = log_pb2.OpenSession(worker="w1", incarnation="a", queues=["default"], slot_count=10_000, gateway="n1")
+        self.apply(log_pb2.Command(open_session=worker))
+        with self._store.read() as tables:
+            self._planner.lead(tables, self._now, self.now_ms)
+
+    def round(self) -> int:
+        """Fires what is due now, and completes it. Answers how many executions that were."""
+        fired = 0
+        while True:
+            with self._store.read() as tables:
+                # The worker is well.
+                self._planner.renew([1], tables, self._now)
+                plan = self._planner.plan(tables, self._now, self.now_ms)
+            if not isinstance(plan, log_pb2.Plan):
+                return fired
+            assigned = self.apply(log_pb2.Command(plan=plan)).assigned
+            if assigned:
+                fired += len(assigned)
+                self.apply(log_pb2.Command(complete=log_pb2.Complete(outcomes=b"".join(map(_succeeded, assigned)))))
+
+    @property
+    def _now(self) -> float:
+        return self.now_ms / 1000
+
+
+def cost_of_firing(folder: Path, jobs: int, rate: int, fires: int, note: Callable[[str], None]) -> CoreCost:
+    """`jobs` recurring jobs with phases of their own, whose period makes them come to `rate` due times per second."""
+    core = Core(folder)
+    try:
+        _create(core, jobs, period_ms=max(1_000, jobs * 1000 // rate))
+        note(f"{jobs:,} jobs are there")
+        core.begin()
+        # The first rounds find cold pages and an empty catalog.
+        for _ in range(20):
+            core.now_ms += ROUND_MS
+            core.round()
+        fired, began = 0, time.process_time()
+        while fired < fires:
+            core.now_ms += ROUND_MS
+            fired += core.round()
+        return CoreCost(jobs, fired, time.process_time() - began)
+    finally:
+        core.close()
+
+
+def _create(core: Core, jobs: int, period_ms: int) -> None:
+    for first in range(0, jobs, JOBS_PER_ENTRY):
+        drafts = [_draft(number, jobs, period_ms) for number in range(first, min(jobs, first + JOBS_PER_ENTRY))]
+        put = log_pb2.PutJobs(mode=log_pb2.PutJobs.MODE_CREATE, jobs=drafts)
+        core.apply(log_pb2.Command(put_jobs=put))
+
+
+def _draft(number: int, jobs: int, period_ms: int) -> log_pb2.JobDraft:
+    phase_ms = number * period_ms // jobs
+    every = job_pb2.IntervalSchedule(every=_span(period_ms), phase=_span(phase_ms))
+    job = job_pb2.Job(
+        name=f"namespaces/default/jobs/job-{number}",
+        schedules=[job_pb2.Schedule(interval=every)],
+        action=job_pb2.Action(python=job_pb2.PythonAction(handler="nothing")),
+        retry=job_pb2.RetryPolicy(max_attempts=1, base=_span(1_000), cap=_span(1_000), factor=2.0),
+        timeout=_span(3_600_000),
+        overlap=job_pb2.OVERLAP_POLICY_ALLOW,
+        catchup=job_pb2.CATCHUP_POLICY_LATEST,
+        catchup_window=_span(60_000),
+        on_lease_loss=job_pb2.LEASE_LOSS_POLICY_RETRY,
+        queue="default",
+        priority=5,
+    )
+    due_ms = phase_ms + ((START_MS - phase_ms) // period_ms + 1) * period_ms
+    return log_pb2.JobDraft(job=job, next_due_ms=due_ms, next_fire_ms=due_ms, uid=f"uid-{number}")
+
+
+def _span(milliseconds: int) -> Duration:
+    return Duration(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)
+
+
+def _succeeded(assigned: tuple[int, ...]) -> bytes:
+    _, execution, _, attempt, _, token, _ = assigned
+    return OUTCOME.pack(execution, token, attempt, Outcome.SUCCEEDED, 0, 0, 1, 1, 0)
