@@ -172,6 +172,22 @@ def core(
         print_data(output, [asdict(cost) | {"microseconds_per_fire": cost.microseconds_per_fire} for cost in costs])
 
 
+@bench_app.command("cron")
+def cron(
+    count: Annotated[int, typer.Option(min=1, help="How many times to ask.")] = 20_000, output: Output = Format.table
+) -> None:
+    """The next due time of a cron expression: common ones, and the worst that are legal; exit 1 if one is too slow."""
+    from horologe.chaos.bench_cron import measure, summary
+    from horologe.client.cli.output import print_data
+
+    figures = measure(count)
+    if output in (Format.json, Format.yaml):
+        print_data(output, figures.to_record())
+    else:
+        typer.echo(summary(figures))
+    raise typer.Exit(0 if figures.is_sound else 1)
+
+
 def _period_ms(rate: float, jobs: int | None, interval: str | None) -> int:
     """The period that makes `jobs` come to `rate`, or the one that was asked for."""
     from horologe.client import durations

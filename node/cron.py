@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo
 
 from croniter import CroniterBadDateError, croniter
 
+from horologe.node import cron_syntax
 from horologe.node.cron_days import HORIZON_YEARS, DayCalendar, DayPattern, longest_month
 from horologe.node.cron_fields import uses_hash
 from horologe.node.cron_syntax import CronFields, read_expression
@@ -125,6 +126,13 @@ def compile_rule(rule: CronRule) -> CronClock:
         runs_first=rule.overlap is not OverlapPolicy.SECOND or fields.follows_elapsed_time,
         runs_second=rule.overlap is not OverlapPolicy.FIRST or fields.follows_elapsed_time,
     )
+
+
+def forget() -> None:
+    """Forget all that was computed, for measurements of what it costs; answers do not change."""
+    for remembered in (_shared_next_due_ms, compile_rule, _find_far_day):
+        remembered.cache_clear()
+    cron_syntax.forget()
 
 
 @dataclass(frozen=True, slots=True)

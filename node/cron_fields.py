@@ -152,10 +152,10 @@ class _FieldReader:
         if bounds is not None:
             low_text, dash, high_text = bounds.partition("-")
             if not dash:
-                raise self._error(f"the range in H({bounds}) is not two values such as 0-29")
+                raise self._error(f"the range in {quoted(f'H({bounds})')} is not two values such as 0-29")
             low, high = self._read_value(low_text), self._read_value(high_text)
             if high < low:
-                raise self._error(f"the range in H({bounds}) runs backwards")
+                raise self._error(f"the range in {quoted(f'H({bounds})')} runs backwards")
         digest = hashlib.sha256(f"{self.field.name}\0{self.identity}".encode("utf-8", "surrogatepass")).digest()
         chosen = int.from_bytes(digest[:8], "big")
         size = high - low + 1

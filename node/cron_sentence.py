@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Final
 
 from horologe.node.cron import CronRule
-from horologe.node.cron_days import LAST, MonthDay
+from horologe.node.cron_days import LAST, MonthDay, MonthWeekday
 from horologe.node.cron_dialects import DAY_OF_MONTH, HOUR, MINUTE, MONTH, SECOND, Field
 from horologe.node.cron_every import is_every, read_every
 from horologe.node.cron_syntax import CronFields, read_expression
@@ -55,15 +55,23 @@ def _sentence_with_counted_days(fields: CronFields, is_both: bool) -> str:
     parts = []
     if fields.counted_days or len(fields.days_of_month) < DAY_OF_MONTH.last:
         named = [f"day {day}" for day in fields.days_of_month]
-        parts.append(f"on {_enumerate([*named, *map(_day_text, sorted(fields.counted_days))])} of the month")
+        parts.append(
+            f"on {_enumerate([*named, *map(_day_text, sorted(fields.counted_days, key=_place_in_month))])} of the month"
+        )
     if fields.counted_weekdays or len(fields.days_of_week) < len(_WEEKDAYS):
         named = [f"every {_WEEKDAYS[weekday]}" for weekday in fields.days_of_week]
-        counted = [
-            f"the {_NTH[each.nth]} {_WEEKDAYS[each.weekday]} of the month" for each in sorted(fields.counted_weekdays)
-        ]
+        weekdays = sorted(fields.counted_weekdays, key=_place_in_month)
+        counted = [f"the {_NTH[each.nth]} {_WEEKDAYS[each.weekday]} of the month" for each in weekdays]
         parts.append(f"on {_enumerate([*named, *counted])}")
     days = (", but only " if is_both else ", or ").join(parts)
     return f"{times}, {days}{whole.removeprefix(times)}"
+
+
+def _place_in_month(day: MonthDay | MonthWeekday) -> tuple[bool, int, int]:
+    """What is counted from the beginning goes before what is counted from the end."""
+    if isinstance(day, MonthDay):
+        return day.from_end, -day.number if day.from_end else day.number, not day.nearest_working_day
+    return day.nth == LAST, day.nth, day.weekday
 
 
 def _day_text(day: MonthDay) -> str:

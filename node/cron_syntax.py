@@ -34,6 +34,7 @@ MACROS: Final[Mapping[str, str]] = {
 _DAY_OF_WEEK: Final = "day of week"
 _DAY_FIELDS: Final = (DAY_OF_MONTH.name, _DAY_OF_WEEK)
 _ON_THE_MINUTE: Final = FieldValues(frozenset({0}), frozenset(), frozenset())
+_QUARTZ_IN_SHORT: Final = "seconds first, perhaps a year last, 1 is Sunday, one of the two day fields is `?`"
 _NO_YEARS: Final = FieldValues(frozenset(), frozenset(), frozenset())
 
 
@@ -73,6 +74,11 @@ class CronFields:
 def read_expression(expression: str, dialect: Dialect = Dialect.UNIX, identity: str = "") -> CronFields:
     """Read an expression or a macro; `identity` is what `H` is hashed from. Raises CronError."""
     return _read(expression, dialect, identity if uses_hash(expression) else "")
+
+
+def forget() -> None:
+    """Forget all expressions that were read."""
+    _read.cache_clear()
 
 
 @lru_cache(maxsize=4096)
@@ -176,15 +182,15 @@ def _wrong_field_count(grammar: Grammar, text: str, texts: list[str]) -> str:
     if len(texts) == 5:
         return f"{message}. Five are read as unix or kubernetes: choose the dialect, or add what is missing"
     if len(texts) == 6:
-        first, last = quoted(" ".join(texts[1:])), quoted(" ".join(texts[:-1]))
+        first = f"{quoted(' '.join(texts[1:]))} at second {quoted(texts[0])}"
+        last = f"{quoted(' '.join(texts[:-1]))} at second {quoted(texts[-1])}"
         return (
-            f"{message}. Six can be read as unix-seconds-first ({first} at second {texts[0]}), as unix-seconds-last "
-            f"({last} at second {texts[-1]}) or as quartz (seconds first, 1 is Sunday, one of the two day fields is `?`): "
-            "choose the dialect (dialect, --dialect), or leave the seconds out"
+            f"{message}. Six can be read as unix-seconds-first ({first}), as unix-seconds-last ({last}) or as quartz "
+            f"({_QUARTZ_IN_SHORT}): choose the dialect (dialect, --dialect), or leave the seconds out"
         )
     if len(texts) == 7:
         return (
-            f"{message}. Seven are read as quartz (seconds first, year last, 1 is Sunday, one of the two day fields is `?`): "
-            "choose that dialect (dialect, --dialect), or leave the seconds and the year out"
+            f"{message}. Seven can only be read as quartz ({_QUARTZ_IN_SHORT}): choose that dialect (dialect, --dialect), "
+            "or leave the seconds and the year out"
         )
     return message

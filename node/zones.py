@@ -11,7 +11,7 @@ import re
 import zoneinfo
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -67,9 +67,7 @@ def load_zone(name: str) -> ZoneInfo:
 
 def _nearest_name(name: str) -> str | None:
     wanted = name[:_NAME_LENGTH_MAX].strip().replace(" ", "_").casefold()
-    names = {
-        known.casefold(): known for known in sorted(zoneinfo.available_timezones()) if not _NOT_ZONES.fullmatch(known)
-    }
+    names = _known_names()
     if wanted in names:
         return names[wanted]
     cities = {folded.rpartition("/")[2]: known for folded, known in names.items()}
@@ -80,6 +78,14 @@ def _nearest_name(name: str) -> str | None:
         for nearest in difflib.get_close_matches(wanted, candidates, n=1, cutoff=0.75):
             return candidates[nearest]
     return None
+
+
+@cache
+def _known_names() -> dict[str, str]:
+    """All zones of this machine by their names in lower case; asked once, because that reads many files."""
+    return {
+        known.casefold(): known for known in sorted(zoneinfo.available_timezones()) if not _NOT_ZONES.fullmatch(known)
+    }
 
 
 def utc_offsets(zone: ZoneInfo, wall: datetime) -> tuple[timedelta, timedelta]:

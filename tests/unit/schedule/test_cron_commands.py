@@ -158,6 +158,94 @@ def test_stdin_answers_a_bad_line_with_an_error_and_goes_on(app: typer.Typer, li
     assert good_answer == {"times": ["2027-01-02T00:00:00Z"]}
 
 
+def test_stdin_reads_every_dialect_and_hashes_identities(app: typer.Typer) -> None:
+    start = {"from": "2027-01-01T00:00:00Z", "count": 1}
+    requests: list[dict[str, object]] = [
+        {"expr": "30 0 2 * * *", "dialect": "unix-seconds-first"},
+        {"expr": "0 2 * * * 30", "dialect": "unix-seconds-last"},
+        {"expr": "30 0 2 ? * 7#1 2027", "dialect": "quartz"},
+        {"expr": "0 0 */2 * 1", "dialect": "kubernetes"},
+        {"expr": "@every 1h30m"},
+        {"expr": "H H 1 * *", "identity": "namespaces/default/jobs/nightly"},
+    ]
+    stdin = "\n".join(json.dumps(request | start) for request in requests)
+    out, _ = run(app, "next", "--stdin", stdin=stdin.encode())
+    assert [json.loads(line)["times"] for line in out.splitlines()] == [
+        ["2027-01-01T02:00:30Z"],
+        ["2027-01-01T02:00:30Z"],
+        ["2027-01-02T02:00:30Z"],
+        ["2027-01-03T00:00:00Z"],
+        ["2027-01-01T01:30:00Z"],
+        ["2027-01-01T14:57:00Z"],
+    ]
+
+
+def test_next_reads_the_options_that_stdin_has(app: typer.Typer) -> None:
+    options = (
+        "--dialect",
+        "quartz",
+        "--day-match",
+        "both",
+        "--from",
+        "2027-03-28T00:59:59Z",
+        "--count",
+        "1",
+        "-o",
+        "json",
+    )
+    out, _ = run(app, "next", "20 30 2 ? * SUN", *BERLIN, *options)
+    assert json.loads(out)[0]["note"] == "moved: 02:30:20 does not exist"
+    out, _ = run(
+        app, "next", "H 0 * * *", "--identity", "a", "--from", "2027-01-01T00:00:00Z", "--count", "1", "-o", "json"
+    )
+    assert json.loads(out)[0]["time"].startswith("2027-01-01T00:")
+    out, _ = run(app, "next", "@every 90m", *BERLIN, "--from", "2027-03-28T00:00:00Z", "--count", "1", "-o", "json")
+    assert json.loads(out) == [{"time": "2027-03-28T01:30:00Z", "local": "2027-03-28T03:30:00+02:00", "note": ""}]
+
+
+SENTENCES = [
+    ("unix", "0 0 L * *", "At 00:00, on the last day of the month (UTC)"),
+    ("unix", "0 0 LW,15W,L-3,L-2W,1 jan *",
+     "At 00:00, on day 1, the weekday nearest day 15, 3 days before the last, the weekday nearest 2 days before the last and "
+     "the last weekday of the month, only in January (UTC)"),
+    ("unix", "0 0 * * mon#2,tue,friL",
+     "At 00:00, on every Tuesday, the second Monday of the month and the last Friday of the month (UTC)"),
+    ("unix", "30 9 L * 1#1", "At 09:30, on the last day of the month, or on the first Monday of the month (UTC)"),
+    ("unix-seconds-first", "*/10 * * * * *", "Every 10 seconds (UTC)"),
+    ("unix-seconds-last", "0 2 * * * 30", "At 02:00:30 (UTC)"),
+    ("quartz", "0 15 10 ? * 6#3 2027-2029", "At 10:15, on the third Friday of the month, 2027 through 2029 (UTC)"),
+    ("quartz", "0 0 22-1 ? * MON-FRI",
+     "At 00:00, 01:00, 22:00 and 23:00, Monday through Friday (UTC)"),
+    ("quartz", "0 /15 * * * ?", "Every 15 minutes (UTC)"),
+    ("kubernetes", "0 */2 * * 1-5", "Every 2 hours, Monday through Friday (UTC)"),
+    ("kubernetes", "@every 1h30m", "every 1 hour 30 minutes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dialect", "expression", "sentence"), SENTENCES)
+def test_explain_says_it_in_english(app: typer.Typer, dialect: str, expression: str, sentence: str) -> None:
+    out, _ = run(app, "explain", expression, "--dialect", dialect)
+    assert out.splitlines()[0] == sentence
+
+
+@pytest.mark.parametrize(
+    ("expression", "dialect", "warning"),
+    [
+        ("H 0 * * *", "unix", "`H` is another value for each job"),
+        ("H 0 * * *", "kubernetes", "Kubernetes itself reads neither `H` nor 7"),
+        ("0 0 * * 7", "kubernetes", "Kubernetes itself reads neither `H` nor 7"),
+        ("0 0 */2 * 1", "unix", "begins with `*` counts as unrestricted: a day must fit both"),
+        ("0 0 */2 * 1", "kubernetes", "both restricted: a day that fits either of them matches"),
+        ("0 0 31 * *", "unix", "months that have no day 31 are passed over; `L` is the last day of every month"),
+        ("@every 5m", "unix", "counts its period from a phase of its own"),
+        ("3/20 * * * *", "unix", "runs from 3 to its end; some other crons read just 3"),
+    ],
+)
+def test_explain_warns(app: typer.Typer, expression: str, dialect: str, warning: str) -> None:
+    out, _ = run(app, "explain", expression, "--dialect", dialect, "-o", "json")
+    assert any(warning in each for each in json.loads(out)["warnings"])
+
+
 def test_explain_is_a_sentence_the_next_times_and_warnings(app: typer.Typer) -> None:
     out, _ = run(app, "explain", "*/45 2 13 * 5", *BERLIN, "--count", "3")
     lines = out.splitlines()
@@ -177,7 +265,7 @@ def test_explain_warns_of_daylight_saving(app: typer.Typer) -> None:
     assert any("02:30 comes twice and is due the first time (dst_overlap=first)" in each for each in warnings)
 
 
-@pytest.mark.parametrize("expression", ["0 12 * * *", "0 * * * *", "*/15 9-17 * * mon-fri", "@hourly"])
+@pytest.mark.parametrize("expression", ["0 12 * * *", "0 * * * *", "*/15 9-17 * * mon-fri", "0 12 L * *", "@hourly"])
 def test_explain_does_not_warn_without_cause(app: typer.Typer, expression: str) -> None:
     out, _ = run(app, "explain", expression, *BERLIN, "-o", "json")
     assert json.loads(out)["warnings"] == []

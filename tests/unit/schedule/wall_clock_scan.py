@@ -1,4 +1,7 @@
-"""Due times found the slow and obvious way: by looking at a local clock once a minute. The yardstick of the property tests."""
+"""Due times found the slow and obvious way: by looking at a local clock once a minute, or once a second.
+
+The yardstick of the property tests.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from horologe.node.cron import CronRule
 from horologe.node.cron_words import DayMatch, GapPolicy, OverlapPolicy
 
 MINUTE = timedelta(minutes=1)
-# Far enough around a window to see both instants of every repeated time.
+SECOND = timedelta(seconds=1)
+# Far enough around a window to see both instants of every repeated time, and where every gap begins.
 MARGIN = timedelta(hours=26)
 
 
@@ -28,17 +32,19 @@ class Expected(NamedTuple):
     days_of_week: frozenset[int]
     day_fields_are_alternatives: bool
     follows_elapsed_time: bool
+    seconds: frozenset[int] = frozenset({0})
 
     def names(self, wall: datetime, day_match: DayMatch) -> bool:
         """True when the expression names this wall time."""
         in_month, in_week = wall.day in self.days_of_month, wall.isoweekday() % 7 in self.days_of_week
         either = self.day_fields_are_alternatives and day_match is DayMatch.EITHER
         day = (in_month or in_week) if either else (in_month and in_week)
-        return day and wall.month in self.months and wall.hour in self.hours and wall.minute in self.minutes
+        time_of_day = wall.hour in self.hours and wall.minute in self.minutes and wall.second in self.seconds
+        return day and wall.month in self.months and time_of_day
 
 
 class Moment(NamedTuple):
-    """What the clock showed in one minute."""
+    """What the clock showed when it was looked at."""
 
     instant: datetime
     wall: datetime
@@ -49,14 +55,16 @@ class Moment(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def watch_clock(zone_name: str, start: datetime, end: datetime) -> list[Moment]:
-    """Every minute in (start, end]."""
+def watch_clock(
+    zone_name: str, start: datetime, end: datetime, step: timedelta = MINUTE, margin: timedelta = MARGIN
+) -> list[Moment]:
+    """Every minute, or another step, in (start, end]."""
     zone = ZoneInfo(zone_name)
     instants = []
-    instant = start - MARGIN
-    while instant <= end + MARGIN:
+    instant = start - margin
+    while instant <= end + margin:
         instants.append(instant)
-        instant += MINUTE
+        instant += step
     walls = [instant.astimezone(zone).replace(tzinfo=None, fold=0) for instant in instants]
     shown = Counter(walls)
     seen: set[datetime] = set()
@@ -64,17 +72,24 @@ def watch_clock(zone_name: str, start: datetime, end: datetime) -> list[Moment]:
     for position, (instant, wall) in enumerate(zip(instants, walls, strict=True)):
         left_out = []
         if position:
-            missing = walls[position - 1] + MINUTE
+            missing = walls[position - 1] + step
             while missing < wall:
                 left_out.append(missing)
-                missing += MINUTE
+                missing += step
         if start < instant <= end:
             moments.append(Moment(instant, wall, shown[wall], wall not in seen, tuple(left_out)))
         seen.add(wall)
     return moments
 
 
-def scan(expected: Expected, rule: CronRule, start: datetime, end: datetime) -> list[datetime]:
+def scan(
+    expected: Expected,
+    rule: CronRule,
+    start: datetime,
+    end: datetime,
+    step: timedelta = MINUTE,
+    margin: timedelta = MARGIN,
+) -> list[datetime]:
     """The due instants in (start, end], after the words of the policies."""
 
     def names(wall: datetime) -> bool:
@@ -82,7 +97,7 @@ def scan(expected: Expected, rule: CronRule, start: datetime, end: datetime) -> 
 
     return [
         moment.instant
-        for moment in watch_clock(rule.time_zone, start, end)
+        for moment in watch_clock(rule.time_zone, start, end, step, margin)
         if _is_due_itself(expected, rule, moment, names)
         or (
             rule.gap is GapPolicy.RUN_AFTER
