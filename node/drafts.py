@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from google.protobuf.message import Message
 
 from horologe.log.v1 import log_pb2
-from horologe.node import errors, schedule, views
+from horologe.node import errors, views
 from horologe.node.context import NodeContext
 from horologe.node.ids import new_uuid
 from horologe.node.names import is_id, read_job_name, read_namespace, shorten
 from horologe.node.schedule import Violation
+from horologe.node.timetable import Timetable, default_catchup_window_ms
 from horologe.node.validation import OUTPUT_ONLY, complete_job
 from horologe.raft.model import Counters
 from horologe.raft.records import LEDGER_KEY
@@ -176,7 +177,7 @@ def merge_update(stored: job_pb2.Job, request: job_service_pb2.UpdateJobRequest)
         _take_field(wanted, merged, path)
     if any(path.startswith("schedules") for path in paths) and "catchup_window" not in paths:
         # The window that nobody chose follows the schedule.
-        default_ms = schedule.default_catchup_window_ms(stored.schedules, stored.name)
+        default_ms = default_catchup_window_ms(stored.schedules, stored.name)
         if merged.catchup_window.ToMilliseconds() == default_ms:
             merged.ClearField("catchup_window")
     return merged
@@ -237,4 +238,4 @@ def _first_due_ms(tables: Tables, job: job_pb2.Job, record: log_pb2.JobRecord | 
                 or tables.ledger.get(LEDGER_KEY.pack(record.id, max(time_ms, 0), 0)) is not None
             )
         ]
-    return schedule.first_due_ms(schedules, now_ms, job.name) or 0
+    return Timetable(schedules, job.name, since_ms=now_ms).next_after(-1) or 0

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from horologe.log.v1 import log_pb2
-from horologe.node import schedule
 from horologe.node.catalog import Catalog
+from horologe.node.timetable import MissedRun, timetable_of
 from horologe.raft.commands import FIRE, MissedFate
 from horologe.raft.model import Catchup
 from horologe.raft.records import JobState
@@ -83,18 +83,11 @@ class Firing:
             job, state.revision, 0, next_ms, next_ms, 0, missed.first_ms, missed.last_ms, missed.count, fate, 0
         )
 
-    def _missed(self, record: log_pb2.JobRecord, state: JobState, from_ms: int, to_ms: int) -> schedule.MissedRun:
-        """The due times from the pending one, `from_ms`, to `to_ms`.
-
-        The pending one is owed because the state says so; this node's time-zone data may say otherwise.
-        """
+    def _missed(self, record: log_pb2.JobRecord, state: JobState, from_ms: int, to_ms: int) -> MissedRun:
+        """The due times from the pending one, `from_ms`, to `to_ms`."""
         # The last bit of a budget still finds the two due times that tell the latest from the rest.
         limit = COUNTED_PER_FIRE if state.every_ms else max(2, self._budget)
-        missed = schedule.missed(record.job.schedules, from_ms, to_ms, record.job.name, limit)
-        if not missed.count:
-            missed = schedule.MissedRun(1, from_ms, from_ms, missed.complete)
-        elif missed.first_ms != from_ms:
-            missed = schedule.MissedRun(missed.count + 1, from_ms, missed.last_ms, missed.complete)
+        missed = timetable_of(record.job).owed(from_ms, to_ms, limit)
         if not state.every_ms:
             self._budget -= missed.count
         return missed
@@ -106,5 +99,4 @@ class Firing:
         record = self._catalog.record(tables, job, state.revision)
         if record is None:
             return 0
-        after_ms = max(after_ms, record.create_time_ms)
-        return schedule.next_due_ms(record.job.schedules, after_ms, record.job.name) or 0
+        return timetable_of(record.job, since_ms=record.create_time_ms).next_after(after_ms) or 0

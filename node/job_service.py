@@ -228,7 +228,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             response = job_service_pb2.PreviewScheduleResponse(description=schedule.describe(normal))
             due_ms: int | None = from_ms
             while due_ms is not None and len(response.due_times) < count:
-                due_ms = schedule.next_due_ms([normal], due_ms, "")
+                due_ms = schedule.next_due_ms(normal, due_ms, "")
                 if due_ms is not None:
                     response.due_times.append(views.timestamp(due_ms))
             return response

@@ -16,6 +16,7 @@ from horologe.node import schedule
 from horologe.node.actions import action_violations
 from horologe.node.names import shorten
 from horologe.node.schedule import Violation
+from horologe.node.timetable import default_catchup_window_ms
 from horologe.v1 import job_pb2
 
 OUTPUT_ONLY = (
@@ -85,7 +86,7 @@ def complete_job(
         )
     if not found:
         # Last, because it asks the schedules when they are due, which only valid ones can say.
-        default_ms = schedule.default_catchup_window_ms(complete.schedules, name)
+        default_ms = default_catchup_window_ms(complete.schedules, name)
         _complete_duration(complete, "catchup_window", default_ms, CATCHUP_WINDOW_MS, path, found)
     return complete, found
 
@@ -169,7 +170,7 @@ def _stored_once(wanted: job_pb2.Schedule, stored: Sequence[job_pb2.Schedule]) -
 def _write_phase(each: job_pb2.Schedule, name: str) -> None:
     """An interval's phase follows from the job's name; stored explicitly, because the state machine derives nothing."""
     if each.WhichOneof("kind") == "interval" and not each.interval.HasField("phase"):
-        each.interval.phase.FromMilliseconds(schedule.next_due_ms([each], -1, name) or 0)
+        each.interval.phase.FromMilliseconds(schedule.next_due_ms(each, -1, name) or 0)
 
 
 def _complete_retry(retry: job_pb2.RetryPolicy, path: str, found: list[Violation]) -> None:

@@ -12,7 +12,7 @@ from horologe.chaos.sim.observer import InvariantBrokenError
 from horologe.chaos.sim.workload import Recurring, Workload
 from horologe.chaos.sim.world import World
 from horologe.log.v1 import log_pb2
-from horologe.node.schedule import next_due_ms
+from horologe.node.timetable import timetable_of
 from horologe.raft.model import FINAL_STATES, AttemptState, ExecutionFlag, ExecutionState, LedgerOutcome, Reason
 from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
 from horologe.raft.tables import Tables
@@ -85,7 +85,7 @@ def _expected(recurring: Recurring, until_ms: int, skew_ms: float) -> Iterable[D
     stored = recurring.stored
     due_ms: int | None = stored.create_time.ToMilliseconds() + int(skew_ms) + 1_000
     while due_ms is not None:
-        due_ms = next_due_ms(stored.schedules, due_ms, stored.name)
+        due_ms = timetable_of(stored).next_after(due_ms)
         if due_ms is None or due_ms > until_ms:
             return
         yield Due(recurring.number, due_ms)
@@ -114,7 +114,7 @@ def _expanded(row: _Row, by_number: dict[int, int], known: dict[int, Recurring])
     due_ms: int | None = first_ms
     while due_ms is not None and due_ms <= last_ms:
         yield LedgerLine(number, due_ms, outcome, execution if outcome == "RAN" else 0, reason)
-        due_ms = next_due_ms(recurring.stored.schedules, due_ms, recurring.stored.name)
+        due_ms = timetable_of(recurring.stored).next_after(due_ms)
 
 
 def _outcomes(tables: Tables, records: dict[int, log_pb2.JobRecord]) -> Iterable[Outcome]:

@@ -58,9 +58,9 @@ def test_defaults_are_written_out():
 
 def test_the_phase_is_the_one_that_the_schedule_would_derive():
     job = interval_job(60)
-    derived_ms = schedule.next_due_ms(job.schedules, START_MS, NAME)
+    derived_ms = schedule.next_due_ms(job.schedules[0], START_MS, NAME)
     stored = complete(job)
-    assert schedule.next_due_ms(stored.schedules, START_MS, "any other identity") == derived_ms
+    assert schedule.next_due_ms(stored.schedules[0], START_MS, "any other identity") == derived_ms
     assert 0 <= stored.schedules[0].interval.phase.ToMilliseconds() < 60_000
 
 

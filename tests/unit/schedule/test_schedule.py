@@ -1,21 +1,18 @@
-"""Schedules as the API carries them: validation, defaults, unions, intervals, missed due times, descriptions."""
+"""One schedule as the API carries it: validation, defaults, intervals, descriptions."""
 
 from __future__ import annotations
 
-import random
 from datetime import datetime
 
 import pytest
 from google.protobuf import text_format
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from horologe.node import schedule
-from horologe.node.schedule import DAY_MS, Violation
+from horologe.node.schedule import Violation
 from horologe.node.zones import ms_from_instant
 from horologe.v1.job_pb2 import CronSchedule, Schedule
 
-SECOND_MS, MINUTE_MS, HOUR_MS = 1_000, 60_000, 3_600_000
+MINUTE_MS = 60_000
 
 
 def ms(text: str) -> int:
@@ -59,6 +56,8 @@ def interval(every_seconds: int, phase_seconds: int | None = None) -> Schedule:
         "once { time { seconds: 1900000000 } }",
         "once { time { seconds: 100 } allow_past: true }",
         "once { delay { nanos: 1 } }",
+        "interval { every { seconds: 60 } anchor { seconds: 1900000007 } }",
+        "fixed_delay { delay { seconds: 1 } }",
         "manual { }",
     ],
 )
@@ -69,7 +68,7 @@ def test_valid(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "field", "description"),
     [
-        ("", "", "set exactly one of cron, interval, once and manual"),
+        ("", "", "set exactly one of cron, interval, once, fixed_delay and manual"),
         ("cron { }", ".cron.expression", "the expression is empty"),
         ('cron { expression: "61 * * * *" }', ".cron.expression", '"61" is outside 0 to 59'),
         ('cron { expression: "0 0 31 2 *" }', ".cron.expression", "is never due"),
@@ -87,6 +86,11 @@ def test_valid(text: str) -> None:
         ("interval { every { seconds: 5 } phase { seconds: 5 } }", ".interval.phase", "5 s is outside the period"),
         ("interval { every { seconds: 5 } phase { seconds: -1 } }", ".interval.phase", "-1 s is outside the period"),
         ("interval { every { seconds: 5 } phase { nanos: 1 } }", ".interval.phase", "0.000000001 s is not a whole"),
+        ("interval { every { seconds: 5 } phase { } anchor { } }", ".interval.anchor", "`phase` is given too"),
+        ("interval { every { seconds: 5 } anchor { seconds: -1 } }", ".interval.anchor", "outside the years 1970"),
+        ("fixed_delay { }", ".fixed_delay.delay", "the delay is missing"),
+        ("fixed_delay { delay { nanos: 5 } }", ".fixed_delay.delay", "0.000000005 s is outside 1 second"),
+        ("fixed_delay { delay { seconds: 1 nanos: 1 } }", ".fixed_delay.delay", "1.000000001 s is not a whole"),
         ("once { }", ".once", "neither is set; set exactly one of time and delay"),
         ("once { time { seconds: 1900000000 } delay { seconds: 1 } }", ".once", "both are set"),
         ("once { time { seconds: 100 } }", ".once.time", "1970-01-01T00:01:40Z has passed"),
@@ -154,8 +158,14 @@ def test_normalise_turns_a_delay_into_a_time_and_leaves_its_argument_alone() -> 
     assert schedule.normalise(stored, NOW_MS + 5) == stored
 
 
+def test_normalise_turns_an_anchor_into_a_phase() -> None:
+    stored = schedule.normalise(parse("interval { every { seconds: 60 } anchor { seconds: 1900000007 } }"), NOW_MS)
+    assert stored == parse("interval { every { seconds: 60 } phase { seconds: 47 } }")
+    assert schedule.next_due_ms(stored, 1_900_000_006_999, "j") == 1_900_000_007_000
+
+
 def test_interval_is_epoch_plus_phase_plus_periods() -> None:
-    every = [interval(300, 60)]
+    every = interval(300, 60)
     assert schedule.next_due_ms(every, 0, "j") == 60_000
     assert schedule.next_due_ms(every, 60_000, "j") == 360_000
     assert schedule.next_due_ms(every, 59_999, "j") == 60_000
@@ -163,7 +173,7 @@ def test_interval_is_epoch_plus_phase_plus_periods() -> None:
 
 
 def test_a_derived_phase_stays_and_spreads() -> None:
-    every = [interval(60)]
+    every = interval(60)
     phases = [schedule.next_due_ms(every, -1, f"namespaces/default/jobs/j{number}") for number in range(2_000)]
     assert phases[7] == schedule.next_due_ms(every, -1, "namespaces/default/jobs/j7")
     assert all(phase is not None and 0 <= phase < MINUTE_MS for phase in phases)
@@ -173,101 +183,15 @@ def test_a_derived_phase_stays_and_spreads() -> None:
     assert schedule.next_due_ms(every, -1, "namespaces/default/jobs/nightly") == 6_694
 
 
-def test_the_union_is_the_earliest_and_does_not_depend_on_order() -> None:
-    schedules = [cron("0 * * * *"), interval(420, 0), once("2027-01-15T08:01:00Z"), parse("manual { }")]
-    due_times = []
-    after_ms = NOW_MS
-    for _ in range(12):
-        shuffled = random.Random(after_ms).sample(schedules, len(schedules))
-        due_ms = schedule.next_due_ms(schedules, after_ms, "j")
-        assert due_ms is not None and due_ms > after_ms
-        assert schedule.next_due_ms(shuffled, after_ms, "j") == due_ms
-        due_times.append((due_ms - NOW_MS) // MINUTE_MS)
-        after_ms = due_ms
-    assert due_times[0] == 1
-    assert 60 in due_times
-
-
-def test_manual_and_no_schedule_are_never_due() -> None:
-    assert schedule.next_due_ms([], NOW_MS, "j") is None
-    assert schedule.next_due_ms([parse("manual { }")], NOW_MS, "j") is None
-    assert schedule.first_due_ms([parse("manual { }")], NOW_MS, "j") is None
-
-
 def test_once_is_due_once() -> None:
-    schedules = [once("2027-01-15T08:00:00.250Z")]
-    assert schedule.next_due_ms(schedules, NOW_MS, "j") == NOW_MS + 250
-    assert schedule.next_due_ms(schedules, NOW_MS + 250, "j") is None
+    asked = once("2027-01-15T08:00:00.250Z")
+    assert schedule.next_due_ms(asked, NOW_MS, "j") == NOW_MS + 250
+    assert schedule.next_due_ms(asked, NOW_MS + 250, "j") is None
 
 
-def test_a_once_that_has_passed_is_first_due_at_its_own_time() -> None:
-    past = once("2020-01-01T00:00:00Z", allow_past=True)
-    assert schedule.first_due_ms([past], NOW_MS, "j") == ms("2020-01-01T00:00:00Z")
-    assert schedule.first_due_ms([cron("0 9 * * *"), past], NOW_MS, "j") == ms("2020-01-01T00:00:00Z")
-    assert schedule.first_due_ms([cron("0 9 * * *")], NOW_MS, "j") == ms("2027-01-15T09:00:00Z")
-
-
-def test_missed_includes_both_ends() -> None:
-    found = schedule.missed([cron("0 * * * *")], NOW_MS, NOW_MS + 5 * HOUR_MS, "j", limit=100)
-    assert found == schedule.MissedRun(6, NOW_MS, NOW_MS + 5 * HOUR_MS, complete=True)
-
-
-def test_missed_stops_at_the_limit_and_goes_on_from_there() -> None:
-    schedules = [cron("* * * * *"), once("2027-01-15T08:00:30Z")]
-    to_ms = NOW_MS + 10 * MINUTE_MS
-    first = schedule.missed(schedules, NOW_MS, to_ms, "j", limit=5)
-    assert first == schedule.MissedRun(5, NOW_MS, NOW_MS + 3 * MINUTE_MS, complete=False)
-    rest = schedule.missed(schedules, first.last_ms + 1, to_ms, "j", limit=7)
-    assert rest == schedule.MissedRun(7, NOW_MS + 4 * MINUTE_MS, to_ms, complete=True)
-
-
-def test_missed_of_nothing_is_the_range_itself() -> None:
-    for schedules in ([], [cron("0 9 * * *")], [interval(DAY_MS // SECOND_MS, 9 * 3600)]):
-        assert schedule.missed(schedules, NOW_MS, NOW_MS + 1, "j", 10) == schedule.MissedRun(
-            0, NOW_MS, NOW_MS + 1, True
-        )
-
-
-def test_a_single_interval_is_counted_however_many_were_missed() -> None:
-    found = schedule.missed([interval(1, 0)], NOW_MS, NOW_MS + 365 * DAY_MS, "j", limit=10)
-    assert found == schedule.MissedRun(365 * 86_400 + 1, NOW_MS, NOW_MS + 365 * DAY_MS, complete=True)
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    every_seconds=st.integers(1, 500),
-    phase=st.one_of(st.none(), st.integers(0, 499)),
-    from_ms=st.integers(-(10**6), 10**6),
-    length_ms=st.integers(0, 10**6),
-)
-def test_arithmetic_counts_what_enumeration_finds(
-    every_seconds: int, phase: int | None, from_ms: int, length_ms: int
-) -> None:
-    alone = [interval(every_seconds, None if phase is None else phase % every_seconds)]
-    counted = schedule.missed(alone, from_ms, from_ms + length_ms, "j", limit=10)
-    enumerated = schedule.missed([*alone, parse("manual { }")], from_ms, from_ms + length_ms, "j", limit=10**6)
-    assert counted == enumerated
-
-
-@pytest.mark.parametrize(
-    ("schedules", "window_ms"),
-    [
-        ([once("2027-02-01T00:00:00Z")], 365 * DAY_MS),
-        ([cron("0 2 * * *")], DAY_MS),
-        ([cron("0 0 1 * *")], DAY_MS),
-        ([cron("*/5 * * * *")], 5 * MINUTE_MS),
-        ([cron("* * * * *")], MINUTE_MS),
-        ([interval(10)], MINUTE_MS),
-        ([interval(7_200)], 2 * HOUR_MS),
-        ([interval(10 * 86_400)], DAY_MS),
-        ([interval(10), cron("0 * * * *")], HOUR_MS),
-        ([interval(10), once("2027-02-01T00:00:00Z")], 365 * DAY_MS),
-        ([parse("manual { }")], MINUTE_MS),
-        ([], MINUTE_MS),
-    ],
-)
-def test_default_catchup_window(schedules: list[Schedule], window_ms: int) -> None:
-    assert schedule.default_catchup_window_ms(schedules, "j") == window_ms
+def test_what_has_no_due_times_of_its_own() -> None:
+    for text in ("manual { }", "fixed_delay { delay { seconds: 5 } }"):
+        assert schedule.next_due_ms(parse(text), NOW_MS, "j") is None
 
 
 @pytest.mark.parametrize(
@@ -288,6 +212,7 @@ def test_default_catchup_window(schedules: list[Schedule], window_ms: int) -> No
         (once("2027-02-01T00:00:00Z"), "once at 2027-02-01T00:00:00Z"),
         (once("2027-02-01T00:00:00.25Z"), "once at 2027-02-01T00:00:00.250Z"),
         (parse("once { delay { seconds: 1 } }"), "once, 1 second after its creation"),
+        (parse("fixed_delay { delay { seconds: 90 } }"), "1 minute 30 seconds after the end of each execution"),
         (parse("manual { }"), "on request only"),
     ],
 )
