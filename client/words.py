@@ -26,7 +26,6 @@ FINISHED_STATES = frozenset(
 
 # Words that have a meaning in Horologe, and that this release does not act on: better refused than ignored.
 LATER: Mapping[str, frozenset[str]] = {
-    "OverlapPolicy": frozenset({"queue_one", "queue_all", "replace"}),
     "CatchupPolicy": frozenset({"earliest", "all"}),
     "Dialect": frozenset({"unix-seconds-first", "unix-seconds-last", "quartz", "kubernetes"}),
 }

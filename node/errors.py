@@ -73,6 +73,10 @@ _RESULTS: Mapping[Code, tuple[str, str]] = {
         "OVERLAP",
         "{text} has an execution that is not finished, and its overlap policy is SKIP; wait for it, or force the run",
     ),
+    Code.QUEUE_FULL: (
+        "OVERLAP",
+        "as many executions of {text} wait for the one before them as its overlap policy allows; force the run, or try later",
+    ),
     Code.WORKER_NOT_FOUND: ("WORKER_NOT_FOUND", "workers/{text} has no session"),
     Code.SESSION_NOT_FOUND: ("LEASE_LOST", "session {text} is over"),
     Code.REQUEST_ID_REUSED: (

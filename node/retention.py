@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.model import FINAL_STATES, LedgerOutcome
+from horologe.raft.model import FINAL_STATES
 from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
 from horologe.raft.tables import Tables
 
@@ -61,7 +61,7 @@ class Retention:
         return bytes(found)
 
     def _walk_ledger(self, tables: Tables, before_ms: int) -> bytes:
-        """Rows of runs go with their executions; the others are found here, job by job."""
+        """Rows of executions go with them; the others are found here, job by job."""
         if self._ledger_from is None:
             return b""
         found = bytearray()
@@ -69,7 +69,7 @@ class Retention:
             if count >= ROWS_PER_WALK:
                 self._ledger_from = bytes(key)
                 return bytes(found)
-            if LEDGER_KEY.unpack(key)[1] < before_ms and LedgerEntry.unpack(value).outcome != LedgerOutcome.RAN:
+            if LEDGER_KEY.unpack(key)[1] < before_ms and not LedgerEntry.unpack(value).is_of_execution:
                 found += key
         self._ledger_from = None
         return bytes(found)

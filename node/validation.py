@@ -43,10 +43,13 @@ CATCHUP_WINDOW_MS = (0, 10 * 366 * schedule.DAY_MS)
 RETRY_DELAY_MS = (0, 7 * schedule.DAY_MS)
 MAX_ATTEMPTS = (1, 100)
 FACTOR = (1.0, 100.0)
+QUEUE_MAX = (1, 10_000)
+"""Deleting a job may cancel all that wait in one entry of the log."""
 
 TIMEOUT_DEFAULT_MS = 3_600_000
 GRACE_DEFAULT_MS = 10_000
 PRIORITY_DEFAULT = 5
+QUEUE_MAX_DEFAULT = 1_000
 QUEUE_DEFAULT = "default"
 ATTEMPTS_DEFAULT = 3
 RETRY_BASE_DEFAULT_MS = 5_000
@@ -100,7 +103,6 @@ _TO_COME = (
     "on_exclusion",
     "delete_when_finished",
     "catchup_max",
-    "queue_max",
     "max_running",
     "limits",
     "deadline",
@@ -110,7 +112,7 @@ _TO_COME = (
     "apply_set",
     "owner",
 )
-_POLICIES_TO_COME = {"overlap": (3, 4, 5), "catchup": (3, 4)}
+_POLICIES_TO_COME = {"catchup": (3, 4)}
 
 
 def _refuse_what_is_to_come(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
@@ -203,6 +205,10 @@ def _complete_policies(job: job_pb2.Job, path: str, found: list[Violation]) -> N
     _check_enum(job, "overlap", job_pb2.OverlapPolicy, path, found)
     _check_enum(job, "catchup", job_pb2.CatchupPolicy, path, found)
     _check_enum(job, "on_lease_loss", job_pb2.LeaseLossPolicy, path, found)
+    job.queue_max = job.queue_max or QUEUE_MAX_DEFAULT
+    low, high = QUEUE_MAX
+    if not low <= job.queue_max <= high:
+        found.append(Violation(f"{path}.queue_max", f"{job.queue_max} is outside {low} to {high}"))
     job.queue = job.queue or QUEUE_DEFAULT
     if not _QUEUE.fullmatch(job.queue):
         found.append(Violation(f"{path}.queue", f"{shorten(job.queue)} is no queue name; use {QUEUE_RULE}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from horologe.raft.model import ExecutionState, Trigger
+from horologe.raft.model import ExecutionFlag, ExecutionState, Overlap, Trigger
 from horologe.raft.records import Execution, JobState
 from horologe.raft.state import State
 
@@ -16,8 +16,12 @@ def new_execution(
     session: tuple[int, int] | None,
     *,
     planned_ms: int = 0,
+    held: bool = False,
 ) -> tuple[int, Execution]:
-    """A new execution, running on `session` (session, worker) or queued. The caller stores it and `job_state`."""
+    """A new execution: held behind others of its job, or running on `session` (session, worker), or queued.
+
+    The caller stores it and `job_state`.
+    """
     state.counters.last_execution += 1
     state.counters.fired += 1
     number = state.counters.last_execution
@@ -33,7 +37,12 @@ def new_execution(
     )
     job_state.unfinished += 1
     job_state.executions += 1
-    if session is None:
+    if held:
+        if job_state.overlap == Overlap.REPLACE:
+            execution.flags |= ExecutionFlag.REPLACES
+        state.hold(number, execution)
+        job_state.held += 1
+    elif session is None:
         state.move(number, execution, ExecutionState.QUEUED)
     else:
         state.start_attempt(number, execution, session[0], session[1], job_state.timeout_ms)

@@ -1,4 +1,4 @@
-"""Commands on executions: fire, assign, retry, complete, cancel, time out, lose."""
+"""Commands on executions: fire, assign, retry, complete, time out, lose. How they are cancelled is in cancellation.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from horologe.raft.commands import (
 )
 from horologe.raft.creation import new_execution
 from horologe.raft.model import (
-    FINAL_STATES,
     AttemptState,
     Code,
     ExecutionFlag,
@@ -28,13 +27,13 @@ from horologe.raft.model import (
     JobFlag,
     LeaseLoss,
     LedgerOutcome,
-    Overlap,
     Reason,
     Result,
     TimerKind,
     Trigger,
 )
-from horologe.raft.records import LEDGER_KEY, PAIR, U64, Execution, JobState, LedgerEntry
+from horologe.raft.overlap import REFUSALS, Admission, admit
+from horologe.raft.records import PAIR, U64, Execution, JobState, LedgerEntry
 from horologe.raft.state import InvariantError, State
 
 _MISSED_ROWS: dict[int, tuple[LedgerOutcome, Reason]] = {
@@ -116,8 +115,10 @@ def _fire_one(
     due_ms, planned_ms = due
     if state.is_accounted(job, due_ms):
         return 0
-    if job_state.overlap == Overlap.SKIP and job_state.unfinished:
-        state.put_not_run(job, job_state, due_ms, LedgerEntry(LedgerOutcome.SKIPPED, Reason.OVERLAP, 0, due_ms, 1))
+    admission = admit(state, job, job_state)
+    if admission in REFUSALS:
+        reason, _ = REFUSALS[admission]
+        state.put_not_run(job, job_state, due_ms, LedgerEntry(LedgerOutcome.SKIPPED, reason, 0, due_ms, 1))
         return 0
     worker = sessions.worker_of(session)
     number, execution = new_execution(
@@ -128,6 +129,7 @@ def _fire_one(
         Trigger.SCHEDULE,
         None if worker is None else (session, worker),
         planned_ms=planned_ms,
+        held=admission is Admission.HOLD,
     )
     job_state.scheduled += 1
     state.put_execution(number, execution)
@@ -153,6 +155,7 @@ def retry(state: State, records: bytes, sessions: OpenSessions) -> None:
         if (
             execution is None
             or execution.state != ExecutionState.SCHEDULED
+            or execution.flags & ExecutionFlag.HELD
             or execution.next_attempt_ms != next_attempt_ms
         ):
             continue
@@ -242,56 +245,6 @@ def _after_attempt(
         execution.next_attempt_ms = state.now_ms + retry_delay_ms
         state.arm(execution.next_attempt_ms, TimerKind.RETRY, number)
     state.move(number, execution, to)
-
-
-def cancel(state: State, command: log_pb2.CancelExecution) -> Result:
-    """Whoever comes first in the log wins.
-
-    After a completion this is EXECUTION_FINISHED; a completion after this counts by what it says.
-    """
-    number = command.execution
-    execution = state.execution(number) if number > 0 else None
-    if execution is None:
-        return Result(Code.EXECUTION_NOT_FOUND, text=str(number))
-    if execution.state in FINAL_STATES:
-        return Result(Code.EXECUTION_FINISHED, (number,), ExecutionState(execution.state).name)
-    _cancel(state, number, execution, command.reason)
-    return Result(Code.OK, (number,))
-
-
-def cancel_unfinished(state: State, job: int, unfinished: int) -> None:
-    """Cancels what is left of a job: its `unfinished` executions, which are among its latest."""
-    numbers: list[int] = []
-    for key, value in state.tables.ledger.scan_down(LEDGER_KEY.pack(job + 1, 0, 0)):
-        if LEDGER_KEY.unpack(key)[0] != job or len(numbers) >= unfinished:
-            break
-        entry = LedgerEntry.unpack(value)
-        number = entry.execution
-        # Due times coalesced into an execution name it too; it must come up once.
-        execution = state.execution(number) if entry.outcome == LedgerOutcome.RAN else None
-        if execution is not None and execution.state not in FINAL_STATES:
-            numbers.append(number)
-    for number in numbers:
-        execution = state.execution(number)
-        if execution is not None:
-            _cancel(state, number, execution, "job deleted")
-
-
-def _cancel(state: State, number: int, execution: Execution, reason: str) -> None:
-    if reason:
-        detail = state.detail(number, execution)
-        detail.reason = reason
-        state.put_detail(number, execution, detail)
-    if execution.state == ExecutionState.RUNNING:
-        execution.flags |= ExecutionFlag.CANCEL_REQUESTED
-        state.effects.cancelled.append((execution.session, number, execution.attempt, execution.token))
-        state.effects.changed.append(number)
-    else:
-        if execution.state == ExecutionState.SCHEDULED:
-            wheel.disarm(state.tables.timer, execution.next_attempt_ms, TimerKind.RETRY, number)
-            execution.next_attempt_ms = 0
-        state.move(number, execution, ExecutionState.CANCELLED)
-    state.put_execution(number, execution)
 
 
 def time_out(state: State, records: bytes) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.model import FINAL_STATES, Code, ExecutionFlag, LedgerOutcome, Result, Trigger
+from horologe.raft.model import FINAL_STATES, Code, ExecutionFlag, Result
 from horologe.raft.records import LEDGER_KEY, U64, LedgerEntry
-from horologe.raft.state import State
+from horologe.raft.state import State, ledger_key
 
 
 def prune(state: State, command: log_pb2.Prune) -> Result:
@@ -21,8 +21,7 @@ def _drop_execution(state: State, number: int, before_ms: int) -> bool:
     execution = state.execution(number)
     if execution is None or execution.state not in FINAL_STATES or execution.end_ms >= before_ms:
         return False
-    ledger_number = number if execution.trigger == Trigger.MANUAL else 0
-    state.tables.ledger.delete(LEDGER_KEY.pack(execution.job, execution.due_ms, ledger_number))
+    state.tables.ledger.delete(ledger_key(number, execution))
     if execution.flags & ExecutionFlag.HAS_DETAIL:
         state.tables.detail.delete(U64.pack(number))
     state.tables.execution.delete(U64.pack(number))
@@ -30,10 +29,10 @@ def _drop_execution(state: State, number: int, before_ms: int) -> bool:
 
 
 def _drop_row(state: State, key: tuple[int, int, int], before_ms: int) -> bool:
-    """A row of a run goes with its execution; here go the due times that did not run."""
+    """A row of an execution goes with it; here go the due times that made none."""
     packed = LEDGER_KEY.pack(*key)
     raw = state.tables.ledger.get(packed)
-    if raw is None or key[1] >= before_ms or LedgerEntry.unpack(raw).outcome == LedgerOutcome.RAN:
+    if raw is None or key[1] >= before_ms or LedgerEntry.unpack(raw).is_of_execution:
         return False
     state.tables.ledger.delete(packed)
     return True

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.cancellation import cancel_unfinished
 from horologe.raft.creation import new_execution
-from horologe.raft.executions import cancel_unfinished
-from horologe.raft.model import Code, JobFlag, LedgerOutcome, Overlap, Reason, Result, Trigger
+from horologe.raft.model import Code, JobFlag, LedgerOutcome, Reason, Result, Trigger
+from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.records import U64, JobState, LedgerEntry
 from horologe.raft.state import InvariantError, State
 from horologe.v1 import job_pb2, job_service_pb2
@@ -109,9 +110,11 @@ def run_job(state: State, command: log_pb2.RunJob) -> Result:
     if record is None:
         return Result(Code.JOB_NOT_FOUND, text=command.name)
     job_state = _state_of(state, record.id)
-    if job_state.overlap == Overlap.SKIP and job_state.unfinished and not command.force:
-        return Result(Code.OVERLAP, text=command.name)
-    number, execution = new_execution(state, record.id, job_state, state.now_ms, Trigger.MANUAL, session=None)
+    admission = Admission.RUN if command.force else admit(state, record.id, job_state)
+    if admission in REFUSALS:
+        return Result(REFUSALS[admission][1], text=command.name)
+    held = admission is Admission.HOLD
+    number, execution = new_execution(state, record.id, job_state, state.now_ms, Trigger.MANUAL, None, held=held)
     if command.HasField("payload"):
         detail = log_pb2.ExecutionRecord(payload=command.payload)
         state.put_detail(number, execution, detail)

@@ -8,8 +8,8 @@ nothing and says so; only a broken invariant raises, and then nothing of the ent
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
+from horologe.raft import cancellation, jobs, sessions, settling, wheel
 from horologe.raft import executions as executions_
-from horologe.raft import jobs, sessions, settling, wheel
 from horologe.raft.history import prune
 from horologe.raft.malformed import fault_of
 from horologe.raft.model import Code, Counters, Effects, Result
@@ -72,7 +72,7 @@ class StateMachine:
             case "run_job":
                 return jobs.run_job(state, command.run_job)
             case "cancel_execution":
-                return executions_.cancel(state, command.cancel_execution)
+                return cancellation.cancel(state, command.cancel_execution)
             case "open_session":
                 return sessions.open_session(state, command.open_session)
             case "close_session":

@@ -185,6 +185,8 @@ class ExecutionFlag:
     """Its job had limits when it was made: it counts against them while it runs."""
     DEAD_LETTER: Final = 64
     """DEAD, and in the dead letter queue."""
+    REPLACES: Final = 128
+    """All older ones of its job were asked to end when it was made: see overlap.py."""
 
 
 class TimerKind(IntEnum):
@@ -219,6 +221,7 @@ class Code(IntEnum):
     LAST_VOTER = 17
     QUORUM_AT_RISK = 18
     MALFORMED = 19
+    QUEUE_FULL = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import ClassVar, Self
 
+from horologe.raft.model import LedgerOutcome
+
 U32 = Struct(">I")
 U64 = Struct(">Q")
 PAIR = Struct(">QQ")
@@ -186,6 +188,11 @@ class LedgerEntry:
     execution: int
     first_due_ms: int
     count: int
+
+    @property
+    def is_of_execution(self) -> bool:
+        """Whether it accounts for `execution`: one that ran, or was made and then skipped."""
+        return self.outcome == LedgerOutcome.RAN or (self.outcome == LedgerOutcome.SKIPPED and self.execution > 0)
 
     def pack(self) -> bytes:
         return self.STRUCT.pack(self.outcome, self.reason, self.execution, self.first_due_ms, self.count)

@@ -7,6 +7,7 @@ that means to others, and one end may lead to the next without recursion.
 from __future__ import annotations
 
 from horologe.raft.model import ExecutionState
+from horologe.raft.overlap import release_next
 from horologe.raft.records import Execution, JobState
 from horologe.raft.state import InvariantError, State
 
@@ -30,6 +31,8 @@ def _settle_one(state: State, execution: Execution) -> None:
         raise InvariantError(f"job {execution.job}: more executions ended than were made")
     _count(job_state, execution)
     state.put_job_state(execution.job, job_state)
+    if job_state.held and job_state.held == job_state.unfinished:
+        release_next(state, execution.job)
 
 
 def _count(job_state: JobState, execution: Execution) -> None:

@@ -16,7 +16,9 @@ from horologe.raft.model import (
     ExecutionFlag,
     ExecutionState,
     LedgerOutcome,
+    Reason,
     TimerKind,
+    Trigger,
 )
 from horologe.raft.records import LEDGER_KEY, PAIR, READY_KEY, RUNNING_VALUE, U32, U64, Execution, JobState, LedgerEntry
 from horologe.raft.tables import Tables
@@ -110,6 +112,8 @@ class State:
         if (execution.state, to) not in _LEGAL_MOVES:
             before = ExecutionState(execution.state).name if execution.state else "new"
             raise InvariantError(f"execution {number}: {before} -> {to.name} is not a legal move ({execution})")
+        if execution.flags & ExecutionFlag.HELD:
+            self._let_go(number, execution)
         if execution.state == ExecutionState.QUEUED:
             self.tables.ready.delete(_ready_key(number, execution))
             self.counters.queued -= 1
@@ -127,6 +131,31 @@ class State:
                 self.counters.failed += 1
         execution.state = to
         self.effects.changed.append(number)
+
+    def hold(self, number: int, execution: Execution) -> None:
+        """Makes a new execution wait behind others of its job (see overlap.py). The caller stores it, and counts it."""
+        self.move(number, execution, ExecutionState.SCHEDULED)
+        execution.flags |= ExecutionFlag.HELD
+        self.tables.held.put(PAIR.pack(execution.job, number), b"")
+
+    def _let_go(self, number: int, execution: Execution) -> None:
+        """A held execution waits no longer, or will not run."""
+        execution.flags &= ~ExecutionFlag.HELD
+        job_state = self.job_state(execution.job)
+        if job_state is None or not self.tables.held.delete(PAIR.pack(execution.job, number)):
+            raise InvariantError(f"execution {number} is held, and not in the line of its job: {execution}")
+        job_state.held -= 1
+        self.put_job_state(execution.job, job_state)
+
+    def skip(self, number: int, execution: Execution, reason: Reason) -> None:
+        """An execution that has not started will not run; its row of the ledger says so. The caller stores it."""
+        self.move(number, execution, ExecutionState.SKIPPED)
+        detail = self.detail(number, execution)
+        detail.reason = reason.text
+        self.put_detail(number, execution, detail)
+        row = LedgerEntry(LedgerOutcome.SKIPPED, reason, number, execution.due_ms, 1)
+        self.tables.ledger.put(ledger_key(number, execution), row.pack())
+        self.counters.not_run += 1
 
     def start_attempt(self, number: int, execution: Execution, session: int, worker: int, timeout_ms: int) -> None:
         """Gives the execution to a session, under a lease whose token is this entry's index. The caller stores it."""
@@ -198,6 +227,11 @@ class State:
         if self.tables.ledger.get(key) is not None:
             raise InvariantError(f"job {job}: due time {due_ms} is accounted for already")
         self.tables.ledger.put(key, entry.pack())
+
+
+def ledger_key(number: int, execution: Execution) -> bytes:
+    """Where an execution is accounted for. A due time of the schedule has one row, whatever else ran at that instant."""
+    return LEDGER_KEY.pack(execution.job, execution.due_ms, 0 if execution.trigger == Trigger.SCHEDULE else number)
 
 
 def _ready_key(number: int, execution: Execution) -> bytes:

@@ -90,7 +90,13 @@ RetryCap = Annotated[
     str | None, typer.Option("--retry-cap", metavar="DURATION", help="The longest delay.", rich_help_panel=POLICIES)
 ]
 Overlap = Annotated[
-    str, typer.Option("--overlap", metavar="skip|allow", help="While the previous one runs.", rich_help_panel=POLICIES)
+    str,
+    typer.Option(
+        "--overlap",
+        metavar="skip|allow|queue_one|queue_all|replace",
+        help="While the previous one runs.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 Catchup = Annotated[
     str, typer.Option("--catchup", metavar="latest|skip", help="Missed due times.", rich_help_panel=POLICIES)

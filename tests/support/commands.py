@@ -31,9 +31,11 @@ def job(
     queue: str = "default",
     priority: int = 5,
     description: str = "",
+    queue_max: int = 1_000,
 ) -> job_pb2.Job:
     """A definition as a service proposes it: all defaults filled in. `every_ms` 0: on request, or once."""
     made = job_pb2.Job(name=name, queue=queue, priority=priority, description=description)
+    made.queue_max = queue_max
     schedule = made.schedules.add()
     if once_ms:
         schedule.once.time.FromMilliseconds(once_ms)

@@ -59,6 +59,11 @@ def read_executions(tables: Tables) -> Executions:
     return {U64.unpack(key)[0]: Execution.unpack(value) for key, value in tables.execution.scan()}
 
 
+def is_held(execution: Execution) -> bool:
+    """Waits behind others of its job."""
+    return bool(execution.flags & ExecutionFlag.HELD)
+
+
 def read_ledger(tables: Tables) -> Ledger:
     return {LEDGER_KEY.unpack(key): LedgerEntry.unpack(value) for key, value in tables.ledger.scan()}
 
@@ -78,6 +83,9 @@ def _check_jobs(tables: Tables, counters: Counters, executions: Executions, job_
         assert bool(state.flags & JobFlag.PAUSED) == record.paused, f"job {job}"
         assert bool(state.flags & JobFlag.DELETED) == record.deleted, f"job {job}"
         assert state.unfinished == unfinished[job], f"job {job}: counts {state.unfinished}, has {unfinished[job]}"
+        waiting = [number for number, found in executions.items() if found.job == job and is_held(found)]
+        assert state.held == len(waiting), f"job {job}: counts {state.held} held, has {waiting}"
+        assert not state.held or state.held < state.unfinished, f"job {job}: {waiting} wait for nobody"
         if state.flags:
             assert state.next_due_ms == 0, f"job {job} is paused or deleted and still due at {state.next_due_ms}"
 
@@ -89,7 +97,8 @@ def _check_executions(tables: Tables, executions: Executions) -> None:
         story = f"execution {number}: {found}"
         state = ExecutionState(found.state)
         assert (found.end_ms > 0) == (state in FINAL_STATES), story
-        assert (found.next_attempt_ms > 0) == (state is ExecutionState.SCHEDULED), story
+        assert (found.next_attempt_ms > 0) == (state is ExecutionState.SCHEDULED and not is_held(found)), story
+        assert state is ExecutionState.SCHEDULED or not is_held(found), story
         assert (found.attempt_state == AttemptState.RUNNING) == (state is ExecutionState.RUNNING), story
         if found.flags & ExecutionFlag.CANCEL_REQUESTED:
             assert state is ExecutionState.RUNNING or state in FINAL_STATES, story
@@ -120,6 +129,9 @@ def _check_lines(tables: Tables, counters: Counters, executions: Executions) -> 
         if found.state == ExecutionState.RUNNING
     }
     assert counters.running == len(rows)
+    assert [PAIR.unpack(key) for key, _ in tables.held.scan()] == sorted(
+        (found.job, number) for number, found in executions.items() if is_held(found)
+    )
     for session, number in rows:
         assert tables.session.get(U64.pack(session)) is not None, f"execution {number} runs on a forgotten session"
 
@@ -137,19 +149,20 @@ def _check_timers(tables: Tables, counters: Counters, executions: Executions, jo
     wanted += [
         (execution.next_attempt_ms, TimerKind.RETRY, number)
         for number, execution in executions.items()
-        if execution.state == ExecutionState.SCHEDULED
+        if execution.state == ExecutionState.SCHEDULED and not is_held(execution)
     ]
     assert sorted(found) == sorted(wanted)
 
 
 def _check_ledger(counters: Counters, executions: Executions, ledger: Ledger, clocks_agree: bool) -> None:
-    ran = {entry.execution: key for key, entry in ledger.items() if entry.outcome == LedgerOutcome.RAN}
-    assert len(ran) == sum(entry.outcome == LedgerOutcome.RAN for entry in ledger.values())
-    assert ran.keys() == executions.keys()
-    for number, key in ran.items():
+    rows = [(entry.execution, key) for key, entry in ledger.items() if entry.is_of_execution]
+    assert sorted(number for number, _ in rows) == sorted(executions)
+    for number, key in rows:
         execution = executions[number]
-        manual = number if execution.trigger == Trigger.MANUAL else 0
-        assert key == (execution.job, execution.due_ms, manual), f"execution {number}: {execution}, ledger {key}"
+        own = 0 if execution.trigger == Trigger.SCHEDULE else number
+        assert key == (execution.job, execution.due_ms, own), f"execution {number}: {execution}, ledger {key}"
+        is_skipped = execution.state == ExecutionState.SKIPPED
+        assert (ledger[key].outcome == LedgerOutcome.SKIPPED) == is_skipped, f"execution {number}: {execution}"
     last_of_job: dict[int, int] = {}
     for (job, due_ms, number), entry in sorted(ledger.items()):
         if number:

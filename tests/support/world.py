@@ -220,7 +220,9 @@ class World:
             )
             text += f" on {worker}, attempt {execution.attempt}, token {execution.token}"
             text += ", to be cancelled" if execution.flags & ExecutionFlag.CANCEL_REQUESTED else ""
-        if execution.state == ExecutionState.SCHEDULED:
+        if execution.flags & ExecutionFlag.HELD:
+            text += " behind others"
+        elif execution.state == ExecutionState.SCHEDULED:
             text += f" until {_time(execution.next_attempt_ms - START_MS)}"
         return text
 

@@ -39,6 +39,7 @@ fields = st.fixed_dictionaries(
         "timeout_ms": st.sampled_from([SECOND, MINUTE]),
         "queue": st.sampled_from(["q1", "q2"]),
         "priority": st.integers(0, 9),
+        "queue_max": st.integers(1, 3),
     }
 )
 

@@ -50,6 +50,7 @@ def test_defaults_are_written_out():
             queue: "default"
             priority: 5
             grace {{ seconds: 10 }}
+            queue_max: 1000
             """,  # noqa: E501 - the text form of a message
             job_pb2.Job(),
         )
@@ -132,6 +133,7 @@ def test_the_same_definition_is_stored_the_same_at_any_time_and_stays_as_it_is(e
         ("timeout { seconds: -5 }", "job.timeout"),
         ("timeout { seconds: 9223372036854775807 nanos: 2147483647 }", "job.timeout"),
         ("grace { seconds: 3601 }", "job.grace"),
+        ("queue_max: 10001", "job.queue_max"),
         ("catchup_window { seconds: -1 }", "job.catchup_window"),
         ("retry { max_attempts: 101 }", "job.retry.max_attempts"),
         ("retry { max_attempts: -1 }", "job.retry.max_attempts"),
