@@ -45,12 +45,22 @@ _KIND_OF_STOP = {
 }
 
 
+_ERROR_KIND_OF_STOP = {
+    StopReason.CANCELLED: "",
+    StopReason.TIMED_OUT: "timeout",
+    StopReason.SHUT_DOWN: "lost",
+    StopReason.FENCED: "lost",
+}
+
+
 @dataclass(slots=True)
 class Outcome:
     """How an attempt ended, as an executor tells it."""
 
     kind: worker_pb2.AttemptResult.Outcome.ValueType = worker_pb2.AttemptResult.OUTCOME_SUCCEEDED
     error: str = ""
+    error_kind: str = ""
+    """What a retry policy calls it: see `retry_on` in job.proto."""
     exit_code: int | None = None
     http_status: int | None = None
     result: struct_pb2.Value | None = None
@@ -58,9 +68,10 @@ class Outcome:
     retry_after_seconds: float | None = None
 
     @classmethod
-    def failed(cls, error: str, *, permanent: bool = False) -> Outcome:
+    def failed(cls, error: str, *, kind: str = "", permanent: bool = False) -> Outcome:
         """A failure with one line that says why; `permanent` when another attempt would not help."""
-        return cls(kind=worker_pb2.AttemptResult.OUTCOME_FAILED, error=error, permanent=permanent)
+        failed = worker_pb2.AttemptResult.OUTCOME_FAILED
+        return cls(kind=failed, error=error, error_kind=kind, permanent=permanent)
 
 
 @dataclass(slots=True)
@@ -162,7 +173,12 @@ class Attempt:
     def stopped_outcome(self, exit_code: int | None = None) -> Outcome:
         """How it ended, given that it was told to stop."""
         assert self.stop_reason is not None
-        return Outcome(kind=_KIND_OF_STOP[self.stop_reason], error=self.stop_message, exit_code=exit_code)
+        return Outcome(
+            kind=_KIND_OF_STOP[self.stop_reason],
+            error=self.stop_message,
+            error_kind=_ERROR_KIND_OF_STOP[self.stop_reason],
+            exit_code=exit_code,
+        )
 
 
 def new_attempt_id(execution: int, attempt: int, fencing_token: int) -> worker_pb2.AttemptId:
@@ -182,6 +198,8 @@ def new_result(attempt: Attempt, outcome: Outcome, ended_at: float) -> worker_pb
     )
     if outcome.error:
         result.error = one_line(outcome.error)
+    if outcome.error_kind:
+        result.error_kind = outcome.error_kind
     if outcome.exit_code is not None:
         result.exit_code = outcome.exit_code
     if outcome.http_status is not None:

@@ -58,6 +58,7 @@ def attempt(message: Attempt) -> Record:
         "exit_code": message.exit_code if message.HasField("exit_code") else None,
         "http_status": message.http_status if message.HasField("http_status") else None,
         "error": message.error,
+        "error_kind": message.error_kind,
         "output_bytes": message.output_bytes,
         "output_truncated": message.output_truncated,
     }

@@ -136,7 +136,7 @@ class Runner:
             return Outcome.failed("it was cancelled from inside: it awaited something that was cancelled")
         except Exception as error:
             log.warning("an attempt failed unexpectedly", execution=attempt.execution, exc_info=True)
-            return Outcome.failed(f"{type(error).__name__}: {error}")
+            return Outcome.failed(f"{type(error).__name__}: {error}", kind=type(error).__name__)
 
     def _refusal(self, attempt: Attempt) -> str:
         if attempt.definition is _UNKNOWN_DEFINITION:

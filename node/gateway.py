@@ -20,7 +20,7 @@ from horologe.node.outcomes import Reported, batches, is_plausible, pack_outcome
 from horologe.node.outputs import OutputError, OutputPiece, OutputSize, OutputStore, Stream
 from horologe.node.proposals import ProposalError
 from horologe.node.sessions import HeldAttempt, WorkerSession
-from horologe.raft.commands import CompletionStatus
+from horologe.raft.commands import NO_RETRY, CompletionStatus
 from horologe.raft.model import Effects, ExecutionFlag, ExecutionState
 from horologe.raft.records import PAIR, U64, Execution
 from horologe.raft.step import Inbox
@@ -304,15 +304,16 @@ class Gateway:
         return False
 
     def _retry_delay_ms(self, tables: Tables, entry: Reported) -> int:
-        _, outcome, held = entry
+        outcome = entry[1]
         if outcome.outcome == worker_pb2.AttemptResult.OUTCOME_SUCCEEDED:
             return 0
-        job = held.job if held is not None else 0
-        if not job:
-            raw = tables.execution.get(U64.pack(outcome.execution))
-            job = Execution.unpack(raw).job if raw is not None else 0
-        record = self._catalog.record(tables, job)
-        return retry_delay_ms(outcome, record.job.retry if record is not None else None, self._context.randomness)
+        raw = tables.execution.get(U64.pack(outcome.execution))
+        execution = Execution.unpack(raw) if raw is not None else None
+        record = self._catalog.record(tables, execution.job) if execution is not None else None
+        if execution is None or record is None:
+            return NO_RETRY
+        attempts = outcome.attempt - execution.attempt_base
+        return retry_delay_ms(outcome, record.job.retry, attempts, self._context.randomness)
 
 
 def _running(tables: Tables, session: int) -> list[tuple[int, int, int, int, int, int, int]]:
@@ -335,7 +336,7 @@ def _repeat_cancellations(session: WorkerSession, running: list[tuple[int, int, 
     ids = [
         worker_pb2.AttemptId(execution=number, attempt=attempt, fencing_token=token)
         for _, number, _, attempt, _, token, flags in running
-        if flags & ExecutionFlag.CANCEL_REQUESTED
+        if flags & (ExecutionFlag.CANCEL_REQUESTED | ExecutionFlag.TIME_IS_UP)
     ]
     if ids:
         session.send(Response(cancellation=worker_pb2.Cancellation(attempts=ids)))

@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from horologe.log.v1 import log_pb2
 from horologe.node.sessions import HeldAttempt, WorkerSession
 from horologe.raft.commands import COMMAND_BYTES_MAX, GIVE_UP, NO_RETRY, OUTCOME, Outcome, OutcomeFlag
+from horologe.raft.failures import EXIT, HTTP, TIMEOUT, Failure, is_retried
 from horologe.raft.retry import backoff_ms
 from horologe.v1 import job_pb2, worker_pb2
 
@@ -17,6 +18,7 @@ OUTCOMES_PER_COMMAND = 2_000
 OUTCOME_BYTES_PER_COMMAND = COMMAND_BYTES_MAX // 2
 """As the workers say them; the log's form takes a little more, and one large result may come on top."""
 ERROR_CHARACTERS_MAX = 4_096
+ERROR_KIND_CHARACTERS_MAX = 100
 RESULT_BYTES_MAX = 64 << 10
 Reported = tuple[WorkerSession, worker_pb2.AttemptResult, HeldAttempt | None]
 _INT64_MAX = (1 << 63) - 1
@@ -51,15 +53,30 @@ def batches(reported: Sequence[Reported]) -> Iterator[list[Reported]]:
         yield batch
 
 
+def failure_of(outcome: worker_pb2.AttemptResult) -> Failure:
+    """What the worker says of a failure. One that does not know the kinds of failures tells them by what it measured."""
+    exit_code = outcome.exit_code if outcome.HasField("exit_code") else None
+    http_status = outcome.http_status if outcome.HasField("http_status") else None
+    kind = outcome.error_kind
+    if outcome.outcome == worker_pb2.AttemptResult.OUTCOME_TIMED_OUT:
+        kind = TIMEOUT
+    elif not kind:
+        kind = EXIT if exit_code is not None else HTTP if http_status is not None else ""
+    return Failure(kind, exit_code, http_status)
+
+
 def retry_delay_ms(
-    outcome: worker_pb2.AttemptResult, policy: job_pb2.RetryPolicy | None, randomness: random.Random
+    outcome: worker_pb2.AttemptResult, policy: job_pb2.RetryPolicy, attempts: int, randomness: random.Random
 ) -> int:
-    """How long until the next attempt, if this one failed: milliseconds, or NO_RETRY, or GIVE_UP."""
-    if outcome.permanent:
+    """How long until the next attempt, if this one failed, which was number `attempts` of those that count.
+
+    Milliseconds, or NO_RETRY, or GIVE_UP. The server's Retry-After makes it longer, never shorter.
+    """
+    if outcome.permanent or not is_retried(policy, failure_of(outcome)):
         return GIVE_UP
-    if policy is None or outcome.attempt >= policy.max_attempts:
+    if attempts >= policy.max_attempts:
         return NO_RETRY
-    delay_ms = backoff_ms(policy, outcome.attempt, randomness.random())
+    delay_ms = backoff_ms(policy, max(attempts, 1), randomness.random())
     if outcome.HasField("retry_after"):
         delay_ms = max(delay_ms, outcome.retry_after.ToMilliseconds())
     return min(delay_ms, _INT32_MAX)
@@ -100,6 +117,8 @@ def pack_outcomes(
 def _detail(node: str, outcome: worker_pb2.AttemptResult, held: HeldAttempt | None) -> log_pb2.OutcomeDetail | None:
     """None for an attempt that has nothing to say, which is the rule."""
     detail = log_pb2.OutcomeDetail()
+    if outcome.outcome in (worker_pb2.AttemptResult.OUTCOME_FAILED, worker_pb2.AttemptResult.OUTCOME_TIMED_OUT):
+        detail.error_kind = failure_of(outcome).kind[:ERROR_KIND_CHARACTERS_MAX]
     if outcome.error:
         detail.error = outcome.error[:ERROR_CHARACTERS_MAX]
     if outcome.HasField("result"):

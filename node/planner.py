@@ -16,7 +16,9 @@ from horologe.node.firing import Firing
 from horologe.node.retention import Retention
 from horologe.node.slots import Slots
 from horologe.raft import wheel
-from horologe.raft.commands import ASSIGN, NO_RETRY, RETRY, SESSION, TIMEOUT
+from horologe.raft.commands import ASSIGN, EXECUTION_TIMEOUT, GIVE_UP, NO_RETRY, RETRY, SESSION, TIMEOUT
+from horologe.raft.failures import TIMEOUT as TIMEOUT_KIND
+from horologe.raft.failures import Failure, is_retried
 from horologe.raft.model import Counters, Effects, TimerKind
 from horologe.raft.records import PAIR, READY_KEY, RUNNING_VALUE, U64, Execution, JobState
 from horologe.raft.retry import backoff_ms
@@ -99,7 +101,7 @@ class LeaderPlanner:
             plan.advance_to_ms = wall_ms
         timers = wheel.due(tables.timer, wall_ms, TIMERS_PER_PLAN)
         if timers:
-            plan.retries, plan.fires = self._timers(tables, timers, wall_ms)
+            plan.retries, plan.fires, plan.execution_timeouts = self._timers(tables, timers, wall_ms)
         if plan.ByteSize():
             return plan
         return self._retention.plan(tables, now, wall_ms)
@@ -143,11 +145,15 @@ class LeaderPlanner:
         next attempt begin.
         """
         raw = tables.execution.get(U64.pack(number))
-        record = self._catalog.record(tables, Execution.unpack(raw).job) if raw is not None else None
-        if record is None:
+        execution = Execution.unpack(raw) if raw is not None else None
+        record = self._catalog.record(tables, execution.job) if execution is not None else None
+        if execution is None or record is None:
             return 0, NO_RETRY
         grace_ms = record.job.grace.ToMilliseconds()
-        backed_off_ms = backoff_ms(record.job.retry, attempt, self._randomness.random())
+        if not is_retried(record.job.retry, Failure(TIMEOUT_KIND)):
+            return grace_ms, GIVE_UP
+        attempts = max(1, attempt - execution.attempt_base)
+        backed_off_ms = backoff_ms(record.job.retry, attempts, self._randomness.random())
         return grace_ms, max(backed_off_ms, int(self._settings.lease_term_seconds * 1000) + grace_ms)
 
     # Work
@@ -181,18 +187,20 @@ class LeaderPlanner:
         """A slot for something new, unless others in its queue did not all get one."""
         return 0 if queue in self._crowded else self._slots.take(queue)
 
-    def _timers(self, tables: Tables, timers: list[wheel.Timer], wall_ms: int) -> tuple[bytes, bytes]:
-        retries, fires = bytearray(), bytearray()
+    def _timers(self, tables: Tables, timers: list[wheel.Timer], wall_ms: int) -> tuple[bytes, bytes, bytes]:
+        retries, fires, execution_timeouts = bytearray(), bytearray(), bytearray()
         for deadline_ms, kind, id_ in timers:
             if kind == TimerKind.RETRY:
                 raw = tables.execution.get(U64.pack(id_))
                 session = self._take(Execution.unpack(raw).queue) if raw is not None else 0
                 retries += RETRY.pack(id_, deadline_ms, session)
+            elif kind == TimerKind.EXECUTION_TIMEOUT:
+                execution_timeouts += EXECUTION_TIMEOUT.pack(id_, deadline_ms)
             else:
                 raw = tables.job_state.get(U64.pack(id_))
                 if raw is not None:
                     fires += self._firing.record(tables, id_, JobState.unpack(raw), wall_ms, self._take)
-        return bytes(retries), bytes(fires)
+        return bytes(retries), bytes(fires), bytes(execution_timeouts)
 
 
 def _first_of_each_queue(tables: Tables) -> list[bytes]:

@@ -17,6 +17,7 @@ from horologe.node.actions import action_violations
 from horologe.node.names import shorten
 from horologe.node.schedule import Violation
 from horologe.node.timetable import default_catchup_window_ms
+from horologe.raft.failures import PATTERN_RULE, is_pattern
 from horologe.v1 import job_pb2
 
 OUTPUT_ONLY = (
@@ -42,6 +43,9 @@ GRACE_MS = (0, 3_600_000)
 CATCHUP_WINDOW_MS = (0, 10 * 366 * schedule.DAY_MS)
 RETRY_DELAY_MS = (0, 7 * schedule.DAY_MS)
 MAX_ATTEMPTS = (1, 100)
+RETRY_WINDOW_MS = (1_000, 366 * schedule.DAY_MS)
+EXECUTION_TIMEOUT_MS = (100, 366 * schedule.DAY_MS)
+FAILURES_MAX = 50
 FACTOR = (1.0, 100.0)
 QUEUE_MAX = (1, 10_000)
 """Deleting a job may cancel all that wait in one entry of the log."""
@@ -79,6 +83,7 @@ def complete_job(
     _complete_retry(complete.retry, f"{path}.retry", found)
     _complete_duration(complete, "timeout", TIMEOUT_DEFAULT_MS, TIMEOUT_MS, path, found)
     _complete_duration(complete, "grace", GRACE_DEFAULT_MS, GRACE_MS, path, found)
+    _check_duration(complete, "execution_timeout", EXECUTION_TIMEOUT_MS, path, found)
     _complete_policies(complete, path, found)
     _check_labels(complete, path, found)
     _refuse_what_is_to_come(complete, path, found)
@@ -106,7 +111,6 @@ _TO_COME = (
     "max_running",
     "limits",
     "deadline",
-    "execution_timeout",
     "worker_labels",
     "workflow",
     "apply_set",
@@ -194,8 +198,21 @@ def _complete_retry(retry: job_pb2.RetryPolicy, path: str, found: list[Violation
         found.append(
             Violation(f"{path}.cap", f"{_seconds(retry.cap)} is less than base ({_seconds(retry.base)}); raise it")
         )
+    _check_duration(retry, "retry_window", RETRY_WINDOW_MS, path, found)
+    _check_failures(retry, "retry_on", path, found)
+    _check_failures(retry, "do_not_retry_on", path, found)
     _check_enum(retry, "backoff", job_pb2.RetryPolicy.Backoff, path, found)
     _check_enum(retry, "jitter", job_pb2.RetryPolicy.Jitter, path, found)
+
+
+def _check_failures(retry: job_pb2.RetryPolicy, field: str, path: str, found: list[Violation]) -> None:
+    patterns: Sequence[str] = getattr(retry, field)
+    if len(patterns) > FAILURES_MAX:
+        found.append(Violation(f"{path}.{field}", f"{len(patterns)} failures are too many; at most {FAILURES_MAX}"))
+    for position, pattern in enumerate(patterns[: FAILURES_MAX + 1]):
+        if not is_pattern(pattern):
+            what = f"{shorten(pattern)} is no failure; use {PATTERN_RULE}"
+            found.append(Violation(f"{path}.{field}[{position}]", what))
 
 
 def _complete_policies(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
@@ -254,6 +271,18 @@ def _complete_duration(
         )
         return
     duration.FromMilliseconds(round(total_ms))
+
+
+def _check_duration(
+    message: job_pb2.Job | job_pb2.RetryPolicy,
+    field: str,
+    limits_ms: tuple[int, int],
+    path: str,
+    found: list[Violation],
+) -> None:
+    """As above, for what is absent unless somebody wants it."""
+    if message.HasField(field):  # type: ignore[arg-type]
+        _complete_duration(message, field, 0, limits_ms, path, found)
 
 
 def _seconds(duration: Duration) -> str:

@@ -149,6 +149,7 @@ def _past_attempt(past: log_pb2.AttemptRecord) -> execution_pb2.Attempt:
         assign_time=timestamp(past.assign_time_ms),
         end_time=timestamp(past.end_time_ms),
         error=past.detail.error,
+        error_kind=past.detail.error_kind,
         output_truncated=past.detail.output_truncated,
         output_bytes=past.detail.output_bytes,
     )

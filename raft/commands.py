@@ -32,6 +32,9 @@ SESSION = Struct(">Q")
 TIMEOUT = Struct(">QQi")
 """execution, token, retry_delay_ms (as in OUTCOME)"""
 
+EXECUTION_TIMEOUT = Struct(">QQ")
+"""execution, end_by_ms"""
+
 OUTCOME = Struct(">QQHBBiIIi")
 """execution, token, attempt, outcome, flags, exit_code, start_delay_ms, duration_ms, retry_delay_ms
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from horologe.raft import time_limits
 from horologe.raft.model import ExecutionFlag, ExecutionState, Overlap, Trigger
 from horologe.raft.records import Execution, JobState
 from horologe.raft.state import State
@@ -46,4 +47,5 @@ def new_execution(
         state.move(number, execution, ExecutionState.QUEUED)
     else:
         state.start_attempt(number, execution, session[0], session[1], job_state.timeout_ms)
+        time_limits.begin(state, number, execution, job_state)
     return number, execution

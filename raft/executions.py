@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import wheel
+from horologe.raft import failures, time_limits, wheel
 from horologe.raft.commands import (
     ASSIGN,
     FIRE,
@@ -144,7 +144,7 @@ def assign(state: State, records: bytes, sessions: OpenSessions) -> None:
         worker = sessions.worker_of(session)
         if execution is None or execution.state != ExecutionState.QUEUED or worker is None:
             continue
-        state.start_attempt(number, execution, session, worker, _timeout_ms(state, execution))
+        _begin_attempt(state, number, execution, session, worker)
         state.put_execution(number, execution)
 
 
@@ -165,8 +165,20 @@ def retry(state: State, records: bytes, sessions: OpenSessions) -> None:
         if worker is None:
             state.move(number, execution, ExecutionState.QUEUED)
         else:
-            state.start_attempt(number, execution, session, worker, _timeout_ms(state, execution))
+            _begin_attempt(state, number, execution, session, worker)
         state.put_execution(number, execution)
+
+
+def _begin_attempt(state: State, number: int, execution: Execution, session: int, worker: int) -> None:
+    """Starts an attempt, if there still is time for one."""
+    job_state = state.job_state(execution.job)
+    if job_state is None:
+        raise InvariantError(f"job {execution.job} is gone although it has executions")
+    if not time_limits.may_begin(state, number, execution, job_state, state.now_ms):
+        time_limits.give_up(state, number, execution, time_limits.WINDOW_IS_OVER)
+        return
+    state.start_attempt(number, execution, session, worker, job_state.timeout_ms)
+    time_limits.begin(state, number, execution, job_state)
 
 
 def complete(state: State, command: log_pb2.Complete) -> Result:
@@ -192,6 +204,8 @@ def _complete_one(
     attempt_state = _ATTEMPT_STATES.get(outcome, AttemptState.FAILED)
     execution = state.execution(number)
     is_current = execution is not None and execution.token == token and execution.attempt == attempt
+    if execution is not None and is_current:
+        attempt_state = _as_told(execution, attempt_state)
     if execution is None or not is_current or execution.state != ExecutionState.RUNNING:
         if execution is not None and (
             execution.attempt_state == attempt_state
@@ -215,6 +229,12 @@ def _complete_one(
     return CompletionStatus.RECORDED
 
 
+def _as_told(execution: Execution, said: AttemptState) -> AttemptState:
+    """The worker calls it cancelled, or failed, when it was told to end because the execution's time was over."""
+    was_told = execution.flags & ExecutionFlag.TIME_IS_UP and not execution.flags & ExecutionFlag.CANCEL_REQUESTED
+    return AttemptState.TIMED_OUT if was_told and said != AttemptState.SUCCEEDED else said
+
+
 def _was_recorded(
     state: State, number: int, execution: Execution, token: int, attempt: int, attempt_state: AttemptState
 ) -> bool:
@@ -234,9 +254,11 @@ def _after_attempt(
         to = ExecutionState.COMPLETED
     elif attempt_state == AttemptState.CANCELLED or execution.flags & ExecutionFlag.CANCEL_REQUESTED:
         to = ExecutionState.CANCELLED
+    elif execution.flags & ExecutionFlag.TIME_IS_UP:
+        to = ExecutionState.DEAD
     elif retry_delay_ms == GIVE_UP:
         to = ExecutionState.FAILED
-    elif retry_delay_ms < 0 or execution.attempt >= _max_attempts(state, execution):
+    elif retry_delay_ms < 0 or not _may_try_again(state, number, execution, retry_delay_ms):
         to = ExecutionState.DEAD
     elif retry_delay_ms == 0:
         to = ExecutionState.QUEUED
@@ -247,6 +269,21 @@ def _after_attempt(
     state.move(number, execution, to)
 
 
+def _may_try_again(state: State, number: int, execution: Execution, retry_delay_ms: int) -> bool:
+    """Whether attempts are left, and the next one begins within the retry window; if it does not, the reason says so."""
+    job_state = state.job_state(execution.job)
+    if job_state is None or job_state.flags & JobFlag.DELETED:
+        return False
+    if execution.attempt - execution.attempt_base >= job_state.max_attempts:
+        return False
+    if time_limits.may_begin(state, number, execution, job_state, state.now_ms + retry_delay_ms):
+        return True
+    detail = state.detail(number, execution)
+    detail.reason = f"{time_limits.WINDOW_IS_OVER}: {detail.reason}".removesuffix(": ")
+    state.put_detail(number, execution, detail)
+    return False
+
+
 def time_out(state: State, records: bytes) -> None:
     """Ends attempts whose worker is alive but says nothing although their timeout has passed."""
     for number, token, retry_delay_ms in TIMEOUT.iter_unpack(records):
@@ -255,7 +292,9 @@ def time_out(state: State, records: bytes) -> None:
             continue
         state.effects.cancelled.append((execution.session, number, execution.attempt, execution.token))
         state.end_attempt(number, execution, AttemptState.TIMED_OUT)
-        detail = log_pb2.OutcomeDetail(error="the worker did not report by the end of the timeout")
+        detail = log_pb2.OutcomeDetail(
+            error="the worker did not report by the end of the timeout", error_kind=failures.TIMEOUT
+        )
         _remember_attempt(state, number, execution, 0, detail)
         _after_attempt(state, number, execution, AttemptState.TIMED_OUT, retry_delay_ms)
         state.put_execution(number, execution)
@@ -272,7 +311,7 @@ def lose_attempts(state: State, session: int, count_max: int) -> int:
         job_state = state.job_state(execution.job)
         again = job_state is not None and job_state.on_lease_loss != LeaseLoss.FAIL
         state.end_attempt(number, execution, AttemptState.LOST)
-        detail = log_pb2.OutcomeDetail(error="the worker was lost: its lease ran out")
+        detail = log_pb2.OutcomeDetail(error="the worker was lost: its lease ran out", error_kind=failures.LOST)
         _remember_attempt(state, number, execution, 0, detail)
         _after_attempt(state, number, execution, AttemptState.LOST, 0 if again else GIVE_UP)
         state.put_execution(number, execution)
@@ -285,8 +324,13 @@ def requeue_attempts(state: State, session: int) -> None:
         execution = _running(state, number, session)
         state.end_attempt(number, execution, AttemptState.NONE)
         execution.attempt -= 1
-        cancelled = bool(execution.flags & ExecutionFlag.CANCEL_REQUESTED)
-        state.move(number, execution, ExecutionState.CANCELLED if cancelled else ExecutionState.QUEUED)
+        time_limits.take_back(state, number, execution)
+        if execution.flags & ExecutionFlag.CANCEL_REQUESTED:
+            state.move(number, execution, ExecutionState.CANCELLED)
+        elif execution.flags & ExecutionFlag.TIME_IS_UP:
+            time_limits.give_up(state, number, execution, time_limits.TIME_IS_UP)
+        else:
+            state.move(number, execution, ExecutionState.QUEUED)
         state.put_execution(number, execution)
 
 
@@ -329,20 +373,12 @@ def _remember_attempt(
             attempt.detail.ClearField("result")
     if execution.attempt_state == AttemptState.SUCCEEDED:
         detail.reason = ""
-    elif not execution.flags & ExecutionFlag.CANCEL_REQUESTED:
+    elif execution.flags & ExecutionFlag.CANCEL_REQUESTED:
+        pass  # the reason is the one of whoever asked
+    elif execution.flags & ExecutionFlag.TIME_IS_UP:
+        detail.reason = time_limits.TIME_IS_UP
+    else:
         detail.reason = "" if said is None else said.error
     if execution.flags & ExecutionFlag.HAS_EXIT_CODE:
         attempt.detail.exit_code = execution.exit_code
     state.put_detail(number, execution, detail)
-
-
-def _timeout_ms(state: State, execution: Execution) -> int:
-    job_state = state.job_state(execution.job)
-    if job_state is None:
-        raise InvariantError(f"job {execution.job} is gone although it has executions")
-    return job_state.timeout_ms
-
-
-def _max_attempts(state: State, execution: Execution) -> int:
-    job_state = state.job_state(execution.job)
-    return 1 if job_state is None or job_state.flags & JobFlag.DELETED else job_state.max_attempts

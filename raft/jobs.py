@@ -5,7 +5,8 @@ from __future__ import annotations
 from horologe.log.v1 import log_pb2
 from horologe.raft.cancellation import cancel_unfinished
 from horologe.raft.creation import new_execution
-from horologe.raft.model import Code, JobFlag, LedgerOutcome, Reason, Result, Trigger
+from horologe.raft.failures import LOST, Failure, is_retried
+from horologe.raft.model import Code, JobFlag, LeaseLoss, LedgerOutcome, Reason, Result, Trigger
 from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.records import U64, JobState, LedgerEntry
 from horologe.raft.state import InvariantError, State
@@ -214,9 +215,14 @@ def _hot_part(state: State, job: job_pb2.Job) -> JobState:
         max_attempts=job.retry.max_attempts,
         overlap=job.overlap,
         catchup=job.catchup,
-        on_lease_loss=job.on_lease_loss,
+        on_lease_loss=_on_lease_loss(job),
         priority=job.priority,
     )
+
+
+def _on_lease_loss(job: job_pb2.Job) -> int:
+    """A retry policy that does not take `lost` says no as well."""
+    return job.on_lease_loss if is_retried(job.retry, Failure(LOST)) else LeaseLoss.FAIL
 
 
 def _every_ms(job: job_pb2.Job) -> int:

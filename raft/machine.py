@@ -8,7 +8,7 @@ nothing and says so; only a broken invariant raises, and then nothing of the ent
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import cancellation, jobs, sessions, settling, wheel
+from horologe.raft import cancellation, jobs, sessions, settling, time_limits, wheel
 from horologe.raft import executions as executions_
 from horologe.raft.history import prune
 from horologe.raft.malformed import fault_of
@@ -119,6 +119,8 @@ def _plan(state: State, plan: log_pb2.Plan) -> Result:
         sessions.expire_sessions(state, plan.expired_sessions)
     if plan.timeouts:
         executions_.time_out(state, plan.timeouts)
+    if plan.execution_timeouts:
+        time_limits.end_executions(state, plan.execution_timeouts)
     if plan.advance_to_ms:
         # A leader whose clock is behind the cursor must still get done what it found, or it would ask again and again.
         cursor_ms = max(plan.advance_to_ms, state.counters.cursor_ms)

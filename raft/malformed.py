@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.commands import ASSIGN, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT
+from horologe.raft.commands import ASSIGN, EXECUTION_TIMEOUT, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT
 from horologe.raft.model import Code
 from horologe.raft.records import LEDGER_KEY, U64
 
@@ -75,7 +75,8 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
         yield f"{job.retry.max_attempts} attempts"
     if max(job.priority, job.overlap, job.catchup, job.on_lease_loss) > UINT8_MAX:
         yield "a priority or policy that no record can hold"
-    for span in (job.timeout, job.catchup_window, *(one.interval.every for one in job.schedules)):
+    limits = (job.timeout, job.execution_timeout, job.retry.retry_window, job.deadline, job.catchup_window)
+    for span in (*limits, *(one.interval.every for one in job.schedules)):
         if not 0 <= span.seconds <= SPAN_SECONDS_MAX or span.nanos < 0:
             yield f"a span of {span.seconds} s"
 
@@ -84,6 +85,7 @@ def _plan(plan: log_pb2.Plan) -> Iterator[str]:
     yield from _natural(plan.advance_to_ms)
     yield from _packed("expired_sessions", plan.expired_sessions, SESSION.size)
     yield from _packed("timeouts", plan.timeouts, TIMEOUT.size)
+    yield from _packed("execution_timeouts", plan.execution_timeouts, EXECUTION_TIMEOUT.size)
     yield from _packed("assigns", plan.assigns, ASSIGN.size)
     yield from _packed("retries", plan.retries, RETRY.size)
     yield from _packed("fires", plan.fires, FIRE.size)

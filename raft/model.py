@@ -187,6 +187,8 @@ class ExecutionFlag:
     """DEAD, and in the dead letter queue."""
     REPLACES: Final = 128
     """All older ones of its job were asked to end when it was made: see overlap.py."""
+    TIME_IS_UP: Final = 256
+    """Its attempt was told to end, because the time for all attempts is over."""
 
 
 class TimerKind(IntEnum):

@@ -114,7 +114,7 @@ class JobState:
 class Execution:
     """One run owed, with its current attempt. Attempts that are over stand in the detail table if they had anything to say."""
 
-    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQIIIIiHHHBBBB")
+    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQIIIIiHHHBBBB")
 
     job: int
     due_ms: int
@@ -124,6 +124,8 @@ class Execution:
     start_ms: int = 0
     end_ms: int = 0
     next_attempt_ms: int = 0
+    end_by_ms: int = 0
+    """When the time for all attempts is over, which began with the first start. 0: never, or it has ended."""
     token: int = 0
     session: int = 0
     assign_ms: int = 0
@@ -154,6 +156,7 @@ class Execution:
             self.start_ms,
             self.end_ms,
             self.next_attempt_ms,
+            self.end_by_ms,
             self.token,
             self.session,
             self.assign_ms,

@@ -123,6 +123,9 @@ class State:
             self.counters.queued += 1
             self.effects.queued.append(execution.queue)
         elif to in FINAL_STATES:
+            if execution.end_by_ms:
+                wheel.disarm(self.tables.timer, execution.end_by_ms, TimerKind.EXECUTION_TIMEOUT, number)
+                execution.end_by_ms = 0
             execution.end_ms = self.now_ms
             self.ended.append(number)
             if to is ExecutionState.COMPLETED:

@@ -78,7 +78,7 @@ class HttpExecutor:
         except RefusedAddressError as error:
             return Outcome.failed(str(error), permanent=True)
         except (httpx.HTTPError, OSError) as error:
-            return Outcome.failed(f"{_shown(request)}: {str(error) or type(error).__name__}")
+            return Outcome.failed(f"{_shown(request)}: {str(error) or type(error).__name__}", kind="connection")
         return _outcome(request, response, action)
 
     def _request(self, attempt: Attempt, action: job_pb2.HttpAction) -> httpx.Request:
@@ -154,6 +154,7 @@ def _outcome(request: httpx.Request, response: httpx.Response, action: job_pb2.H
     return Outcome(
         kind=worker_pb2.AttemptResult.OUTCOME_FAILED,
         error=f"{_shown(request)}: HTTP {status} {_phrase(status)}".rstrip(),
+        error_kind="http",
         http_status=status,
         retry_after_seconds=parse_retry_after(response.headers.get("Retry-After"), time.time()),
     )

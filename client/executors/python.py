@@ -90,7 +90,7 @@ class PythonExecutor:
         handler = self._handlers.get(name)
         if handler is None:
             known = ", ".join(sorted(one.name for one in self._handlers)) or "none"
-            return Outcome.failed(f"this worker has no handler named {name!r}; it has {known}")
+            return Outcome.failed(f"this worker has no handler named {name!r}; it has {known}", kind="no_handler")
         try:
             context = Context(attempt)
             if handler.is_async:
@@ -157,7 +157,7 @@ def _failure(attempt: Attempt, output: Output, error: Exception, *, permanent: b
     output.write(STANDARD_ERROR, trace.encode("utf-8", "replace"))
     if attempt.stop_reason is not None:
         return attempt.stopped_outcome()
-    return Outcome.failed(f"{type(error).__name__}: {error}", permanent=permanent)
+    return Outcome.failed(f"{type(error).__name__}: {error}", kind=type(error).__name__, permanent=permanent)
 
 
 def _after_stop(attempt: Attempt, error: AttemptCancelledError) -> Outcome:

@@ -52,7 +52,7 @@ class ShellExecutor:
             command = self._command(attempt, action, Path(scratch))
             return await self._run_command(attempt, command, output, set(action.success_codes) or {0})
         except NotStartedError as error:
-            return Outcome.failed(str(error))
+            return Outcome.failed(str(error), kind="not_started")
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
 
@@ -120,7 +120,12 @@ def _outcome(exit_code: int, success_codes: set[int]) -> Outcome:
     if exit_code in success_codes:
         return Outcome(exit_code=exit_code)
     error = f"exit code {exit_code}" if exit_code >= 0 else f"killed by signal {-exit_code}"
-    return Outcome(kind=worker_pb2.AttemptResult.OUTCOME_FAILED, error=error, exit_code=_as_shells_count(exit_code))
+    return Outcome(
+        kind=worker_pb2.AttemptResult.OUTCOME_FAILED,
+        error=error,
+        error_kind="exit",
+        exit_code=_as_shells_count(exit_code),
+    )
 
 
 def _as_shells_count(exit_code: int) -> int:

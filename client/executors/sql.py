@@ -44,7 +44,9 @@ class SqlExecutor:
         if engine is None:
             known = ", ".join(sorted(self._engines)) or "none"
             return Outcome.failed(
-                f"this worker has no SQL connection named {action.connection!r}; it has {known}", permanent=True
+                f"this worker has no SQL connection named {action.connection!r}; it has {known}",
+                kind="no_connection",
+                permanent=True,
             )
         statement = _Statement(engine, action.statement, struct_to_python(action.parameters), output)
         call = self._threads.submit(statement.run, asyncio.get_running_loop())
@@ -61,7 +63,7 @@ class SqlExecutor:
         except SQLAlchemyError as error:
             if attempt.stop_reason is not None:
                 return attempt.stopped_outcome()
-            return Outcome.failed(f"{type(error).__name__}: {_reason(error)}")
+            return Outcome.failed(f"{type(error).__name__}: {_reason(error)}", kind=type(error).__name__)
         except _InterruptedError:
             return attempt.stopped_outcome()
         return Outcome(result=from_python({"row_count": row_count}))

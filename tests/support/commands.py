@@ -32,6 +32,10 @@ def job(
     priority: int = 5,
     description: str = "",
     queue_max: int = 1_000,
+    retry_window_ms: int = 0,
+    execution_timeout_ms: int = 0,
+    retry_on: Sequence[str] = (),
+    do_not_retry_on: Sequence[str] = (),
 ) -> job_pb2.Job:
     """A definition as a service proposes it: all defaults filled in. `every_ms` 0: on request, or once."""
     made = job_pb2.Job(name=name, queue=queue, priority=priority, description=description)
@@ -46,6 +50,12 @@ def job(
         schedule.manual.SetInParent()
     made.action.shell.script = "true"
     made.retry.max_attempts = max_attempts
+    made.retry.retry_on.extend(retry_on)
+    made.retry.do_not_retry_on.extend(do_not_retry_on)
+    if retry_window_ms:
+        made.retry.retry_window.FromMilliseconds(retry_window_ms)
+    if execution_timeout_ms:
+        made.execution_timeout.FromMilliseconds(execution_timeout_ms)
     made.timeout.FromMilliseconds(timeout_ms)
     made.catchup_window.FromMilliseconds(catchup_window_ms)
     made.overlap = int(overlap)  # type: ignore[assignment]

@@ -100,8 +100,10 @@ def _check_executions(tables: Tables, executions: Executions) -> None:
         assert (found.next_attempt_ms > 0) == (state is ExecutionState.SCHEDULED and not is_held(found)), story
         assert state is ExecutionState.SCHEDULED or not is_held(found), story
         assert (found.attempt_state == AttemptState.RUNNING) == (state is ExecutionState.RUNNING), story
-        if found.flags & ExecutionFlag.CANCEL_REQUESTED:
+        if found.flags & (ExecutionFlag.CANCEL_REQUESTED | ExecutionFlag.TIME_IS_UP):
             assert state is ExecutionState.RUNNING or state in FINAL_STATES, story
+        if found.end_by_ms:
+            assert found.attempt > found.attempt_base and state not in FINAL_STATES, story
         if number in details:
             record = log_pb2.ExecutionRecord.FromString(tables.detail.get(U64.pack(number)) or b"")
             tokens = [attempt.token for attempt in record.attempts]
@@ -150,6 +152,11 @@ def _check_timers(tables: Tables, counters: Counters, executions: Executions, jo
         (execution.next_attempt_ms, TimerKind.RETRY, number)
         for number, execution in executions.items()
         if execution.state == ExecutionState.SCHEDULED and not is_held(execution)
+    ]
+    wanted += [
+        (execution.end_by_ms, TimerKind.EXECUTION_TIMEOUT, number)
+        for number, execution in executions.items()
+        if execution.end_by_ms
     ]
     assert sorted(found) == sorted(wanted)
 

@@ -12,6 +12,7 @@ from typing import Any
 from horologe.log.v1 import log_pb2
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.raft.commands import GIVE_UP, NO_RETRY, CompletionStatus, Outcome
+from horologe.raft.failures import TIMEOUT, Failure, is_retried
 from horologe.raft.model import AttemptState, Catchup, Code, ExecutionFlag, ExecutionState, LeaseLoss, Overlap, Result
 from horologe.v1 import job_service_pb2
 from support import commands, invariants
@@ -60,12 +61,22 @@ class World:
         retry: str = "0s",
         error: str = "",
         token: str = "",
+        kind: str = "",
+        exit: str = "",
+        http: str = "",
     ) -> str:
-        """By whoever held that attempt (the latest, unless named), under the token it was given (the latest, unless named)."""
+        """By whoever held that attempt (the latest, unless named), under the token it was given (the latest, unless named).
+
+        With the kind of the failure, its exit code or HTTP status, the gateway first asks the job's policy about it.
+        """
         execution = int(number)
         which = int(attempt) if attempt else max(made for owner, made in self._assigned if owner == execution)
         held = int(token) if token else self._assigned[execution, which]
         delay_ms = _RETRIES.get(retry) or _ms(retry)
+        failure = Failure(kind, int(exit) if exit else None, int(http) if http else None)
+        job = self._driver.job(self._driver.execution(execution).job).job
+        if (kind or outcome == "timed_out") and not is_retried(job.retry, failure if kind else Failure(TIMEOUT)):
+            delay_ms = GIVE_UP
         record = commands.outcome(execution, held, which, Outcome[outcome.upper()], retry_delay_ms=delay_ms)
         details = [log_pb2.OutcomeDetail(error=error.replace("-", " "))] if error else []
         result = self._apply(commands.complete(record, details=details))
@@ -184,8 +195,10 @@ class World:
         for field, value in fields.items():
             if field in _ENUMS:
                 wanted[field] = _ENUMS[field][value.upper()]
-            elif field in ("timeout", "catchup_window"):
+            elif field in ("timeout", "catchup_window", "retry_window", "execution_timeout"):
                 wanted[f"{field}_ms"] = _ms(value)
+            elif field in ("retry_on", "do_not_retry_on"):
+                wanted[field] = value.split(",")
             else:
                 wanted[field] = value if field == "queue" else int(value)
         draft = commands.draft(commands.job(name, **wanted), self._next_ms(every_ms))
@@ -220,6 +233,7 @@ class World:
             )
             text += f" on {worker}, attempt {execution.attempt}, token {execution.token}"
             text += ", to be cancelled" if execution.flags & ExecutionFlag.CANCEL_REQUESTED else ""
+            text += ", its time is up" if execution.flags & ExecutionFlag.TIME_IS_UP else ""
         if execution.flags & ExecutionFlag.HELD:
             text += " behind others"
         elif execution.state == ExecutionState.SCHEDULED:

@@ -17,7 +17,8 @@ FUNCTION_LINES_MAX = 80
 FILE_LINES_MAX = 600
 PURE_CORE = (
     "model", "records", "tables", "wheel", "commands", "malformed", "state", "machine", "jobs", "creation", "executions",
-    "settling", "overlap", "cancellation", "sessions", "requests", "history",
+    "settling", "overlap", "cancellation", "sessions", "requests", "history", "failures",
+    "time_limits",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
     {"__future__", "collections", "collections.abc", "dataclasses", "enum", "itertools", "struct", "typing"}

@@ -1202,7 +1202,8 @@ class RetryPolicy(_message.Message):
     @_builtins.property
     def retry_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these failures are tried again. Empty: all that `do_not_retry_on` does not name. Each is one of `exit:CODE`, `exit:FROM-TO`,
-        `http:STATUS`, `http:5xx`, `timeout`, `lost`, or the kind of an error, such as `connection` or `ValueError`.
+        `http:STATUS`, `http:5xx`, or the kind of an error: `exit` and `http` for all of these, `timeout`, `connection`, `lost` (beside
+        `on_lease_loss`), or the class of the exception that a handler or a database raised, such as `ValueError`.
         """
 
     @_builtins.property

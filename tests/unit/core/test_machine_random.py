@@ -40,6 +40,9 @@ fields = st.fixed_dictionaries(
         "queue": st.sampled_from(["q1", "q2"]),
         "priority": st.integers(0, 9),
         "queue_max": st.integers(1, 3),
+        "retry_window_ms": st.sampled_from([0, 0, 5 * SECOND, MINUTE]),
+        "execution_timeout_ms": st.sampled_from([0, 0, 3 * SECOND, MINUTE]),
+        "do_not_retry_on": st.sampled_from([(), ("lost",), ("timeout", "exit:3")]),
     }
 )
 

@@ -20,7 +20,7 @@ from horologe.node.planner import (
     LeaderPlanner,
     PlannerSettings,
 )
-from horologe.raft.commands import ASSIGN, FIRE, RETRY, SESSION, TIMEOUT, Outcome
+from horologe.raft.commands import ASSIGN, FIRE, GIVE_UP, RETRY, SESSION, TIMEOUT, Outcome
 from horologe.raft.model import Catchup, Overlap
 from horologe.raft.records import U64
 
@@ -374,3 +374,14 @@ def test_the_cluster_waits_for_the_grace_before_and_the_lease_after_a_timeout(le
     made = leader.act(after_ms=2_000)
     ((_, _, retry_delay_ms),) = TIMEOUT.iter_unpack(made.timeouts)
     assert retry_delay_ms >= MINUTE + TERM * 1_000
+
+
+def test_a_timeout_that_the_policy_does_not_take_ends_the_execution(leader: Leader) -> None:
+    leader.do(create("tick", DUE, timeout_ms=MINUTE, do_not_retry_on=["timeout"]), connect("w1", slot_count=1))
+    leader.act(after_ms=MINUTE)
+    leader.machine.now_ms += MINUTE + TIMEOUT_GRACE_MS + 1
+    leader.planner.renew([1], leader.machine.tables, leader.now)
+    made = leader.act()
+    ((_, _, retry_delay_ms),) = TIMEOUT.iter_unpack(made.timeouts)
+    assert retry_delay_ms == GIVE_UP
+    assert leader.machine.state() == "FAILED"

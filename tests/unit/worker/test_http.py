@@ -94,7 +94,7 @@ async def test_status_decides_and_retry_after_is_passed_on(gateway: FakeGateway,
     site.status, site.headers = "503 Service Unavailable", "Retry-After: 120\r\n"
     result, stream = await run(gateway, serve, Http(url=f"{site.url}/a?secret=1"))
 
-    assert (result.outcome, result.http_status) == (Result.OUTCOME_FAILED, 503)
+    assert (result.outcome, result.http_status, result.error_kind) == (Result.OUTCOME_FAILED, 503, "http")
     assert result.error == f"GET {site.url}/a: HTTP 503 Service Unavailable"
     assert result.retry_after.seconds == 120
     assert stream.text() == "hello\n"
@@ -183,7 +183,7 @@ async def test_impossible_requests_fail_for_good(gateway: FakeGateway, serve: Se
 
 async def test_unreachable_servers_may_be_tried_again(gateway: FakeGateway, serve: Serve) -> None:
     result, _ = await run(gateway, serve, Http(url="http://127.0.0.1:9/"))
-    assert (result.outcome, result.permanent) == (Result.OUTCOME_FAILED, False)
+    assert (result.outcome, result.permanent, result.error_kind) == (Result.OUTCOME_FAILED, False, "connection")
     assert result.error.startswith("GET http://127.0.0.1:9/: ")
 
 

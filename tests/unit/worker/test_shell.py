@@ -122,6 +122,7 @@ async def test_failures_are_one_clear_line(
     result, _ = await run(gateway, serve, action)
     assert (result.outcome, result.error, result.permanent) == (Result.OUTCOME_FAILED, error, False)
     assert (result.exit_code if result.HasField("exit_code") else None) == exit_code
+    assert result.error_kind == ("not_started" if exit_code is None else "exit")
 
 
 TREE = """
@@ -153,6 +154,7 @@ async def test_timeout_leaves_time_to_clean_up(gateway: FakeGateway, serve: Serv
     result, stream = await run(gateway, serve, Shell(script=script), timeout_seconds=1.0)
 
     assert (result.outcome, result.exit_code, result.error) == (Result.OUTCOME_TIMED_OUT, 5, "timed out after 1 s")
+    assert result.error_kind == "timeout"
     assert stream.text() == "begun\ncleaned\n"
 
 

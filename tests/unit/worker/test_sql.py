@@ -84,6 +84,7 @@ async def test_errors_are_one_line(
     result, _ = await run(gateway, serve, file, statement, connection=connection)
     assert (result.outcome, result.permanent) == (Result.OUTCOME_FAILED, permanent)
     assert result.error.startswith(error)
+    assert result.error_kind == ("no_connection" if permanent else error.partition(":")[0])
 
 
 async def test_statement_that_never_ends_is_interrupted(gateway: FakeGateway, serve: Serve, file: Path) -> None:

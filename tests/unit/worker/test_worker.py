@@ -85,6 +85,7 @@ async def test_exceptions_become_errors_with_a_traceback(gateway: FakeGateway, s
 
     assert all(result.outcome == Result.OUTCOME_FAILED for result in results.values())
     assert (results[1].error, results[1].permanent) == ("LookupError: no such report", False)
+    assert [results[number].error_kind for number in (1, 2, 4)] == ["LookupError", "PermanentError", "no_handler"]
     assert (results[2].error, results[2].permanent) == ("PermanentError: the account is closed", True)
     assert "JSON values or None" in results[3].error
     assert "no handler named 'absent'" in results[4].error

@@ -743,6 +743,7 @@ class Plan(_message.Message):
     RETRIES_FIELD_NUMBER: _builtins.int
     EXPIRED_SESSIONS_FIELD_NUMBER: _builtins.int
     TIMEOUTS_FIELD_NUMBER: _builtins.int
+    EXECUTION_TIMEOUTS_FIELD_NUMBER: _builtins.int
     advance_to_ms: _builtins.int
     """The wheel's cursor moves to here, in milliseconds."""
     fires: _builtins.bytes
@@ -755,6 +756,8 @@ class Plan(_message.Message):
     """Sessions whose lease ran out."""
     timeouts: _builtins.bytes
     """Attempts that took longer than their timeout although their worker is alive."""
+    execution_timeouts: _builtins.bytes
+    """Executions whose time for all attempts is over."""
     def __init__(
         self,
         *,
@@ -764,10 +767,11 @@ class Plan(_message.Message):
         retries: _builtins.bytes = ...,
         expired_sessions: _builtins.bytes = ...,
         timeouts: _builtins.bytes = ...,
+        execution_timeouts: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_to_ms", b"advance_to_ms", "assigns", b"assigns", "expired_sessions", b"expired_sessions", "fires", b"fires", "retries", b"retries", "timeouts", b"timeouts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_to_ms", b"advance_to_ms", "assigns", b"assigns", "execution_timeouts", b"execution_timeouts", "expired_sessions", b"expired_sessions", "fires", b"fires", "retries", b"retries", "timeouts", b"timeouts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -815,6 +819,7 @@ class OutcomeDetail(_message.Message):
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
     OUTPUT_TRUNCATED_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
+    ERROR_KIND_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """Position of the outcome among the records."""
     error: _builtins.str
@@ -829,6 +834,8 @@ class OutcomeDetail(_message.Message):
     """Output was cut at the cap."""
     exit_code: _builtins.int
     """Of a process."""
+    error_kind: _builtins.str
+    """What kind of failure it was; see failures.py."""
     @_builtins.property
     def result(self) -> _struct_pb2.Value:
         """What the handler returned."""
@@ -844,10 +851,11 @@ class OutcomeDetail(_message.Message):
         output_bytes: _builtins.int = ...,
         output_truncated: _builtins.bool = ...,
         exit_code: _builtins.int | None = ...,
+        error_kind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "exit_code", b"exit_code", "http_status", b"http_status", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "output_bytes", b"output_bytes", "output_node", b"output_node", "output_truncated", b"output_truncated", "position", b"position", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "error", b"error", "error_kind", b"error_kind", "exit_code", b"exit_code", "http_status", b"http_status", "output_bytes", b"output_bytes", "output_node", b"output_node", "output_truncated", b"output_truncated", "position", b"position", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
