@@ -1,4 +1,4 @@
-"""YAML and JSON text as a tree in which every value knows its line and column, and readers that collect problems.
+"""YAML and JSON text as a tree in which every value knows its line and column, readers that collect problems, and YAML again.
 
 Nothing about jobs is known here; see `jobfile.py`. JSON is read as YAML, whose subset it nearly is, after its own parser
 has checked it. Values keep their text as written, so that a date or a number in the wrong place can be quoted back.
@@ -17,7 +17,7 @@ import yaml
 from horologe.client import words
 from horologe.client.errors import InvalidFile, Problem
 
-__all__ = ["DEPTH_MAX", "VALUES_MAX", "Mapped", "Reader", "parse"]
+__all__ = ["DEPTH_MAX", "VALUES_MAX", "Mapped", "Reader", "dump", "is_sound", "parse"]
 
 VALUES_MAX = 1_000_000
 """Values in one file, aliases counted as often as they are used: a few lines of aliases can stand for billions."""
@@ -32,6 +32,11 @@ Value = TypeVar("Value")
 Mapped = dict[str, tuple[yaml.Node, yaml.Node]]
 """Key to (node of the key, node of the value)."""
 
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+", re.ASCII)
+# Ends of lines to YAML, and to nobody else: single quotes do not keep them.
+_ODD_BREAK = re.compile("[\r\x85\u2028\u2029]")
+# A script: lines that begin with something, at least two.
+_LINES = re.compile(r"\S[^\n]*\n(.*\n)*.*")
 _TAGS = {
     "tag:yaml.org,2002:str": "text",
     "tag:yaml.org,2002:int": "a number",
@@ -82,7 +87,7 @@ class Reader:
                 self.problem(key, f"{path}: a key must be text, not {_kind(key)}")
             elif key.tag == "tag:yaml.org,2002:merge":
                 self.problem(key, f"{path}: merge keys (<<) are not read; repeat the entries")
-            elif not _is_sound(key.value):
+            elif not is_sound(key.value):
                 self.problem(key, f"{path}: a key contains a NUL character or half of a surrogate pair")
             elif key.value in entries:
                 first = entries[key.value][0].start_mark.line + 1
@@ -110,7 +115,7 @@ class Reader:
         """A text. Numbers, dates and truth values must be quoted, so that nothing is reinterpreted silently."""
         if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str":
             value: str = node.value
-            if not _is_sound(value):
+            if not is_sound(value):
                 self.problem(node, f"{path} contains a NUL character or half of a surrogate pair")
                 return None
             return value
@@ -249,7 +254,29 @@ def _check_json(reader: Reader, text: str) -> str:
     )
 
 
-def _is_sound(text: str) -> bool:
+class _Dumper(yaml.SafeDumper):
+    """Writes lines as lines, and quotes what would be read as something else."""
+
+
+def _write_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = None
+    if _EXPONENT.fullmatch(text) or _ODD_BREAK.search(text):
+        style = '"'
+    elif _LINES.fullmatch(text):
+        style = "|"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _write_text)
+
+
+def dump(data: object) -> str:
+    """Plain data as YAML text, which `parse` reads back as the same data."""
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def is_sound(text: str) -> bool:
     """Whether text can travel: an escape in quotes can make what UTF-8 has no bytes for."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
@@ -282,7 +309,7 @@ def _number(node: yaml.Node) -> int | float | None:
 
 def _is_exponent(node: yaml.Node) -> bool:
     is_plain_text = isinstance(node, yaml.ScalarNode) and node.style is None and node.tag == "tag:yaml.org,2002:str"
-    return is_plain_text and re.fullmatch(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+", node.value, re.ASCII) is not None
+    return is_plain_text and _EXPONENT.fullmatch(node.value) is not None
 
 
 def _kind(node: yaml.Node) -> str:

@@ -6,10 +6,11 @@ Which keys there are is in `jobfile.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from math import copysign
+from typing import Any, Final
 
 import yaml
 from google.protobuf import json_format, struct_pb2
@@ -18,12 +19,18 @@ from horologe.client import durations, times, words
 from horologe.client.documents import Mapped, Reader
 
 __all__ = [
+    "INT32_MAX",
+    "NOTHING",
     "Field",
     "Shape",
     "duration",
+    "flag",
+    "instant",
     "integer",
     "integers",
+    "listed",
     "number",
+    "period",
     "read_instant",
     "read_shape",
     "struct",
@@ -35,7 +42,12 @@ __all__ = [
     "write_shape",
 ]
 
-_INTERVAL_MIN = timedelta(seconds=1)
+PERIOD: Final = (timedelta(seconds=1), timedelta(days=366))
+"""The shortest and the longest distance between due times."""
+INT32_MAX: Final = 2**31 - 1
+
+NOTHING: Final = object()
+"""What a writer answers when there is nothing to write; None is a value of its own (`payload: null`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,7 @@ class Field:
     read: Callable[[Reader, yaml.Node, str, Any, str], None]
     """(reader, node, path for messages, message, attribute): sets the attribute, or notes a problem."""
     write: Callable[[Any, str], object]
-    """(message, attribute): plain data, or None when there is nothing to write."""
+    """(message, attribute): plain data, or NOTHING."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +90,7 @@ def read_shape(reader: Reader, shape: Shape, node: yaml.Node, entries: Mapped, p
 def write_shape(shape: Shape, message: Any) -> dict[str, object]:
     """The fields of a message that say something, in the order of the shape."""
     written = {name: field.write(message, name) for name, field in shape.fields.items()}
-    return {name: plain for name, plain in written.items() if plain is not None}
+    return {name: plain for name, plain in written.items() if plain is not NOTHING}
 
 
 def _read_text(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
@@ -88,7 +100,7 @@ def _read_text(reader: Reader, node: yaml.Node, path: str, message: Any, name: s
 
 
 def _write_truthy(message: Any, name: str) -> object:
-    return getattr(message, name) or None
+    return getattr(message, name) or NOTHING
 
 
 text = Field(_read_text, _write_truthy)
@@ -100,7 +112,7 @@ def _read_texts(reader: Reader, node: yaml.Node, path: str, message: Any, name: 
 
 
 def _write_list(message: Any, name: str) -> object:
-    return list(getattr(message, name)) or None
+    return list(getattr(message, name)) or NOTHING
 
 
 texts = Field(_read_texts, _write_list)
@@ -115,7 +127,7 @@ def _read_text_map(reader: Reader, node: yaml.Node, path: str, message: Any, nam
 
 def _write_map(message: Any, name: str) -> object:
     # Maps have no order on the wire; sorted, so that the same job is always written the same way.
-    return dict(sorted(getattr(message, name).items())) or None
+    return dict(sorted(getattr(message, name).items())) or NOTHING
 
 
 text_map = Field(_read_text_map, _write_map)
@@ -132,8 +144,8 @@ def integer(low: int, high: int) -> Field:
     def write(message: Any, name: str) -> object:
         descriptor = message.DESCRIPTOR.fields_by_name[name]
         if descriptor.has_presence:
-            return getattr(message, name) if message.HasField(name) else None
-        return getattr(message, name) or None
+            return getattr(message, name) if message.HasField(name) else NOTHING
+        return getattr(message, name) or NOTHING
 
     return Field(read, write)
 
@@ -160,7 +172,7 @@ def number(low: float, high: float) -> Field:
 
     def write(message: Any, name: str) -> object:
         stored: float = getattr(message, name)
-        return (int(stored) if stored.is_integer() else stored) if stored else None
+        return (int(stored) if stored.is_integer() else stored) if stored else NOTHING
 
     return Field(read, write)
 
@@ -175,25 +187,68 @@ def word(enumeration: words.Enumeration[int]) -> Field:
             setattr(message, name, given)
 
     def write(message: Any, name: str) -> object:
-        return words.render(enumeration, getattr(message, name)) or None
+        return words.render(enumeration, getattr(message, name)) or NOTHING
 
     return Field(read, write)
 
 
 def _read_duration(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
     given = reader.converted(node, path, reader.raw(node, path), durations.parse)
-    if given is None:
-        return
-    if name == "every" and not _INTERVAL_MIN <= given <= timedelta(days=366):
-        reader.problem(node, f"{path} must be from 1s to 366d, not {durations.render(given)}")
-    getattr(message, name).CopyFrom(durations.to_proto(given))
+    if given is not None:
+        getattr(message, name).CopyFrom(durations.to_proto(given))
 
 
 def _write_duration(message: Any, name: str) -> object:
-    return durations.render(durations.from_proto(getattr(message, name))) if message.HasField(name) else None
+    return durations.render(durations.from_proto(getattr(message, name))) if message.HasField(name) else NOTHING
 
 
 duration = Field(_read_duration, _write_duration)
+
+
+def _read_period(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+    _read_duration(reader, node, path, message, name)
+    if message.HasField(name):
+        given = durations.from_proto(getattr(message, name))
+        if not PERIOD[0] <= given <= PERIOD[1]:
+            reader.problem(node, f"{path} must be from 1s to 366d, not {durations.render(given)}")
+
+
+period = Field(_read_period, _write_duration)
+
+
+def _read_flag(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+    given = reader.boolean(node, path)
+    if given is not None:
+        setattr(message, name, given)
+
+
+flag = Field(_read_flag, _write_truthy)
+
+
+def read_instant(
+    reader: Reader,
+    node: yaml.Node,
+    path: str,
+    message: Any,
+    zone: tuple[yaml.Node, yaml.Node] | None,
+    name: str = "time",
+) -> None:
+    """An instant, with the zone of the entry beside it if it is a local time."""
+    named = "" if zone is None else reader.text(zone[1], f"{path.rpartition('.')[0]}.time_zone") or ""
+    given = reader.converted(node, path, reader.raw(node, path), lambda raw: times.parse(raw, named))
+    if given is not None:
+        getattr(message, name).CopyFrom(times.to_proto(given))
+
+
+def _read_lone_instant(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+    read_instant(reader, node, path, message, None, name)
+
+
+def _write_instant(message: Any, name: str) -> object:
+    return times.render(getattr(message, name)) if message.HasField(name) else NOTHING
+
+
+instant = Field(_read_lone_instant, _write_instant)
 
 
 def _read_value(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
@@ -202,7 +257,7 @@ def _read_value(reader: Reader, node: yaml.Node, path: str, message: Any, name: 
 
 
 def _write_value(message: Any, name: str) -> object:
-    return plain_json(getattr(message, name)) if message.HasField(name) else None
+    return plain_json(getattr(message, name)) if message.HasField(name) else NOTHING
 
 
 value = Field(_read_value, _write_value)
@@ -216,7 +271,7 @@ def _read_struct(reader: Reader, node: yaml.Node, path: str, message: Any, name:
 
 
 def _write_struct(message: Any, name: str) -> object:
-    return plain_json(getattr(message, name)) or None if message.HasField(name) else None
+    return plain_json(getattr(message, name)) if message.HasField(name) else NOTHING
 
 
 struct = Field(_read_struct, _write_struct)
@@ -236,7 +291,7 @@ def plain_json(message: struct_pb2.Value | struct_pb2.Struct) -> object:
 
 def _whole(plain: object) -> object:
     if isinstance(plain, float) and plain.is_integer() and abs(plain) < 2**53:
-        return int(plain)
+        return int(plain) if plain or copysign(1.0, plain) > 0 else plain
     if isinstance(plain, dict):
         return {name: _whole(item) for name, item in plain.items()}
     if isinstance(plain, list):
@@ -244,12 +299,6 @@ def _whole(plain: object) -> object:
     return plain
 
 
-def read_instant(reader: Reader, node: yaml.Node, path: str, message: Any, rest: Mapped) -> None:
-    """An instant into `time`, with the zone of the entry `time_zone` beside it if it is a local time."""
-    zone = ""
-    if "time_zone" in rest:
-        zone = reader.text(rest["time_zone"][1], f"{path.rpartition('.')[0]}.time_zone") or ""
-    given = reader.converted(node, path, reader.raw(node, path), lambda raw: times.parse(raw, zone))
-    message.SetInParent()
-    if given is not None:
-        message.time.CopyFrom(times.to_proto(given))
+def listed(items: Iterable[str]) -> str:
+    """Names in quotes, as problems list them."""
+    return ", ".join(repr(item) for item in items)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from google.protobuf import duration_pb2, struct_pb2, timestamp_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from horologe.client import calls, durations, times, words
 from horologe.client.errors import InvalidArgument, Violation
@@ -27,9 +27,11 @@ from horologe.v1 import job_pb2
 from horologe.v1.job_pb2 import Action, CronSchedule, Job, RetryPolicy, Schedule
 
 __all__ = [
+    "after",
     "after_delay",
     "cron",
     "every",
+    "fixed_delay",
     "http",
     "job",
     "manual",
@@ -38,7 +40,11 @@ __all__ = [
     "retry",
     "shell",
     "sql",
+    "workflow",
 ]
+
+Span = str | timedelta
+Instant = datetime | str
 
 Read = TypeVar("Read")
 Given = TypeVar("Given")
@@ -50,15 +56,32 @@ def job(
     schedule: Schedule | Iterable[Schedule],
     action: Action,
     *,
+    start_time: Instant | None = None,
+    end_time: Instant | None = None,
+    max_executions: int = 0,
+    jitter: Span | None = None,
+    calendars: Iterable[str] = (),
+    on_exclusion: str = "",
+    delete_when_finished: bool = False,
     retry: RetryPolicy | None = None,
-    timeout: str | timedelta | None = None,
-    grace: str | timedelta | None = None,
+    timeout: Span | None = None,
+    execution_timeout: Span | None = None,
+    deadline: Span | None = None,
+    grace: Span | None = None,
     overlap: str = "",
+    queue_max: int = 0,
+    max_running: int = 0,
+    limits: Iterable[str] = (),
     catchup: str = "",
-    catchup_window: str | timedelta | None = None,
+    catchup_max: int = 0,
+    catchup_window: Span | None = None,
     on_lease_loss: str = "",
     queue: str = "",
     priority: int | None = None,
+    worker_labels: Mapping[str, str] | None = None,
+    workflow: str = "",
+    apply_set: str = "",
+    owner: str = "",
     labels: Mapping[str, str] | None = None,
     description: str = "",
 ) -> Job:
@@ -67,15 +90,32 @@ def job(
         name=name,
         schedules=[schedule] if isinstance(schedule, Schedule) else list(schedule),
         action=action,
+        start_time=_instant("start_time", start_time),
+        end_time=_instant("end_time", end_time),
+        max_executions=max_executions,
+        jitter=_span("jitter", jitter),
+        calendars=calendars,
+        on_exclusion=_word("on_exclusion", job_pb2.ExclusionPolicy, on_exclusion),
+        delete_when_finished=delete_when_finished,
         retry=retry,
         timeout=_span("timeout", timeout),
+        execution_timeout=_span("execution_timeout", execution_timeout),
+        deadline=_span("deadline", deadline),
         grace=_span("grace", grace),
         overlap=_word("overlap", job_pb2.OverlapPolicy, overlap),
+        queue_max=queue_max,
+        max_running=max_running,
+        limits=limits,
         catchup=_word("catchup", job_pb2.CatchupPolicy, catchup),
+        catchup_max=catchup_max,
         catchup_window=_span("catchup_window", catchup_window),
         on_lease_loss=_word("on_lease_loss", job_pb2.LeaseLossPolicy, on_lease_loss),
         queue=queue,
         priority=priority,
+        worker_labels=worker_labels,
+        workflow=workflow,
+        apply_set=apply_set,
+        owner=owner,
         labels=labels,
         description=description,
     )
@@ -103,12 +143,34 @@ def cron(
     )
 
 
-def every(period: str | timedelta, *, phase: str | timedelta | None = None) -> Schedule:
-    """Due times at a fixed distance, for example `every("5m")`. Without `phase` it follows from the job's identity."""
-    return Schedule(interval=job_pb2.IntervalSchedule(every=_span("every", period), phase=_span("phase", phase)))
+def every(period: Span, *, phase: Span | None = None, anchor: Instant | None = None) -> Schedule:
+    """Due times at a fixed distance, for example `every("5m")`. Without `phase` it follows from the job's identity.
+
+    `anchor` says the same as `phase` by naming an instant at which the job would be due.
+    """
+    return Schedule(
+        interval=job_pb2.IntervalSchedule(
+            every=_span("every", period), phase=_span("phase", phase), anchor=_instant("anchor", anchor)
+        )
+    )
 
 
-def once(time: datetime | str, *, time_zone: str = "", allow_past: bool = False) -> Schedule:
+def fixed_delay(delay: Span) -> Schedule:
+    """Due when the job is created, then so long after the end of the previous execution, however that ended."""
+    return Schedule(fixed_delay=job_pb2.FixedDelaySchedule(delay=_span("fixed_delay", delay)))
+
+
+def after(jobs: str | Iterable[str], *, condition: str = "") -> Schedule:
+    """Due when other jobs of the namespace have ended: `all_succeeded` (default), `all_done`, `any_succeeded`, `any_failed`."""
+    return Schedule(
+        after=job_pb2.AfterSchedule(
+            jobs=[jobs] if isinstance(jobs, str) else jobs,
+            condition=_word("condition", job_pb2.AfterSchedule.Condition, condition),
+        )
+    )
+
+
+def once(time: Instant, *, time_zone: str = "", allow_past: bool = False) -> Schedule:
     """One due time. A past one is refused unless `allow_past`, and then due at once."""
     return Schedule(once=job_pb2.OnceSchedule(time=_instant("once", time, time_zone), allow_past=allow_past))
 
@@ -171,9 +233,7 @@ def http(
 
 def sql(connection: str, statement: str, parameters: Mapping[str, object] | None = None) -> Action:
     """A statement in one transaction, on a connection that the worker knows by that name. `:name` for parameters."""
-    bound = struct_pb2.Struct()
-    if parameters:
-        bound.CopyFrom(calls.to_value(dict(parameters)).struct_value)
+    bound = calls.to_value(dict(parameters)).struct_value if parameters else None
     return Action(sql=job_pb2.SqlAction(connection=connection, statement=statement, parameters=bound))
 
 
@@ -183,16 +243,28 @@ def python(handler: str, payload: object = None) -> Action:
     return Action(python=job_pb2.PythonAction(handler=handler, payload=value))
 
 
+def workflow() -> Action:
+    """Runs the jobs that name this one as their `workflow`, in the order that their `after` says."""
+    return Action(workflow=job_pb2.WorkflowAction())
+
+
 def retry(
     *,
     max_attempts: int = 0,
     backoff: str = "",
-    base: str | timedelta | None = None,
+    base: Span | None = None,
     factor: float = 0.0,
-    cap: str | timedelta | None = None,
+    cap: Span | None = None,
     jitter: str = "",
+    retry_on: Iterable[str] = (),
+    do_not_retry_on: Iterable[str] = (),
+    retry_window: Span | None = None,
 ) -> RetryPolicy:
-    """When and how often a failed attempt is tried again. 1 attempt means no retry."""
+    """When and how often a failed attempt is tried again. 1 attempt means no retry.
+
+    `retry_on` and `do_not_retry_on` name failures: `exit:75`, `exit:1-63`, `http:503`, `http:5xx`, `timeout`, `lost`, or the
+    kind of an error, such as `ValueError`.
+    """
     return RetryPolicy(
         max_attempts=max_attempts,
         backoff=_word("backoff", RetryPolicy.Backoff, backoff),
@@ -200,6 +272,9 @@ def retry(
         factor=factor,
         cap=_span("cap", cap),
         jitter=_word("jitter", RetryPolicy.Jitter, jitter),
+        retry_on=retry_on,
+        do_not_retry_on=do_not_retry_on,
+        retry_window=_span("retry_window", retry_window),
     )
 
 
@@ -209,13 +284,15 @@ def _word(field: str, enumeration: words.Enumeration[Number], word: str) -> Numb
     return _read(field, lambda text: words.parse(enumeration, text), word)
 
 
-def _span(field: str, value: str | timedelta | None) -> duration_pb2.Duration | None:
+def _span(field: str, value: Span | None) -> duration_pb2.Duration | None:
     if value is None:
         return None
     return durations.to_proto(_read(field, durations.parse, value) if isinstance(value, str) else value)
 
 
-def _instant(field: str, value: datetime | str, time_zone: str) -> timestamp_pb2.Timestamp:
+def _instant(field: str, value: Instant | None, time_zone: str = "") -> timestamp_pb2.Timestamp | None:
+    if value is None:
+        return None
     if isinstance(value, str):
         value = _read(field, lambda text: times.parse(text, time_zone), value)
     return _read(field, times.to_proto, value)

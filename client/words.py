@@ -6,12 +6,12 @@ Also what the words mean for a program: which states of an execution are final.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from horologe.v1.execution_pb2 import Execution
 
-__all__ = ["FINISHED_STATES", "LATER", "Enumeration", "known", "parse", "render", "suggest"]
+__all__ = ["FINISHED_STATES", "Enumeration", "known", "parse", "render", "suggest"]
 
 FINISHED_STATES = frozenset(
     {
@@ -24,12 +24,8 @@ FINISHED_STATES = frozenset(
 )
 """An execution in one of these never changes again."""
 
-# Words that have a meaning in Horologe, and that this release does not act on: better refused than ignored.
-LATER: Mapping[str, frozenset[str]] = {
-    "CatchupPolicy": frozenset({"earliest", "all"}),
-    "Dialect": frozenset({"unix-seconds-first", "unix-seconds-last", "quartz", "kubernetes"}),
-}
-
+_HYPHENATED = frozenset({"Dialect"})
+"""Enumerations whose words are written as their names are elsewhere: `unix-seconds-first`."""
 
 Number = TypeVar("Number", bound=int)
 Number_co = TypeVar("Number_co", bound=int, covariant=True)
@@ -51,18 +47,20 @@ def known(enumeration: Enumeration[Number]) -> dict[str, Number]:
     """All words of an enumeration with their numbers, without the unspecified one."""
     names = list(enumeration.keys())
     prefix = names[0].removesuffix("UNSPECIFIED")
-    return {name.removeprefix(prefix).lower(): number for name, number in enumeration.items() if number}
+    joint = "-" if enumeration.DESCRIPTOR.name in _HYPHENATED else "_"
+    return {
+        name.removeprefix(prefix).lower().replace("_", joint): number for name, number in enumeration.items() if number
+    }
 
 
 def parse(enumeration: Enumeration[Number], text: str) -> Number:
     """The number of a word. ValueError says which words are allowed."""
     words = known(enumeration)
     word = text.strip().lower()
-    if word.replace("-", "_") in words:
-        return words[word.replace("-", "_")]
+    for written in (word.replace("-", "_"), word.replace("_", "-")):
+        if written in words:
+            return words[written]
     allowed = ", ".join(words)
-    if word in LATER.get(enumeration.DESCRIPTOR.name, ()):
-        raise ValueError(f"{text!r} is not in this release; allowed: {allowed}")
     raise ValueError(f"{text!r} is not known; allowed: {allowed}{suggest(word, words)}")
 
 

@@ -48,6 +48,10 @@ def _schedule(entry: Any) -> str:
         return f"every {entry['interval']}"
     if "once" in entry:
         return f"at {entry['once']}"
+    if "after" in entry:
+        return f"after {', '.join(entry['after'])}"
+    if "fixed_delay" in entry:
+        return f"{entry['fixed_delay']} after each end"
     return "manual" if "manual" in entry else f"in {entry['delay']}" if "delay" in entry else ""
 
 
@@ -63,6 +67,8 @@ def _action(record: Any) -> str:
             text = f"{details.get('connection', '')}: {details.get('statement', '')}"
         case "python":
             text = details.get("handler", "")
+        case "workflow":
+            return kind
         case _:
             return ""
     return f"{kind}: {text if len(text) <= 60 else text[:57] + '...'}"
@@ -78,6 +84,7 @@ COLUMNS = (
     Column("QUEUE", lambda record: record.get("queue", "default"), is_wide=True),
     Column("PRIORITY", lambda record: record.get("priority", 5), is_wide=True),
     Column("UNFINISHED", "unfinished_execution_count", is_wide=True),
+    Column("OWNER", "owner", is_wide=True),
     Column("LABELS", "labels", is_wide=True),
 )
 
@@ -147,10 +154,16 @@ def describe(session: Session, name: NameArgument) -> None:
         return
     mapping = to_mapping(job)
     schedules = [f"{_schedule(entry)}" for entry in _as_list(mapping["schedule"])]
-    pairs = [("Name", job.name), ("Description", job.description), ("State", mapping.get("state"))]
+    pairs = [
+        ("Name", job.name),
+        ("Description", job.description),
+        ("Owner", job.owner),
+        ("State", mapping.get("state")),
+    ]
     pairs += [("Pause reason", job.pause_reason)] if job.pause_reason else []
     pairs += [("Schedule", "; ".join(schedules)), ("Meaning", "; ".join(details["schedule_descriptions"]))]
     pairs += [("Action", json.dumps(mapping["action"], ensure_ascii=False)), ("Labels", mapping.get("labels"))]
+    pairs += [("Counters", mapping.get("counters"))]
     print_details([*pairs, *policies(job)])
     if details["next_due_times"]:
         typer.echo("\nNext due times:")

@@ -20,86 +20,46 @@ Read = TypeVar("Read")
 
 
 @connected
-def create(
-    session: Session,
-    name: options.Name,
-    command: options.Command = None,
-    every: options.Every = None,
-    cron: options.Cron = None,
-    at: options.At = None,
-    in_: options.In = None,
-    manual: options.Manual = False,
-    tz: options.Tz = "",
-    allow_past: options.AllowPast = False,
-    phase: options.Phase = None,
-    dst_gap: options.DstGap = "",
-    dst_overlap: options.DstOverlap = "",
-    day_match: options.DayMatch = "",
-    shell: options.Shell = None,
-    argv: options.Argv = False,
-    http: options.Http = None,
-    sql: options.Sql = None,
-    python: options.Python = None,
-    payload: options.Payload = None,
-    header: options.Header = None,
-    body: options.Body = None,
-    expect: options.Expect = None,
-    env: options.Env = None,
-    cwd: options.Cwd = "",
-    timeout: options.Timeout = None,
-    grace: options.Grace = None,
-    max_attempts: options.MaxAttempts = None,
-    retry_backoff: options.RetryBackoff = "",
-    retry_base: options.RetryBase = None,
-    retry_factor: options.RetryFactor = None,
-    retry_cap: options.RetryCap = None,
-    overlap: options.Overlap = "",
-    catchup: options.Catchup = "",
-    catchup_window: options.CatchupWindow = None,
-    on_lease_loss: options.OnLeaseLoss = "",
-    queue: options.Queue = "",
-    priority: options.Priority = None,
-    label: options.Label = None,
-    description: options.Description = "",
-    request_id: options.RequestId = "",
-    dry_run: options.DryRun = False,
-) -> None:
+@options.with_flags
+def create(session: Session, **given: Any) -> None:
     """Create a job.
 
     For example: horologe job create hello --every 5s --shell 'echo hello'
     """
-    given = dict(locals())
-    job = _job(given)
-    stored = session.client.create_job(job, request_id=request_id, validate_only=dry_run)
+    stored = session.client.create_job(_job(given), request_id=given["request_id"], validate_only=given["dry_run"])
     from horologe.client.cli.job import COLUMNS
     from horologe.client.jobfile import to_mapping
 
     session.print_one(to_mapping(stored), COLUMNS)
 
 
-def _job(given: dict[str, Any]) -> Job:
-    from horologe.client import jobs
+_AS_GIVEN = (
+    *("max_executions", "jitter", "on_exclusion", "delete_when_finished", "timeout", "execution_timeout", "deadline"),
+    *("grace", "overlap", "queue_max", "max_running", "catchup", "catchup_max", "catchup_window", "on_lease_loss"),
+    *("queue", "priority", "workflow", "owner", "apply_set", "description"),
+)
+"""Flags whose value is that of the job's field of the same name."""
 
+
+def _job(given: dict[str, Any]) -> Job:
+    from horologe.client import jobs, times
+
+    bounds: dict[str, Any] = {
+        field: _read(lambda text: times.parse(text, given["tz"]), given[field], f"--{field.replace('_', '-')}")
+        for field in ("start_time", "end_time")
+        if given[field]
+    }
     return jobs.job(
         given["name"],
         _schedules(given),
         _action(given),
         retry=_retry(given),
+        calendars=given["calendar"] or (),
+        limits=given["limit"] or (),
         labels=pairs(given["label"], "--label"),
-        **{
-            key: given[key]
-            for key in (
-                "timeout",
-                "grace",
-                "overlap",
-                "catchup",
-                "catchup_window",
-                "on_lease_loss",
-                "queue",
-                "priority",
-                "description",
-            )
-        },
+        worker_labels=pairs(given["worker_label"], "--worker-label"),
+        **bounds,
+        **{field: given[field] for field in _AS_GIVEN if given[field] is not None},
     )
 
 
@@ -107,18 +67,25 @@ def _schedules(given: dict[str, Any]) -> list[Schedule]:
     from horologe.client import jobs
 
     zone = given["tz"]
-    rules = {key: given[key] for key in ("dst_gap", "dst_overlap", "day_match")}
-    schedules = [jobs.every(period, phase=given["phase"]) for period in given["every"] or ()]
+    rules = {key: given[key] for key in ("dialect", "dst_gap", "dst_overlap", "day_match")}
+    intervals = {key: given[key] for key in ("phase", "anchor")}
+    schedules = [jobs.every(period, **intervals) for period in given["every"] or ()]
     schedules += [jobs.cron(expression, time_zone=zone, **rules) for expression in given["cron"] or ()]
     schedules += [jobs.once(time, time_zone=zone, allow_past=given["allow_past"]) for time in given["at"] or ()]
     schedules += [jobs.after_delay(delay) for delay in given["in_"] or ()]
+    schedules += [jobs.fixed_delay(given["fixed_delay"])] if given["fixed_delay"] else []
+    schedules += [jobs.after(given["after"], condition=given["condition"])] if given["after"] else []
     if given["manual"] == bool(schedules):
         raise typer.BadParameter(
-            "give one or more of --every, --cron, --at and --in, or --manual alone", param_hint="schedule"
+            "give one or more of --every, --cron, --at, --in, --fixed-delay and --after, or --manual alone",
+            param_hint="schedule",
         )
-    _only_with(given, "--tz", "tz", bool(given["cron"] or given["at"]), "--cron or --at")
-    _only_with(given, "--phase", "phase", bool(given["every"]), "--every")
+    has_local_times = any(given[flag] for flag in ("cron", "at", "start_time", "end_time"))
+    _only_with(given, "--tz", "tz", has_local_times, "--cron, --at, --start-time or --end-time")
+    for key in intervals:
+        _only_with(given, f"--{key}", key, bool(given["every"]), "--every")
     _only_with(given, "--allow-past", "allow_past", bool(given["at"]), "--at")
+    _only_with(given, "--condition", "condition", bool(given["after"]), "--after")
     for key in rules:
         _only_with(given, f"--{key.replace('_', '-')}", key, bool(given["cron"]), "--cron")
     return schedules or [jobs.manual()]
@@ -127,9 +94,11 @@ def _schedules(given: dict[str, Any]) -> list[Schedule]:
 def _action(given: dict[str, Any]) -> Action:
     from horologe.client import jobs
 
-    chosen = [kind for kind in ("shell", "argv", "http", "sql", "python") if given[kind]]
+    chosen = [kind for kind in ("shell", "argv", "http", "sql", "python", "run_members") if given[kind]]
     if len(chosen) != 1:
-        raise typer.BadParameter("give exactly one of --shell, --argv, --http, --sql and --python", param_hint="action")
+        raise typer.BadParameter(
+            "give exactly one of --shell, --argv, --http, --sql, --python and --run-members", param_hint="action"
+        )
     kind = chosen[0]
     command = given["command"] or []
     if command and kind != "argv":
@@ -151,6 +120,8 @@ def _action(given: dict[str, Any]) -> Action:
         return jobs.http(*given["http"], headers=headers, body=given["body"] or b"", expect=given["expect"] or ())
     if kind == "sql":
         return jobs.sql(*given["sql"])
+    if kind == "run_members":
+        return jobs.workflow()
     return jobs.python(given["python"], json_value(given["payload"], "--payload"))
 
 
@@ -163,6 +134,10 @@ def _retry(given: dict[str, Any]) -> RetryPolicy | None:
         "base": given["retry_base"],
         "factor": given["retry_factor"],
         "cap": given["retry_cap"],
+        "jitter": given["retry_jitter"],
+        "retry_on": given["retry_on"],
+        "do_not_retry_on": given["do_not_retry_on"],
+        "retry_window": given["retry_window"],
     }
     wanted = {key: value for key, value in asked.items() if value}
     return jobs.retry(**wanted) if wanted else None
@@ -189,11 +164,14 @@ def json_value(text: str | None, flag: str) -> object:
     """The value of a JSON text; None where none was given. Wrong usage when it is not JSON."""
     if text is None:
         return None
-    return _read(json.loads, text, flag)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint=flag) from error
 
 
 def _read(reader: Callable[[str], Read], text: str, flag: str) -> Read:
     try:
         return reader(text)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint=flag) from error
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=flag) from error

@@ -10,7 +10,7 @@ from horologe.client import records, times, words
 from horologe.client.client import Client
 from horologe.client.durations import from_proto, render
 from horologe.v1 import job_pb2
-from horologe.v1.job_pb2 import Job, RetryPolicy
+from horologe.v1.job_pb2 import AfterSchedule, Job, RetryPolicy, Schedule
 
 __all__ = ["describe_job", "policies"]
 
@@ -23,12 +23,9 @@ def describe_job(client: Client, job: Job) -> dict[str, Any]:
     due: list[str] = []
     sentences: list[str] = []
     for schedule in job.schedules:
-        if schedule.WhichOneof("kind") == "interval" and not schedule.interval.HasField("phase"):
-            # Its phase follows from the job's identity, which a preview does not know.
-            sentences.append(f"every {render(from_proto(schedule.interval.every))}")
-            continue
-        if schedule.WhichOneof("kind") == "manual":
-            sentences.append("only on request")
+        sentence = _sentence(schedule)
+        if sentence:
+            sentences.append(sentence)
             continue
         preview = client.preview_schedule(schedule, count=DUE_TIMES)
         due.extend(times.render(moment) for moment in preview.due_times)
@@ -44,29 +41,76 @@ def describe_job(client: Client, job: Job) -> dict[str, Any]:
     }
 
 
+def _sentence(schedule: Schedule) -> str:
+    """What a schedule means, where no preview can say more; empty for the others."""
+    match schedule.WhichOneof("kind"):
+        case "interval" if not schedule.interval.HasField("phase"):
+            # Its phase follows from the job's identity, which a preview does not know.
+            return f"every {render(from_proto(schedule.interval.every))}"
+        case "fixed_delay":
+            return f"{render(from_proto(schedule.fixed_delay.delay))} after the end of the previous execution"
+        case "after":
+            condition = words.render(AfterSchedule.Condition, schedule.after.condition) or "all_succeeded"
+            return f"after {', '.join(schedule.after.jobs)}: {condition}"
+        case "manual":
+            return "only on request"
+        case _:
+            return ""
+
+
 def policies(job: Job) -> list[tuple[str, object]]:
-    """Each policy with its value, or its default."""
-    retry = job.retry
-    backoff = words.render(RetryPolicy.Backoff, retry.backoff) or "exponential"
-    base = render(from_proto(retry.base)) if retry.HasField("base") else "5s"
-    cap = render(from_proto(retry.cap)) if retry.HasField("cap") else "1h"
-    attempts = retry.max_attempts or 3
-    retries = "none" if attempts == 1 else f"{attempts} attempts, {backoff} backoff from {base} to {cap}"
+    """Each policy with its value, or its default; those that a job need not have, only if it has them."""
     return [
-        ("Retry", retries),
-        ("Timeout", render(from_proto(job.timeout)) if job.HasField("timeout") else "1h"),
-        ("Grace", render(from_proto(job.grace)) if job.HasField("grace") else "10s"),
-        ("Overlap", words.render(job_pb2.OverlapPolicy, job.overlap) or "skip"),
-        ("Catch-up", words.render(job_pb2.CatchupPolicy, job.catchup) or "latest"),
+        ("From", _time(job, "start_time")),
+        ("Until", _time(job, "end_time")),
+        ("Executions at most", job.max_executions or None),
+        ("Jitter", _span(job, "jitter")),
+        ("Calendars", list(job.calendars)),
         (
-            "Catch-up window",
-            render(from_proto(job.catchup_window)) if job.HasField("catchup_window") else "by schedule",
+            "On exclusion",
+            (words.render(job_pb2.ExclusionPolicy, job.on_exclusion) or "skip") if job.calendars else None,
         ),
+        ("When finished", "deleted" if job.delete_when_finished else None),
+        *_retry(job.retry),
+        ("Timeout", _span(job, "timeout", "1h")),
+        ("Execution timeout", _span(job, "execution_timeout")),
+        ("Deadline", _span(job, "deadline")),
+        ("Grace", _span(job, "grace", "10s")),
+        ("Overlap", words.render(job_pb2.OverlapPolicy, job.overlap) or "skip"),
+        ("Waiting at most", (job.queue_max or 1000) if job.overlap == job_pb2.OVERLAP_POLICY_QUEUE_ALL else None),
+        ("Running at most", job.max_running or None),
+        ("Limits", list(job.limits)),
+        ("Catch-up", words.render(job_pb2.CatchupPolicy, job.catchup) or "latest"),
+        ("Catch-up at most", (job.catchup_max or 100) if job.catchup == job_pb2.CATCHUP_POLICY_ALL else None),
+        ("Catch-up window", _span(job, "catchup_window", "by schedule")),
         ("On lease loss", words.render(job_pb2.LeaseLossPolicy, job.on_lease_loss) or "retry"),
         ("Queue", job.queue or "default"),
         ("Priority", job.priority if job.HasField("priority") else 5),
+        ("Worker labels", dict(sorted(job.worker_labels.items()))),
+        ("Workflow", job.workflow),
+        ("Apply set", job.apply_set),
         ("Unfinished executions", job.unfinished_execution_count or None),
         ("Etag", job.etag),
-        ("Created", times.render(job.create_time) if job.HasField("create_time") else None),
-        ("Updated", times.render(job.update_time) if job.HasField("update_time") else None),
+        ("Created", _time(job, "create_time")),
+        ("Updated", _time(job, "update_time")),
     ]
+
+
+def _retry(retry: RetryPolicy) -> list[tuple[str, object]]:
+    attempts = retry.max_attempts or 3
+    backoff = words.render(RetryPolicy.Backoff, retry.backoff) or "exponential"
+    growth = f"{backoff} backoff from {_span(retry, 'base', '5s')} to {_span(retry, 'cap', '1h')}"
+    return [
+        ("Retry", "none" if attempts == 1 else f"{attempts} attempts, {growth}"),
+        ("Retry on", list(retry.retry_on)),
+        ("Do not retry on", list(retry.do_not_retry_on)),
+        ("Retry window", _span(retry, "retry_window")),
+    ]
+
+
+def _span(message: Job | RetryPolicy, field: str, default: str | None = None) -> str | None:
+    return render(from_proto(getattr(message, field))) if message.HasField(field) else default  # type: ignore[arg-type]
+
+
+def _time(job: Job, field: str) -> str | None:
+    return times.render(getattr(job, field)) if job.HasField(field) else None  # type: ignore[arg-type]

@@ -1,10 +1,17 @@
-"""The flags of `horologe job create`, each with its help. What they mean together is in `job_create.py`."""
+"""The flags of `horologe job create`, each with its help. What they mean together is in `job_create.py`.
+
+`FLAGS` lists them in the order of the help; a command takes them all with `with_flags`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+
+__all__ = ["FLAGS", "with_flags"]
 
 WHEN = "When (at least one)"
 WHAT = "What (exactly one)"
@@ -23,6 +30,22 @@ At = Annotated[
     list[str] | None,
     typer.Option("--at", metavar="TIME", help="Once, RFC 3339; local time needs --tz.", rich_help_panel=WHEN),
 ]
+FixedDelay = Annotated[
+    str | None, typer.Option("--fixed-delay", metavar="DURATION", help="So long after each end.", rich_help_panel=WHEN)
+]
+After = Annotated[
+    list[str] | None,
+    typer.Option("--after", metavar="JOB", help="When another job has ended; repeatable.", rich_help_panel=WHEN),
+]
+Condition = Annotated[
+    str,
+    typer.Option(
+        "--condition",
+        metavar="all_succeeded|all_done|any_succeeded|any_failed",
+        help="Of --after: how they ended.",
+        rich_help_panel=WHEN,
+    ),
+]
 In = Annotated[
     list[str] | None, typer.Option("--in", metavar="DURATION", help="Once, so long from now.", rich_help_panel=WHEN)
 ]
@@ -30,6 +53,18 @@ Manual = Annotated[bool, typer.Option("--manual", help="Only on request.", rich_
 Tz = Annotated[str, typer.Option("--tz", metavar="ZONE", help="Time zone of --cron and --at.", rich_help_panel=WHEN)]
 AllowPast = Annotated[bool, typer.Option("--allow-past", help="Accept an --at that has passed.", rich_help_panel=WHEN)]
 Phase = Annotated[str | None, typer.Option("--phase", metavar="DURATION", help="Of --every.", rich_help_panel=WHEN)]
+Anchor = Annotated[
+    str | None, typer.Option("--anchor", metavar="TIME", help="Of --every: a due time.", rich_help_panel=WHEN)
+]
+Dialect = Annotated[
+    str,
+    typer.Option(
+        "--dialect",
+        metavar="unix|unix-seconds-first|unix-seconds-last|quartz|kubernetes",
+        help="Of --cron.",
+        rich_help_panel=WHEN,
+    ),
+]
 DstGap = Annotated[
     str, typer.Option("--dst-gap", metavar="run_after|skip", rich_help_panel=WHEN, help="Missing local times.")
 ]
@@ -38,6 +73,29 @@ DstOverlap = Annotated[
 ]
 DayMatch = Annotated[
     str, typer.Option("--day-match", metavar="either|both", rich_help_panel=WHEN, help="Of the two day fields.")
+]
+StartTime = Annotated[
+    str | None, typer.Option("--start-time", metavar="TIME", help="No due time before.", rich_help_panel=WHEN)
+]
+EndTime = Annotated[
+    str | None, typer.Option("--end-time", metavar="TIME", help="No due time from then on.", rich_help_panel=WHEN)
+]
+MaxExecutions = Annotated[
+    int | None, typer.Option("--max-executions", min=1, help="So many due times, then no more.", rich_help_panel=WHEN)
+]
+Jitter = Annotated[
+    str | None, typer.Option("--jitter", metavar="DURATION", help="Starts up to so much later.", rich_help_panel=WHEN)
+]
+Calendar = Annotated[
+    list[str] | None,
+    typer.Option("--calendar", metavar="NAME", help="Excludes due times; repeatable.", rich_help_panel=WHEN),
+]
+OnExclusion = Annotated[
+    str, typer.Option("--on-exclusion", metavar="skip|next_open", help="An excluded due time.", rich_help_panel=WHEN)
+]
+DeleteWhenFinished = Annotated[
+    bool,
+    typer.Option("--delete-when-finished", help="Delete the job when nothing is left to do.", rich_help_panel=WHEN),
 ]
 Shell = Annotated[
     str | None, typer.Option("--shell", metavar="SCRIPT", help="A script for /bin/sh.", rich_help_panel=WHAT)
@@ -54,6 +112,9 @@ Sql = Annotated[
 ]
 Python = Annotated[
     str | None, typer.Option("--python", metavar="HANDLER", help="A registered handler.", rich_help_panel=WHAT)
+]
+RunMembers = Annotated[
+    bool, typer.Option("--run-members", help="The jobs that name this one as --workflow.", rich_help_panel=WHAT)
 ]
 Payload = Annotated[str | None, typer.Option("--payload", metavar="JSON", help="For --python.", rich_help_panel=WHAT)]
 Header = Annotated[
@@ -75,6 +136,14 @@ Timeout = Annotated[
 Grace = Annotated[
     str | None, typer.Option("--grace", metavar="DURATION", help="From SIGTERM to SIGKILL.", rich_help_panel=POLICIES)
 ]
+ExecutionTimeout = Annotated[
+    str | None,
+    typer.Option("--execution-timeout", metavar="DURATION", help="Of all attempts together.", rich_help_panel=POLICIES),
+]
+Deadline = Annotated[
+    str | None,
+    typer.Option("--deadline", metavar="DURATION", help="Start by then, or not at all.", rich_help_panel=POLICIES),
+]
 MaxAttempts = Annotated[
     int | None, typer.Option("--max-attempts", min=1, help="1: no retry.", rich_help_panel=POLICIES)
 ]
@@ -89,6 +158,26 @@ RetryFactor = Annotated[float | None, typer.Option("--retry-factor", min=1.0, he
 RetryCap = Annotated[
     str | None, typer.Option("--retry-cap", metavar="DURATION", help="The longest delay.", rich_help_panel=POLICIES)
 ]
+RetryJitter = Annotated[
+    str, typer.Option("--retry-jitter", metavar="none|full", help="Of the delay.", rich_help_panel=POLICIES)
+]
+RetryOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--retry-on",
+        metavar="FAILURE",
+        help="Only these, like exit:75, http:5xx, timeout; repeatable.",
+        rich_help_panel=POLICIES,
+    ),
+]
+DoNotRetryOn = Annotated[
+    list[str] | None,
+    typer.Option("--do-not-retry-on", metavar="FAILURE", help="Not these; repeatable.", rich_help_panel=POLICIES),
+]
+RetryWindow = Annotated[
+    str | None,
+    typer.Option("--retry-window", metavar="DURATION", help="No attempt begins later.", rich_help_panel=POLICIES),
+]
 Overlap = Annotated[
     str,
     typer.Option(
@@ -98,11 +187,27 @@ Overlap = Annotated[
         rich_help_panel=POLICIES,
     ),
 ]
+QueueMax = Annotated[
+    int | None, typer.Option("--queue-max", min=1, help="So many wait with queue_all.", rich_help_panel=POLICIES)
+]
+MaxRunning = Annotated[
+    int | None, typer.Option("--max-running", min=1, help="So many of this job at a time.", rich_help_panel=POLICIES)
+]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit", metavar="NAME", help="Shares a limit with other jobs; repeatable.", rich_help_panel=POLICIES
+    ),
+]
 Catchup = Annotated[
-    str, typer.Option("--catchup", metavar="latest|skip", help="Missed due times.", rich_help_panel=POLICIES)
+    str,
+    typer.Option("--catchup", metavar="latest|skip|earliest|all", help="Missed due times.", rich_help_panel=POLICIES),
 ]
 CatchupWindow = Annotated[
     str | None, typer.Option("--catchup-window", metavar="DURATION", help="How far back.", rich_help_panel=POLICIES)
+]
+CatchupMax = Annotated[
+    int | None, typer.Option("--catchup-max", min=1, help="So many runs with all.", rich_help_panel=POLICIES)
 ]
 OnLeaseLoss = Annotated[
     str, typer.Option("--on-lease-loss", metavar="retry|fail", help="When a worker is lost.", rich_help_panel=POLICIES)
@@ -111,9 +216,103 @@ Queue = Annotated[str, typer.Option("--queue", metavar="NAME", help="Whose worke
 Priority = Annotated[
     int | None, typer.Option("--priority", min=0, max=9, help="Higher first.", rich_help_panel=POLICIES)
 ]
+WorkerLabel = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--worker-label", metavar="KEY=VALUE", help="Only workers that carry it; repeatable.", rich_help_panel=POLICIES
+    ),
+]
+Workflow = Annotated[
+    str, typer.Option("--workflow", metavar="JOB", help="The workflow that runs it.", rich_help_panel=POLICIES)
+]
+ApplySet = Annotated[str, typer.Option("--apply-set", metavar="NAME", help="What it is applied and pruned with.")]
+Owner = Annotated[str, typer.Option("--owner", metavar="TEXT", help="Who answers for it.")]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="For search; repeatable.")]
 Description = Annotated[str, typer.Option("--description", metavar="TEXT", help="For people.")]
 RequestId = Annotated[
     str, typer.Option("--request-id", metavar="UUID", help="Makes the call repeatable. Default: a new one.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check only; store nothing.")]
+
+FLAGS: dict[str, tuple[Any, Any]] = {
+    "name": (Name, inspect.Parameter.empty),
+    "command": (Command, None),
+    "every": (Every, None),
+    "cron": (Cron, None),
+    "at": (At, None),
+    "in_": (In, None),
+    "fixed_delay": (FixedDelay, None),
+    "after": (After, None),
+    "manual": (Manual, False),
+    "tz": (Tz, ""),
+    "dialect": (Dialect, ""),
+    "allow_past": (AllowPast, False),
+    "phase": (Phase, None),
+    "anchor": (Anchor, None),
+    "dst_gap": (DstGap, ""),
+    "dst_overlap": (DstOverlap, ""),
+    "day_match": (DayMatch, ""),
+    "condition": (Condition, ""),
+    "start_time": (StartTime, None),
+    "end_time": (EndTime, None),
+    "max_executions": (MaxExecutions, None),
+    "jitter": (Jitter, None),
+    "calendar": (Calendar, None),
+    "on_exclusion": (OnExclusion, ""),
+    "delete_when_finished": (DeleteWhenFinished, False),
+    "shell": (Shell, None),
+    "argv": (Argv, False),
+    "http": (Http, None),
+    "sql": (Sql, None),
+    "python": (Python, None),
+    "run_members": (RunMembers, False),
+    "payload": (Payload, None),
+    "header": (Header, None),
+    "body": (Body, None),
+    "expect": (Expect, None),
+    "env": (Env, None),
+    "cwd": (Cwd, ""),
+    "timeout": (Timeout, None),
+    "execution_timeout": (ExecutionTimeout, None),
+    "deadline": (Deadline, None),
+    "grace": (Grace, None),
+    "max_attempts": (MaxAttempts, None),
+    "retry_backoff": (RetryBackoff, ""),
+    "retry_base": (RetryBase, None),
+    "retry_factor": (RetryFactor, None),
+    "retry_cap": (RetryCap, None),
+    "retry_jitter": (RetryJitter, ""),
+    "retry_on": (RetryOn, None),
+    "do_not_retry_on": (DoNotRetryOn, None),
+    "retry_window": (RetryWindow, None),
+    "overlap": (Overlap, ""),
+    "queue_max": (QueueMax, None),
+    "max_running": (MaxRunning, None),
+    "limit": (Limit, None),
+    "catchup": (Catchup, ""),
+    "catchup_max": (CatchupMax, None),
+    "catchup_window": (CatchupWindow, None),
+    "on_lease_loss": (OnLeaseLoss, ""),
+    "queue": (Queue, ""),
+    "priority": (Priority, None),
+    "worker_label": (WorkerLabel, None),
+    "workflow": (Workflow, ""),
+    "label": (Label, None),
+    "owner": (Owner, ""),
+    "apply_set": (ApplySet, ""),
+    "description": (Description, ""),
+    "request_id": (RequestId, ""),
+    "dry_run": (DryRun, False),
+}
+"""Each flag with its default, by the name under which a command gets it."""
+
+
+def with_flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a function of (session, **given) all the flags: the command line makes its options from the signature."""
+    session = next(iter(inspect.signature(function).parameters.values()))
+    flags = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+        for name, (annotation, default) in FLAGS.items()
+    ]
+    function.__signature__ = inspect.Signature([session, *flags])  # type: ignore[attr-defined]
+    return function

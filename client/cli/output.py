@@ -68,9 +68,9 @@ class Column:
 def print_data(chosen: Format, data: object) -> None:
     """JSON or YAML of any plain data."""
     if chosen is Format.yaml:
-        import yaml
+        from horologe.client.documents import dump
 
-        typer.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120), nl=False)
+        typer.echo(dump(data), nl=False)
     else:
         typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 

@@ -16,7 +16,6 @@ import yaml
 from fake_cluster import DUE, FakeCluster, failure
 from typer.testing import CliRunner, Result
 
-from horologe.client import jobs
 from horologe.client.cli import main, membership
 from horologe.v1.cluster_service_pb2 import Member
 from horologe.v1.execution_pb2 import Attempt, Execution
@@ -25,116 +24,6 @@ from horologe.v1.job_pb2 import Job
 from horologe.v1.worker_pb2 import Worker
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(fake: FakeCluster, tmp_path: Path) -> Run:
-    """Runs a command against the fake node, found through a context file as in real life."""
-    context = tmp_path / "context.toml"
-    context.write_text(f'addresses = ["{fake.address}"]\n')
-
-    def run(*arguments: str, **options: Any) -> Result:
-        result = CliRunner(env={"HOROLOGE_CONTEXT": str(context)}).invoke(main.app, list(arguments), **options)
-        assert "Traceback" not in result.output
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return run
-
-
-CREATE: list[tuple[list[str], Any, Any]] = [
-    (["--every", "5s", "--shell", "echo hi"], jobs.every("5s"), jobs.shell("echo hi")),
-    (["--manual", "--argv", "--", "sleep", "-x", "5"], jobs.manual(), jobs.shell(["sleep", "-x", "5"])),
-    (
-        [
-            *["--cron", "0 2 * * *", "--tz", "Europe/Berlin", "--dst-gap", "skip", "--http", "post", "http://x"],
-            *["-H", "A: b", "--header", "C:d", "--body", "text", "--expect", "200", "--expect", "204"],
-        ],
-        jobs.cron("0 2 * * *", time_zone="Europe/Berlin", dst_gap="skip"),
-        jobs.http("POST", "http://x", headers={"A": "b", "C": "d"}, body="text", expect=[200, 204]),
-    ),
-    (
-        ["--at", "2027-01-01T00:00:00", "--tz", "Europe/Berlin", "--allow-past", "--sql", "db", "select 1"],
-        jobs.once("2026-12-31T23:00:00Z", allow_past=True),
-        jobs.sql("db", "select 1"),
-    ),
-    (
-        ["--in", "every 5 minutes", "--python", "report", "--payload", '{"a": [1]}'],
-        jobs.after_delay("5m"),
-        jobs.python("report", {"a": [1]}),
-    ),
-    (
-        ["--every", "1h", "--phase", "0s", "--shell", "x", "--env", "A=b=c", "--cwd", "/tmp"],
-        jobs.every("1h", phase="0s"),
-        jobs.shell("x", env={"A": "b=c"}, cwd="/tmp"),
-    ),
-]
-
-
-@pytest.mark.parametrize(("arguments", "schedule", "action"), CREATE)
-def test_create(fake: FakeCluster, run: Run, arguments: list[str], schedule: Any, action: Any) -> None:
-    result = run("job", "create", "hello", *arguments)
-    assert result.exit_code == 0, result.output
-    request = fake.requests("CreateJob")[0]
-    assert request.job == jobs.job("namespaces/default/jobs/hello", schedule, action)
-    assert request.job_id == "hello"
-    assert "hello" in result.stdout
-
-
-def test_create_with_every_policy(fake: FakeCluster, run: Run) -> None:
-    policies = "--queue q --priority 0 --timeout 10m --grace 1s --max-attempts 5 --retry-backoff fixed --retry-base 1s"
-    policies += " --retry-factor 3 --retry-cap 1m --overlap allow --catchup skip --catchup-window 1h"
-    policies += " --on-lease-loss fail --label a=b --description text --request-id r -n prod --dry-run -o json"
-    result = run("job", "create", "hello", "--every", "5s", "--every", "7s", "--shell", "x", *policies.split())
-    assert result.exit_code == 0, result.output
-    request = fake.requests("CreateJob")[0]
-    expected = jobs.job(
-        "namespaces/prod/jobs/hello",
-        [jobs.every("5s"), jobs.every("7s")],
-        jobs.shell("x"),
-        retry=jobs.retry(max_attempts=5, backoff="fixed", base="1s", factor=3, cap="1m"),
-        timeout="10m",
-        grace="1s",
-        overlap="allow",
-        catchup="skip",
-        catchup_window="1h",
-        on_lease_loss="fail",
-        queue="q",
-        priority=0,
-        labels={"a": "b"},
-        description="text",
-    )
-    assert request.job == expected
-    assert (request.request_id, request.validate_only, fake.jobs) == ("r", True, {})
-    assert json.loads(result.stdout)["retry"]["base"] == "1s"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ("--shell x", "give one or more of --every, --cron, --at and --in, or --manual alone"),
-        ("--manual --every 5s --shell x", "or --manual alone"),
-        ("--every 5s", "give exactly one of --shell, --argv, --http, --sql and --python"),
-        ("--every 5s --shell x --python y", "give exactly one of"),
-        ("--every 5s --shell x y", "unexpected 'y'; a command goes behind --argv --"),
-        ("--every 5s --argv", "the command is missing"),
-        ("--every soon --shell x", "every: 'soon' is not a duration"),
-        ("--at 2027-01-01T00:00:00 --shell x", "is a local time"),
-        ("--every 5s --tz UTC --shell x", "only goes with --cron or --at"),
-        ("--every 5s --shell x --body y", "only goes with --http"),
-        ("--every 5s --shell x --payload 1", "only goes with --python"),
-        ("--every 5s --python x --payload {", "is not JSON"),
-        ("--every 5s --shell x --env A", "'A' is not KEY=VALUE"),
-        ("--every 5s --shell x --priority 10", "less than or equal to 9"),
-        ("--every 5s --shell x --nonsense", "nonsense"),
-    ],
-)
-def test_create_used_wrongly(fake: FakeCluster, run: Run, arguments: str, said: str) -> None:
-    result = run("job", "create", "hello", *arguments.split())
-    assert result.exit_code == 2
-    assert said in " ".join(result.stderr.replace("│", " ").split())
-    assert fake.received == []
 
 
 @pytest.mark.parametrize(

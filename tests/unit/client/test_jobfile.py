@@ -43,8 +43,12 @@ jobs:
   schedule: {manual: true}
   action: {python: {handler: send-report, payload: {on: 2027-01-01, n: 1e3, deep: [{a: true}]}}}
 - name: plain
-  schedule: {interval: 5m}
+  schedule: [{interval: 5m, anchor: "2027-01-01T00:01:00Z"}, {cron: "0 0 2 ? * 2", dialect: quartz}]
   action: {shell: {argv: [echo, "5"]}}
+  start_time: 2027-01-01T00:00:00Z
+  max_executions: 3
+  delete_when_finished: true
+  retry: {retry_on: ["exit:75"], retry_window: 1h}
 """
 
 
@@ -82,8 +86,44 @@ def test_everything_that_a_job_file_may_say() -> None:
     assert list(load.schedules) == [jobs.after_delay("10m")]
     assert load.action.sql.parameters["b"][2] == 1.5
     assert send.action == jobs.python("send-report", {"on": "2027-01-01", "n": 1000, "deep": [{"a": True}]})
-    assert plain.name == "namespaces/default/jobs/plain"
-    assert plain.action == jobs.shell(["echo", "5"])
+    assert plain == jobs.job(
+        "namespaces/default/jobs/plain",
+        [jobs.every("5m", anchor="2027-01-01T00:01:00Z"), jobs.cron("0 0 2 ? * 2", dialect="quartz")],
+        jobs.shell(["echo", "5"]),
+        start_time="2027-01-01T00:00:00Z",
+        max_executions=3,
+        delete_when_finished=True,
+        retry=jobs.retry(retry_on=["exit:75"], retry_window="1h"),
+    )
+
+
+WORKFLOW = """
+workflows:
+- name: etl
+  namespace: prod
+  schedule: {cron: "0 3 * * *"}
+  owner: ada
+  jobs:
+  - name: extract
+    action: {python: {handler: extract}}
+  - name: load
+    schedule: {after: [extract], condition: all_succeeded}
+    action: {python: {handler: load}}
+jobs:
+- name: other
+  schedule: {fixed_delay: 10s}
+  action: {shell: {argv: [a]}}
+"""
+
+
+def test_the_jobs_of_a_workflow_are_members_of_it() -> None:
+    etl, extract, load, other = (entry.job for entry in jobfile.loads(WORKFLOW))
+    assert etl == jobs.job("namespaces/prod/jobs/etl", jobs.cron("0 3 * * *"), jobs.workflow(), owner="ada")
+    assert extract == jobs.job("namespaces/prod/jobs/extract", jobs.manual(), jobs.python("extract"), workflow="etl")
+    after = jobs.after(["extract"], condition="all_succeeded")
+    assert load == jobs.job("namespaces/prod/jobs/load", after, jobs.python("load"), workflow="etl")
+    assert other == jobs.job("namespaces/default/jobs/other", jobs.fixed_delay("10s"), jobs.shell(["a"]))
+    assert [entry.line for entry in jobfile.loads(WORKFLOW)] == [3, 8, 10, 14]
 
 
 def test_where_each_job_was_written() -> None:
@@ -154,6 +194,10 @@ MISTAKES: list[tuple[str, str]] = [
     ("jobs:\n- name: a\n  <<: {}\n  schedule: {manual: true}\n  action: {shell: {argv: [a]}}",
      "3:3: job: merge keys (<<) are not read; repeat the entries"),
     ("jobs: []\nversion: 1", "2:1: the file: unknown key 'version' beside `jobs`; a job's keys go into the list"),
+    ("workflows:\n- name: w\n  schedule: {manual: true}", "2:3: w: `jobs` is missing: the list of what it runs"),
+    ("workflows:\n- {name: w, action: {workflow: {}}, schedule: {manual: true}, jobs: []}",
+     "2:13: workflow: its action is to run its `jobs`; leave `action` out"),
+    ("workflows: 5", "1:12: workflows must be a list, not a number (5)"),
     ("? [a]\n: b\nname: x\nschedule: {manual: true}\naction: {shell: {argv: [a]}}",
      "1:3: job: a key must be text, not a list"),
 ]
@@ -161,10 +205,13 @@ MISTAKES: list[tuple[str, str]] = [
 # Each: one line in place of `schedule: {manual: true}` or `action: ...` of an otherwise good job, and its problem.
 JOB_MISTAKES: list[tuple[str, str]] = [
     ("nam: x", "4:1: x: unknown key 'nam' (did you mean 'name'?)"),
-    ("zzz: x", "4:1: x: unknown key 'zzz'; allowed: name, namespace, schedule, action, retry, timeout, grace, overlap, "
-     "catchup, catchup_window, on_lease_loss, queue, priority, labels, description"),
-    ("deadline: 5s", "4:1: x: 'deadline' is not in this release"),
-    ("max_running: 5", "4:1: x: 'max_running' is not in this release"),
+    ("zzz: x", f"4:1: x: unknown key 'zzz'; allowed: {', '.join(jobfile.JOB_KEYS)}"),
+    ("deadline: soon", "4:11: x.deadline: 'soon' is not a duration; write it like 5s, 1h30m, PT5M or 5 minutes"),
+    ("max_running: -5", "4:14: x.max_running must be from 0 to 2,147,483,647, not -5"),
+    ("start_time: 2027-01-01T00:00:00", "4:13: x.start_time: '2027-01-01T00:00:00' is a local time: add Z or an offset "
+     "such as +01:00, or give a time zone"),
+    ("calendars: holidays", "4:12: x.calendars must be a list, not text"),
+    ("delete_when_finished: maybe", "4:23: x.delete_when_finished must be true or false, not text"),
     ("namespace: Prod", "4:12: namespace: 'Prod' is not a name: 1 to 63 of a-z, 0-9 and -, starting with a letter and "
      "not ending with -"),
     ("name: y", "4:1: job: key 'name' is here twice (first in line 1)"),
@@ -180,7 +227,7 @@ JOB_MISTAKES: list[tuple[str, str]] = [
     ("description: yes", '4:14: x.description must be text, not true or false (yes); put it in quotes: "yes"'),
     ("retry: {max_attempt: 3}", "4:9: x.retry: unknown key 'max_attempt' (did you mean 'max_attempts'?)"),
     ("retry: {factor: 0.5}", "4:17: x.retry.factor must be from 1 to 1000, not 0.5"),
-    ("retry: {retry_on: [1]}", "4:9: x.retry: 'retry_on' is not in this release"),
+    ("retry: {retry_on: [1]}", '4:20: x.retry.retry_on[0] must be text, not a number (1); put it in quotes: "1"'),
     ('description: "\\ud800"', "4:14: x.description contains a NUL character or half of a surrogate pair"),
     ('labels: {"\\0": a}', "4:10: x.labels: a key contains a NUL character or half of a surrogate pair"),
     ("retry: 3", "4:8: x.retry must be a mapping, not a number (3)"),
@@ -188,24 +235,28 @@ JOB_MISTAKES: list[tuple[str, str]] = [
 
 SCHEDULE_MISTAKES: list[tuple[str, str]] = [
     ("[]", "2:11: x.schedule: the list is empty"),
-    ("{}", "2:11: x.schedule: needs exactly one of 'cron', 'interval', 'once', 'delay', 'manual', and has nothing"),
+    ("{}", "2:11: x.schedule: needs exactly one of 'cron', 'interval', 'fixed_delay', 'once', 'delay', 'after', 'manual', "
+     "and has nothing"),
     ("hourly", "2:11: x.schedule must be a mapping, not text"),
     ("{cron: '@daily', interval: 5m}",
-     "2:11: x.schedule: needs exactly one of 'cron', 'interval', 'once', 'delay', 'manual', and has both 'cron' and "
-     "'interval'"),
-    ("{after: [a]}", "2:12: x.schedule: schedules of kind 'after' are not in this release; use one of 'cron', "
-     "'interval', 'once', 'delay', 'manual'"),
-    ("{cron: '@daily', jitter: 5s}", "2:28: x.schedule: 'jitter' is not in this release"),
+     "2:11: x.schedule: needs exactly one of 'cron', 'interval', 'fixed_delay', 'once', 'delay', 'after', 'manual', and has "
+     "both 'cron' and 'interval'"),
+    ("{after: a}", "2:19: x.schedule.after must be a list, not text"),
+    ("{after: [a], condition: some}", "2:35: x.schedule.condition: 'some' is not known; allowed: all_succeeded, all_done, "
+     "any_succeeded, any_failed"),
+    ("{fixed_delay: 0s}", "2:25: x.schedule.fixed_delay must be from 1s to 366d, not 0s"),
+    ("{cron: '@daily', jitter: 5s}", "2:28: x.schedule: 'jitter' belongs to the job, beside `schedule`"),
     ("{cron: 5}", '2:18: x.schedule.cron must be text, not a number (5); put it in quotes: "5"'),
     ("{interval: 5}", "2:22: x.schedule.interval: '5' has no unit; write for example 5s or 5m"),
     ("{interval: 10ms}", "2:22: x.schedule.interval must be from 1s to 366d, not 10ms"),
-    ("{interval: 5m, anchor: 2027-01-01}", "2:26: x.schedule: 'anchor' is not in this release"),
+    ("{interval: 5m, anchor: 2027-01-01}", "2:34: x.schedule.anchor: '2027-01-01' is not an instant; write it like "
+     "2027-01-01T00:00:00Z"),
     ("{once: 2027-01-01T00:00:00}",
      "2:18: x.schedule.once: '2027-01-01T00:00:00' is a local time: add Z or an offset such as +01:00, or give a time "
      "zone"),
     ("{once: soon}", "2:18: x.schedule.once: 'soon' is not an instant; write it like 2027-01-01T00:00:00Z"),
     ("{once: 2027-01-01T00:00:00Z, phase: 5s}",
-     "2:40: x.schedule: unknown key 'phase'; allowed: once, time_zone, allow_past"),
+     "2:40: x.schedule: unknown key 'phase'; allowed: time_zone, allow_past"),
     ("{manual: false}", "2:20: x.schedule.manual must be true"),
     ("{manual: true, time_zone: UTC}", "2:26: x.schedule: unknown key 'time_zone'"),
     ("[{manual: true}, {interval: x}]", "2:39: x.schedule[1].interval: 'x' is not a duration; write it like 5s, 1h30m, "
@@ -213,9 +264,9 @@ SCHEDULE_MISTAKES: list[tuple[str, str]] = [
 ]
 
 ACTION_MISTAKES: list[tuple[str, str]] = [
-    ("{}", "3:9: x.action: needs exactly one of 'shell', 'http', 'sql', 'python'"),
+    ("{}", "3:9: x.action: needs exactly one of 'shell', 'http', 'sql', 'python', 'workflow'"),
     ("{shel: {argv: [a]}}", "3:10: x.action: unknown key 'shel' (did you mean 'shell'?)"),
-    ("{shell: {argv: [a]}, sql: {}}", "3:9: x.action: needs exactly one of 'shell', 'http', 'sql', 'python'"),
+    ("{shell: {argv: [a]}, sql: {}}", "3:9: x.action: needs exactly one of 'shell', 'http', 'sql', 'python', 'workflow'"),
     ("{shell: {}}", "3:17: x.action.shell: needs exactly one of 'argv' (a list) and 'script' (text)"),
     ("{shell: {argv: [], env: {A: b}}}", "3:24: x.action.shell.argv is empty; the first item is the program"),
     ("{shell: {argv: echo}}", "3:24: x.action.shell.argv must be a list, not text"),
@@ -230,6 +281,7 @@ ACTION_MISTAKES: list[tuple[str, str]] = [
     ("{http: {url: x, body_base64: '!'}}", "3:38: x.action.http.body_base64 is not base64"),
     ("{http: {url: x, stdin: x}}",
      "3:25: x.action.http: unknown key 'stdin'; allowed: method, url, headers, expect"),
+    ("{workflow: {jobs: [a]}}", "3:21: x.action.workflow: unknown key 'jobs'"),
     ("{sql: {connection: a}}", "3:15: x.action.sql: `statement` is missing"),
     ("{sql: {connection: a, statement: b, parameters: [1]}}",
      "3:57: x.action.sql.parameters must be a mapping, not a list"),
