@@ -20,6 +20,7 @@ from horologe.client.errors import InvalidArgument
 from horologe.v1 import cluster_service_pb2 as cluster
 from horologe.v1 import execution_service_pb2 as executions
 from horologe.v1 import job_service_pb2 as jobs
+from horologe.v1 import output_service_pb2 as outputs
 from horologe.v1 import worker_service_pb2 as workers
 from horologe.v1.execution_pb2 import Execution
 from horologe.v1.job_pb2 import Job, Schedule
@@ -71,11 +72,12 @@ class Pages(Generic[Result]):
 
 @dataclass(frozen=True, slots=True)
 class Stream(Generic[Result]):
-    """A request that is answered by a stream."""
+    """A request that is answered by a stream. `behind` makes the request for what follows an item, if that can be asked for."""
 
     method: Method[Any, Any]
     request: Message
     item: type[Result]
+    behind: Callable[[Any], Message] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ CANCEL_EXECUTION = Method(
 WATCH_EXECUTIONS = Method(
     "ExecutionService", "WatchExecutions", executions.WatchExecutionsRequest, executions.WatchExecutionsResponse
 )
-READ_OUTPUT = Method("ExecutionService", "ReadOutput", executions.ReadOutputRequest, executions.ReadOutputResponse)
+READ_OUTPUT = Method("OutputService", "ReadOutput", outputs.ReadOutputRequest, outputs.ReadOutputResponse)
+SEARCH_OUTPUT = Method("OutputService", "SearchOutput", outputs.SearchOutputRequest, outputs.SearchOutputResponse)
 LIST_LEDGER = Method("ExecutionService", "ListLedger", executions.ListLedgerRequest, executions.ListLedgerResponse)
 LIST_WORKERS = Method("WorkerService", "ListWorkers", workers.ListWorkersRequest, workers.ListWorkersResponse)
 DRAIN_WORKER = Method(
@@ -326,11 +329,34 @@ def watch_executions(namespace: str, job: str = "") -> Stream[executions.WatchEx
 
 def read_output(
     namespace: str, name: str | int, *, attempt: int = 0, follow: bool = False
-) -> Stream[executions.ReadOutputResponse]:
-    """The captured output of an attempt (0: the last), piece by piece; with `follow` until the attempt ends."""
+) -> Stream[outputs.ReadOutputResponse]:
+    """The captured output of an attempt (0: the last), piece by piece; with `follow` until the attempt ends.
+
+    When the node that is asked goes away, another one is asked for the rest.
+    """
     del namespace  # Numbers are unique in the cluster.
-    request = executions.ReadOutputRequest(name=names.execution_name(name), attempt=attempt, follow=follow)
-    return Stream(READ_OUTPUT, request, executions.ReadOutputResponse)
+    request = outputs.ReadOutputRequest(name=names.execution_name(name), attempt=attempt, follow=follow)
+
+    def behind(piece: outputs.ReadOutputResponse) -> outputs.ReadOutputRequest:
+        return outputs.ReadOutputRequest(
+            name=request.name, attempt=piece.attempt, follow=follow, after_position=piece.position
+        )
+
+    return Stream(READ_OUTPUT, request, outputs.ReadOutputResponse, behind)
+
+
+def search_output(
+    namespace: str, job: str, text: str = "", *, ignore_case: bool = False, page_size: int = 0, page_token: str = ""
+) -> Call[outputs.SearchOutputResponse]:
+    """Lines with a text in what the latest executions of a job printed: one page, newest first. See the answer's fields."""
+    request = outputs.SearchOutputRequest(
+        parent=names.job_name(job, namespace),
+        text=text,
+        ignore_case=ignore_case,
+        page_size=page_size,
+        page_token=page_token,
+    )
+    return Call(SEARCH_OUTPUT, request, lambda answer: answer)
 
 
 def list_ledger(namespace: str, job: str, *, page_size: int = PAGE_SIZE) -> Pages[executions.LedgerRow]:

@@ -215,6 +215,7 @@ class Client(_BaseClient):
     cancel_execution = _unary(calls.cancel_execution)
     watch_executions = _stream(calls.watch_executions)
     read_output = _stream(calls.read_output)
+    search_output = _unary(calls.search_output)
     list_ledger = _pages(calls.list_ledger)
     list_workers = _pages(calls.list_workers)
     drain_worker = _unary(calls.drain_worker)
@@ -290,24 +291,29 @@ class Client(_BaseClient):
             request.page_token = answer.next_page_token
 
     def _read(self, stream: Stream[Result]) -> Iterator[Result]:
-        policy = self._policy(stream.method, stream.request)
+        request = stream.request
+        policy = self._policy(stream.method, request)
         begun = False
         while True:
             receive = self._channel(policy.address).unary_stream(
                 stream.method.path,
                 request_serializer=stream.method.request.SerializeToString,
                 response_deserializer=stream.method.answer.FromString,
-            )(stream.request, metadata=self._metadata(stream.method))
+            )(request, metadata=self._metadata(stream.method))
             try:
                 for message in receive:
                     begun = True
                     policy.succeeded()
                     self._saw(message)
+                    request = stream.request if stream.behind is None else stream.behind(message)
                     yield message
                 return
             except grpc.RpcError as failure:
                 if begun:
-                    raise to_error(cast(RpcFailure, failure)) from failure
+                    if stream.behind is None or failure.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise to_error(cast(RpcFailure, failure)) from failure
+                    # What is left is a call of its own.
+                    policy, begun = self._policy(stream.method, request), False
                 self._pause(policy.failed(cast(RpcFailure, failure), time.monotonic()))
             finally:
                 # Also when the caller stops reading: the server must not go on sending.
@@ -379,6 +385,7 @@ class AsyncClient(_BaseClient):
     cancel_execution = _async_unary(calls.cancel_execution)
     watch_executions = _async_stream(calls.watch_executions)
     read_output = _async_stream(calls.read_output)
+    search_output = _async_unary(calls.search_output)
     list_ledger = _async_pages(calls.list_ledger)
     list_workers = _async_pages(calls.list_workers)
     drain_worker = _async_unary(calls.drain_worker)
@@ -453,24 +460,29 @@ class AsyncClient(_BaseClient):
             request.page_token = answer.next_page_token
 
     async def _read(self, stream: Stream[Result]) -> AsyncIterator[Result]:
-        policy = self._policy(stream.method, stream.request)
+        request = stream.request
+        policy = self._policy(stream.method, request)
         begun = False
         while True:
             receive = self._channel(policy.address).unary_stream(
                 stream.method.path,
                 request_serializer=stream.method.request.SerializeToString,
                 response_deserializer=stream.method.answer.FromString,
-            )(stream.request, metadata=self._metadata(stream.method))
+            )(request, metadata=self._metadata(stream.method))
             try:
                 async for message in receive:
                     begun = True
                     policy.succeeded()
                     self._saw(message)
+                    request = stream.request if stream.behind is None else stream.behind(message)
                     yield message
                 return
             except grpc.aio.AioRpcError as failure:
                 if begun:
-                    raise to_error(cast(RpcFailure, failure)) from failure
+                    if stream.behind is None or failure.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise to_error(cast(RpcFailure, failure)) from failure
+                    # What is left is a call of its own.
+                    policy, begun = self._policy(stream.method, request), False
                 wait = policy.failed(cast(RpcFailure, failure), self._now())
             finally:
                 # Also when the caller stops reading: the server must not go on sending.

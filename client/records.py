@@ -14,9 +14,10 @@ from horologe.client.jobfile_fields import plain_json
 from horologe.v1.cluster_service_pb2 import GetClusterStatusResponse, Member
 from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.execution_service_pb2 import LedgerRow
+from horologe.v1.output_service_pb2 import OutputMatch, OutputStream
 from horologe.v1.worker_pb2 import Worker
 
-__all__ = ["Record", "attempt", "execution", "ledger_row", "member", "status", "worker"]
+__all__ = ["Record", "attempt", "execution", "ledger_row", "member", "output_match", "status", "worker"]
 
 Record = dict[str, Any]
 
@@ -61,6 +62,7 @@ def attempt(message: Attempt) -> Record:
         "error_kind": message.error_kind,
         "output_bytes": message.output_bytes,
         "output_truncated": message.output_truncated,
+        "output_copies": message.output_copies,
     }
 
 
@@ -74,6 +76,17 @@ def ledger_row(message: LedgerRow) -> Record:
         "reason": message.reason,
         "execution": message.execution,
         "on_request": message.on_request,
+    }
+
+
+def output_match(message: OutputMatch) -> Record:
+    """Lines that were found in what an attempt printed."""
+    return {
+        "execution": message.execution,
+        "id": names.execution_number(message.execution),
+        "attempt": message.attempt,
+        "omitted_line_count": message.omitted_line_count,
+        "lines": [{"stream": words.render(OutputStream, line.stream), "text": line.text} for line in message.lines],
     }
 
 

@@ -1,25 +1,19 @@
-"""The API's ExecutionService: reading, following and cancelling executions, their output and the ledger."""
+"""The API's ExecutionService: reading, following and cancelling executions, and the ledger."""
 
 # ruff: noqa: N802 - the methods have the names of the proto
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
-
-import grpc.aio
+from collections.abc import AsyncIterator, Iterator
 
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, views
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
-from horologe.node.errors import ApiError
 from horologe.node.names import JobPattern, read_execution_name, read_job_name, read_job_pattern
-from horologe.node.outputs import OutputStore
 from horologe.node.writes import Context, Writer, WriteRequest
-from horologe.peer.v1 import peer_service_pb2
-from horologe.raft.model import FINAL_STATES, AttemptState, ExecutionState, LedgerOutcome
+from horologe.raft.model import LedgerOutcome
 from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
 from horologe.raft.tables import Tables
 from horologe.v1 import execution_pb2, execution_service_pb2, execution_service_pb2_grpc
@@ -27,13 +21,8 @@ from horologe.v1 import execution_pb2, execution_service_pb2, execution_service_
 WATCH_BATCHES_MAX = 200
 """Batches that wait for a slow watcher; what comes beyond is counted, not kept."""
 EXECUTIONS_PER_RESPONSE = 500
-RECHECK_SECONDS = 1.0
-OUTPUT_RETRY_SECONDS = 1.0
 
 _NUMBER_MAX = (1 << 64) - 1
-FetchRequest = peer_service_pb2.FetchOutputRequest
-FetchResponse = peer_service_pb2.FetchOutputResponse
-FetchOutput = Callable[[str, FetchRequest], AsyncIterator[FetchResponse]]
 
 
 class ChangeQueue(asyncio.Queue[list[int]]):
@@ -58,19 +47,11 @@ class ChangeQueue(asyncio.Queue[list[int]]):
         return list(numbers), dropped
 
 
-async def _no_other_nodes(node: str, request: FetchRequest) -> AsyncIterator[FetchResponse]:
-    raise ApiError("OUTPUT_UNREACHABLE", f"the output of execution {request.execution} is on node {node}")
-    yield  # an async generator like the ones that replace it
-
-
 class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
     """See execution_service.proto."""
 
-    def __init__(self, context: NodeContext, outputs: OutputStore, fetch_output: FetchOutput = _no_other_nodes) -> None:
-        """`fetch_output` reads output that another node keeps; it may be set later."""
+    def __init__(self, context: NodeContext) -> None:
         self._node = context
-        self._outputs = outputs
-        self.fetch_output = fetch_output
         self._writer = Writer(context)
         self._catalog = Catalog()
 
@@ -81,7 +62,7 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
     ) -> execution_service_pb2.GetExecutionResponse:
         del context
         with self._node.store.read() as tables:
-            number, execution = self._find(tables, request.name)
+            number, execution = find_execution(tables, self._catalog, request.name)
             return execution_service_pb2.GetExecutionResponse(
                 execution=views.execution_view(tables, self._catalog, number, execution, full=True),
                 revision=views.revision(tables),
@@ -100,7 +81,7 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
         response = execution_service_pb2.ListExecutionsResponse()
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)
-            rows = _numbers_of_job(tables, pattern.name, start) if pattern.is_one_job else _all_numbers(tables, start)
+            rows = numbers_of_job(tables, pattern.name, start) if pattern.is_one_job else _all_numbers(tables, start)
             key = b""
             for looked_at, (next_key, number) in enumerate(rows):
                 if len(response.executions) >= size or looked_at >= paging.SCAN_ROWS_MAX:
@@ -110,7 +91,7 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
                 execution = views.read_execution(tables, number) if number else None
                 if execution is None or (wanted and execution.state not in wanted):
                     continue
-                if self._fits(tables, pattern, execution):
+                if _fits(tables, self._catalog, pattern, execution):
                     response.executions.append(
                         views.execution_view(tables, self._catalog, number, execution, full=False)
                     )
@@ -148,13 +129,13 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
             )
         write = WriteRequest.of("CancelExecution", request)
         with self._node.store.read() as tables:
-            number, _ = self._find(tables, request.name)
+            number, _ = find_execution(tables, self._catalog, request.name)
         command = log_pb2.Command(
             cancel_execution=log_pb2.CancelExecution(execution=number, reason=request.reason or "cancelled by request")
         )
         await self._writer.settle(command, write, context)
         with self._node.store.read() as tables:
-            number, execution = self._find(tables, request.name)
+            number, execution = find_execution(tables, self._catalog, request.name)
             return execution_service_pb2.CancelExecutionResponse(
                 execution=views.execution_view(tables, self._catalog, number, execution, full=True),
                 revision=views.revision(tables),
@@ -183,59 +164,7 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
         finally:
             self._node.changes.remove(queue)
 
-    async def ReadOutput(
-        self, request: execution_service_pb2.ReadOutputRequest, context: Context
-    ) -> AsyncIterator[execution_service_pb2.ReadOutputResponse]:
-        del context
-        if request.attempt < 0:
-            raise errors.invalid_field(
-                "attempt", f"{request.attempt} is no attempt; they are numbered from 1, 0 is the last"
-            )
-        fetch = await self._locate(request)
-        if fetch is None:
-            return
-        nodes, wanted = fetch
-        for node in nodes:
-            is_local = node == self._node.config.name
-            pieces = self.read_local_output(wanted) if is_local else self._read_from(node, wanted)
-            is_empty = True
-            async for piece in pieces:
-                is_empty = False
-                stream: execution_service_pb2.ReadOutputResponse.Stream.ValueType = piece.stream  # type: ignore[assignment]
-                yield execution_service_pb2.ReadOutputResponse(stream=stream, data=piece.data)
-            if not is_empty:
-                return
-
-    async def read_local_output(self, request: FetchRequest) -> AsyncIterator[FetchResponse]:
-        """What this node keeps of an attempt; with `follow`, until the attempt ends."""
-
-        def still_running() -> bool:
-            if not request.follow:
-                return False
-            with self._node.store.read() as tables:
-                execution = views.read_execution(tables, request.execution)
-            return (
-                execution is not None
-                and execution.state == ExecutionState.RUNNING
-                and execution.attempt == request.attempt
-            )
-
-        pieces = self._outputs.follow(request.execution, request.attempt, request.assign_time_ms, still_running)
-        async for stream, data in pieces:
-            yield FetchResponse(stream=stream, data=data)
-
     # Inside
-
-    def _find(self, tables: Tables, name: str) -> tuple[int, Execution]:
-        """The execution that a name means; its job may be deleted by now. Raises an ApiError if there is none."""
-        pattern, number = read_execution_name(name, "name")
-        execution = views.read_execution(tables, number)
-        if execution is None or not self._fits(tables, pattern, execution):
-            raise errors.execution_not_found(name)
-        return number, execution
-
-    def _fits(self, tables: Tables, pattern: JobPattern, execution: Execution) -> bool:
-        return pattern.is_everything or pattern.matches(views.job_name_of(tables, self._catalog, execution))
 
     def _changes(self, pattern: JobPattern, numbers: list[int]) -> execution_service_pb2.WatchExecutionsResponse:
         response = execution_service_pb2.WatchExecutionsResponse()
@@ -243,72 +172,24 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
             response.revision = views.revision(tables)
             for number in numbers:
                 execution = views.read_execution(tables, number)
-                if execution is not None and self._fits(tables, pattern, execution):
+                if execution is not None and _fits(tables, self._catalog, pattern, execution):
                     response.executions.append(
                         views.execution_view(tables, self._catalog, number, execution, full=True)
                     )
         return response
 
-    async def _locate(self, request: execution_service_pb2.ReadOutputRequest) -> tuple[list[str], FetchRequest] | None:
-        """The nodes that may keep the output, likeliest first, and what to ask them; None if there is nothing to read.
 
-        With `follow`, waits for the first attempt of an execution that has none yet.
-        """
-        while True:
-            with self._node.store.read() as tables:
-                number, execution = self._find(tables, request.name)
-                last = execution.attempt
-                attempt = request.attempt or last
-                if attempt and attempt <= last:
-                    return self._keepers(tables, number, execution, attempt, request.follow)
-            if execution.state in FINAL_STATES or not request.follow:
-                if request.attempt:
-                    raise ApiError(
-                        "OUTPUT_NOT_FOUND",
-                        f"{request.name} has no attempt {request.attempt}; it has had {last}",
-                        metadata={"execution": request.name, "attempts": str(last)},
-                    )
-                return None
-            await self._wait_applied()
+def find_execution(tables: Tables, catalog: Catalog, name: str) -> tuple[int, Execution]:
+    """The execution that a name means; its job may be deleted by now. Raises an ApiError if there is none."""
+    pattern, number = read_execution_name(name, "name")
+    execution = views.read_execution(tables, number)
+    if execution is None or not _fits(tables, catalog, pattern, execution):
+        raise errors.execution_not_found(name)
+    return number, execution
 
-    def _keepers(
-        self, tables: Tables, number: int, execution: Execution, attempt: int, follow: bool
-    ) -> tuple[list[str], FetchRequest]:
-        here = self._node.config.name
-        wanted = FetchRequest(execution=number, attempt=attempt, follow=follow, assign_time_ms=execution.assign_ms)
-        if attempt == execution.attempt and execution.state == ExecutionState.RUNNING:
-            session = views.read_session(tables, execution.session)
-            return [session.open.gateway if session is not None else here], wanted
-        wanted.follow = False
-        for past in views.read_detail(tables, number, execution).attempts:
-            if past.number != attempt:
-                continue
-            wanted.assign_time_ms = past.assign_time_ms
-            if past.detail.output_node:
-                return [past.detail.output_node], wanted
-            if past.state in (AttemptState.LOST, AttemptState.TIMED_OUT):
-                # Nobody reported where its output is.
-                others = sorted(set(self._node.status().configuration.by_name) - {here})
-                return [here, *others], wanted
-        return [here], wanted
 
-    async def _read_from(self, node: str, request: FetchRequest) -> AsyncIterator[FetchResponse]:
-        try:
-            async for piece in self.fetch_output(node, request):
-                yield piece
-        except (grpc.aio.AioRpcError, KeyError) as error:
-            raise ApiError(
-                "OUTPUT_UNREACHABLE",
-                f"the output is kept by node {node}, which cannot be reached now; try again when it is back",
-                metadata={"node": node},
-                retry_seconds=OUTPUT_RETRY_SECONDS,
-            ) from error
-
-    async def _wait_applied(self) -> None:
-        """Until something was applied, or a second has passed."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(RECHECK_SECONDS):
-                await self._node.wait_applied()
+def _fits(tables: Tables, catalog: Catalog, pattern: JobPattern, execution: Execution) -> bool:
+    return pattern.is_everything or pattern.matches(views.job_name_of(tables, catalog, execution))
 
 
 def _job_number(tables: Tables, name: str) -> int:
@@ -318,7 +199,7 @@ def _job_number(tables: Tables, name: str) -> int:
     return int(U64.unpack(key)[0])
 
 
-def _numbers_of_job(tables: Tables, name: str, below: bytes | None) -> Iterator[tuple[bytes, int]]:
+def numbers_of_job(tables: Tables, name: str, below: bytes | None) -> Iterator[tuple[bytes, int]]:
     """Ledger rows of a job, latest first: the execution's number, or 0 for rows without one of their own."""
     job = _job_number(tables, name)
     for key, value in tables.ledger.scan_down(below or LEDGER_KEY.pack(job + 1, 0, 0)):

@@ -2,7 +2,7 @@
 
 Assignments come out of this node's own apply, so nothing that is not committed is ever dispatched. Heartbeats go to the
 leader and are acknowledged only when it has renewed the lease. Outcomes are collected, proposed together, and acknowledged
-after they are committed; output is on disk before the outcome that refers to it is proposed.
+after they are committed; output is where it will stay (output_copies.py) before the outcome that refers to it is proposed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
 from horologe.node.outcomes import Reported, batches, is_plausible, pack_outcomes, retry_delay_ms
-from horologe.node.outputs import OutputError, OutputPiece, OutputSize, OutputStore, Stream
+from horologe.node.output_copies import OutputCopies
+from horologe.node.outputs import OutputKey, OutputPiece, OutputStore, Stream
 from horologe.node.proposals import ProposalError
-from horologe.node.sessions import HeldAttempt, WorkerSession
+from horologe.node.sessions import HeldAttempt, HeldOutput, WorkerSession
 from horologe.raft.commands import NO_RETRY, CompletionStatus
 from horologe.raft.model import Effects, ExecutionFlag, ExecutionState
 from horologe.raft.records import PAIR, U64, Execution
@@ -39,16 +40,16 @@ log = structlog.get_logger(__name__)
 class Gateway:
     """All sessions of this node. Belongs to the event loop."""
 
-    def __init__(self, context: NodeContext, outputs: OutputStore) -> None:
+    def __init__(self, context: NodeContext, outputs: OutputStore, copies: OutputCopies) -> None:
         self._context = context
         self._outputs = outputs
+        self._copies = copies
         self._catalog = Catalog()
         self._sessions: dict[int, WorkerSession] = {}
         self._rounds: dict[int, dict[int, int]] = {}
         self._round_numbers = itertools.count(1)
         self._heartbeats: dict[int, int] = {}
         self._reported: list[Reported] = []
-        self._pieces: list[OutputPiece] = []
         self._settling: set[asyncio.Task[None]] = set()
         self._flushing: asyncio.Task[None] | None = None
 
@@ -118,7 +119,7 @@ class Gateway:
         What the state has for the session and the worker does not hold is sent to it, the same attempts under the same
         tokens: nothing was lost but the message.
         """
-        kept = await asyncio.to_thread(self._output_sizes, held) if held else {}
+        outputs = await self._outputs_of(held)
         self._sessions[session.number] = session
         revoked: list[worker_pb2.AttemptId] = []
         with self._context.store.read() as tables:
@@ -129,13 +130,8 @@ class Gateway:
                 if assigned is None or assigned[5] != attempt.fencing_token:
                     revoked.append(attempt)
                 else:
-                    size = kept[attempt.execution]
                     session.attempts[attempt.execution] = HeldAttempt(
-                        attempt.fencing_token,
-                        attempt.attempt,
-                        assigned[2],
-                        output_bytes=size.bytes_kept,
-                        output_truncated=size.truncated,
+                        attempt.fencing_token, attempt.attempt, assigned[2], outputs.get(attempt.execution)
                     )
             self._dispatch(tables, session, running)
             _repeat_cancellations(session, running)
@@ -155,22 +151,23 @@ class Gateway:
 
     def output(self, session: WorkerSession, chunk: worker_pb2.OutputChunk) -> None:
         held = session.attempts.get(chunk.execution)
-        if held is None or held.token != chunk.fencing_token or chunk.sequence <= held.output_sequence:
+        if held is None or held.token != chunk.fencing_token or chunk.stream not in (Stream.STDOUT, Stream.STDERR):
             return
-        if chunk.stream not in (Stream.STDOUT, Stream.STDERR):
+        if held.output is None:
+            held.output = self._begin_output(chunk.execution, held)
+        output = held.output
+        if output is None or chunk.sequence <= output.last_sequence:
             return
-        held.output_sequence = chunk.sequence
-        room = self._context.config.output_bytes_per_attempt_max - held.output_bytes
-        data = chunk.data[: max(0, room)]
-        held.output_truncated |= len(data) < len(chunk.data)
+        # A worker forgets the oldest output when a broken stream lets too much of it pile up.
+        output.is_truncated |= chunk.sequence > output.last_sequence + 1
+        output.last_sequence = chunk.sequence
+        data = chunk.data[: max(0, self._context.config.output_bytes_per_attempt_max - output.bytes_taken)]
+        output.is_truncated |= len(data) < len(chunk.data)
         if data:
-            held.output_bytes += len(data)
-            self._pieces.append(
-                OutputPiece(chunk.execution, held.attempt, chunk.sequence, chunk.stream, bytes(data), held.assign_ms)
-            )
-            self._schedule_flush()
+            self._copies.add(output, OutputPiece(chunk.sequence, chunk.stream, bytes(data)))
 
     def results(self, session: WorkerSession, results: worker_pb2.AttemptResults) -> None:
+        waiting: list[Reported] = []
         for result in results.results:
             if not is_plausible(result):
                 # Nothing of ours: it must not reach the log, where every node would have to make sense of it.
@@ -180,19 +177,44 @@ class Gateway:
             held = session.attempts.get(result.execution)
             if held is not None and held.token != result.fencing_token:
                 held = None
-            self._reported.append((session, result, held))
+            if held is not None and held.output is not None:
+                waiting.append((session, result, held))
+            else:
+                self._reported.append((session, result, held))
+        if waiting:
+            outputs = [held.output for _, _, held in waiting if held is not None and held.output is not None]
+            self._copies.when_kept(outputs, lambda: self._report(waiting))
         self._schedule_flush()
 
     async def drained(self) -> None:
         """Waits until everything that was reported is settled."""
+        await self._copies.settled()
         while self._flushing is not None or self._settling:
             flushing = [self._flushing] if self._flushing is not None else []
             await asyncio.gather(*flushing, *self._settling, return_exceptions=True)
 
     # Inside
 
-    def _output_sizes(self, held: list[worker_pb2.AttemptId]) -> dict[int, OutputSize]:
-        return {attempt.execution: self._outputs.size(attempt.execution, attempt.attempt) for attempt in held}
+    async def _outputs_of(self, held: list[worker_pb2.AttemptId]) -> dict[int, HeldOutput]:
+        """What attempts printed here before their stream broke."""
+        with self._context.store.read() as tables:
+            keys = [_output_key(tables, attempt.execution, attempt.fencing_token) for attempt in held]
+        here = (self._context.config.name,)
+
+        def measure() -> dict[int, HeldOutput]:
+            extents = [(key, self._outputs.extent(key)) for key in keys if key is not None]
+            return {
+                key.execution: HeldOutput(key, extent.bytes_kept, extent.last_sequence, nodes=here)
+                for key, extent in extents
+                if extent.last_sequence >= 0
+            }
+
+        return await asyncio.to_thread(measure) if held else {}
+
+    def _begin_output(self, execution: int, held: HeldAttempt) -> HeldOutput | None:
+        with self._context.store.read() as tables:
+            key = _output_key(tables, execution, held.token)
+        return None if key is None else HeldOutput(key)
 
     def _dispatch(
         self, tables: Tables, session: WorkerSession, batch: list[tuple[int, int, int, int, int, int, int]]
@@ -217,7 +239,7 @@ class Gateway:
                 if detail.HasField("payload"):
                     assignment.payload.CopyFrom(detail.payload)
             add(assignment)
-            session.attempts[number] = HeldAttempt(token, attempt, job, self._context.clock.wall_ms())
+            session.attempts[number] = HeldAttempt(token, attempt, job)
         if message.assignments:
             session.send(Response(assignments=message))
 
@@ -229,6 +251,10 @@ class Gateway:
             self._rounds.pop(round_number - ROUNDS_KEPT, None)
             self._context.submit(Inbox(heartbeats=[(round_number, list(heartbeats))]))
 
+    def _report(self, reported: list[Reported]) -> None:
+        self._reported += reported
+        self._schedule_flush()
+
     def _schedule_flush(self) -> None:
         """One flush at a time: what comes in meanwhile goes together into the next one, and never overtakes."""
         if self._flushing is None:
@@ -236,31 +262,16 @@ class Gateway:
 
     async def _flush(self) -> None:
         try:
-            while self._reported or self._pieces:
+            while self._reported:
                 # One turn of the loop, so that everything that came in with it goes together.
                 await asyncio.sleep(0)
                 reported, self._reported = self._reported, []
-                pieces, self._pieces = self._pieces, []
-                if pieces:
-                    await self._keep_output(pieces)
                 for batch in batches(reported):
                     task = asyncio.create_task(self._settle(batch))
                     self._settling.add(task)
                     task.add_done_callback(self._settling.discard)
         finally:
             self._flushing = None
-
-    async def _keep_output(self, pieces: list[OutputPiece]) -> None:
-        """A disk that takes no output must not hold up outcomes: the output is marked as cut, and the log says why."""
-        try:
-            await self._outputs.append_async(pieces)
-        except OutputError as error:
-            log.error("output lost", pieces=len(pieces), error=str(error))
-            lost = {(piece.execution, piece.attempt) for piece in pieces}
-            for session in self._sessions.values():
-                for execution, held in session.attempts.items():
-                    if (execution, held.attempt) in lost:
-                        held.output_truncated = True
 
     async def _settle(self, reported: list[Reported]) -> None:
         """Proposes outcomes until the cluster has said what became of each."""
@@ -269,7 +280,7 @@ class Gateway:
             delays = [self._retry_delay_ms(tables, entry) for entry in reported]
         if not reported:
             return
-        command = log_pb2.Command(complete=pack_outcomes(self._context.config.name, reported, delays))
+        command = log_pb2.Command(complete=pack_outcomes(reported, delays))
         while True:
             try:
                 result = await self._context.proposals.propose(command, PROPOSE_SECONDS)
@@ -286,7 +297,7 @@ class Gateway:
             line.append(_id_of(outcome))
             if held is not None and session.attempts.get(outcome.execution) is held:
                 del session.attempts[outcome.execution]
-                self._outputs.finished(outcome.execution, outcome.attempt)
+                self._outputs.wake_followers(outcome.execution, outcome.attempt)
         for number, ack in acks.items():
             sessions[number].send(Response(result_acks=ack))
 
@@ -329,6 +340,15 @@ def _running(tables: Tables, session: int) -> list[tuple[int, int, int, int, int
                 (session, number, execution.job, execution.attempt, execution.due_ms, execution.token, execution.flags)
             )
     return found
+
+
+def _output_key(tables: Tables, number: int, token: int) -> OutputKey | None:
+    """None for an attempt that is over: nobody refers to what it still prints."""
+    raw = tables.execution.get(U64.pack(number))
+    execution = Execution.unpack(raw) if raw is not None else None
+    if execution is None or execution.token != token:
+        return None
+    return OutputKey(number, execution.attempt, execution.assign_ms)
 
 
 def _repeat_cancellations(session: WorkerSession, running: list[tuple[int, int, int, int, int, int, int]]) -> None:

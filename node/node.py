@@ -28,7 +28,10 @@ from horologe.node.gateway import Gateway
 from horologe.node.ids import new_uuid
 from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.job_service import JobService
+from horologe.node.output_copies import OutputCopies
+from horologe.node.output_service import OutputService
 from horologe.node.outputs import OutputStore
+from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.proposals import ProposalError, Proposals
@@ -46,6 +49,8 @@ from horologe.v1 import (
     execution_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    output_service_pb2,
+    output_service_pb2_grpc,
     worker_service_pb2,
     worker_service_pb2_grpc,
 )
@@ -59,6 +64,7 @@ LEADERLESS_SHARE = 0.3
 SERVICES = (
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
+    output_service_pb2.DESCRIPTOR.services_by_name["OutputService"].full_name,
     worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
 )
@@ -129,22 +135,18 @@ class Node:
             client_addresses={config.name: config.advertised},
         )
         self.outputs = OutputStore(
-            config.data_dir / "outputs",
-            clock,
-            bytes_per_attempt_max=config.output_bytes_per_attempt_max,
-            retention_days=config.output_retention_days,
+            config.data_dir / "outputs", self.context.clock, retention_days=config.output_retention_days
         )
-        self.gateway = Gateway(self.context, self.outputs)
-        self._executions = ExecutionService(self.context, self.outputs)
         self._peers = PeerNetwork(
             self.context,
             self._stepper.install,
-            self._executions.read_local_output,
+            PeerOutputs(self.context, self.outputs),
             self._fail,
             surroundings.channel,
             surroundings.state_pieces,
         )
-        self._executions.fetch_output = self._peers.fetch_output
+        self._copies = OutputCopies(self.context, self.outputs, self._peers.stub_of)
+        self.gateway = Gateway(self.context, self.outputs, self._copies)
         self._health = health.aio.HealthServicer()
         self._failure: asyncio.Future[BaseException] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -177,6 +179,8 @@ class Node:
         self._tasks = [
             asyncio.create_task(self._keep_house(), name="housekeeping"),
             asyncio.create_task(self._name_the_cluster(), name="bootstrap"),
+            asyncio.create_task(self.outputs.keep_retention(), name="output retention"),
+            asyncio.create_task(self._copies.pay_debts(), name="output debts"),
         ]
         log.info("node started", listen=self.config.listen, peer_listen=self.config.peer_listen)
 
@@ -205,6 +209,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._copies.stop()
         await self._peers.stop()
         await asyncio.to_thread(self._stepper.stop)
         await self.context.digests.stop()
@@ -332,7 +337,10 @@ class Node:
             ],
         )
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.context), server)
-        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(self._executions, server)
+        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(ExecutionService(self.context), server)
+        output_service_pb2_grpc.add_OutputServiceServicer_to_server(
+            OutputService(self.context, self.outputs, self._peers.stub_of), server
+        )
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(self.context, self.gateway), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -82,17 +82,13 @@ def retry_delay_ms(
     return min(delay_ms, _INT32_MAX)
 
 
-def pack_outcomes(
-    node: str,
-    reported: Sequence[Reported],
-    delays_ms: Sequence[int],
-) -> log_pb2.Complete:
-    """One command for many outcomes; `node` is where their output is kept."""
+def pack_outcomes(reported: Sequence[Reported], delays_ms: Sequence[int]) -> log_pb2.Complete:
+    """One command for many outcomes."""
     command = log_pb2.Complete()
     packed = bytearray()
     for position, ((_, outcome, held), delay_ms) in enumerate(zip(reported, delays_ms, strict=True)):
         flags = 0
-        detail = _detail(node, outcome, held)
+        detail = _detail(outcome, held)
         if detail is not None:
             flags |= OutcomeFlag.HAS_DETAIL
             detail.position = position
@@ -114,7 +110,7 @@ def pack_outcomes(
     return command
 
 
-def _detail(node: str, outcome: worker_pb2.AttemptResult, held: HeldAttempt | None) -> log_pb2.OutcomeDetail | None:
+def _detail(outcome: worker_pb2.AttemptResult, held: HeldAttempt | None) -> log_pb2.OutcomeDetail | None:
     """None for an attempt that has nothing to say, which is the rule."""
     detail = log_pb2.OutcomeDetail()
     if outcome.outcome in (worker_pb2.AttemptResult.OUTCOME_FAILED, worker_pb2.AttemptResult.OUTCOME_TIMED_OUT):
@@ -129,10 +125,11 @@ def _detail(node: str, outcome: worker_pb2.AttemptResult, held: HeldAttempt | No
             detail.result.CopyFrom(outcome.result)
     if outcome.HasField("http_status"):
         detail.http_status = outcome.http_status
-    if held is not None and held.output_bytes:
-        detail.output_node = node
-        detail.output_bytes = held.output_bytes
-    if outcome.output_truncated or (held is not None and held.output_truncated):
+    output = held.output if held is not None else None
+    if output is not None and output.bytes_taken:
+        detail.output_nodes.extend(output.nodes)
+        detail.output_bytes = output.bytes_taken
+    if outcome.output_truncated or (output is not None and output.is_truncated):
         detail.output_truncated = True
     return detail if detail.ByteSize() else None
 

@@ -16,13 +16,15 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, S
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import grpc
 import structlog
 
 from horologe.node.admission import PROTOCOL_VERSION, Admission, Hello
 from horologe.node.context import NodeContext
+from horologe.node.outputs import OutputError
+from horologe.node.peer_outputs import PeerOutputs, StrangeOutputError
 from horologe.node.state_stream import StatePieces
 from horologe.node.surroundings import Options
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
@@ -30,6 +32,9 @@ from horologe.raft import snapshot
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import StoreError
+
+if TYPE_CHECKING:
+    from horologe.peer.v1.peer_service_pb2_grpc import PeerServiceAsyncStub
 
 MESSAGE_BYTES_MAX = 32 << 20
 BATCH_BYTES_MAX = 8 << 20
@@ -95,18 +100,16 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         self,
         context: NodeContext,
         install: Callable[[Path], None],
-        read_output: Callable[
-            [peer_service_pb2.FetchOutputRequest], AsyncIterator[peer_service_pb2.FetchOutputResponse]
-        ],
+        outputs: PeerOutputs,
         fail: Callable[[BaseException], None],
         channel: Callable[[str, Options], grpc.aio.Channel],
         state_pieces: StatePieces,
     ) -> None:
-        """`install` takes a folder with a fetched state; `read_output` reads what this node keeps; `fail` stops the node;
+        """`install` takes a folder with a fetched state; `outputs` is what it keeps of output; `fail` stops the node;
         `channel` makes a connection to an address; `state_pieces` reads the state for another node."""
         self._context = context
         self._install = install
-        self._read_output = read_output
+        self._outputs = outputs
         self._channel = channel
         self._state_pieces = state_pieces
         self._name = context.config.name
@@ -116,6 +119,8 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._fetching: asyncio.Task[None] | None = None
         self._fetch_numbers = itertools.count(1)
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        """For calls beside the streams, by address."""
 
     def start(self) -> None:
         shutil.rmtree(self._context.config.data_dir / "incoming", ignore_errors=True)
@@ -137,6 +142,8 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             link.closed.set()
             link.wake.set()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for channel in self._channels.values():
+            await channel.close()
 
     def deliver(self, outbox: Outbox) -> None:
         """Sends what a step released. What goes to a peer that is not connected is dropped: Raft says it again."""
@@ -358,19 +365,41 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
     async def FetchOutput(  # noqa: N802
         self, request: peer_service_pb2.FetchOutputRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[peer_service_pb2.FetchOutputResponse]:
-        del context
-        async for piece in self._read_output(request):
-            yield piece
+        try:
+            async with aclosing(self._outputs.fetch(request)) as responses:
+                async for response in responses:
+                    yield response
+        except StrangeOutputError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
-    async def fetch_output(
-        self, node: str, request: peer_service_pb2.FetchOutputRequest
-    ) -> AsyncIterator[peer_service_pb2.FetchOutputResponse]:
-        """Reads output that another node keeps; raises grpc.aio.AioRpcError if that node cannot be reached."""
-        if node not in self._admission.peers():
+    async def StoreOutput(  # noqa: N802
+        self, request: peer_service_pb2.StoreOutputRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> peer_service_pb2.StoreOutputResponse:
+        try:
+            await self._outputs.store(request)
+        except StrangeOutputError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except OutputError as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        return peer_service_pb2.StoreOutputResponse()
+
+    async def FindInOutput(  # noqa: N802
+        self, request: peer_service_pb2.FindInOutputRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> peer_service_pb2.FindInOutputResponse:
+        try:
+            return await self._outputs.find(request)
+        except StrangeOutputError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    def stub_of(self, node: str) -> PeerServiceAsyncStub:
+        """For calls to a member beside its stream. Raises KeyError if it is none, or nobody knows its address."""
+        address = self._admission.address_of(node) if node in self._admission.peers() else ""
+        if not address:
             raise KeyError(node)
-        async with self._channel(self._admission.address_of(node), CHANNEL_OPTIONS) as channel:
-            async for piece in peer_service_pb2_grpc.PeerServiceStub(channel).FetchOutput(request):
-                yield piece
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = self._channel(address, CHANNEL_OPTIONS)
+        return peer_service_pb2_grpc.PeerServiceStub(channel)
 
 
 def _writer_of(call: Any) -> Callable[[list[Message]], Awaitable[None]]:

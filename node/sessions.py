@@ -5,7 +5,20 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from horologe.node.outputs import OutputKey
 from horologe.v1 import worker_pb2, worker_service_pb2
+
+
+@dataclass(slots=True, eq=False)
+class HeldOutput:
+    """What an attempt has printed so far, as far as it came through this gateway."""
+
+    key: OutputKey
+    bytes_taken: int = 0
+    last_sequence: int = -1
+    is_truncated: bool = False
+    nodes: tuple[str, ...] = ()
+    """Nodes that have all of it on their disks, this one first; empty before anything is on any."""
 
 
 @dataclass(slots=True)
@@ -15,10 +28,8 @@ class HeldAttempt:
     token: int
     attempt: int
     job: int
-    assign_ms: int = 0
-    output_bytes: int = 0
-    output_sequence: int = -1
-    output_truncated: bool = False
+    output: HeldOutput | None = None
+    """None while it has printed nothing, which is the rule."""
 
 
 @dataclass(slots=True)

@@ -152,6 +152,7 @@ def _past_attempt(past: log_pb2.AttemptRecord) -> execution_pb2.Attempt:
         error_kind=past.detail.error_kind,
         output_truncated=past.detail.output_truncated,
         output_bytes=past.detail.output_bytes,
+        output_copies=len(past.detail.output_nodes),
     )
     if past.start_time_ms:
         view.start_time.CopyFrom(timestamp(past.start_time_ms))

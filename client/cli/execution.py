@@ -14,7 +14,7 @@ from horologe.client.cli.session import Session, connected
 
 if TYPE_CHECKING:
     from horologe.v1.execution_pb2 import Execution
-    from horologe.v1.execution_service_pb2 import ReadOutputResponse
+    from horologe.v1.output_service_pb2 import ReadOutputResponse
 
 __all__ = ["COLUMNS", "app", "follow"]
 
@@ -226,8 +226,8 @@ def _next_attempt(session: Session, name: str, seen: int) -> Execution:
 
 
 def _write(piece: ReadOutputResponse) -> None:
-    from horologe.v1.execution_service_pb2 import ReadOutputResponse
+    from horologe.v1.output_service_pb2 import OUTPUT_STREAM_STDERR
 
-    target = sys.stderr if piece.stream == ReadOutputResponse.STREAM_STDERR else sys.stdout
+    target = sys.stderr if piece.stream == OUTPUT_STREAM_STDERR else sys.stdout
     target.buffer.write(piece.data)
     target.flush()

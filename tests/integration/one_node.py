@@ -18,7 +18,8 @@ from horologe.node.config import NodeConfig
 from horologe.node.local_cluster import free_port
 from horologe.node.node import Node
 from horologe.node.surroundings import Surroundings
-from horologe.v1.execution_service_pb2 import LedgerRow, ReadOutputResponse
+from horologe.v1.execution_service_pb2 import LedgerRow
+from horologe.v1.output_service_pb2 import OutputStream
 
 OUTPUT_BYTES_MAX = 20_000
 
@@ -101,7 +102,7 @@ class OneNode:
         """All captured output, by stream."""
         found = {"STDOUT": b"", "STDERR": b""}
         async for piece in self.client.read_output(execution, **options):
-            found[ReadOutputResponse.Stream.Name(piece.stream).removeprefix("STREAM_")] += piece.data
+            found[OutputStream.Name(piece.stream).removeprefix("OUTPUT_STREAM_")] += piece.data
         return found
 
 

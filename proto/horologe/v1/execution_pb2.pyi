@@ -264,6 +264,7 @@ class Attempt(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     OUTPUT_TRUNCATED_FIELD_NUMBER: _builtins.int
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    OUTPUT_COPIES_FIELD_NUMBER: _builtins.int
     ERROR_KIND_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """From 1."""
@@ -283,6 +284,8 @@ class Attempt(_message.Message):
     """Captured output was cut at the cap."""
     output_bytes: _builtins.int
     """Bytes of captured output that are kept."""
+    output_copies: _builtins.int
+    """Nodes that had all of the captured output when the attempt ended: two in a cluster, one if no second one was there."""
     error_kind: _builtins.str
     """What kind of failure it was, as a retry policy names it: `exit`, `http`, `timeout`, `connection`, `lost`, or the class of the
     exception that a handler or a database raised, such as `ValueError`. Empty if it did not fail.
@@ -314,11 +317,12 @@ class Attempt(_message.Message):
         error: _builtins.str = ...,
         output_truncated: _builtins.bool = ...,
         output_bytes: _builtins.int = ...,
+        output_copies: _builtins.int = ...,
         error_kind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "assign_time", b"assign_time", "end_time", b"end_time", "exit_code", b"exit_code", "http_status", b"http_status", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "assign_time", b"assign_time", "end_time", b"end_time", "error", b"error", "error_kind", b"error_kind", "exit_code", b"exit_code", "fencing_token", b"fencing_token", "http_status", b"http_status", "number", b"number", "output_bytes", b"output_bytes", "output_truncated", b"output_truncated", "start_time", b"start_time", "state", b"state", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "assign_time", b"assign_time", "end_time", b"end_time", "error", b"error", "error_kind", b"error_kind", "exit_code", b"exit_code", "fencing_token", b"fencing_token", "http_status", b"http_status", "number", b"number", "output_bytes", b"output_bytes", "output_copies", b"output_copies", "output_truncated", b"output_truncated", "start_time", b"start_time", "state", b"state", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -55,11 +55,6 @@ class ExecutionServiceStub:
                 request_serializer=horologe_dot_v1_dot_execution__service__pb2.WatchExecutionsRequest.SerializeToString,
                 response_deserializer=horologe_dot_v1_dot_execution__service__pb2.WatchExecutionsResponse.FromString,
                 _registered_method=True)
-        self.ReadOutput = channel.unary_stream(
-                '/horologe.v1.ExecutionService/ReadOutput',
-                request_serializer=horologe_dot_v1_dot_execution__service__pb2.ReadOutputRequest.SerializeToString,
-                response_deserializer=horologe_dot_v1_dot_execution__service__pb2.ReadOutputResponse.FromString,
-                _registered_method=True)
         self.ListLedger = channel.unary_unary(
                 '/horologe.v1.ExecutionService/ListLedger',
                 request_serializer=horologe_dot_v1_dot_execution__service__pb2.ListLedgerRequest.SerializeToString,
@@ -99,13 +94,6 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ReadOutput(self, request, context):
-        """Streams the captured output of an attempt.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def ListLedger(self, request, context):
         """Lists what became of a job's due times.
         """
@@ -135,11 +123,6 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.WatchExecutions,
                     request_deserializer=horologe_dot_v1_dot_execution__service__pb2.WatchExecutionsRequest.FromString,
                     response_serializer=horologe_dot_v1_dot_execution__service__pb2.WatchExecutionsResponse.SerializeToString,
-            ),
-            'ReadOutput': grpc.unary_stream_rpc_method_handler(
-                    servicer.ReadOutput,
-                    request_deserializer=horologe_dot_v1_dot_execution__service__pb2.ReadOutputRequest.FromString,
-                    response_serializer=horologe_dot_v1_dot_execution__service__pb2.ReadOutputResponse.SerializeToString,
             ),
             'ListLedger': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLedger,
@@ -256,33 +239,6 @@ class ExecutionService:
             '/horologe.v1.ExecutionService/WatchExecutions',
             horologe_dot_v1_dot_execution__service__pb2.WatchExecutionsRequest.SerializeToString,
             horologe_dot_v1_dot_execution__service__pb2.WatchExecutionsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ReadOutput(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/horologe.v1.ExecutionService/ReadOutput',
-            horologe_dot_v1_dot_execution__service__pb2.ReadOutputRequest.SerializeToString,
-            horologe_dot_v1_dot_execution__service__pb2.ReadOutputResponse.FromString,
             options,
             channel_credentials,
             insecure,

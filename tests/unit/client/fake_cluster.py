@@ -26,6 +26,7 @@ from horologe.client.times import to_proto as timestamp
 from horologe.v1 import cluster_service_pb2 as cluster
 from horologe.v1 import execution_service_pb2 as executions
 from horologe.v1 import job_service_pb2 as jobs
+from horologe.v1 import output_service_pb2 as outputs
 from horologe.v1 import worker_service_pb2 as workers
 from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.job_pb2 import Job
@@ -80,6 +81,10 @@ class FakeCluster(grpc.GenericRpcHandler):
         self.failures: dict[str, deque[status_pb2.Status]] = defaultdict(deque)
         self.received: list[tuple[str, Any, dict[str, str]]] = []
         self.output: list[tuple[int, bytes]] = []
+        self.output_breaks = False
+        """After each piece the node is gone."""
+        self.found: list[outputs.SearchOutputResponse] = []
+        """Pages; a token is the number of the next one."""
         self.changes: list[executions.WatchExecutionsResponse] = []
         self.outcome = Execution.STATE_COMPLETED
         self.ends_by_itself = False
@@ -273,11 +278,16 @@ class FakeCluster(grpc.GenericRpcHandler):
 
     def _ReadOutput(self, request: Any, context: grpc.ServicerContext) -> Any:
         execution = self._run(request.name, context)
-        for stream, data in self.output:
-            yield executions.ReadOutputResponse(stream=stream, data=data)  # type: ignore[arg-type]
+        for position, (stream, data) in enumerate(self.output[request.after_position :], request.after_position + 1):
+            yield outputs.ReadOutputResponse(stream=stream, data=data, position=position, attempt=1)  # type: ignore[arg-type]
+            if self.output_breaks and position < len(self.output):
+                self._abort(context, failure("UNAVAILABLE"))
         if request.follow:
             execution.state = self.outcome
             execution.end_time.CopyFrom(DUE)
+
+    def _SearchOutput(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self.found[int(request.page_token or 0)]
 
     def _ListLedger(self, request: Any, context: grpc.ServicerContext) -> Any:
         page, token = self._page(self.ledger, request)

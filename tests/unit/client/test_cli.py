@@ -19,8 +19,15 @@ from typer.testing import CliRunner, Result
 from horologe.client.cli import main, membership
 from horologe.v1.cluster_service_pb2 import Member
 from horologe.v1.execution_pb2 import Attempt, Execution
-from horologe.v1.execution_service_pb2 import LedgerRow, ReadOutputResponse, WatchExecutionsResponse
+from horologe.v1.execution_service_pb2 import LedgerRow, WatchExecutionsResponse
 from horologe.v1.job_pb2 import Job
+from horologe.v1.output_service_pb2 import (
+    OUTPUT_STREAM_STDERR,
+    OUTPUT_STREAM_STDOUT,
+    OutputLine,
+    OutputMatch,
+    SearchOutputResponse,
+)
 from horologe.v1.worker_pb2 import Worker
 
 Run = Callable[..., Result]
@@ -102,7 +109,7 @@ def test_deleting_asks_a_person(fake: FakeCluster, run: Run, monkeypatch: pytest
 def test_running_and_waiting(fake: FakeCluster, run: Run, outcome: Any, code: int) -> None:
     fake.add_job("alpha")
     fake.outcome = outcome
-    fake.output = [(ReadOutputResponse.STREAM_STDOUT, b"out\n"), (ReadOutputResponse.STREAM_STDERR, b"err\n")]
+    fake.output = [(OUTPUT_STREAM_STDOUT, b"out\n"), (OUTPUT_STREAM_STDERR, b"err\n")]
     result = run("job", "run", "alpha", "--wait", "--payload", "[1]")
     assert result.exit_code == code
     assert result.stdout == "out\n"
@@ -154,9 +161,38 @@ def test_executions(fake: FakeCluster, run: Run) -> None:
     assert run("execution", "cancel", "1").exit_code == 4
 
 
+def test_logs_of_a_job(fake: FakeCluster, run: Run) -> None:
+    line = OutputLine(stream=OUTPUT_STREAM_STDERR, text="disk \x1b[31m full")
+    name = "namespaces/default/jobs/alpha/executions/12"
+    found = OutputMatch(execution=name, attempt=2, lines=[line], omitted_line_count=7)
+    fake.found = [
+        SearchOutputResponse(matches=[found], execution_count=60, next_page_token="1"),
+        SearchOutputResponse(execution_count=40, unreachable_nodes=["n3"], next_page_token="2"),
+    ]
+    result = run("job", "logs", "alpha", "--grep", "full", "-i")
+    assert result.stdout.startswith("12.2  disk ")
+    assert "\x1b" not in result.stdout
+    assert "7 lines before these" in result.stderr
+    assert "could not be asked: n3; others have what they keep" in result.stderr
+    first, second = fake.requests("SearchOutput")
+    assert (first.parent, first.text, first.ignore_case) == ("namespaces/default/jobs/alpha", "full", True)
+    assert (first.page_size, second.page_size, second.page_token) == (100, 40, "1")
+    [record] = json.loads(run("job", "logs", "alpha", "--last", "60", "-o", "json").stdout)
+    assert (record["id"], record["attempt"], record["lines"][0]["stream"]) == (12, 2, "stderr")
+    fake.found = [SearchOutputResponse(execution_count=3)]
+    nothing = run("job", "logs", "alpha", "--grep", "x")
+    assert (nothing.exit_code, nothing.stderr) == (1, "No such lines.\n")
+    nothing = run("job", "logs", "alpha")
+    assert (nothing.exit_code, nothing.stderr) == (0, "No output.\n")
+    fake.found = [SearchOutputResponse(matches=[found], unreachable_nodes=["n3"], unread_attempt_count=2)]
+    result = run("job", "logs", "alpha", "--grep", "full")
+    assert result.exit_code == 2
+    assert "the output of 2 attempts is kept only there" in result.stderr
+
+
 def test_logs_and_watch(fake: FakeCluster, run: Run) -> None:
     execution = fake.add_execution("alpha", Execution.STATE_RUNNING, reason="\x1b[31m")
-    fake.output = [(ReadOutputResponse.STREAM_STDOUT, b"\xff\n"), (ReadOutputResponse.STREAM_STDERR, b"err\n")]
+    fake.output = [(OUTPUT_STREAM_STDOUT, b"\xff\n"), (OUTPUT_STREAM_STDERR, b"err\n")]
     result = run("execution", "logs", "1", "--attempt", "1", "-f")
     assert result.stdout_bytes == b"\xff\n"
     assert result.stderr_bytes == b"err\n"

@@ -15,8 +15,9 @@ from horologe.client import AsyncClient, Client, calls, errors, jobs
 from horologe.client.channel import MIN_REVISION_KEY
 from horologe.v1.cluster_service_pb2 import Member
 from horologe.v1.execution_pb2 import Execution
-from horologe.v1.execution_service_pb2 import LedgerRow, ReadOutputResponse, WatchExecutionsResponse
+from horologe.v1.execution_service_pb2 import LedgerRow, WatchExecutionsResponse
 from horologe.v1.job_pb2 import Job
+from horologe.v1.output_service_pb2 import OUTPUT_STREAM_STDERR, OUTPUT_STREAM_STDOUT
 from horologe.v1.worker_pb2 import Worker
 
 HELLO = jobs.job("hello", jobs.every("5s"), jobs.shell(["echo", "hello"]))
@@ -48,7 +49,7 @@ def test_both_clients_have_every_method_with_the_same_signature() -> None:
         for name, value in vars(calls).items()
         if inspect.isfunction(value) and value.__module__ == calls.__name__ and name[0] != "_" and name != "to_value"
     ]
-    assert len(builders) == 27
+    assert len(builders) == 28
     for name in builders:
         documented = inspect.getdoc(getattr(Client, name))
         assert documented
@@ -104,7 +105,7 @@ def test_many_jobs_at_once(fake: FakeCluster, client: Client) -> None:
 
 def test_running_waiting_and_reading(fake: FakeCluster, client: Client) -> None:
     fake.add_job("hello")
-    fake.output = [(ReadOutputResponse.STREAM_STDOUT, b"out"), (ReadOutputResponse.STREAM_STDERR, b"err")]
+    fake.output = [(OUTPUT_STREAM_STDOUT, b"out"), (OUTPUT_STREAM_STDERR, b"err")]
     execution = client.run_job("hello", payload={"n": [1, None]}, force=True)
     assert fake.requests("RunJob")[0].payload.struct_value["n"][0] == 1
     with pytest.raises(errors.DeadlineExceeded, match="has not ended within 0 s"):
@@ -116,6 +117,16 @@ def test_running_waiting_and_reading(fake: FakeCluster, client: Client) -> None:
     assert caught.value.reason == "EXECUTION_FINISHED"
     with pytest.raises(errors.NotFound):
         list(client.read_output(99))
+
+
+def test_reading_goes_on_elsewhere_where_it_broke_off(fake: FakeCluster) -> None:
+    fake.add_execution("hello", Execution.STATE_RUNNING)
+    fake.output = [(1, b"one"), (1, b"two"), (1, b"three")]
+    fake.output_breaks = True
+    with Client([fake.address, fake.address]) as client:
+        assert [piece.data for piece in client.read_output(1, follow=True)] == [b"one", b"two", b"three"]
+    asked = [(request.attempt, request.after_position) for request in fake.requests("ReadOutput")]
+    assert asked == [(0, 0), (1, 1), (1, 2)]
 
 
 def test_watching(fake: FakeCluster, client: Client) -> None:
@@ -301,7 +312,10 @@ async def test_the_asynchronous_client(fake: FakeCluster, async_client: AsyncCli
     assert (await async_client.get_job("hello")).uid == created.uid
     execution = await async_client.run_job("hello")
     fake.output = [(1, b"hello")]
-    assert [piece.data async for piece in async_client.read_output(execution.name, follow=True)] == [b"hello"]
+    fake.output_breaks = True
+    fake.output = [(1, b"hello "), (1, b"again")]
+    read = [piece.data async for piece in async_client.read_output(execution.name, follow=True)]
+    assert read == [b"hello ", b"again"]
     assert (await async_client.wait_execution(execution.name)).state == Execution.STATE_COMPLETED
     with pytest.raises(errors.NotFound):
         await async_client.get_job("nobody")

@@ -164,11 +164,11 @@ def test_a_success(machine: Driver) -> None:
 
 def test_a_result_is_kept(machine: Driver) -> None:
     token = running(machine)
-    detail = log_pb2.OutcomeDetail(position=0, result=Value(number_value=42), output_node="n2", output_bytes=7)
+    detail = log_pb2.OutcomeDetail(position=0, result=Value(number_value=42), output_nodes=["n2", "n3"], output_bytes=7)
     machine.do(complete(outcome(1, token), details=[detail]))
     record = machine.detail()
     assert record.result.number_value == 42
-    assert (record.attempts[0].detail.output_node, record.attempts[0].worker) == ("n2", "w1")
+    assert (record.attempts[0].detail.output_nodes, record.attempts[0].worker) == (["n2", "n3"], "w1")
 
 
 def test_the_same_outcome_again_is_recorded(machine: Driver) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -21,7 +23,9 @@ from horologe.node.digests import StateDigests
 from horologe.node.execution_service import ExecutionService
 from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.job_service import JobService
+from horologe.node.output_service import OutputService
 from horologe.node.outputs import OutputStore
+from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import ProposalError
 from horologe.raft.commands import FIRE, OUTCOME, MissedFate, Outcome, OutcomeFlag
@@ -36,6 +40,7 @@ from horologe.v1 import (
     execution_service_pb2_grpc,
     job_pb2,
     job_service_pb2_grpc,
+    output_service_pb2_grpc,
     worker_service_pb2_grpc,
 )
 
@@ -68,7 +73,9 @@ class FakeNode:
         configs = tuple(MemberConfig(name=name, peer_address=f"127.0.0.1:75{i:02}") for i, name in enumerate(members))
         self.config = NodeConfig(name="n1", members=configs, data_dir=folder, disk_free_bytes_min=0, **options)
         self.store = Store(folder / "state", "n1", bytes_max=64 << 20)
-        self.outputs = OutputStore(folder / "outputs", self.clock, bytes_per_attempt_max=1000)
+        self.outputs = OutputStore(folder / "outputs", self.clock)
+        self.peers: dict[str, Any] = {}
+        """Stubs of other nodes, by name."""
         self.machine = StateMachine()
         self.index = 0
         self.commands: list[log_pb2.Command] = []
@@ -77,6 +84,7 @@ class FakeNode:
         self.inboxes: list[Inbox] = []
         self.submitted = asyncio.Event()
         self.leader = "n1"
+        self.connected = frozenset({"n2"})
         self.context = NodeContext(
             config=self.config,
             clock=self.clock,
@@ -87,7 +95,6 @@ class FakeNode:
             submit=self._submit,
             client_addresses={name: f"127.0.0.1:74{i:02}" for i, name in enumerate(members)},
         )
-        self.executions_service = ExecutionService(self.context, self.outputs)
 
     def _submit(self, inbox: Inbox) -> None:
         self.inboxes.append(inbox)
@@ -134,7 +141,7 @@ class FakeNode:
             last_index=self.index,
             has_quorum=bool(self.leader),
             match_indexes={"n2": 7},
-            connected=frozenset({"n2"}),
+            connected=self.connected,
             clock_correction_ms=0,
             configuration=configuration,
             committed_configuration=configuration,
@@ -189,7 +196,10 @@ class FakeNode:
             ]
         )
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.context), server)
-        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(self.executions_service, server)
+        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(ExecutionService(self.context), server)
+        output_service_pb2_grpc.add_OutputServiceServicer_to_server(
+            OutputService(self.context, self.outputs, self.peers.__getitem__), server
+        )
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(PeopleOnly(self.context), server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -198,6 +208,7 @@ class FakeNode:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 self.jobs = job_service_pb2_grpc.JobServiceStub(channel)
                 self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
+                self.output = output_service_pb2_grpc.OutputServiceStub(channel)
                 self.cluster = cluster_service_pb2_grpc.ClusterServiceStub(channel)
                 self.workers = worker_service_pb2_grpc.WorkerServiceStub(channel)
                 yield self
@@ -206,6 +217,52 @@ class FakeNode:
             await self.context.digests.stop()
             self.outputs.close()
             self.store.close()
+
+
+class FakePeer:
+    """Another node with the same state and an output store of its own; to the node it is a stub."""
+
+    def __init__(self, node: FakeNode, name: str, folder: Path) -> None:
+        self.is_away = False
+        self.outputs = OutputStore(folder / name, node.clock)
+        self.may_answer = asyncio.Event()
+        """Cleared, what it is given to store is not answered."""
+        self.may_answer.set()
+        self.asked: list[Any] = []
+        context = replace(node.context, config=node.config.model_copy(update={"name": name}))
+        self._here = PeerOutputs(context, self.outputs)
+
+    def _ask(self, request: Any) -> None:
+        self.asked.append(request)
+        if self.is_away:
+            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+    def FetchOutput(self, request: Any) -> FakePeer._Call:
+        return self._Call(self, request)
+
+    async def StoreOutput(self, request: Any, timeout: float) -> None:
+        assert timeout > 0
+        self._ask(request)
+        await self.may_answer.wait()
+        await self._here.store(request)
+
+    async def FindInOutput(self, request: Any, timeout: float) -> Any:
+        assert timeout > 0
+        self._ask(request)
+        return await self._here.find(request)
+
+    class _Call:
+        def __init__(self, peer: FakePeer, request: Any) -> None:
+            self._peer = peer
+            self._request = request
+            self._responses = peer._here.fetch(request)
+
+        async def read(self) -> Any:
+            self._peer._ask(self._request)
+            return await anext(self._responses, grpc.aio.EOF)
+
+        def cancel(self) -> None:
+            """The server's end goes with this object."""
 
 
 class Refusal:

@@ -12,9 +12,7 @@ from service_harness import FakeNode, interval_job, manual_job, refused
 
 from horologe.log.v1 import log_pb2
 from horologe.node.execution_service import ChangeQueue
-from horologe.node.outputs import OutputPiece
-from horologe.peer.v1 import peer_service_pb2
-from horologe.raft.commands import FIRE, SESSION, MissedFate, Outcome
+from horologe.raft.commands import FIRE, MissedFate, Outcome
 from horologe.raft.records import U64, JobState
 from horologe.v1 import execution_pb2, execution_service_pb2, job_pb2, job_service_pb2
 
@@ -73,11 +71,11 @@ async def test_a_failure_a_retry_and_a_success_with_a_result(node):
     node.clock.now_ms += 5000
     node.apply(log_pb2.Command(plan=retries))
     assert [each.state for each in (await get(node, number)).attempts] == [Try.STATE_FAILED, Try.STATE_RUNNING]
-    node.complete(number, result=Value(string_value="done"), http_status=201, output_node="n1", output_bytes=9)
+    node.complete(number, result=Value(string_value="done"), http_status=201, output_nodes=["n1", "n2"], output_bytes=9)
     done = await get(node, number)
     assert [each.number for each in done.attempts] == [1, 2]
     assert done.result.string_value == "done"
-    assert (done.attempts[1].http_status, done.attempts[1].output_bytes) == (201, 9)
+    assert (done.attempts[1].http_status, done.attempts[1].output_bytes, done.attempts[1].output_copies) == (201, 9, 2)
     listed = await node.executions.ListExecutions(Api.ListExecutionsRequest(parent=NAME))
     assert listed.executions[0].name == done.name
     assert not listed.executions[0].attempts
@@ -280,92 +278,3 @@ def test_a_slow_watcher_loses_changes_and_hears_how_many():
     assert len(numbers) == len(set(numbers))
     assert dropped == 20
     assert queue.take() == ([], 0)
-
-
-# Output
-
-
-def piece(number: int, sequence: int, data: bytes, stream: int = 1, attempt: int = 1) -> OutputPiece:
-    return OutputPiece(number, attempt, sequence, stream, data, 0)
-
-
-async def read(node: FakeNode, number: int, **fields) -> list[tuple[int, bytes]]:
-    request = Api.ReadOutputRequest(name=f"{NAME}/executions/{number}", **fields)
-    return [(each.stream, each.data) async for each in node.executions.ReadOutput(request)]
-
-
-async def test_output_of_an_attempt_that_is_over(node):
-    await create(node)
-    number = node.fire(1, node.open_session())
-    await node.outputs.append_async([piece(number, 0, b"out"), piece(number, 1, b"err", 2)])
-    node.complete(number, output_node="n1", output_bytes=6)
-    assert await read(node, number) == [(1, b"out"), (2, b"err")]
-    assert await read(node, number, attempt=1, follow=True) == [(1, b"out"), (2, b"err")]
-    error = await refused(read(node, number, attempt=2))
-    assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "OUTPUT_NOT_FOUND")
-    assert "attempt" in (await refused(read(node, number, attempt=-1))).fields
-
-
-async def test_follow_waits_for_the_first_attempt_and_ends_with_it(node):
-    await create(node)
-    number = node.fire(1)
-    assert await read(node, number) == []
-    call = node.executions.ReadOutput(Api.ReadOutputRequest(name=f"{NAME}/executions/{number}", follow=True))
-    session = node.open_session()
-    assigns = U64.pack(number) + U64.pack(session)
-    node.apply(log_pb2.Command(plan=log_pb2.Plan(assigns=assigns)))
-    await node.outputs.append_async([piece(number, 0, b"one")])
-    assert (await call.read()).data == b"one"
-    await node.outputs.append_async([piece(number, 1, b"two")])
-    assert (await call.read()).data == b"two"
-    node.complete(number)
-    node.outputs.finished(number, 1)
-    assert await call.read() is grpc.aio.EOF
-
-
-async def test_output_of_a_cancelled_execution_that_never_ran(node):
-    await create(node)
-    number = node.fire(1)
-    await node.executions.CancelExecution(Api.CancelExecutionRequest(name=f"{NAME}/executions/{number}"))
-    assert await read(node, number, follow=True) == []
-
-
-@pytest.mark.parametrize("how", ["running", "over", "lost"])
-async def test_output_that_another_node_keeps(tmp_path, how):
-    async with FakeNode(tmp_path, members=("n1", "n2", "n3")).serve() as node:
-        asked: list[tuple[str, peer_service_pb2.FetchOutputRequest]] = []
-
-        async def fetch(name: str, request: peer_service_pb2.FetchOutputRequest):
-            asked.append((name, request))
-            if name == "n2":
-                yield peer_service_pb2.FetchOutputResponse(stream=2, data=b"far away")
-
-        node.executions_service.fetch_output = fetch
-        await create(node)
-        session = node.open_session(gateway="n2")
-        number = node.fire(1, session)
-        assigned_ms = node.clock.now_ms
-        if how == "over":
-            node.complete(number, output_node="n2", output_bytes=8)
-        elif how == "lost":
-            node.apply(log_pb2.Command(plan=log_pb2.Plan(expired_sessions=SESSION.pack(session))))
-        assert await read(node, number, follow=True) == [(2, b"far away")]
-        assert [name for name, _ in asked] == ["n2"]
-        request = asked[0][1]
-        assert (request.execution, request.attempt, request.assign_time_ms) == (number, 1, assigned_ms)
-        assert request.follow == (how == "running")
-
-
-async def test_output_on_a_node_that_is_away(tmp_path):
-    async with FakeNode(tmp_path, members=("n1", "n2")).serve() as node:
-
-        async def fetch(name: str, request: peer_service_pb2.FetchOutputRequest):
-            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
-            yield
-
-        node.executions_service.fetch_output = fetch
-        await create(node)
-        number = node.fire(1, node.open_session(gateway="n2"))
-        error = await refused(read(node, number))
-        assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "OUTPUT_UNREACHABLE")
-        assert error.metadata == {"node": "n2"}

@@ -8,12 +8,19 @@ from service_harness import FakeNode, interval_job
 from horologe.log.v1 import log_pb2
 from horologe.node.gateway import Gateway
 from horologe.node.outcomes import OUTCOME_BYTES_PER_COMMAND, batches, pack_outcomes
+from horologe.node.output_copies import OutputCopies
+from horologe.node.outputs import OutputKey
 from horologe.node.sessions import WorkerSession
 from horologe.node.worker_service import _complaint
 from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.v1 import job_service_pb2, worker_pb2, worker_service_pb2
 
 SUCCEEDED = worker_pb2.AttemptResult.OUTCOME_SUCCEEDED
+
+
+def gateway_of(node: FakeNode) -> Gateway:
+    copies = OutputCopies(node.context, node.outputs, node.peers.__getitem__)
+    return Gateway(node.context, node.outputs, copies)
 
 
 async def create_job(node: FakeNode) -> None:
@@ -27,7 +34,7 @@ async def test_a_cancellation_during_a_break_of_the_stream_is_said_again(node):
     session = WorkerSession(node.open_session(), "w1")
     token = node.execution(number).token
     held = worker_pb2.AttemptId(execution=number, attempt=1, fencing_token=token)
-    assert await Gateway(node.context, node.outputs).open(session, [held]) == []
+    assert await gateway_of(node).open(session, [held]) == []
     (message,) = session.outgoing
     assert list(message.cancellation.attempts) == [held]
 
@@ -36,7 +43,7 @@ async def test_output_under_made_up_numbers_stops_nobody(node):
     await create_job(node)
     number = node.fire(1, node.open_session())
     session = WorkerSession(node.open_session(), "w1")
-    gateway = Gateway(node.context, node.outputs)
+    gateway = gateway_of(node)
     await gateway.open(session, [])
     token = node.execution(number).token
     chunk = worker_pb2.OutputChunk(execution=number, attempt=-7, fencing_token=token, stream=1, data=b"kept")
@@ -47,7 +54,7 @@ async def test_output_under_made_up_numbers_stops_nobody(node):
     gateway.results(session, worker_pb2.AttemptResults(results=[result]))
     await gateway.drained()
     assert session.outgoing[-1].result_acks.recorded[0].execution == number
-    assert list(node.outputs.read(number, 1, 0)) == [(1, b"kept")]
+    assert node.outputs.read_batch(OutputKey(number, 1, node.execution(number).assign_ms)) == [(0, 1, b"kept", False)]
 
 
 def test_outcomes_that_say_much_are_split_into_commands_that_fit():
@@ -62,7 +69,7 @@ def test_outcomes_that_say_much_are_split_into_commands_that_fit():
     assert [entry for batch in made for entry in batch] == reported
     assert len(made) < 20
     for batch in made:
-        command = log_pb2.Command(complete=pack_outcomes("n1", batch, [0] * len(batch)))
+        command = log_pb2.Command(complete=pack_outcomes(batch, [0] * len(batch)))
         assert command.ByteSize() < COMMAND_BYTES_MAX
     assert list(batches([])) == []
 
@@ -70,7 +77,7 @@ def test_outcomes_that_say_much_are_split_into_commands_that_fit():
 def test_a_result_that_json_cannot_say_is_dropped_alone():
     result = worker_pb2.AttemptResult(execution=1, attempt=1, fencing_token=1, outcome=SUCCEEDED)
     result.result.CopyFrom(Value(number_value=float("nan")))
-    command = pack_outcomes("n1", [(WorkerSession(1, "w1"), result, None)], [0])
+    command = pack_outcomes([(WorkerSession(1, "w1"), result, None)], [0])
     assert not command.details[0].HasField("result")
     assert command.details[0].error.startswith("the result is not JSON and was dropped: ")
 

@@ -1,11 +1,11 @@
-"""Captured output on disk: kept, capped, followed, dropped by day, and readable where it is damaged."""
+"""Captured output on disk: kept, followed, dropped by day, and readable where it is damaged."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import lmdb
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from horologe.node import outputs as outputs_module
-from horologe.node.outputs import OutputError, OutputPiece, OutputSize, OutputStore
+from horologe.node.outputs import OutputError, OutputExtent, OutputKey, OutputPiece, OutputStore
 
 DAY_MS = 86_400_000
 NOON_MS = int(datetime(2027, 1, 15, 12, tzinfo=UTC).timestamp() * 1000)
@@ -38,23 +38,36 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Iterator[OutputStore]:
-    store = OutputStore(tmp_path, clock, bytes_per_attempt_max=100)
+    store = OutputStore(tmp_path, clock)
     yield store
     store.close()
 
 
-def piece(sequence: int, data: bytes, *, execution: int = 7, attempt: int = 1, stream: int = 1, at_ms: int = NOON_MS):
-    return OutputPiece(execution, attempt, sequence, stream, data, at_ms)
+def piece(
+    sequence: int, data: bytes, *, execution: int = 7, attempt: int = 1, stream: int = 1, at_ms: int = NOON_MS
+) -> tuple[OutputKey, OutputPiece]:
+    return OutputKey(execution, attempt, at_ms), OutputPiece(sequence, stream, data)
+
+
+def pieces_of(
+    store: OutputStore, execution: int = 7, attempt: int = 1, at_ms: int = NOON_MS, first: int = 0
+) -> list[OutputPiece]:
+    found: list[OutputPiece] = []
+    while batch := store.read_batch(OutputKey(execution, attempt, at_ms), first):
+        found += batch
+        first = batch[-1].sequence + 1
+    return found
 
 
 def text(store: OutputStore, execution: int = 7, attempt: int = 1, at_ms: int = NOON_MS) -> bytes:
-    return b"".join(data for _, data in store.read(execution, attempt, at_ms))
+    return b"".join(piece.data for piece in pieces_of(store, execution, attempt, at_ms))
 
 
 def test_what_was_appended_is_read_in_order_by_attempt_and_stream(store):
     store.append([piece(0, b"a"), piece(0, b"x", attempt=2), piece(1, b"b", stream=2), piece(0, b"y", execution=8)])
     store.append([piece(2, b"c")])
-    assert list(store.read(7, 1, NOON_MS)) == [(1, b"a"), (2, b"b"), (1, b"c")]
+    assert pieces_of(store) == [(0, 1, b"a", False), (1, 2, b"b", False), (2, 1, b"c", False)]
+    assert pieces_of(store, first=2) == [(2, 1, b"c", False)]
     assert text(store, attempt=2) == b"x"
     assert text(store, execution=8) == b"y"
     assert text(store, execution=9) == b""
@@ -66,11 +79,11 @@ def test_it_is_there_after_a_restart(tmp_path, clock):
     first.close()
     second = OutputStore(tmp_path, clock)
     assert text(second) == b"kept" * 1000
-    assert second.size(7, 1) == OutputSize(4000, False)
+    assert second.extent(OutputKey(7, 1, NOON_MS)) == OutputExtent(4000, 0)
     second.close()
 
 
-def test_one_commit_for_many_pieces(store, monkeypatch):
+def test_one_commit_for_many_pieces(store):
     store.append([piece(0, b"a")])
     environment = next(iter(store._days.values()))
     before = environment.info()["last_txnid"]
@@ -82,42 +95,20 @@ def test_a_piece_that_comes_again_is_dropped(store):
     store.append([piece(0, b"a"), piece(1, b"b")])
     store.append([piece(1, b"b"), piece(2, b"c")])
     assert text(store) == b"abc"
-    assert store.size(7, 1) == OutputSize(3, False)
-
-
-def test_output_is_cut_at_the_cap_and_says_so(store):
-    store.append([piece(0, b"a" * 90), piece(1, b"b" * 20), piece(2, b"c")])
-    store.append([piece(3, b"d")])
-    assert text(store) == b"a" * 90 + b"b" * 10
-    assert store.size(7, 1) == OutputSize(100, True)
-
-
-def test_a_full_attempt_is_not_a_cut_one(store):
-    store.append([piece(0, b"a" * 100)])
-    assert store.size(7, 1) == OutputSize(100, False)
-
-
-def test_the_cap_holds_across_a_restart(tmp_path, clock):
-    for sequence in range(4):
-        store = OutputStore(tmp_path, clock, bytes_per_attempt_max=100)
-        store.append([piece(sequence, b"x" * 40)])
-        size = store.size(7, 1)
-        store.close()
-    assert size == OutputSize(100, True)
+    assert store.extent(OutputKey(7, 1, NOON_MS)) == OutputExtent(3, 2)
+    assert store.extent(OutputKey(7, 2, NOON_MS)) == OutputExtent(0, -1)
 
 
 def test_days(store, clock, tmp_path):
     store.append([piece(0, b"today")])
     clock.now_ms += DAY_MS
-    store.append([piece(0, b"assigned yesterday", attempt=2, at_ms=NOON_MS), piece(1, b", later", attempt=1, at_ms=0)])
+    tomorrow_ms = clock.now_ms
+    store.append([piece(1, b", and the day after"), piece(0, b"tomorrow", attempt=2, at_ms=tomorrow_ms)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2027-01-15", "2027-01-16"]
-    assert text(store) == b"today, later"
-    assert text(store, attempt=2) == b"assigned yesterday"
-    assert text(store, at_ms=NOON_MS + DAY_MS) == b"today, later", "the day before counts: clocks differ"
-    assert text(store, at_ms=NOON_MS + 2 * DAY_MS) == b", later"
-    assert store.drop_before(date(2027, 1, 16)) == 1
-    assert text(store) == b", later"
-    assert [path.name for path in tmp_path.iterdir()] == ["2027-01-16"]
+    assert text(store) == b"today, and the day after", "an attempt is in one day, that of its assignment"
+    assert text(store, attempt=2, at_ms=tomorrow_ms) == b"tomorrow"
+    assert text(store, at_ms=NOON_MS - DAY_MS) == b""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2027-01-15", "2027-01-16"], "reading makes no day"
 
 
 def test_old_days_go_when_a_new_one_begins(tmp_path, clock):
@@ -129,44 +120,88 @@ def test_old_days_go_when_a_new_one_begins(tmp_path, clock):
     store.close()
 
 
+def test_what_is_kept_is_counted_in_days(tmp_path, clock):
+    store = OutputStore(tmp_path, clock, retention_days=2)
+    store.append([piece(0, b"x")])
+    (tmp_path / "2027-01-14.1.damaged").mkdir()
+    clock.now_ms += 2 * DAY_MS
+    assert store.drop_old_days() == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["2027-01-15"]
+    clock.now_ms += DAY_MS
+    assert store.drop_old_days() == 1
+    assert text(store) == b""
+    store.close()
+
+
+async def test_old_days_go_where_nothing_new_comes(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(outputs_module, "RETENTION_CHECK_SECONDS", 0.0)
+    store = OutputStore(tmp_path, clock, retention_days=2)
+    store.append([piece(0, b"x")])
+    looked: asyncio.Queue[int] = asyncio.Queue()
+    drop, loop = store.drop_old_days, asyncio.get_running_loop()
+
+    def look() -> int:
+        count = drop()
+        loop.call_soon_threadsafe(looked.put_nowait, count)
+        return count
+
+    monkeypatch.setattr(store, "drop_old_days", look)
+    keeping = asyncio.create_task(store.keep_retention())
+    assert await looked.get() == 0
+    clock.now_ms += 3 * DAY_MS
+    while await looked.get() == 0:
+        assert not keeping.done()
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert not any(tmp_path.iterdir())
+    store.close()
+
+
 def test_much_output_is_read_in_parts(tmp_path, clock, monkeypatch):
     monkeypatch.setattr(outputs_module, "READ_BYTES_PER_BATCH", 100)
     store = OutputStore(tmp_path, clock)
     data = [os.urandom(70) for _ in range(20)]
     store.append([piece(sequence, each) for sequence, each in enumerate(data)])
+    assert len(store.read_batch(OutputKey(7, 1, NOON_MS))) == 2
     assert text(store) == b"".join(data)
     store.close()
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8))
-def test_the_size_is_what_is_read(tmp_path_factory, pieces):
-    store = OutputStore(tmp_path_factory.mktemp("outputs"), Clock(), bytes_per_attempt_max=100)
+def test_the_extent_is_what_is_read(tmp_path_factory, pieces):
+    store = OutputStore(tmp_path_factory.mktemp("outputs"), Clock())
     store.append([piece(sequence, data) for sequence, data in enumerate(pieces)])
-    whole = b"".join(pieces)
-    assert text(store) == whole[:100]
-    assert store.size(7, 1) == OutputSize(min(len(whole), 100), len(whole) > 100)
+    assert text(store) == b"".join(pieces)
+    assert store.extent(OutputKey(7, 1, NOON_MS)) == OutputExtent(len(b"".join(pieces)), len(pieces) - 1)
     store.close()
 
 
 # Following
 
 
+KEY = OutputKey(7, 1, NOON_MS)
+
+
 async def follow(store: OutputStore, still_running) -> list[bytes]:
-    return [data async for _, data in store.follow(7, 1, NOON_MS, still_running)]
+    return [piece.data async for batch in store.follow(KEY, still_running) for piece in batch]
+
+
+async def next_of(batches) -> list[bytes]:
+    return [piece.data for piece in await anext(batches)]
 
 
 async def test_follow_reads_on_until_the_attempt_is_over(store):
     running = True
-    pieces = store.follow(7, 1, NOON_MS, lambda: running)
+    batches = store.follow(KEY, lambda: running)
     await store.append_async([piece(0, b"one")])
-    assert await anext(pieces) == (1, b"one")
-    waiting = asyncio.ensure_future(anext(pieces))
+    assert await next_of(batches) == [b"one"]
+    waiting = asyncio.ensure_future(next_of(batches))
     await store.append_async([piece(1, b"two")])
-    assert await waiting == (1, b"two")
+    assert await waiting == [b"two"]
     await store.append_async([piece(2, b"three")])
     running = False
-    store.finished(7, 1)
-    assert [data async for _, data in pieces] == [b"three"]
+    store.wake_followers(7, 1)
+    assert [each.data async for batch in batches for each in batch] == [b"three"]
     assert not store._followers
 
 
@@ -175,10 +210,11 @@ async def test_follow_of_an_attempt_that_is_over_ends_by_itself(store):
     assert await follow(store, lambda: False) == [b"one"]
 
 
-async def test_follow_notices_the_end_even_if_nobody_tells_it(store, monkeypatch):
+async def test_follow_notices_the_end_even_if_nobody_tells_it_and_says_that_it_is_there(store, monkeypatch):
     monkeypatch.setattr(outputs_module, "RECHECK_SECONDS", 0.01)
     answers = iter([True, True, False])
-    assert await asyncio.wait_for(follow(store, lambda: next(answers)), 5) == []
+    batches = store.follow(KEY, lambda: next(answers))
+    assert [batch async for batch in batches] == [[], []]
 
 
 async def test_two_followers(store):
@@ -186,7 +222,7 @@ async def test_two_followers(store):
     tasks = [asyncio.ensure_future(follow(store, lambda: not ended)) for _ in range(2)]
     await store.append_async([piece(0, b"one")])
     ended = True
-    store.finished(7, 1)
+    store.wake_followers(7, 1)
     assert await asyncio.gather(*tasks) == [[b"one"], [b"one"]]
 
 
@@ -202,7 +238,7 @@ def test_a_damaged_piece_is_marked_and_the_rest_is_read(store):
         cursor.prev()
         key, value = cursor.item()
         transaction.put(key, value[:-1] + bytes([value[-1] ^ 1]))
-    assert [stream for stream, _ in store.read(7, 1, NOON_MS)] == [1, 2, 1]
+    assert [(found.stream, found.is_damaged) for found in pieces_of(store)] == [(1, False), (2, True), (1, False)]
     assert b"damaged on disk" in text(store)
     assert text(store).startswith(b"before")
     assert text(store).endswith(b"after")
@@ -213,7 +249,7 @@ def test_a_damaged_piece_is_marked_and_the_rest_is_read(store):
 
 @pytest.mark.parametrize("damage", ["garbage", "cut"])
 def test_a_damaged_day_costs_that_day_only(tmp_path, clock, damage):
-    store = OutputStore(tmp_path, clock, bytes_per_attempt_max=10_000)
+    store = OutputStore(tmp_path, clock)
     store.append([piece(0, os.urandom(4000)), piece(0, b"tomorrow", execution=8, at_ms=NOON_MS + DAY_MS)])
     store.close()
     file = tmp_path / "2027-01-15" / "data.mdb"
@@ -223,7 +259,7 @@ def test_a_damaged_day_costs_that_day_only(tmp_path, clock, damage):
         os.truncate(file, 8192)
     store = OutputStore(tmp_path, clock)
     assert text(store) == b""
-    assert text(store, execution=8) == b"tomorrow"
+    assert text(store, execution=8, at_ms=NOON_MS + DAY_MS) == b"tomorrow"
     store.append([piece(1, b"goes on")])
     assert text(store) == b"goes on"
     assert any(path.name.endswith(".damaged") for path in tmp_path.iterdir())
@@ -237,7 +273,7 @@ def test_a_disk_that_takes_nothing_more(tmp_path, clock, monkeypatch):
         for sequence in range(100):
             store.append([piece(sequence, os.urandom(4000))])
     assert len(text(store)) % 4000 == 0
-    assert store.size(7, 1).bytes_kept == len(text(store))
+    assert store.extent(OutputKey(7, 1, NOON_MS)).bytes_kept == len(text(store))
     store.close()
 
 

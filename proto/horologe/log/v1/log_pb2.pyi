@@ -815,7 +815,7 @@ class OutcomeDetail(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     HTTP_STATUS_FIELD_NUMBER: _builtins.int
-    OUTPUT_NODE_FIELD_NUMBER: _builtins.int
+    OUTPUT_NODES_FIELD_NUMBER: _builtins.int
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
     OUTPUT_TRUNCATED_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
@@ -826,8 +826,6 @@ class OutcomeDetail(_message.Message):
     """Why it failed, in one line."""
     http_status: _builtins.int
     """Of an HTTP request."""
-    output_node: _builtins.str
-    """The node that keeps the output."""
     output_bytes: _builtins.int
     """Bytes of output that are kept."""
     output_truncated: _builtins.bool
@@ -840,6 +838,10 @@ class OutcomeDetail(_message.Message):
     def result(self) -> _struct_pb2.Value:
         """What the handler returned."""
 
+    @_builtins.property
+    def output_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The nodes that keep the output."""
+
     def __init__(
         self,
         *,
@@ -847,7 +849,7 @@ class OutcomeDetail(_message.Message):
         error: _builtins.str = ...,
         result: _struct_pb2.Value | None = ...,
         http_status: _builtins.int | None = ...,
-        output_node: _builtins.str = ...,
+        output_nodes: _abc.Iterable[_builtins.str] | None = ...,
         output_bytes: _builtins.int = ...,
         output_truncated: _builtins.bool = ...,
         exit_code: _builtins.int | None = ...,
@@ -855,7 +857,7 @@ class OutcomeDetail(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "exit_code", b"exit_code", "http_status", b"http_status", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "error", b"error", "error_kind", b"error_kind", "exit_code", b"exit_code", "http_status", b"http_status", "output_bytes", b"output_bytes", "output_node", b"output_node", "output_truncated", b"output_truncated", "position", b"position", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "error", b"error", "error_kind", b"error_kind", "exit_code", b"exit_code", "http_status", b"http_status", "output_bytes", b"output_bytes", "output_nodes", b"output_nodes", "output_truncated", b"output_truncated", "position", b"position", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from horologe.log.v1 import log_pb2 as _log_pb2
+from horologe.v1 import output_service_pb2 as _output_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -740,21 +741,18 @@ class FetchSnapshotResponse(_message.Message):
 Global___FetchSnapshotResponse: _TypeAlias = FetchSnapshotResponse  # noqa: Y015
 
 @_typing.final
-class FetchOutputRequest(_message.Message):
-    """Request of FetchOutput."""
+class OutputKey(_message.Message):
+    """The output of an attempt, by what it is found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXECUTION_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
-    FOLLOW_FIELD_NUMBER: _builtins.int
     ASSIGN_TIME_MS_FIELD_NUMBER: _builtins.int
     execution: _builtins.int
     """The execution's number."""
     attempt: _builtins.int
     """From 1."""
-    follow: _builtins.bool
-    """Go on until the attempt ends."""
     assign_time_ms: _builtins.int
     """When the attempt was assigned, in milliseconds: tells the day."""
     def __init__(
@@ -762,12 +760,77 @@ class FetchOutputRequest(_message.Message):
         *,
         execution: _builtins.int = ...,
         attempt: _builtins.int = ...,
-        follow: _builtins.bool = ...,
         assign_time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_time_ms", b"assign_time_ms", "attempt", b"attempt", "execution", b"execution", "follow", b"follow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_time_ms", b"assign_time_ms", "attempt", b"attempt", "execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputKey: _TypeAlias = OutputKey  # noqa: Y015
+
+@_typing.final
+class OutputPiece(_message.Message):
+    """A piece of output, as the worker sent it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """From 0 within the attempt, without gaps where nothing is missing."""
+    stream: _builtins.int
+    """1: standard output or a response's body; 2: standard error."""
+    data: _builtins.bytes
+    """The bytes."""
+    damaged: _builtins.bool
+    """The bytes were damaged on the disk; `data` says so instead."""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        stream: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        damaged: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["damaged", b"damaged", "data", b"data", "sequence", b"sequence", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputPiece: _TypeAlias = OutputPiece  # noqa: Y015
+
+@_typing.final
+class FetchOutputRequest(_message.Message):
+    """Request of FetchOutput."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    follow: _builtins.bool
+    """Go on as long as the attempt runs and its worker is connected to the node that is asked."""
+    first_sequence: _builtins.int
+    """The first piece that is wanted."""
+    @_builtins.property
+    def key(self) -> Global___OutputKey:
+        """Whose output."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___OutputKey | None = ...,
+        follow: _builtins.bool = ...,
+        first_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sequence", b"first_sequence", "follow", b"follow", "key", b"key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -775,26 +838,187 @@ Global___FetchOutputRequest: _TypeAlias = FetchOutputRequest  # noqa: Y015
 
 @_typing.final
 class FetchOutputResponse(_message.Message):
-    """A piece of output."""
+    """What has come since the last answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    STREAM_FIELD_NUMBER: _builtins.int
-    DATA_FIELD_NUMBER: _builtins.int
-    stream: _builtins.int
-    """1: standard output or a response's body; 2: standard error."""
-    data: _builtins.bytes
-    """The bytes."""
+    PIECES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pieces(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputPiece]:
+        """In order. Empty: nothing new for a while, but the node is there."""
+
     def __init__(
         self,
         *,
-        stream: _builtins.int = ...,
-        data: _builtins.bytes = ...,
+        pieces: _abc.Iterable[Global___OutputPiece] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pieces", b"pieces"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchOutputResponse: _TypeAlias = FetchOutputResponse  # noqa: Y015
+
+@_typing.final
+class StoreOutputRequest(_message.Message):
+    """Request of StoreOutput."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    PARCELS_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """The sender's cluster."""
+    @_builtins.property
+    def parcels(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputParcel]:
+        """What is to be kept."""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        parcels: _abc.Iterable[Global___OutputParcel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "parcels", b"parcels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreOutputRequest: _TypeAlias = StoreOutputRequest  # noqa: Y015
+
+@_typing.final
+class OutputParcel(_message.Message):
+    """Some output of one attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___OutputKey:
+        """Whose output."""
+
+    @_builtins.property
+    def pieces(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputPiece]:
+        """What is here already is not kept twice."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___OutputKey | None = ...,
+        pieces: _abc.Iterable[Global___OutputPiece] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "pieces", b"pieces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputParcel: _TypeAlias = OutputParcel  # noqa: Y015
+
+@_typing.final
+class StoreOutputResponse(_message.Message):
+    """Answer of StoreOutput: all of it is on the disk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreOutputResponse: _TypeAlias = StoreOutputResponse  # noqa: Y015
+
+@_typing.final
+class FindInOutputRequest(_message.Message):
+    """Request of FindInOutput."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    IGNORE_CASE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """As in SearchOutput."""
+    ignore_case: _builtins.bool
+    """As in SearchOutput."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputKey]:
+        """Whose output."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___OutputKey] | None = ...,
+        text: _builtins.str = ...,
+        ignore_case: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ignore_case", b"ignore_case", "keys", b"keys", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindInOutputRequest: _TypeAlias = FindInOutputRequest  # noqa: Y015
+
+@_typing.final
+class FindInOutputResponse(_message.Message):
+    """Answer of FindInOutput."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOUND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def found(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundInOutput]:
+        """One for each key, in order."""
+
+    def __init__(
+        self,
+        *,
+        found: _abc.Iterable[Global___FoundInOutput] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindInOutputResponse: _TypeAlias = FindInOutputResponse  # noqa: Y015
+
+@_typing.final
+class FoundInOutput(_message.Message):
+    """What was found in the output of one attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_HERE_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    OMITTED_LINE_COUNT_FIELD_NUMBER: _builtins.int
+    is_here: _builtins.bool
+    """The node has output of the attempt."""
+    omitted_line_count: _builtins.int
+    """Lines before those."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[_output_service_pb2.OutputLine]:
+        """The last lines that were found, in the order in which they were written."""
+
+    def __init__(
+        self,
+        *,
+        is_here: _builtins.bool = ...,
+        lines: _abc.Iterable[_output_service_pb2.OutputLine] | None = ...,
+        omitted_line_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_here", b"is_here", "lines", b"lines", "omitted_line_count", b"omitted_line_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundInOutput: _TypeAlias = FoundInOutput  # noqa: Y015

@@ -50,6 +50,16 @@ class PeerServiceStub:
                 request_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FetchOutputRequest.SerializeToString,
                 response_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FetchOutputResponse.FromString,
                 _registered_method=True)
+        self.StoreOutput = channel.unary_unary(
+                '/horologe.peer.v1.PeerService/StoreOutput',
+                request_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.StoreOutputRequest.SerializeToString,
+                response_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.StoreOutputResponse.FromString,
+                _registered_method=True)
+        self.FindInOutput = channel.unary_unary(
+                '/horologe.peer.v1.PeerService/FindInOutput',
+                request_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputRequest.SerializeToString,
+                response_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServiceServicer:
@@ -77,6 +87,20 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StoreOutput(self, request, context):
+        """Keeps a second copy of output. Answered when it is on the disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindInOutput(self, request, context):
+        """Looks for a text in captured output that another node keeps.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +118,16 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.FetchOutput,
                     request_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FetchOutputRequest.FromString,
                     response_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FetchOutputResponse.SerializeToString,
+            ),
+            'StoreOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreOutput,
+                    request_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.StoreOutputRequest.FromString,
+                    response_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.StoreOutputResponse.SerializeToString,
+            ),
+            'FindInOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindInOutput,
+                    request_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputRequest.FromString,
+                    response_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +212,60 @@ class PeerService:
             '/horologe.peer.v1.PeerService/FetchOutput',
             horologe_dot_peer_dot_v1_dot_peer__service__pb2.FetchOutputRequest.SerializeToString,
             horologe_dot_peer_dot_v1_dot_peer__service__pb2.FetchOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/horologe.peer.v1.PeerService/StoreOutput',
+            horologe_dot_peer_dot_v1_dot_peer__service__pb2.StoreOutputRequest.SerializeToString,
+            horologe_dot_peer_dot_v1_dot_peer__service__pb2.StoreOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindInOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/horologe.peer.v1.PeerService/FindInOutput',
+            horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputRequest.SerializeToString,
+            horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputResponse.FromString,
             options,
             channel_credentials,
             insecure,

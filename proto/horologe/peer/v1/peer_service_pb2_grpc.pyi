@@ -41,6 +41,10 @@ class PeerServiceStub:
     """Sends the state to a follower that fell behind the log."""
     FetchOutput: _grpc.UnaryStreamMultiCallable[_peer_service_pb2.FetchOutputRequest, _peer_service_pb2.FetchOutputResponse]
     """Reads captured output that another node keeps."""
+    StoreOutput: _grpc.UnaryUnaryMultiCallable[_peer_service_pb2.StoreOutputRequest, _peer_service_pb2.StoreOutputResponse]
+    """Keeps a second copy of output. Answered when it is on the disk."""
+    FindInOutput: _grpc.UnaryUnaryMultiCallable[_peer_service_pb2.FindInOutputRequest, _peer_service_pb2.FindInOutputResponse]
+    """Looks for a text in captured output that another node keeps."""
 
 @_typing.type_check_only
 class PeerServiceAsyncStub(PeerServiceStub):
@@ -53,6 +57,10 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """Sends the state to a follower that fell behind the log."""
     FetchOutput: _aio.UnaryStreamMultiCallable[_peer_service_pb2.FetchOutputRequest, _peer_service_pb2.FetchOutputResponse]  # type: ignore[assignment]
     """Reads captured output that another node keeps."""
+    StoreOutput: _aio.UnaryUnaryMultiCallable[_peer_service_pb2.StoreOutputRequest, _peer_service_pb2.StoreOutputResponse]  # type: ignore[assignment]
+    """Keeps a second copy of output. Answered when it is on the disk."""
+    FindInOutput: _aio.UnaryUnaryMultiCallable[_peer_service_pb2.FindInOutputRequest, _peer_service_pb2.FindInOutputResponse]  # type: ignore[assignment]
+    """Looks for a text in captured output that another node keeps."""
 
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Node to node."""
@@ -80,5 +88,21 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_peer_service_pb2.FetchOutputResponse], _abc.AsyncIterator[_peer_service_pb2.FetchOutputResponse]]:
         """Reads captured output that another node keeps."""
+
+    @_abc_1.abstractmethod
+    def StoreOutput(
+        self,
+        request: _peer_service_pb2.StoreOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_service_pb2.StoreOutputResponse, _abc.Awaitable[_peer_service_pb2.StoreOutputResponse]]:
+        """Keeps a second copy of output. Answered when it is on the disk."""
+
+    @_abc_1.abstractmethod
+    def FindInOutput(
+        self,
+        request: _peer_service_pb2.FindInOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_service_pb2.FindInOutputResponse, _abc.Awaitable[_peer_service_pb2.FindInOutputResponse]]:
+        """Looks for a text in captured output that another node keeps."""
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
