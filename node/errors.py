@@ -31,6 +31,8 @@ _STATUSES: Mapping[str, grpc.StatusCode] = {
     "INVALID_FIELD": grpc.StatusCode.INVALID_ARGUMENT,
     "REQUEST_ID_REUSED": grpc.StatusCode.INVALID_ARGUMENT,
     "JOB_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "LIMIT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "LIMIT_IN_USE": grpc.StatusCode.FAILED_PRECONDITION,
     "EXECUTION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "WORKER_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "OUTPUT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
@@ -76,6 +78,11 @@ _RESULTS: Mapping[Code, tuple[str, str]] = {
     Code.QUEUE_FULL: (
         "OVERLAP",
         "as many executions of {text} wait for the one before them as its overlap policy allows; force the run, or try later",
+    ),
+    Code.LIMIT_NOT_FOUND: ("LIMIT_NOT_FOUND", "{text} does not exist; set it first: horologe limit set"),
+    Code.LIMIT_IN_USE: (
+        "LIMIT_IN_USE",
+        "{text} is named by a job, or executions of a deleted job still run under it; change those jobs first",
     ),
     Code.WORKER_NOT_FOUND: ("WORKER_NOT_FOUND", "workers/{text} has no session"),
     Code.SESSION_NOT_FOUND: ("LEASE_LOST", "session {text} is over"),

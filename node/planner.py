@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.node.firing import Firing
+from horologe.node.limit_lines import LimitLines
 from horologe.node.retention import Retention
 from horologe.node.slots import Slots
 from horologe.raft import wheel
@@ -20,7 +21,8 @@ from horologe.raft.commands import ASSIGN, EXECUTION_TIMEOUT, GIVE_UP, NO_RETRY,
 from horologe.raft.failures import TIMEOUT as TIMEOUT_KIND
 from horologe.raft.failures import Failure, is_retried
 from horologe.raft.model import Counters, Effects, TimerKind
-from horologe.raft.records import PAIR, READY_KEY, RUNNING_VALUE, U64, Execution, JobState
+from horologe.raft.priorities import AGING_DEFAULT_MS, in_order
+from horologe.raft.records import PAIR, READY_KEY, RUNNING_VALUE, U32, U64, Execution, JobState
 from horologe.raft.retry import backoff_ms
 from horologe.raft.tables import Tables
 
@@ -61,6 +63,7 @@ class LeaderPlanner:
         self._waiting: set[int] = set()
         """Queues in which something may wait; and those in which something goes on waiting after the current plan."""
         self._crowded: set[int] = set()
+        self._lines = LimitLines()
         self._timeout_check_at = 0.0
         self._timeout_from = b""
         self._retention = Retention(settings.history_retention_seconds)
@@ -69,6 +72,7 @@ class LeaderPlanner:
         idle_ms = wall_ms - Counters.load(tables).log_time_ms
         self._slots.rebuild(tables, now, is_old=idle_ms > self._settings.lease_term_seconds * 1000)
         self._waiting = {READY_KEY.unpack(key)[0] for key in _first_of_each_queue(tables)}
+        self._lines.begin()
         self._timeout_check_at = now + TIMEOUT_CHECK_SECONDS
         self._retention.begin(now)
 
@@ -79,6 +83,7 @@ class LeaderPlanner:
     def observe(self, effects: Effects) -> None:
         self._slots.observe(effects)
         self._waiting.update(effects.queued)
+        self._lines.observe(effects)
         for job in effects.jobs_changed:
             self._catalog.forget(job)
 
@@ -102,6 +107,7 @@ class LeaderPlanner:
         timers = wheel.due(tables.timer, wall_ms, TIMERS_PER_PLAN)
         if timers:
             plan.retries, plan.fires, plan.execution_timeouts = self._timers(tables, timers, wall_ms)
+        plan.calls = self._lines.calls(tables, now, self._slots.has_free)
         if plan.ByteSize():
             return plan
         return self._retention.plan(tables, now, wall_ms)
@@ -159,7 +165,7 @@ class LeaderPlanner:
     # Work
 
     def _assigns(self, tables: Tables) -> bytes:
-        """Queued executions for free slots, in the order (priority, due time).
+        """Queued executions for free slots, by priority and age (see priorities.py).
 
         Whether anything still waits is read from the state, never concluded from a plan: its records may come to nothing.
         """
@@ -167,11 +173,7 @@ class LeaderPlanner:
         self._crowded = set(self._waiting)
         for queue in [queue for queue in self._slots.queues() if queue in self._waiting]:
             is_empty = True
-            for key, _ in tables.ready.scan(READY_KEY.pack(queue, 0, 0, 0)):
-                found, _, _, number = READY_KEY.unpack(key)
-                if found != queue:
-                    self._crowded.discard(queue)
-                    break
+            for number in in_order(tables.ready, U32.pack(queue), AGING_DEFAULT_MS):
                 is_empty = False
                 session = self._slots.take(queue) if len(records) < ASSIGNS_PER_PLAN * ASSIGN.size else 0
                 if not session:

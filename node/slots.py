@@ -112,6 +112,10 @@ class Slots:
             self._in_line.discard((queue, session))
         return 0
 
+    def has_free(self, queue: int) -> bool:
+        """Whether somebody with a free slot may be waiting on this queue."""
+        return bool(self._lines.get(queue))
+
     def queues(self) -> list[int]:
         """Queues that somebody with a free slot may be waiting on."""
         return [queue for queue, line in self._lines.items() if line]

@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from horologe.node import schedule
 from horologe.node.actions import action_violations
-from horologe.node.names import shorten
+from horologe.node.names import ID_RULE, is_id, shorten
 from horologe.node.schedule import Violation
 from horologe.node.timetable import default_catchup_window_ms
 from horologe.raft.failures import PATTERN_RULE, is_pattern
@@ -46,6 +46,9 @@ MAX_ATTEMPTS = (1, 100)
 RETRY_WINDOW_MS = (1_000, 366 * schedule.DAY_MS)
 EXECUTION_TIMEOUT_MS = (100, 366 * schedule.DAY_MS)
 FAILURES_MAX = 50
+MAX_RUNNING_MAX = 1_000_000
+LIMITS_MAX = 8
+"""Each is asked at every start."""
 FACTOR = (1.0, 100.0)
 QUEUE_MAX = (1, 10_000)
 """Deleting a job may cancel all that wait in one entry of the log."""
@@ -108,8 +111,6 @@ _TO_COME = (
     "on_exclusion",
     "delete_when_finished",
     "catchup_max",
-    "max_running",
-    "limits",
     "deadline",
     "worker_labels",
     "workflow",
@@ -226,6 +227,7 @@ def _complete_policies(job: job_pb2.Job, path: str, found: list[Violation]) -> N
     low, high = QUEUE_MAX
     if not low <= job.queue_max <= high:
         found.append(Violation(f"{path}.queue_max", f"{job.queue_max} is outside {low} to {high}"))
+    _check_limits(job, path, found)
     job.queue = job.queue or QUEUE_DEFAULT
     if not _QUEUE.fullmatch(job.queue):
         found.append(Violation(f"{path}.queue", f"{shorten(job.queue)} is no queue name; use {QUEUE_RULE}"))
@@ -233,6 +235,21 @@ def _complete_policies(job: job_pb2.Job, path: str, found: list[Violation]) -> N
         job.priority = PRIORITY_DEFAULT
     if not 0 <= job.priority <= 9:
         found.append(Violation(f"{path}.priority", f"{job.priority} is outside 0 to 9"))
+
+
+def _check_limits(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
+    if not 0 <= job.max_running <= MAX_RUNNING_MAX:
+        found.append(
+            Violation(f"{path}.max_running", f"{job.max_running} is outside 0 (no limit) to {MAX_RUNNING_MAX}")
+        )
+    if len(job.limits) > LIMITS_MAX:
+        found.append(Violation(f"{path}.limits", f"{len(job.limits)} limits are too many; at most {LIMITS_MAX}"))
+    for position, limit in enumerate(job.limits[: LIMITS_MAX + 1]):
+        where = f"{path}.limits[{position}]"
+        if not is_id(limit):
+            found.append(Violation(where, f"{shorten(limit)} is no limit's id; use {ID_RULE}"))
+        elif limit in job.limits[:position]:
+            found.append(Violation(where, f"{limit} is named twice; once is enough"))
 
 
 def _check_labels(job: job_pb2.Job, path: str, found: list[Violation]) -> None:

@@ -35,6 +35,11 @@ TIMEOUT = Struct(">QQi")
 EXECUTION_TIMEOUT = Struct(">QQ")
 """execution, end_by_ms"""
 
+CALL = Struct(">QII")
+"""limit, lane, count: so many of the line are called up, as far as there is room"""
+CALLED_UP_MAX = 1_000
+"""Of one line in one plan; more follow with the next plans."""
+
 OUTCOME = Struct(">QQHBBiIIi")
 """execution, token, attempt, outcome, flags, exit_code, start_delay_ms, duration_ms, retry_delay_ms
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from horologe.raft import time_limits
-from horologe.raft.model import ExecutionFlag, ExecutionState, Overlap, Trigger
+from horologe.raft.model import ExecutionFlag, Overlap, Trigger
 from horologe.raft.records import Execution, JobState
+from horologe.raft.starting import start_or_queue
 from horologe.raft.state import State
 
 
@@ -43,9 +43,6 @@ def new_execution(
             execution.flags |= ExecutionFlag.REPLACES
         state.hold(number, execution)
         job_state.held += 1
-    elif session is None:
-        state.move(number, execution, ExecutionState.QUEUED)
     else:
-        state.start_attempt(number, execution, session[0], session[1], job_state.timeout_ms)
-        time_limits.begin(state, number, execution, job_state)
+        start_or_queue(state, number, execution, job_state, session)
     return number, execution

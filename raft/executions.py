@@ -34,6 +34,7 @@ from horologe.raft.model import (
 )
 from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.records import PAIR, U64, Execution, JobState, LedgerEntry
+from horologe.raft.starting import start_or_queue
 from horologe.raft.state import InvariantError, State
 
 _MISSED_ROWS: dict[int, tuple[LedgerOutcome, Reason]] = {
@@ -138,13 +139,13 @@ def _fire_one(
 
 
 def assign(state: State, records: bytes, sessions: OpenSessions) -> None:
-    """Gives queued executions to sessions. One that is no longer queued stays as it is."""
+    """Gives queued executions to sessions. One that is no longer queued stays as it is; one that may not start yet waits."""
     for number, session in ASSIGN.iter_unpack(records):
         execution = state.execution(number)
         worker = sessions.worker_of(session)
         if execution is None or execution.state != ExecutionState.QUEUED or worker is None:
             continue
-        _begin_attempt(state, number, execution, session, worker)
+        start_or_queue(state, number, execution, _job_state(state, execution), (session, worker))
         state.put_execution(number, execution)
 
 
@@ -162,23 +163,9 @@ def retry(state: State, records: bytes, sessions: OpenSessions) -> None:
         wheel.disarm(state.tables.timer, next_attempt_ms, TimerKind.RETRY, number)
         execution.next_attempt_ms = 0
         worker = sessions.worker_of(session)
-        if worker is None:
-            state.move(number, execution, ExecutionState.QUEUED)
-        else:
-            _begin_attempt(state, number, execution, session, worker)
+        found = None if worker is None else (session, worker)
+        start_or_queue(state, number, execution, _job_state(state, execution), found)
         state.put_execution(number, execution)
-
-
-def _begin_attempt(state: State, number: int, execution: Execution, session: int, worker: int) -> None:
-    """Starts an attempt, if there still is time for one."""
-    job_state = state.job_state(execution.job)
-    if job_state is None:
-        raise InvariantError(f"job {execution.job} is gone although it has executions")
-    if not time_limits.may_begin(state, number, execution, job_state, state.now_ms):
-        time_limits.give_up(state, number, execution, time_limits.WINDOW_IS_OVER)
-        return
-    state.start_attempt(number, execution, session, worker, job_state.timeout_ms)
-    time_limits.begin(state, number, execution, job_state)
 
 
 def complete(state: State, command: log_pb2.Complete) -> Result:
@@ -382,3 +369,10 @@ def _remember_attempt(
     if execution.flags & ExecutionFlag.HAS_EXIT_CODE:
         attempt.detail.exit_code = execution.exit_code
     state.put_detail(number, execution, detail)
+
+
+def _job_state(state: State, execution: Execution) -> JobState:
+    job_state = state.job_state(execution.job)
+    if job_state is None:
+        raise InvariantError(f"job {execution.job} is gone although it has executions")
+    return job_state

@@ -6,6 +6,7 @@ from horologe.log.v1 import log_pb2
 from horologe.raft.cancellation import cancel_unfinished
 from horologe.raft.creation import new_execution
 from horologe.raft.failures import LOST, Failure, is_retried
+from horologe.raft.limits import forget_limits, name_limits, namespace_of, unknown_limit
 from horologe.raft.model import Code, JobFlag, LeaseLoss, LedgerOutcome, Reason, Result, Trigger
 from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.records import U64, JobState, LedgerEntry
@@ -30,6 +31,9 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
             return Result(Code.JOB_EXISTS, text=draft.job.name)
         if draft.expected_revision and (record is None or record.revision != draft.expected_revision):
             return Result(Code.ETAG_MISMATCH, text=draft.job.name)
+        unknown = unknown_limit(state, draft.job)
+        if unknown:
+            return Result(Code.LIMIT_NOT_FOUND, text=unknown)
         found.append(record)
     numbers: list[int] = []
     for draft, record in zip(command.jobs, found, strict=True):
@@ -59,6 +63,7 @@ def delete_job(state: State, command: log_pb2.DeleteJob) -> Result:
     job_state.revision = state.index
     state.put_job_state(record.id, job_state)
     state.tables.job_name.delete(command.name.encode())
+    forget_limits(state, record.job)
     record.deleted = True
     record.revision = state.index
     record.update_time_ms = state.now_ms
@@ -127,12 +132,6 @@ def run_job(state: State, command: log_pb2.RunJob) -> Result:
     return Result(Code.OK, (number,))
 
 
-def namespace_of(name: str) -> str:
-    """The namespace in a job's name; any other text is in the default one."""
-    parts = name.split("/")
-    return (parts[1] if len(parts) > 1 else "") or "default"
-
-
 def find_job(state: State, name: str) -> log_pb2.JobRecord | None:
     key = state.tables.job_name.get(name.encode())
     if key is None:
@@ -158,6 +157,8 @@ def _create(state: State, draft: log_pb2.JobDraft) -> int:
     job_state = _hot_part(state, draft.job)
     state.arm_fire(job, job_state, draft.next_due_ms, draft.next_fire_ms)
     state.put_job_state(job, job_state)
+    if job_state.flags & JobFlag.LIMITED:
+        name_limits(state, job, draft.job)
     state.tables.job_name.put(draft.job.name.encode(), U64.pack(job))
     _put_record(state, record)
     return job
@@ -176,6 +177,9 @@ def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft) ->
             _account_pending(state, record.id, after, before.next_due_ms, Reason.SCHEDULE_CHANGED)
         state.arm_fire(record.id, after, draft.next_due_ms, draft.next_fire_ms)
     state.put_job_state(record.id, after)
+    if (before.flags | after.flags) & JobFlag.LIMITED:
+        forget_limits(state, record.job)
+        name_limits(state, record.id, draft.job)
     uid = record.job.uid
     record.job.CopyFrom(draft.job)
     record.job.uid = uid

@@ -8,7 +8,7 @@ nothing and says so; only a broken invariant raises, and then nothing of the ent
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import cancellation, jobs, sessions, settling, time_limits, wheel
+from horologe.raft import cancellation, jobs, limits, lines, namespaces, sessions, settling, time_limits, wheel
 from horologe.raft import executions as executions_
 from horologe.raft.history import prune
 from horologe.raft.malformed import fault_of
@@ -85,6 +85,12 @@ class StateMachine:
                 return _bootstrap(state, command.bootstrap)
             case "change_membership":
                 return _change_membership(command.change_membership)
+            case "set_limit":
+                return limits.set_limit(state, command.set_limit)
+            case "delete_limit":
+                return limits.delete_limit(state, command.delete_limit)
+            case "set_namespace":
+                return namespaces.set_namespace(state, command.set_namespace)
             case "barrier":
                 return Result(Code.OK, (state.index,))
             case "checkpoint":
@@ -135,6 +141,8 @@ def _plan(state: State, plan: log_pb2.Plan) -> Result:
         executions_.retry(state, plan.retries, open_sessions)
     if plan.fires:
         executions_.fire(state, plan.fires, open_sessions)
+    if plan.calls:
+        lines.call(state, plan.calls)
     return Result(Code.OK)
 
 

@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.commands import ASSIGN, EXECUTION_TIMEOUT, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT
+from horologe.raft.commands import (
+    ASSIGN,
+    CALL,
+    CALLED_UP_MAX,
+    EXECUTION_TIMEOUT,
+    FIRE,
+    OUTCOME,
+    RETRY,
+    SESSION,
+    TIMEOUT,
+)
+from horologe.raft.limits import limit_name
 from horologe.raft.model import Code
 from horologe.raft.records import LEDGER_KEY, U64
 
@@ -61,6 +72,15 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
             yield from _natural(command.close_session.session)
         case "drain_worker":
             yield from _name(command.drain_worker.worker)
+        case "set_limit":
+            yield from _name(command.set_limit.name)
+            if command.set_limit.max_running < 1:
+                yield f"a limit of {command.set_limit.max_running}"
+        case "delete_limit":
+            yield from _name(command.delete_limit.name)
+        case "set_namespace":
+            yield from _name(command.set_namespace.name)
+            yield from _natural(command.set_namespace.max_running)
         case "change_membership":
             if command.change_membership.refusal not in _CODES:
                 yield f"an unknown refusal {command.change_membership.refusal}"
@@ -70,7 +90,9 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
     job = draft.job
     yield from _name(job.name)
     yield from _name(job.queue)
-    yield from _natural(draft.next_due_ms, job.retry.max_attempts, job.priority)
+    yield from _natural(draft.next_due_ms, job.retry.max_attempts, job.priority, job.max_running, job.queue_max)
+    for limit in job.limits:
+        yield from _name(limit_name(job, limit))
     if job.retry.max_attempts > UINT16_MAX:
         yield f"{job.retry.max_attempts} attempts"
     if max(job.priority, job.overlap, job.catchup, job.on_lease_loss) > UINT8_MAX:
@@ -89,6 +111,10 @@ def _plan(plan: log_pb2.Plan) -> Iterator[str]:
     yield from _packed("assigns", plan.assigns, ASSIGN.size)
     yield from _packed("retries", plan.retries, RETRY.size)
     yield from _packed("fires", plan.fires, FIRE.size)
+    yield from _packed("calls", plan.calls, CALL.size)
+    for _, _, count in CALL.iter_unpack(plan.calls[: len(plan.calls) // CALL.size * CALL.size]):
+        if count > CALLED_UP_MAX:
+            yield f"{count} executions of one line at once"
 
 
 def _packed(name: str, records: bytes, size: int) -> Iterator[str]:

@@ -179,10 +179,8 @@ class ExecutionFlag:
     HAS_EXIT_CODE: Final = 4
     HELD: Final = 8
     """SCHEDULED behind other executions of its job."""
-    IN_LINE: Final = 16
-    """QUEUED in the line of a limit, not of its queue."""
     LIMITED: Final = 32
-    """Its job had limits when it was made: it counts against them while it runs."""
+    """Its attempt counts against the limits of its job: see permits.py."""
     DEAD_LETTER: Final = 64
     """DEAD, and in the dead letter queue."""
     REPLACES: Final = 128
@@ -224,6 +222,8 @@ class Code(IntEnum):
     QUORUM_AT_RISK = 18
     MALFORMED = 19
     QUEUE_FULL = 30
+    LIMIT_NOT_FOUND = 31
+    LIMIT_IN_USE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +309,7 @@ class Effects:
     assigned: session, execution, job, attempt, due_ms, token, flags
     freed: session, execution (an attempt ended, and its slot is free)
     queued, unqueued: queue
+    eased: limit (there is room under it, and nobody was called up from its lines)
     cancelled: session, execution, attempt, token
     """
 
@@ -316,6 +317,7 @@ class Effects:
     freed: list[tuple[int, int]] = field(default_factory=list)
     queued: list[int] = field(default_factory=list)
     unqueued: list[int] = field(default_factory=list)
+    eased: list[int] = field(default_factory=list)
     cancelled: list[tuple[int, int, int, int]] = field(default_factory=list)
     sessions_opened: list[int] = field(default_factory=list)
     sessions_closed: list[int] = field(default_factory=list)

@@ -114,7 +114,7 @@ class JobState:
 class Execution:
     """One run owed, with its current attempt. Attempts that are over stand in the detail table if they had anything to say."""
 
-    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQIIIIiHHHBBBB")
+    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQQQIIIiHHHBBBB")
 
     job: int
     due_ms: int
@@ -133,6 +133,8 @@ class Execution:
     """The execution that began its run (see workflows.py); 0 for one that stands alone."""
     operation: int = 0
     """The backfill that it belongs to; 0 for none."""
+    line: int = 0
+    """The limit in whose line it waits while it is QUEUED (see lines.py); 0: it is in the ready queue."""
     worker: int = 0
     queue: int = 0
     """The lane, as in JobState."""
@@ -162,6 +164,7 @@ class Execution:
             self.assign_ms,
             self.root,
             self.operation,
+            self.line,
             self.worker,
             self.queue,
             self.namespace,

@@ -6,7 +6,7 @@ Here belong the few moves that several commands share; each keeps the tables, th
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import wheel
+from horologe.raft import lines, wheel
 from horologe.raft.model import (
     FINAL_STATES,
     LEGAL_MOVES,
@@ -20,7 +20,8 @@ from horologe.raft.model import (
     TimerKind,
     Trigger,
 )
-from horologe.raft.records import LEDGER_KEY, PAIR, READY_KEY, RUNNING_VALUE, U32, U64, Execution, JobState, LedgerEntry
+from horologe.raft.permits import Permits
+from horologe.raft.records import LEDGER_KEY, PAIR, RUNNING_VALUE, U32, U64, Execution, JobState, LedgerEntry
 from horologe.raft.tables import Tables
 
 _LEGAL_MOVES = frozenset((before or 0, after) for before, after in LEGAL_MOVES)
@@ -33,12 +34,13 @@ class InvariantError(Exception):
 class State:
     """One transaction's view. Made per entry, used by the commands, finished by `save`."""
 
-    __slots__ = ("counters", "effects", "ended", "index", "now_ms", "tables")
+    __slots__ = ("counters", "effects", "ended", "index", "now_ms", "permits", "tables")
 
     def __init__(self, tables: Tables, index: int, time_ms: int) -> None:
         """`index` is the entry's Raft index; `time_ms` the proposer's clock. Replicated time never goes back."""
         self.tables = tables
         self.counters = Counters.load(tables)
+        self.permits = Permits(tables)
         if index <= self.counters.revision:
             raise InvariantError(f"entry {index} was applied already (revision {self.counters.revision})")
         self.index = index
@@ -56,6 +58,7 @@ class State:
         self.counters.log_time_ms = self.now_ms
 
     def save(self) -> None:
+        self.permits.save()
         self.tables.meta.put(Counters.KEY, self.counters.pack())
 
     # Jobs
@@ -104,6 +107,13 @@ class State:
         raw = self.tables.execution.get(U64.pack(number))
         return None if raw is None else Execution.unpack(raw)
 
+    def known_execution(self, number: int) -> Execution:
+        """One that a table or another record names."""
+        execution = self.execution(number)
+        if execution is None:
+            raise InvariantError(f"execution {number} is named, and is not there")
+        return execution
+
     def put_execution(self, number: int, execution: Execution) -> None:
         self.tables.execution.put(U64.pack(number), execution.pack())
 
@@ -115,13 +125,11 @@ class State:
         if execution.flags & ExecutionFlag.HELD:
             self._let_go(number, execution)
         if execution.state == ExecutionState.QUEUED:
-            self.tables.ready.delete(_ready_key(number, execution))
+            lines.leave(self, number, execution, starts=to is ExecutionState.RUNNING)
             self.counters.queued -= 1
-            self.effects.unqueued.append(execution.queue)
         if to is ExecutionState.QUEUED:
-            self.tables.ready.put(_ready_key(number, execution), b"")
+            lines.join(self, number, execution)
             self.counters.queued += 1
-            self.effects.queued.append(execution.queue)
         elif to in FINAL_STATES:
             if execution.end_by_ms:
                 wheel.disarm(self.tables.timer, execution.end_by_ms, TimerKind.EXECUTION_TIMEOUT, number)
@@ -160,9 +168,13 @@ class State:
         self.tables.ledger.put(ledger_key(number, execution), row.pack())
         self.counters.not_run += 1
 
-    def start_attempt(self, number: int, execution: Execution, session: int, worker: int, timeout_ms: int) -> None:
-        """Gives the execution to a session, under a lease whose token is this entry's index. The caller stores it."""
+    def start_attempt(self, number: int, execution: Execution, session: int, worker: int, job_state: JobState) -> None:
+        """Gives the execution to a session, under a lease whose token is this entry's index. The caller stores it.
+
+        Whether it may start is asked before: see starting.py.
+        """
         self.move(number, execution, ExecutionState.RUNNING)
+        self.permits.take(execution, job_state)
         execution.attempt += 1
         execution.attempt_state = AttemptState.RUNNING
         execution.token = self.index
@@ -171,7 +183,8 @@ class State:
         execution.assign_ms = self.now_ms
         execution.flags &= ~ExecutionFlag.HAS_EXIT_CODE
         self.tables.running.put(
-            PAIR.pack(session, number), RUNNING_VALUE.pack(self.now_ms + timeout_ms, self.index, execution.attempt)
+            PAIR.pack(session, number),
+            RUNNING_VALUE.pack(self.now_ms + job_state.timeout_ms, self.index, execution.attempt),
         )
         self.counters.running += 1
         self.effects.assigned.append(
@@ -184,6 +197,8 @@ class State:
         self.counters.running -= 1
         self.effects.freed.append((execution.session, number))
         execution.attempt_state = outcome
+        for limit in self.permits.give_back(execution):
+            lines.ease(self, limit, execution.queue)
 
     def detail(self, number: int, execution: Execution) -> log_pb2.ExecutionRecord:
         record = log_pb2.ExecutionRecord()
@@ -235,7 +250,3 @@ class State:
 def ledger_key(number: int, execution: Execution) -> bytes:
     """Where an execution is accounted for. A due time of the schedule has one row, whatever else ran at that instant."""
     return LEDGER_KEY.pack(execution.job, execution.due_ms, 0 if execution.trigger == Trigger.SCHEDULE else number)
-
-
-def _ready_key(number: int, execution: Execution) -> bytes:
-    return READY_KEY.pack(execution.queue, 9 - execution.priority, execution.due_ms, number)

@@ -36,10 +36,13 @@ def job(
     execution_timeout_ms: int = 0,
     retry_on: Sequence[str] = (),
     do_not_retry_on: Sequence[str] = (),
+    max_running: int = 0,
+    limits: Sequence[str] = (),
 ) -> job_pb2.Job:
     """A definition as a service proposes it: all defaults filled in. `every_ms` 0: on request, or once."""
     made = job_pb2.Job(name=name, queue=queue, priority=priority, description=description)
-    made.queue_max = queue_max
+    made.queue_max, made.max_running = queue_max, max_running
+    made.limits.extend(limits)
     schedule = made.schedules.add()
     if once_ms:
         schedule.once.time.FromMilliseconds(once_ms)
@@ -147,6 +150,18 @@ def drain(worker: str = "w1") -> Command:
     return Command(drain_worker=log_pb2.DrainWorker(worker=worker))
 
 
+def set_limit(id_: str, max_running: int) -> Command:
+    return Command(set_limit=log_pb2.SetLimit(name=f"namespaces/default/limits/{id_}", max_running=max_running))
+
+
+def delete_limit(id_: str) -> Command:
+    return Command(delete_limit=log_pb2.DeleteLimit(name=f"namespaces/default/limits/{id_}"))
+
+
+def set_namespace(name: str, max_running: int) -> Command:
+    return Command(set_namespace=log_pb2.SetNamespace(name=name, max_running=max_running))
+
+
 def prune(before_ms: int, executions: Sequence[int] = (), ledger_rows: Sequence[tuple[int, int, int]] = ()) -> Command:
     return Command(
         prune=log_pb2.Prune(
@@ -169,6 +184,7 @@ def plan(
     retries: Sequence[tuple[int, int, int]] = (),
     expired: Sequence[int] = (),
     timeouts: Sequence[tuple[int, int]] = (),
+    calls: Sequence[tuple[int, int, int]] = (),
 ) -> Command:
     return Command(
         plan=log_pb2.Plan(
@@ -177,6 +193,7 @@ def plan(
             assigns=b"".join(records.ASSIGN.pack(*row) for row in assigns),
             retries=b"".join(records.RETRY.pack(*row) for row in retries),
             expired_sessions=b"".join(records.SESSION.pack(session) for session in expired),
+            calls=b"".join(records.CALL.pack(*row) for row in calls),
             timeouts=b"".join(records.TIMEOUT.pack(*row, 1) for row in timeouts),
         )
     )

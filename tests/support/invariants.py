@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.limits import limit_name
+from horologe.raft.lines import LINE_KEY
 from horologe.raft.model import (
     FINAL_STATES,
     AttemptState,
@@ -16,6 +18,7 @@ from horologe.raft.model import (
     TimerKind,
     Trigger,
 )
+from horologe.raft.permits import LIMIT_USE, LimitKind, limit_of
 from horologe.raft.records import (
     LEDGER_KEY,
     PAIR,
@@ -49,6 +52,7 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     _check_jobs(tables, counters, executions, job_states)
     _check_executions(tables, executions)
     _check_lines(tables, counters, executions)
+    _check_limits(tables, executions, job_states)
     _check_timers(tables, counters, executions, job_states)
     _check_ledger(counters, executions, ledger, clocks_agree)
     _check_sessions(tables, counters)
@@ -86,7 +90,7 @@ def _check_jobs(tables: Tables, counters: Counters, executions: Executions, job_
         waiting = [number for number, found in executions.items() if found.job == job and is_held(found)]
         assert state.held == len(waiting), f"job {job}: counts {state.held} held, has {waiting}"
         assert not state.held or state.held < state.unfinished, f"job {job}: {waiting} wait for nobody"
-        if state.flags:
+        if state.flags & (JobFlag.PAUSED | JobFlag.DELETED):
             assert state.next_due_ms == 0, f"job {job} is paused or deleted and still due at {state.next_due_ms}"
 
 
@@ -121,8 +125,14 @@ def _check_lines(tables: Tables, counters: Counters, executions: Executions) -> 
     assert [READY_KEY.unpack(key) for key, _ in tables.ready.scan()] == sorted(
         (found.queue, 9 - found.priority, found.due_ms, number)
         for number, found in executions.items()
-        if found.state == ExecutionState.QUEUED
+        if found.state == ExecutionState.QUEUED and not found.line
     )
+    assert [LINE_KEY.unpack(key) for key, _ in tables.limit_line.scan()] == sorted(
+        (found.line, found.queue, 9 - found.priority, found.due_ms, number)
+        for number, found in executions.items()
+        if found.line
+    )
+    assert all(found.state == ExecutionState.QUEUED for found in executions.values() if found.line)
     assert counters.queued == sum(found.state == ExecutionState.QUEUED for found in executions.values())
     rows = {PAIR.unpack(key): RUNNING_VALUE.unpack(value)[1:] for key, value in tables.running.scan()}
     assert rows == {
@@ -136,6 +146,37 @@ def _check_lines(tables: Tables, counters: Counters, executions: Executions) -> 
     )
     for session, number in rows:
         assert tables.session.get(U64.pack(session)) is not None, f"execution {number} runs on a forgotten session"
+
+
+def _check_limits(tables: Tables, executions: Executions, job_states: JobStates) -> None:
+    """What is counted under each limit is what runs under it."""
+    records = {key.decode(): log_pb2.LimitRecord.FromString(value) for key, value in tables.limit.scan()}
+    by_id = {record.id: record for record in records.values()}
+    names = {
+        U64.unpack(key)[0]: {number for (number,) in U32.iter_unpack(value)} for key, value in tables.job_limit.scan()
+    }
+    wanted: Counter[int] = Counter()
+    naming: Counter[str] = Counter()
+    for job, state in job_states.items():
+        record = log_pb2.JobRecord.FromString(tables.job.get(U64.pack(job)) or b"")
+        assert bool(state.flags & JobFlag.LIMITED) == bool(record.job.limits or record.job.max_running), f"job {job}"
+        if not record.deleted:
+            own = {limit_name(record.job, id_) for id_ in record.job.limits}
+            naming.update(own)
+            assert names.get(job, set()) == {records[name].id for name in own}, f"job {job}"
+    for found in executions.values():
+        if found.attempt_state == AttemptState.RUNNING:
+            wanted[limit_of(LimitKind.NAMESPACE, found.namespace)] += 1
+            for number in names.get(found.job, ()) if found.flags & ExecutionFlag.LIMITED else ():
+                wanted[limit_of(LimitKind.NAMED, number)] += number in by_id
+            wanted[limit_of(LimitKind.JOB, found.job)] += bool(found.flags & ExecutionFlag.LIMITED)
+        else:
+            assert not found.flags & ExecutionFlag.LIMITED, f"it counts, and does not run: {found}"
+    uses = {U64.unpack(key)[0]: LIMIT_USE.unpack(value) for key, value in tables.limit_use.scan()}
+    assert {limit: running for limit, (_, running) in uses.items() if running} == +wanted
+    for name, record in records.items():
+        assert uses[limit_of(LimitKind.NAMED, record.id)][0] == record.max_running > 0, name
+        assert record.job_count == naming[name], name
 
 
 def _check_timers(tables: Tables, counters: Counters, executions: Executions, job_states: JobStates) -> None:

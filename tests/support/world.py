@@ -14,6 +14,8 @@ from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.raft.commands import GIVE_UP, NO_RETRY, CompletionStatus, Outcome
 from horologe.raft.failures import TIMEOUT, Failure, is_retried
 from horologe.raft.model import AttemptState, Catchup, Code, ExecutionFlag, ExecutionState, LeaseLoss, Overlap, Result
+from horologe.raft.permits import LimitKind, kind_of, limit_of
+from horologe.raft.records import Execution
 from horologe.v1 import job_service_pb2
 from support import commands, invariants
 from support.driver import START_MS, Driver
@@ -22,6 +24,7 @@ SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_re
 HEARTBEAT_MS = 2_000
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _ENUMS: dict[str, Any] = {"overlap": Overlap, "catchup": Catchup, "on_lease_loss": LeaseLoss}
+_READERS: dict[str, Callable[[str], Any]] = {"queue": str, "limits": lambda text: text.split(",")}
 _RETRIES = {"never": NO_RETRY, "give-up": GIVE_UP}
 
 
@@ -123,6 +126,15 @@ class World:
         self._lead()
         return "another node leads"
 
+    def limit(self, id_: str, max_running: str) -> str:
+        """As many at a time, of all jobs that name it; `none` deletes it."""
+        if max_running == "none":
+            return self._do(commands.delete_limit(id_))
+        return self._do(commands.set_limit(id_, int(max_running)))
+
+    def namespace(self, name: str, max_running: str) -> str:
+        return self._do(commands.set_namespace(name, int(max_running)))
+
     def ledger(self, name: str) -> str:
         job = self._job(name)
         rows = []
@@ -200,7 +212,7 @@ class World:
             elif field in ("retry_on", "do_not_retry_on"):
                 wanted[field] = value.split(",")
             else:
-                wanted[field] = value if field == "queue" else int(value)
+                wanted[field] = _READERS.get(field, int)(value)
         draft = commands.draft(commands.job(name, **wanted), self._next_ms(every_ms))
         result = self._apply(commands.put(mode, draft))
         if result.code is not Code.OK:
@@ -234,11 +246,23 @@ class World:
             text += f" on {worker}, attempt {execution.attempt}, token {execution.token}"
             text += ", to be cancelled" if execution.flags & ExecutionFlag.CANCEL_REQUESTED else ""
             text += ", its time is up" if execution.flags & ExecutionFlag.TIME_IS_UP else ""
+        if execution.line:
+            text += f" in the line of {self._limit(execution)}"
         if execution.flags & ExecutionFlag.HELD:
             text += " behind others"
         elif execution.state == ExecutionState.SCHEDULED:
             text += f" until {_time(execution.next_attempt_ms - START_MS)}"
         return text
+
+    def _limit(self, execution: Execution) -> str:
+        """Whose room it waits for."""
+        if kind_of(execution.line) is not LimitKind.NAMED:
+            return f"its {kind_of(execution.line).name.lower()}"
+        numbers = {
+            limit_of(LimitKind.NAMED, log_pb2.LimitRecord.FromString(value).id): key.decode().rpartition("/")[2]
+            for key, value in self._driver.tables.limit.scan()
+        }
+        return numbers[execution.line]
 
     def _work(self) -> None:
         if self._planner is None:

@@ -17,11 +17,11 @@ FUNCTION_LINES_MAX = 80
 FILE_LINES_MAX = 600
 PURE_CORE = (
     "model", "records", "tables", "wheel", "commands", "malformed", "state", "machine", "jobs", "creation", "executions",
-    "settling", "overlap", "cancellation", "sessions", "requests", "history", "failures",
-    "time_limits",
+    "settling", "overlap", "cancellation", "starting", "lines", "priorities", "permits", "limits", "namespaces", "sessions",
+    "requests", "history", "failures", "time_limits",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
-    {"__future__", "collections", "collections.abc", "dataclasses", "enum", "itertools", "struct", "typing"}
+    {"__future__", "collections", "collections.abc", "dataclasses", "enum", "heapq", "itertools", "struct", "typing"}
 )
 """All of the standard library that the core may use: nothing that reads a clock, a file, a socket or chance."""
 GENERATED = ("horologe.v1.", "horologe.log.v1.")

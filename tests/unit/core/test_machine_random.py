@@ -17,9 +17,13 @@ from support.tables import dict_tables, dump
 
 from horologe.log.v1 import log_pb2
 from horologe.node.planner import LeaderPlanner, PlannerSettings
+from horologe.node.slots import Slots
 from horologe.raft.commands import GIVE_UP, NO_RETRY, Outcome
+from horologe.raft.lines import lines_of
 from horologe.raft.machine import StateMachine
 from horologe.raft.model import Catchup, ExecutionState, LeaseLoss, Overlap
+from horologe.raft.permits import LIMIT_USE, LimitKind, limit_of
+from horologe.raft.records import U64
 from horologe.raft.store import Store
 
 SECOND, MINUTE = 1_000, 60_000
@@ -43,6 +47,8 @@ fields = st.fixed_dictionaries(
         "retry_window_ms": st.sampled_from([0, 0, 5 * SECOND, MINUTE]),
         "execution_timeout_ms": st.sampled_from([0, 0, 3 * SECOND, MINUTE]),
         "do_not_retry_on": st.sampled_from([(), ("lost",), ("timeout", "exit:3")]),
+        "max_running": st.sampled_from([0, 0, 1, 2]),
+        "limits": st.sampled_from([[], [], ["l1"], ["l2"], ["l1", "l2"]]),
     }
 )
 
@@ -60,6 +66,7 @@ class RandomHistory(RuleBasedStateMachine):
         self.old_plans: list[log_pb2.Command] = []
         self.old_requests: list[log_pb2.Command] = []
         self.old_outcomes: list[bytes] = []
+        self.running: dict[int, int] = {}
 
     @property
     def seconds(self) -> float:
@@ -68,6 +75,7 @@ class RandomHistory(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.apply(commands.bootstrap("cluster"))
+        self.apply(commands.set_limit("l1", 1))
         self.planner.lead(self.driver.tables, self.seconds, self.driver.now_ms)
 
     def apply(self, *some: log_pb2.Command) -> None:
@@ -91,6 +99,18 @@ class RandomHistory(RuleBasedStateMachine):
             for name, wanted, lag_ms in some
         ]
         self.apply(commands.put(mode, *drafts))
+
+    @rule(name=st.sampled_from(["l1", "l2"]), max_running=st.integers(1, 3))
+    def set_limit(self, name: str, max_running: int) -> None:
+        self.apply(commands.set_limit(name, max_running))
+
+    @rule(name=st.sampled_from(["l1", "l2"]))
+    def delete_limit(self, name: str) -> None:
+        self.apply(commands.delete_limit(name))
+
+    @rule(max_running=st.sampled_from([0, 1, 3]))
+    def limit_the_namespace(self, max_running: int) -> None:
+        self.apply(commands.set_namespace("default", max_running))
 
     @rule(name=names, cancel_running=st.booleans())
     def delete(self, name: str, cancel_running: bool) -> None:
@@ -207,13 +227,44 @@ class RandomHistory(RuleBasedStateMachine):
 
     @rule(session=st.integers(1, 6), number=numbers, token=st.integers(1, 60))
     def a_plan_that_no_planner_would_make(self, session: int, number: int, token: int) -> None:
-        self.apply(commands.plan(expired=[session], timeouts=[(number, token)], assigns=[(number, session)] * 2))
+        limit = limit_of(LimitKind(session % 3 + 1), number)
+        self.apply(
+            commands.plan(
+                expired=[session],
+                timeouts=[(number, token)],
+                assigns=[(number, session)] * 2,
+                calls=[(limit, session % 2 + 1, 2)],
+            )
+        )
 
     @invariant()
     def the_state_holds_together(self) -> None:
         invariants.check(self.driver.tables, clocks_agree=self.clocks_agree)
 
+    @invariant()
+    def no_limit_is_exceeded(self) -> None:
+        """What runs beyond a limit ran before the limit was lowered, or came with a job that got the limit."""
+        uses = {U64.unpack(key)[0]: LIMIT_USE.unpack(value) for key, value in self.driver.tables.limit_use.scan()}
+        kinds = {command.WhichOneof("kind") for command in self.driver.entries[-1][1].commands}
+        for limit, (max_running, running) in uses.items():
+            allowed = max(max_running, self.running.get(limit, 0))
+            assert not max_running or running <= allowed or "put_jobs" in kinds, f"{running} under {limit}"
+        self.running = {limit: running for limit, (_, running) in uses.items()}
+
+    def nobody_is_forgotten(self) -> None:
+        """When a new leader has nothing left to do, nobody waits for a limit that has room, where there is a free slot."""
+        self.another_node_leads()
+        while (plan := self.planner.plan(self.driver.tables, self.seconds, self.driver.now_ms)) is not None:
+            self.apply(log_pb2.Command(**{"plan" if isinstance(plan, log_pb2.Plan) else "prune": plan}))
+        slots = Slots(SETTINGS.lease_term_seconds)
+        slots.rebuild(self.driver.tables, self.seconds)
+        for limit, lane in lines_of(self.driver.tables.limit_line):
+            max_running, running = LIMIT_USE.unpack(self.driver.tables.limit_use.get(U64.pack(limit)) or bytes(8))
+            is_full = max_running and running >= max_running
+            assert is_full or not slots.has_free(lane), f"somebody waits in line {limit, lane}"
+
     def teardown(self) -> None:
+        self.nobody_is_forgotten()
         expected = dump(self.driver.tables)
         copy = dict_tables()
         _replay(self.driver, copy)

@@ -76,6 +76,9 @@ class Command(_message.Message):
     CHANGE_MEMBERSHIP_FIELD_NUMBER: _builtins.int
     BARRIER_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    SET_LIMIT_FIELD_NUMBER: _builtins.int
+    DELETE_LIMIT_FIELD_NUMBER: _builtins.int
+    SET_NAMESPACE_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """The node whose caller waits for the result. Empty: nobody waits."""
     origin_id: _builtins.int
@@ -144,6 +147,18 @@ class Command(_message.Message):
     def checkpoint(self) -> Global___Checkpoint:
         """Every node computes a digest of its state as of this entry."""
 
+    @_builtins.property
+    def set_limit(self) -> Global___SetLimit:
+        """Make a limit, or change it."""
+
+    @_builtins.property
+    def delete_limit(self) -> Global___DeleteLimit:
+        """Delete a limit."""
+
+    @_builtins.property
+    def set_namespace(self) -> Global___SetNamespace:
+        """Change what is said of a namespace as a whole."""
+
     def __init__(
         self,
         *,
@@ -166,12 +181,15 @@ class Command(_message.Message):
         change_membership: Global___ChangeMembership | None = ...,
         barrier: Global___Barrier | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
+        set_limit: Global___SetLimit | None = ...,
+        delete_limit: Global___DeleteLimit | None = ...,
+        set_namespace: Global___SetNamespace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "run_job", b"run_job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -744,6 +762,7 @@ class Plan(_message.Message):
     EXPIRED_SESSIONS_FIELD_NUMBER: _builtins.int
     TIMEOUTS_FIELD_NUMBER: _builtins.int
     EXECUTION_TIMEOUTS_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
     advance_to_ms: _builtins.int
     """The wheel's cursor moves to here, in milliseconds."""
     fires: _builtins.bytes
@@ -758,6 +777,8 @@ class Plan(_message.Message):
     """Attempts that took longer than their timeout although their worker is alive."""
     execution_timeouts: _builtins.bytes
     """Executions whose time for all attempts is over."""
+    calls: _builtins.bytes
+    """Lines of limits that have room: so many of each are called up."""
     def __init__(
         self,
         *,
@@ -768,14 +789,91 @@ class Plan(_message.Message):
         expired_sessions: _builtins.bytes = ...,
         timeouts: _builtins.bytes = ...,
         execution_timeouts: _builtins.bytes = ...,
+        calls: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_to_ms", b"advance_to_ms", "assigns", b"assigns", "execution_timeouts", b"execution_timeouts", "expired_sessions", b"expired_sessions", "fires", b"fires", "retries", b"retries", "timeouts", b"timeouts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_to_ms", b"advance_to_ms", "assigns", b"assigns", "calls", b"calls", "execution_timeouts", b"execution_timeouts", "expired_sessions", b"expired_sessions", "fires", b"fires", "retries", b"retries", "timeouts", b"timeouts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class SetLimit(_message.Message):
+    """Make a limit, or change it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name: `namespaces/{namespace}/limits/{limit}`."""
+    max_running: _builtins.int
+    """How many attempts run at a time of all jobs that name it; at least 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_running: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_running", b"max_running", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLimit: _TypeAlias = SetLimit  # noqa: Y015
+
+@_typing.final
+class DeleteLimit(_message.Message):
+    """Delete a limit that nothing names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteLimit: _TypeAlias = DeleteLimit  # noqa: Y015
+
+@_typing.final
+class SetNamespace(_message.Message):
+    """Change what is said of a namespace as a whole. What is absent stays as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its id."""
+    max_running: _builtins.int
+    """How many attempts of its jobs run at a time; 0: no limit."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_running: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_running", b"_max_running", "max_running", b"max_running"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_running", b"_max_running", "max_running", b"max_running", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_running: _TypeAlias = _typing.Literal["max_running"]  # noqa: Y015
+    _WhichOneofArgType__max_running: _TypeAlias = _typing.Literal["_max_running", b"_max_running"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_running) -> _WhichOneofReturnType__max_running | None: ...
+
+Global___SetNamespace: _TypeAlias = SetNamespace  # noqa: Y015
 
 @_typing.final
 class Complete(_message.Message):
@@ -963,20 +1061,62 @@ class NamespaceRecord(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    MAX_RUNNING_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Its number."""
+    max_running: _builtins.int
+    """How many attempts of its jobs run at a time; 0: no limit."""
     def __init__(
         self,
         *,
         id: _builtins.int = ...,
+        max_running: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "max_running", b"max_running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NamespaceRecord: _TypeAlias = NamespaceRecord  # noqa: Y015
+
+@_typing.final
+class LimitRecord(_message.Message):
+    """A limit as it is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    JOB_COUNT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Its number."""
+    max_running: _builtins.int
+    """How many attempts run at a time of all jobs that name it."""
+    job_count: _builtins.int
+    """How many jobs name it that are not deleted."""
+    create_time_ms: _builtins.int
+    """When it was made, in milliseconds."""
+    update_time_ms: _builtins.int
+    """When it was last changed, in milliseconds."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_running: _builtins.int = ...,
+        job_count: _builtins.int = ...,
+        create_time_ms: _builtins.int = ...,
+        update_time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time_ms", b"create_time_ms", "id", b"id", "job_count", b"job_count", "max_running", b"max_running", "update_time_ms", b"update_time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitRecord: _TypeAlias = LimitRecord  # noqa: Y015
 
 @_typing.final
 class SessionRecord(_message.Message):
