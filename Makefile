@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 PACKAGES := raft node client chaos
 PROTOS := $(shell find proto -name '*.proto' | sort)
 DEMO_SECONDS ?= 0
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick sim mutants check proto proto-check format bench chaos chaos-tools model clean
+.PHONY: help dev demo test quick fuzz sim mutants check proto proto-check format bench chaos chaos-tools model clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +44,12 @@ chaos: $(VENV)/.ready chaos-tools ## five minutes of faults of all kinds on thre
 
 quick: $(VENV)/.ready ## run the tests that start no process
 	$(BIN)/pytest tests/unit tests/scenarios tests/raft tests/sim
+
+fuzz: $(VENV)/.ready ## let atheris look for texts that the parsers do not survive (FUZZ_SECONDS=60 for each)
+	$(BIN)/pip install --quiet --group fuzz
+	@set -o pipefail; scratch=$$(mktemp -d) && trap 'rm -rf '$$scratch EXIT && cd $$scratch && \
+		$(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz/fuzz_cron.py -dict=$(CURDIR)/tests/fuzz/cron.dict -timeout=1 \
+			-max_len=1200 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 2>&1 | tail -12
 
 model: $(VENV)/.ready ## check the model of the lease protocol with spin, which it installs where it may
 	@command -v spin >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \

@@ -78,7 +78,7 @@ def _day_text(day: MonthDay) -> str:
     if not day.from_end:
         return f"the weekday nearest day {day.number}"
     if day.number:
-        before = f"{day.number} day{'s' if day.number != 1 else ''} before the last"
+        before = f"the day {day.number} day{'s' if day.number != 1 else ''} before the last"
         return f"the weekday nearest {before}" if day.nearest_working_day else before
     return "the last weekday" if day.nearest_working_day else "the last day"
 

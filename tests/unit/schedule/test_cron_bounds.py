@@ -99,47 +99,53 @@ def test_the_worst_expressions_take_a_bounded_search(
 
 
 ALPHABET = "0123456789*/-,#?@ \tLWHRSMTFJADNOlwhrsmtfjadnoevy~()=_.\n٣é"
-FRAGMENTS = st.sampled_from(
-    [
-        *("*", "?", "0", "1", "5", "15", "29", "31", "59", "2027", "2099", "*/7", "*/100", "/5", "0/15", "5-9", "22-2"),
-        *(
-            "L",
-            "L-3",
-            "LW",
-            "L-30W",
-            "15W",
-            "31W",
-            "1W",
-            "5L",
-            "friL",
-            "6#3",
-            "mon#5",
-            "7L",
-            "1#1",
-            "mon",
-            "FRI-SUN",
-            "jan",
-        ),
-        *(
-            "H",
-            "H/15",
-            "H(0-29)",
-            "H(1-5)/2",
-            "nov-feb",
-            "2095-2099",
-            "1,2,3#1",
-            "mon#2,tue",
-            "feb",
-            "2",
-            "3",
-            "1-31",
-            "2-3",
-        ),
-    ]
-)
-FIELDS = st.lists(FRAGMENTS, min_size=1, max_size=3).map(",".join)
+NUMBERS = ["*", "0", "1", "2", "5", "*/7", "*/100", "0/15", "5-9", "3-23/4", "H", "H/5", "H(0-9)", "H(1-5)/2"]
+DAYS = [
+    "*",
+    "1",
+    "29",
+    "30",
+    "31",
+    "*/2",
+    "1-31",
+    "25-31",
+    "L",
+    "L-3",
+    "LW",
+    "L-30W",
+    "15W",
+    "31W",
+    "1W",
+    "H",
+    "H(29-31)",
+]
+MONTHS = ["*", "2", "3", "10", "feb", "2-3", "jan-mar", "*/2", "*/11", "H"]
+WEEKDAYS = ["*", "1", "7", "sun", "mon-fri", "5L", "friL", "6#3", "mon#5", "7L", "1#1", "*/2", "2-7/2", "H"]
+YEARS = ["*", "2027", "2099", "2095-2099", "2028/40", "2000", "1970-2026", "2096"]
+
+
+def fields(values: list[str]) -> st.SearchStrategy[str]:
+    return st.one_of(st.sampled_from(values), st.lists(st.sampled_from(values), min_size=2, max_size=3).map(",".join))
+
+
+@st.composite
+def likely_expressions(draw: st.DrawFn) -> str:
+    """Most of them are read by one dialect or another."""
+    days, weekdays = draw(fields(DAYS)), draw(fields(WEEKDAYS))
+    shape = draw(st.sampled_from(["five", "first", "last", "quartz", "year"]))
+    if shape in ("quartz", "year"):
+        days, weekdays = draw(st.sampled_from([("?", weekdays), (days, "?")]))
+    parts = [draw(fields(NUMBERS)), draw(fields(NUMBERS)), days, draw(fields(MONTHS)), weekdays]
+    if shape != "five":
+        parts.insert(5 if shape == "last" else 0, draw(fields(NUMBERS)))
+    if shape == "year":
+        parts.append(draw(fields(YEARS)))
+    return " ".join(parts)
+
+
 TEXTS = st.one_of(
-    st.lists(st.one_of(FIELDS, FRAGMENTS), min_size=5, max_size=7).map(" ".join),
+    likely_expressions(),
+    likely_expressions(),
     st.lists(st.text(ALPHABET, max_size=8), min_size=5, max_size=7).map(" ".join),
     st.text(ALPHABET, max_size=60),
     st.text(max_size=30),

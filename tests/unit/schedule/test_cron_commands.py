@@ -206,8 +206,8 @@ def test_next_reads_the_options_that_stdin_has(app: typer.Typer) -> None:
 SENTENCES = [
     ("unix", "0 0 L * *", "At 00:00, on the last day of the month (UTC)"),
     ("unix", "0 0 LW,15W,L-3,L-2W,1 jan *",
-     "At 00:00, on day 1, the weekday nearest day 15, 3 days before the last, the weekday nearest 2 days before the last and "
-     "the last weekday of the month, only in January (UTC)"),
+     "At 00:00, on day 1, the weekday nearest day 15, the day 3 days before the last, "
+     "the weekday nearest the day 2 days before the last and the last weekday of the month, only in January (UTC)"),
     ("unix", "0 0 * * mon#2,tue,friL",
      "At 00:00, on every Tuesday, the second Monday of the month and the last Friday of the month (UTC)"),
     ("unix", "30 9 L * 1#1", "At 09:30, on the last day of the month, or on the first Monday of the month (UTC)"),
