@@ -84,6 +84,8 @@ class Definition:
     timeout_seconds: float
     grace_seconds: float
     labels: dict[str, str] = field(default_factory=dict)
+    output_bytes_max: int = 0
+    """0: as much as the worker takes."""
 
     @classmethod
     def from_message(cls, message: worker_pb2.Definition) -> Definition:
@@ -95,6 +97,7 @@ class Definition:
             timeout_seconds=message.timeout.ToNanoseconds() / 1e9 if message.HasField("timeout") else 3600.0,
             grace_seconds=message.grace.ToNanoseconds() / 1e9 if message.HasField("grace") else 10.0,
             labels=dict(message.labels),
+            output_bytes_max=message.output_bytes_max,
         )
 
     @property

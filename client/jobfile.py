@@ -67,6 +67,7 @@ RETRY = Shape(
 )
 JOB = Shape(
     {
+        "output_bytes_max": integer(0, WHOLE_MAX),
         "start_time": instant,
         "end_time": instant,
         "max_executions": integer(0, WHOLE_MAX),

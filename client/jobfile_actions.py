@@ -15,6 +15,9 @@ import yaml
 from horologe.client.documents import Mapped, Reader, is_sound
 from horologe.client.jobfile_fields import (
     Shape,
+    duration,
+    flag,
+    integer_map,
     integers,
     listed,
     read_shape,
@@ -27,6 +30,8 @@ from horologe.client.jobfile_fields import (
 )
 from horologe.v1.job_pb2 import Action
 
+INT64_MAX = (1 << 63) - 1
+
 __all__ = ["ACTIONS", "read_action", "write_action"]
 
 SHELL = Shape(
@@ -37,13 +42,21 @@ SHELL = Shape(
         "env": text_map,
         "cwd": text,
         "success_codes": integers(0, 255),
+        "user": text,
+        "rlimits": integer_map(0, INT64_MAX),
     },
-    later={"user", "output_cap", "limits", "rlimits"},
 )
 HTTP = Shape(
-    {"method": text, "url": text, "headers": text_map, "expect": integers(100, 599)},
+    {
+        "method": text,
+        "url": text,
+        "headers": text_map,
+        "expect": integers(100, 599),
+        "follow_redirects": flag,
+        "connect_timeout": duration,
+        "read_timeout": duration,
+    },
     required=("url",),
-    later={"timeout", "timeouts", "redirects"},
 )
 SQL = Shape({"connection": text, "statement": text, "parameters": struct}, required=("connection", "statement"))
 PYTHON = Shape({"handler": text, "payload": value}, required=("handler",))

@@ -27,6 +27,7 @@ __all__ = [
     "flag",
     "instant",
     "integer",
+    "integer_map",
     "integers",
     "listed",
     "number",
@@ -160,6 +161,18 @@ def integers(low: int, high: int) -> Field:
                 getattr(message, name).append(given)
 
     return Field(read, _write_list)
+
+
+def integer_map(low: int, high: int) -> Field:
+    """A mapping of names to whole numbers within bounds."""
+
+    def read(reader: Reader, node: yaml.Node, path: str, message: Any, name: str) -> None:
+        for key, (_, source) in (reader.mapping(node, path) or {}).items():
+            given = reader.integer(source, f"{path}.{key}", low, high)
+            if given is not None:
+                getattr(message, name)[key] = given
+
+    return Field(read, _write_map)
 
 
 def number(low: float, high: float) -> Field:

@@ -81,6 +81,7 @@ def job(
     worker_labels: Mapping[str, str] | None = None,
     workflow: str = "",
     apply_set: str = "",
+    output_bytes_max: int = 0,
     owner: str = "",
     labels: Mapping[str, str] | None = None,
     description: str = "",
@@ -115,6 +116,7 @@ def job(
         worker_labels=worker_labels,
         workflow=workflow,
         apply_set=apply_set,
+        output_bytes_max=output_bytes_max,
         owner=owner,
         labels=labels,
         description=description,
@@ -193,6 +195,8 @@ def shell(
     cwd: str = "",
     stdin: str | bytes = b"",
     success_codes: Iterable[int] = (),
+    user: str = "",
+    rlimits: Mapping[str, int] | None = None,
 ) -> Action:
     """A command as a list, run without a shell; or the text of a script, read by `interpreter` (default `/bin/sh`)."""
     is_script = isinstance(command, str)
@@ -205,6 +209,8 @@ def shell(
             cwd=cwd,
             stdin=_bytes(stdin),
             success_codes=success_codes,
+            user=user,
+            rlimits=rlimits,
         )
     )
 
@@ -217,6 +223,9 @@ def http(
     body: str | bytes = b"",
     json: object = None,
     expect: Iterable[int] = (),
+    follow_redirects: bool = False,
+    connect_timeout: str | timedelta | None = None,
+    read_timeout: str | timedelta | None = None,
 ) -> Action:
     """An HTTP request. `json` is sent as the body, with its content type. Any 2xx is success unless `expect` is given."""
     sent = dict(headers or {})
@@ -227,7 +236,16 @@ def http(
         if not any(name.lower() == "content-type" for name in sent):
             sent["Content-Type"] = "application/json"
     return Action(
-        http=job_pb2.HttpAction(method=method.upper(), url=url, headers=sent, body=_bytes(body), expect=expect)
+        http=job_pb2.HttpAction(
+            method=method.upper(),
+            url=url,
+            headers=sent,
+            body=_bytes(body),
+            expect=expect,
+            follow_redirects=follow_redirects,
+            connect_timeout=_span("connect_timeout", connect_timeout),
+            read_timeout=_span("read_timeout", read_timeout),
+        )
     )
 
 

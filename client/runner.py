@@ -81,7 +81,8 @@ class Runner:
                 self.revoke([(execution, highest_token)])
             definition = definitions.get(assignment.job, _UNKNOWN_DEFINITION)
             attempt = Attempt(assignment, definition, now, cluster_id)
-            attempt.output = Output(self._outbox, execution, attempt.number, fencing_token, self._output_bytes_max)
+            bytes_max = min(definition.output_bytes_max or self._output_bytes_max, self._output_bytes_max)
+            attempt.output = Output(self._outbox, execution, attempt.number, fencing_token, bytes_max)
             self._table.add(attempt)
             begun.append(attempt)
         if begun:

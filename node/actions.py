@@ -17,11 +17,14 @@ PAYLOAD_BYTES_MAX = 256 << 10
 """Limit of everything that travels with an action: a script, a body, a payload, a command line."""
 NAME_RULE = "1 to 128 letters, digits, '.', '_', ':' and '-', beginning with a letter or a digit"
 URL_LENGTH_MAX = 8_192
+RLIMITS = ("as", "core", "cpu", "data", "fsize", "memlock", "nofile", "nproc", "stack")
+HTTP_TIMEOUT_SECONDS_MAX = 86_400
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """RFC 9110: what a method or a header's name is made of."""
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -81,6 +84,15 @@ def _shell(shell: job_pb2.ShellAction, path: str) -> Iterator[Violation]:
         yield Violation(
             f"{path}.cwd", f"{shorten(shell.cwd)} is not an absolute path; workers start in different folders"
         )
+    if shell.user and not _USER.fullmatch(shell.user):
+        yield Violation(
+            f"{path}.user", f"{shorten(shell.user)} is no user's name; give one that the worker's machine knows"
+        )
+    for name, value in shell.rlimits.items():
+        if name not in RLIMITS:
+            yield Violation(f"{path}.rlimits", f"{shorten(name)} is no limit of a process; use {', '.join(RLIMITS)}")
+        elif value < 0:
+            yield Violation(f"{path}.rlimits[{name}]", f"{value} is negative; leave it out for no limit")
     for position, code in enumerate(shell.success_codes):
         if not 0 <= code <= 255:
             yield Violation(f"{path}.success_codes[{position}]", f"{code} is no exit code; use 0 to 255")
@@ -94,6 +106,10 @@ def _http(http: job_pb2.HttpAction, path: str) -> Iterator[Violation]:
     for position, status in enumerate(http.expect):
         if not 100 <= status <= 599:
             yield Violation(f"{path}.expect[{position}]", f"{status} is no HTTP status; use 100 to 599")
+    for field in ("connect_timeout", "read_timeout"):
+        seconds = getattr(http, field).seconds + getattr(http, field).nanos / 1e9
+        if http.HasField(field) and not 0 < seconds <= HTTP_TIMEOUT_SECONDS_MAX:
+            yield Violation(f"{path}.{field}", f"{seconds:g} s is outside 0 to {HTTP_TIMEOUT_SECONDS_MAX} s")
 
 
 def _url(url: str, path: str) -> Iterator[Violation]:

@@ -372,6 +372,7 @@ def _definition(record: log_pb2.JobRecord) -> worker_pb2.Definition:
         max_attempts=record.job.retry.max_attempts,
         etag=str(record.revision),
         labels=record.job.labels,
+        output_bytes_max=record.job.output_bytes_max,
     )
 
 

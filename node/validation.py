@@ -43,6 +43,7 @@ GRACE_MS = (0, 3_600_000)
 CATCHUP_WINDOW_MS = (0, 10 * 366 * schedule.DAY_MS)
 RETRY_DELAY_MS = (0, 7 * schedule.DAY_MS)
 MAX_ATTEMPTS = (1, 100)
+OUTPUT_BYTES_MAX = 10 << 20
 RETRY_WINDOW_MS = (1_000, 366 * schedule.DAY_MS)
 EXECUTION_TIMEOUT_MS = (100, 366 * schedule.DAY_MS)
 FAILURES_MAX = 50
@@ -89,6 +90,13 @@ def complete_job(
     _check_duration(complete, "execution_timeout", EXECUTION_TIMEOUT_MS, path, found)
     _complete_policies(complete, path, found)
     _check_labels(complete, path, found)
+    if not 0 <= complete.output_bytes_max <= OUTPUT_BYTES_MAX:
+        found.append(
+            Violation(
+                f"{path}.output_bytes_max",
+                f"{complete.output_bytes_max} is outside 0 to {OUTPUT_BYTES_MAX}, which is what a node keeps of an attempt",
+            )
+        )
     _refuse_what_is_to_come(complete, path, found)
     size = len(complete.description.encode())
     if size > DESCRIPTION_BYTES_MAX:

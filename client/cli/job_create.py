@@ -36,7 +36,7 @@ def create(session: Session, **given: Any) -> None:
 _AS_GIVEN = (
     *("max_executions", "jitter", "on_exclusion", "delete_when_finished", "timeout", "execution_timeout", "deadline"),
     *("grace", "overlap", "queue_max", "max_running", "catchup", "catchup_max", "catchup_window", "on_lease_loss"),
-    *("queue", "priority", "workflow", "owner", "apply_set", "description"),
+    *("queue", "priority", "output_bytes_max", "workflow", "owner", "apply_set", "description"),
 )
 """Flags whose value is that of the job's field of the same name."""
 
@@ -108,12 +108,15 @@ def _action(given: dict[str, Any]) -> Action:
     is_command = kind in ("shell", "argv")
     for flag in ("header", "body", "expect"):
         _only_with(given, f"--{flag}", flag, kind == "http", "--http")
-    for flag in ("env", "cwd"):
+    for flag in ("env", "cwd", "user"):
         _only_with(given, f"--{flag}", flag, is_command, "--shell or --argv")
     _only_with(given, "--payload", "payload", kind == "python", "--python")
     if is_command:
         return jobs.shell(
-            command if kind == "argv" else given["shell"], env=pairs(given["env"], "--env"), cwd=given["cwd"]
+            command if kind == "argv" else given["shell"],
+            env=pairs(given["env"], "--env"),
+            cwd=given["cwd"],
+            user=given["user"],
         )
     if kind == "http":
         headers = pairs(given["header"], "--header", separator=":")

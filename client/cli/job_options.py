@@ -129,6 +129,9 @@ Env = Annotated[
     list[str] | None,
     typer.Option("--env", metavar="KEY=VALUE", help="For a command; repeatable.", rich_help_panel=WHAT),
 ]
+User = Annotated[
+    str, typer.Option("--user", metavar="NAME", help="For a command: run as this user.", rich_help_panel=WHAT)
+]
 Cwd = Annotated[str, typer.Option("--cwd", metavar="DIR", help="For a command.", rich_help_panel=WHAT)]
 Timeout = Annotated[
     str | None, typer.Option("--timeout", metavar="DURATION", help="Of one attempt.", rich_help_panel=POLICIES)
@@ -226,6 +229,9 @@ Workflow = Annotated[
     str, typer.Option("--workflow", metavar="JOB", help="The workflow that runs it.", rich_help_panel=POLICIES)
 ]
 ApplySet = Annotated[str, typer.Option("--apply-set", metavar="NAME", help="What it is applied and pruned with.")]
+OutputBytesMax = Annotated[
+    int, typer.Option("--output-bytes-max", min=0, metavar="N", help="Output of an attempt beyond this is dropped.")
+]
 Owner = Annotated[str, typer.Option("--owner", metavar="TEXT", help="Who answers for it.")]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="For search; repeatable.")]
 Description = Annotated[str, typer.Option("--description", metavar="TEXT", help="For people.")]
@@ -272,6 +278,7 @@ FLAGS: dict[str, tuple[Any, Any]] = {
     "expect": (Expect, None),
     "env": (Env, None),
     "cwd": (Cwd, ""),
+    "user": (User, ""),
     "timeout": (Timeout, None),
     "execution_timeout": (ExecutionTimeout, None),
     "deadline": (Deadline, None),
@@ -298,6 +305,7 @@ FLAGS: dict[str, tuple[Any, Any]] = {
     "worker_label": (WorkerLabel, None),
     "workflow": (Workflow, ""),
     "label": (Label, None),
+    "output_bytes_max": (OutputBytesMax, 0),
     "owner": (Owner, ""),
     "apply_set": (ApplySet, ""),
     "description": (Description, ""),

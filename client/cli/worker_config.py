@@ -27,6 +27,8 @@ class ShellSettings(_Settings):
 
     enabled: bool = True
     """Whether this worker runs commands and scripts at all."""
+    users: list[str] = []
+    """Users beside the worker's own that jobs may run as; the worker must be root for that."""
 
 
 class HttpSettings(_Settings):

@@ -171,7 +171,7 @@ def _add_executors(worker: Worker, settings: Any) -> None:
     if settings.shell.enabled:
         from horologe.client.executors.shell import ShellExecutor
 
-        worker.add_executor("shell", ShellExecutor(worker.lease))
+        worker.add_executor("shell", ShellExecutor(worker.lease, users=settings.shell.users))
     if settings.http.enabled:
         from horologe.client.executors.http import HttpExecutor
 

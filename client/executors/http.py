@@ -23,6 +23,7 @@ from horologe.client.outbox import STANDARD_OUTPUT, Output
 from horologe.v1 import job_pb2, worker_pb2
 
 CONNECT_SECONDS_MAX = 10.0
+REDIRECTS_MAX = 5
 
 # Nobody means to wait longer; it also keeps a server from parking an execution for ever.
 RETRY_AFTER_SECONDS_MAX = 366 * 86400.0
@@ -58,6 +59,7 @@ class HttpExecutor:
             # No proxies and no credentials from the worker's environment.
             trust_env=False,
             follow_redirects=False,
+            max_redirects=REDIRECTS_MAX,
             # The attempt's timeout is the only limit; it is kept by the runner.
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS_MAX),
         )
@@ -70,7 +72,7 @@ class HttpExecutor:
         except (ValueError, httpx.InvalidURL) as error:
             return Outcome.failed(str(error), permanent=True)
         try:
-            response = await self._client.send(request, stream=True)
+            response = await self._client.send(request, stream=True, follow_redirects=action.follow_redirects)
             try:
                 await _copy_body(response, output)
             finally:
@@ -101,7 +103,9 @@ class HttpExecutor:
                 "Horologe-Fencing-Token": str(context.fencing_token),
             }
         )
-        return self._client.build_request(action.method or "GET", url, headers=headers, content=action.body or None)
+        return self._client.build_request(
+            action.method or "GET", url, headers=headers, content=action.body or None, timeout=_timeout(action)
+        )
 
     async def close(self) -> None:
         """Closes what is open."""
@@ -123,18 +127,28 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
             addresses = await self._guard.resolve(host, port)
         # Certificates are checked against the name, not against the address.
         request.extensions = {**request.extensions, "sni_hostname": host}
-        for address in addresses[:-1]:
-            request.url = url.copy_with(host=address)
-            try:
-                return await self._transport.handle_async_request(request)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                # Nothing was sent yet, so the next address may be tried.
-                continue
-        request.url = url.copy_with(host=addresses[-1])
-        return await self._transport.handle_async_request(request)
+        try:
+            for address in addresses[:-1]:
+                request.url = url.copy_with(host=address)
+                try:
+                    return await self._transport.handle_async_request(request)
+                except (httpx.ConnectError, httpx.ConnectTimeout):
+                    # Nothing was sent yet, so the next address may be tried.
+                    continue
+            request.url = url.copy_with(host=addresses[-1])
+            return await self._transport.handle_async_request(request)
+        finally:
+            # Where a redirect leads is told from the name.
+            request.url = url
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+
+def _timeout(action: job_pb2.HttpAction) -> httpx.Timeout:
+    """How long to wait for a connection and for a silent server; the whole attempt is limited by the runner."""
+    connect_seconds = action.connect_timeout.ToTimedelta().total_seconds() or CONNECT_SECONDS_MAX
+    return httpx.Timeout(None, connect=connect_seconds, read=action.read_timeout.ToTimedelta().total_seconds() or None)
 
 
 async def _copy_body(response: httpx.Response, output: Output) -> None:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -40,6 +40,10 @@ class Command:
     scratch: str
     """The attempt's own folder; the supervisor removes it when the worker cannot any more."""
     stdin: bytes = b""
+    rlimits: Mapping[str, int] = field(default_factory=dict)
+    """By the names of setrlimit(2) in lower case."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """`user`, `group`, `extra_groups` as subprocess.Popen takes them; empty for the worker's own."""
 
 
 class Process:
@@ -98,6 +102,8 @@ class Processes:
                 "env": dict(command.env),
                 "cwd": command.cwd,
                 "scratch": command.scratch,
+                "rlimits": dict(command.rlimits),
+                "identity": dict(command.identity),
             }
         )
         # Files in memory: the environment may hold secrets, and input of any size needs nobody who writes it to a pipe.

@@ -1,17 +1,18 @@
 """Actions that are commands or scripts: processes with a clean environment and their output captured.
 
 The processes belong to the supervisor (see `supervisor.py`), which kills them when the worker is gone or lost its lease.
-They run as the worker's own user. What separates jobs further (users of their own, control groups, namespaces, seccomp) is
-not done here: a worker that runs other people's scripts belongs into a container of its own.
+They run as the worker's own user, or as another one that the worker was told to allow. What separates jobs further (control
+groups, namespaces, seccomp) is not done here: a worker that runs other people's scripts belongs into a container of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, cast
 
@@ -35,7 +36,11 @@ LAST_OUTPUT_SECONDS_MAX = 1.0
 class ShellExecutor:
     """Runs commands and scripts, each in a process group of its own."""
 
-    def __init__(self, lease: Lease, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, lease: Lease, environment: Mapping[str, str] | None = None, *, users: Collection[str] = ()
+    ) -> None:
+        """`users`: whom a job may ask to run as; only root can become somebody else."""
+        self._users = frozenset(users)
         self._processes = Processes(lease)
         source = os.environ if environment is None else environment
         self._environment = {"PATH": DEFAULT_PATH} | {
@@ -47,10 +52,17 @@ class ShellExecutor:
         action = attempt.definition.action.shell
         if bool(action.argv) == bool(action.script):
             return Outcome.failed("a shell action needs either argv or script", permanent=True)
+        if action.user and action.user not in self._users:
+            return Outcome.failed(
+                f"this worker runs nothing as {action.user!r}; its configuration would have to allow it (shell.users)",
+                permanent=True,
+            )
         scratch = tempfile.mkdtemp(prefix="horologe-")
         try:
             command = self._command(attempt, action, Path(scratch))
             return await self._run_command(attempt, command, output, set(action.success_codes) or {0})
+        except (KeyError, PermissionError) as error:
+            return Outcome.failed(f"cannot run as {action.user!r} here: {error}", permanent=True)
         except NotStartedError as error:
             return Outcome.failed(str(error), kind="not_started")
         finally:
@@ -63,8 +75,21 @@ class ShellExecutor:
             script.touch(mode=0o700)
             script.write_text(action.script, encoding="utf-8")
             argv = [*(action.interpreter or DEFAULT_INTERPRETER), str(script)]
-        environment = self._environment | dict(action.env) | _attempt_variables(attempt)
-        return Command(argv, environment, action.cwd or str(scratch), str(scratch), action.stdin)
+        account = pwd.getpwnam(action.user) if action.user else None
+        own = {} if account is None else _variables_of(account)
+        environment = self._environment | own | dict(action.env) | _attempt_variables(attempt)
+        if account is not None:
+            for path in (scratch, *scratch.iterdir()):
+                os.chown(path, account.pw_uid, account.pw_gid)
+        return Command(
+            argv,
+            environment,
+            action.cwd or str(scratch),
+            str(scratch),
+            action.stdin,
+            rlimits=dict(action.rlimits),
+            identity={} if account is None else _identity_of(account),
+        )
 
     async def _run_command(
         self, attempt: Attempt, command: Command, output: Output, success_codes: set[int]
@@ -101,6 +126,20 @@ class ShellExecutor:
     async def close(self) -> None:
         """Ends the supervisor."""
         await self._processes.close()
+
+
+def _identity_of(account: pwd.struct_passwd) -> dict[str, object]:
+    groups = os.getgrouplist(account.pw_name, account.pw_gid)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+
+
+def _variables_of(account: pwd.struct_passwd) -> dict[str, str]:
+    return {
+        "HOME": account.pw_dir,
+        "USER": account.pw_name,
+        "LOGNAME": account.pw_name,
+        "SHELL": account.pw_shell or DEFAULT_INTERPRETER[0],
+    }
 
 
 def _attempt_variables(attempt: Attempt) -> dict[str, str]:

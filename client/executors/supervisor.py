@@ -188,7 +188,8 @@ class Supervisor:
                 stderr=descriptors[3],
                 start_new_session=True,
                 umask=0o077,
-                preexec_fn=prepare_child(os.getpid(), self.channel, number),
+                preexec_fn=prepare_child(os.getpid(), self.channel, number, command["rlimits"]),
+                **command["identity"],
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self.tell({"refused": number, "error": explain(error, command["argv"], command["cwd"])})
@@ -265,7 +266,9 @@ def own_children() -> list[int]:
         return []
 
 
-def prepare_child(supervisor_pid: int, channel: socket.socket, number: int) -> Callable[[], None]:
+def prepare_child(
+    supervisor_pid: int, channel: socket.socket, number: int, rlimits: dict[str, int]
+) -> Callable[[], None]:
     """What a child does between fork and exec."""
 
     def prepare() -> None:
@@ -283,6 +286,8 @@ def prepare_child(supervisor_pid: int, channel: socket.socket, number: int) -> C
             pass
         # A core dump would hold the secrets of the job.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for name, value in rlimits.items():
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (value, value))
 
     return prepare
 

@@ -251,6 +251,7 @@ class Job(_message.Message):
     WORKFLOW_FIELD_NUMBER: _builtins.int
     APPLY_SET_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
+    OUTPUT_BYTES_MAX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`namespaces/{namespace}/jobs/{job}`."""
     uid: _builtins.str
@@ -293,6 +294,8 @@ class Job(_message.Message):
     """The workflow that this job is a node of: the id of a job of the same namespace whose action is `workflow`. Empty: none."""
     apply_set: _builtins.str
     """The set of definitions that it was applied with, and is pruned with. Empty: none."""
+    output_bytes_max: _builtins.int
+    """Captured output of an attempt beyond so many bytes is dropped. 0: 10 MiB, which is also the most."""
     @_builtins.property
     def schedules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Schedule]:
         """The due times of a job are the union of its schedules."""
@@ -414,10 +417,11 @@ class Job(_message.Message):
         workflow: _builtins.str = ...,
         apply_set: _builtins.str = ...,
         counters: Global___JobCounters | None = ...,
+        output_bytes_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "next_due_time", b"next_due_time", "priority", b"priority", "retry", b"retry", "start_time", b"start_time", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "apply_set", b"apply_set", "calendars", b"calendars", "catchup", b"catchup", "catchup_max", b"catchup_max", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "delete_when_finished", b"delete_when_finished", "description", b"description", "end_time", b"end_time", "etag", b"etag", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "labels", b"labels", "limits", b"limits", "max_executions", b"max_executions", "max_running", b"max_running", "name", b"name", "next_due_time", b"next_due_time", "on_exclusion", b"on_exclusion", "on_lease_loss", b"on_lease_loss", "overlap", b"overlap", "owner", b"owner", "pause_reason", b"pause_reason", "priority", b"priority", "queue", b"queue", "queue_max", b"queue_max", "retry", b"retry", "schedules", b"schedules", "start_time", b"start_time", "state", b"state", "timeout", b"timeout", "uid", b"uid", "unfinished_execution_count", b"unfinished_execution_count", "update_time", b"update_time", "worker_labels", b"worker_labels", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "apply_set", b"apply_set", "calendars", b"calendars", "catchup", b"catchup", "catchup_max", b"catchup_max", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "delete_when_finished", b"delete_when_finished", "description", b"description", "end_time", b"end_time", "etag", b"etag", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "labels", b"labels", "limits", b"limits", "max_executions", b"max_executions", "max_running", b"max_running", "name", b"name", "next_due_time", b"next_due_time", "on_exclusion", b"on_exclusion", "on_lease_loss", b"on_lease_loss", "output_bytes_max", b"output_bytes_max", "overlap", b"overlap", "owner", b"owner", "pause_reason", b"pause_reason", "priority", b"priority", "queue", b"queue", "queue_max", b"queue_max", "retry", b"retry", "schedules", b"schedules", "start_time", b"start_time", "state", b"state", "timeout", b"timeout", "uid", b"uid", "unfinished_execution_count", b"unfinished_execution_count", "update_time", b"update_time", "worker_labels", b"worker_labels", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -948,6 +952,26 @@ class ShellAction(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RlimitsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ARGV_FIELD_NUMBER: _builtins.int
     SCRIPT_FIELD_NUMBER: _builtins.int
     INTERPRETER_FIELD_NUMBER: _builtins.int
@@ -955,12 +979,16 @@ class ShellAction(_message.Message):
     CWD_FIELD_NUMBER: _builtins.int
     STDIN_FIELD_NUMBER: _builtins.int
     SUCCESS_CODES_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    RLIMITS_FIELD_NUMBER: _builtins.int
     script: _builtins.str
     """The text of a script; empty when `argv` is set."""
     cwd: _builtins.str
     """The folder it starts in. Empty: a scratch folder that is removed afterwards."""
     stdin: _builtins.bytes
     """Given to its standard input."""
+    user: _builtins.str
+    """The user it runs as, if the worker may. Empty: the worker's own."""
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The command and its arguments; empty when `script` is set."""
@@ -977,6 +1005,12 @@ class ShellAction(_message.Message):
     def success_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Exit codes that mean success. Empty: 0."""
 
+    @_builtins.property
+    def rlimits(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Limits of the process, by the names of setrlimit(2) in lower case: `as`, `core`, `cpu`, `data`, `fsize`, `memlock`, `nofile`,
+        `nproc`, `stack`; in bytes, seconds or numbers, as there. Absent ones are the worker's; `core` is 0.
+        """
+
     def __init__(
         self,
         *,
@@ -987,10 +1021,12 @@ class ShellAction(_message.Message):
         cwd: _builtins.str = ...,
         stdin: _builtins.bytes = ...,
         success_codes: _abc.Iterable[_builtins.int] | None = ...,
+        user: _builtins.str = ...,
+        rlimits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "cwd", b"cwd", "env", b"env", "interpreter", b"interpreter", "script", b"script", "stdin", b"stdin", "success_codes", b"success_codes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "cwd", b"cwd", "env", b"env", "interpreter", b"interpreter", "rlimits", b"rlimits", "script", b"script", "stdin", b"stdin", "success_codes", b"success_codes", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -998,7 +1034,7 @@ Global___ShellAction: _TypeAlias = ShellAction  # noqa: Y015
 
 @_typing.final
 class HttpAction(_message.Message):
-    """An HTTP request. Redirects are not followed."""
+    """An HTTP request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1027,12 +1063,17 @@ class HttpAction(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     EXPECT_FIELD_NUMBER: _builtins.int
+    FOLLOW_REDIRECTS_FIELD_NUMBER: _builtins.int
+    CONNECT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    READ_TIMEOUT_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """Empty: GET."""
     url: _builtins.str
     """http or https."""
     body: _builtins.bytes
     """Request body."""
+    follow_redirects: _builtins.bool
+    """Follow redirects, up to five. Each address is checked like the first one."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Request headers."""
@@ -1040,6 +1081,14 @@ class HttpAction(_message.Message):
     @_builtins.property
     def expect(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Statuses that mean success. Empty: 200 to 299."""
+
+    @_builtins.property
+    def connect_timeout(self) -> _duration_pb2.Duration:
+        """How long a connection may take to come about. Absent: 10 s."""
+
+    @_builtins.property
+    def read_timeout(self) -> _duration_pb2.Duration:
+        """How long the server may be silent. Absent: as long as the attempt may take."""
 
     def __init__(
         self,
@@ -1049,10 +1098,13 @@ class HttpAction(_message.Message):
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         body: _builtins.bytes = ...,
         expect: _abc.Iterable[_builtins.int] | None = ...,
+        follow_redirects: _builtins.bool = ...,
+        connect_timeout: _duration_pb2.Duration | None = ...,
+        read_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "read_timeout", b"read_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "expect", b"expect", "headers", b"headers", "method", b"method", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "connect_timeout", b"connect_timeout", "expect", b"expect", "follow_redirects", b"follow_redirects", "headers", b"headers", "method", b"method", "read_timeout", b"read_timeout", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

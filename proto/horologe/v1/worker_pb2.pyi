@@ -366,6 +366,7 @@ class Definition(_message.Message):
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    OUTPUT_BYTES_MAX_FIELD_NUMBER: _builtins.int
     job: _builtins.int
     """The job's number, used by assignments."""
     job_name: _builtins.str
@@ -374,6 +375,8 @@ class Definition(_message.Message):
     """Attempts in all."""
     etag: _builtins.str
     """The job's etag."""
+    output_bytes_max: _builtins.int
+    """Captured output of an attempt beyond so many bytes is dropped; 0: as much as the worker takes."""
     @_builtins.property
     def action(self) -> _job_pb2.Action:
         """What to do."""
@@ -401,10 +404,11 @@ class Definition(_message.Message):
         max_attempts: _builtins.int = ...,
         etag: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        output_bytes_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "grace", b"grace", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "etag", b"etag", "grace", b"grace", "job", b"job", "job_name", b"job_name", "labels", b"labels", "max_attempts", b"max_attempts", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "etag", b"etag", "grace", b"grace", "job", b"job", "job_name", b"job_name", "labels", b"labels", "max_attempts", b"max_attempts", "output_bytes_max", b"output_bytes_max", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

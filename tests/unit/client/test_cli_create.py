@@ -78,7 +78,7 @@ EVERY_POLICY = """
 --overlap queue_all --queue-max 10 --max-running 2 --limit db --limit api
 --catchup all --catchup-max 9 --catchup-window 1h --on-lease-loss fail
 --queue q --priority 0 --worker-label gpu=yes --workflow etl --apply-set shop
---label a=b --owner ada --description text --request-id r -n prod --dry-run -o json
+--label a=b --output-bytes-max 1000 --owner ada --description text --request-id r -n prod --dry-run -o json
 """
 
 
@@ -126,6 +126,7 @@ def test_create_with_every_policy(fake: FakeCluster, run: Run) -> None:
         workflow="etl",
         apply_set="shop",
         labels={"a": "b"},
+        output_bytes_max=1000,
         owner="ada",
         description="text",
     )

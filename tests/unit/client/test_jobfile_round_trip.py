@@ -47,6 +47,7 @@ WHOLE_NUMBERS: dict[str, st.SearchStrategy[int]] = {
     "max_attempts": st.integers(0, 1000),
     "success_codes": st.integers(0, 255),
     "expect": st.integers(100, 599),
+    "value": st.integers(0, 2**63 - 1),
 }
 PERIODS = ("horologe.v1.IntervalSchedule.every", "horologe.v1.FixedDelaySchedule.delay")
 REQUIRED = {
@@ -77,7 +78,9 @@ def fill(draw: st.DrawFn, message: Any, field: FieldDescriptor) -> None:
     if field.full_name not in REQUIRED and not draw(st.booleans()):
         return
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        getattr(message, field.name).update(draw(st.dictionaries(TEXT, TEXT, max_size=2)))
+        values = field.message_type.fields_by_name["value"]
+        kept = TEXT if values.type == FieldDescriptor.TYPE_STRING else scalar(values)
+        getattr(message, field.name).update(draw(st.dictionaries(TEXT, kept, max_size=2)))
     elif field.is_repeated:
         for _ in range(draw(st.integers(1, 3))):
             container = getattr(message, field.name)

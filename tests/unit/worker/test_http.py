@@ -227,3 +227,37 @@ def test_guard_names_a_network_that_is_none() -> None:
 )
 def test_retry_after_has_two_forms(text: str | None, seconds: float | None) -> None:
     assert parse_retry_after(text, now_seconds=10.0) == seconds
+
+
+async def test_redirects_are_followed_only_if_asked(gateway: FakeGateway, serve: Serve, site: Site) -> None:
+    site.status, site.headers = "302 Found", "Location: /elsewhere\r\n"
+    result, _ = await run(gateway, serve, Http(url=f"{site.url}/here"))
+    assert (result.http_status, len(site.requests)) == (302, 1)
+
+
+async def test_redirects_are_followed_a_few_times(gateway: FakeGateway, serve: Serve, site: Site) -> None:
+    site.status, site.headers = "302 Found", "Location: /elsewhere\r\n"
+    result, _ = await run(gateway, serve, Http(url=f"{site.url}/here", follow_redirects=True))
+    assert (result.outcome, "redirect" in result.error) == (Result.OUTCOME_FAILED, True)
+    assert [request.split()[1] for request in site.requests] == ["/here", *["/elsewhere"] * 5]
+
+
+async def test_a_redirect_leads_nowhere_that_a_job_must_not_reach(
+    gateway: FakeGateway, serve: Serve, site: Site
+) -> None:
+    site.status, site.headers = "302 Found", "Location: http://169.254.169.254/secrets\r\n"
+    result, _ = await run(gateway, serve, Http(url=site.url, follow_redirects=True))
+    assert (result.permanent, "169.254.169.254" in result.error) == (True, True)
+
+
+async def test_a_server_may_not_be_silent_for_longer_than_the_job_allows(gateway: FakeGateway, serve: Serve) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async with server:
+        action = Http(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        action.read_timeout.FromMilliseconds(50)
+        result, _ = await run(gateway, serve, action)
+    assert (result.outcome, "ReadTimeout" in result.error) == (Result.OUTCOME_FAILED, True)

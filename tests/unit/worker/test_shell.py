@@ -22,14 +22,14 @@ from horologe.v1 import job_pb2, worker_pb2
 Shell = job_pb2.ShellAction
 
 
-def shell_worker(gateway: FakeGateway) -> Worker:
+def shell_worker(gateway: FakeGateway, *users: str) -> Worker:
     worker = Worker(gateway.address)
-    worker.add_executor("shell", ShellExecutor(worker.lease))
+    worker.add_executor("shell", ShellExecutor(worker.lease, users=users))
     return worker
 
 
-async def run(gateway: FakeGateway, serve: Serve, action: Shell, **limits: float) -> tuple[Result, Stream]:
-    stream = await serve(shell_worker(gateway))
+async def run(gateway: FakeGateway, serve: Serve, action: Shell, *users: str, **limits: float) -> tuple[Result, Stream]:
+    stream = await serve(shell_worker(gateway, *users))
     stream.assign(assignment(7, token=42, attempt=2), definitions=[definition(shell=action, **limits)])
     (result,) = await stream.until_results()
     return result, stream
@@ -257,3 +257,44 @@ async def test_attempts_fail_when_the_supervisor_is_killed(gateway: FakeGateway,
     stream.assign(assignment(2, job=2), definitions=[definition(2, shell=Shell(argv=["true"]))])
     results = await stream.until_results(2)
     assert results[1].outcome == Result.OUTCOME_SUCCEEDED
+
+
+async def test_limits_of_a_process(gateway: FakeGateway, serve: Serve) -> None:
+    action = Shell(argv=["sh", "-c", "ulimit -n; ulimit -c"], rlimits={"nofile": 77})
+    _, stream = await run(gateway, serve, action)
+    assert stream.text().split() == ["77", "0"]
+
+
+async def test_a_limit_that_cannot_be_set_is_a_failure_with_its_reason(gateway: FakeGateway, serve: Serve) -> None:
+    result, _ = await run(gateway, serve, Shell(argv=["true"], rlimits={"nofile": 1 << 62}))
+    assert (result.outcome, "cannot start 'true'" in result.error) == (Result.OUTCOME_FAILED, True)
+
+
+async def test_nobody_else_without_permission(gateway: FakeGateway, serve: Serve) -> None:
+    result, _ = await run(gateway, serve, Shell(argv=["id", "-un"], user="nobody"))
+    assert (result.outcome, result.permanent) == (Result.OUTCOME_FAILED, True)
+    assert "this worker runs nothing as 'nobody'" in result.error
+
+
+async def test_another_user_if_the_worker_may(gateway: FakeGateway, serve: Serve) -> None:
+    """As root it becomes that user, with a folder to work in; as anybody else it says that it cannot."""
+    script = "id -un; echo $USER; touch mine; stat -c %U mine"
+    result, stream = await run(gateway, serve, Shell(script=script, user="nobody"), "nobody", "no-such-user")
+    if os.geteuid() == 0:
+        assert (result.outcome, stream.text().split()) == (Result.OUTCOME_SUCCEEDED, ["nobody"] * 3)
+    else:
+        assert "cannot run as 'nobody' here" in result.error
+
+
+async def test_a_user_that_this_machine_does_not_know(gateway: FakeGateway, serve: Serve) -> None:
+    result, _ = await run(gateway, serve, Shell(argv=["true"], user="no-such-user"), "no-such-user")
+    assert "cannot run as 'no-such-user' here" in result.error
+
+
+async def test_output_of_a_job_has_its_own_cap(gateway: FakeGateway, serve: Serve) -> None:
+    stream = await serve(shell_worker(gateway))
+    one = definition(shell=Shell(argv=["sh", "-c", "echo 0123456789; echo more"]))
+    one.output_bytes_max = 5
+    stream.assign(assignment(7, token=42), definitions=[one])
+    (result,) = await stream.until_results()
+    assert (stream.text(), result.output_truncated) == ("01234", True)
