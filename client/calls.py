@@ -154,7 +154,7 @@ def create_job(namespace: str, job: Job, *, request_id: str = "", validate_only:
     """
     parent, _, job_id = names.job_name(job.name, namespace).partition("/jobs/")
     request = jobs.CreateJobRequest(
-        parent=parent, job_id=job_id, job=job, request_id=_request_id(request_id), validate_only=validate_only
+        parent=parent, job_id=job_id, job=job, request_id=request_id_or_new(request_id), validate_only=validate_only
     )
     request.job.name = f"{parent}/jobs/{job_id}"
     return Call(CREATE_JOB, request, _job)
@@ -165,7 +165,7 @@ def batch_create_jobs(
 ) -> Call[list[Job]]:
     """Creates many jobs, all or none, and returns them as stored, in the same order."""
     request = jobs.BatchCreateJobsRequest(
-        jobs=_named(namespace, definitions), request_id=_request_id(request_id), validate_only=validate_only
+        jobs=named(namespace, definitions), request_id=request_id_or_new(request_id), validate_only=validate_only
     )
 
     def pick(answer: jobs.BatchCreateJobsResponse) -> list[Job]:
@@ -179,7 +179,7 @@ def apply_jobs(
 ) -> Call[list[AppliedJob]]:
     """Makes the cluster hold these definitions, creating or updating as needed, all or none."""
     request = jobs.ApplyJobsRequest(
-        jobs=_named(namespace, definitions), request_id=_request_id(request_id), validate_only=validate_only
+        jobs=named(namespace, definitions), request_id=request_id_or_new(request_id), validate_only=validate_only
     )
 
     def pick(answer: jobs.ApplyJobsResponse) -> list[AppliedJob]:
@@ -225,7 +225,7 @@ def update_job(
 
     With `job.etag`, Conflict if it changed since it was read.
     """
-    request = jobs.UpdateJobRequest(job=job, request_id=_request_id(request_id))
+    request = jobs.UpdateJobRequest(job=job, request_id=request_id_or_new(request_id))
     request.job.name = names.job_name(job.name, namespace)
     if update_mask is not None:
         request.update_mask.CopyFrom(field_mask_pb2.FieldMask(paths=update_mask))
@@ -240,7 +240,7 @@ def delete_job(
         name=names.job_name(name, namespace),
         etag=etag,
         cancel_running=cancel_running,
-        request_id=_request_id(request_id),
+        request_id=request_id_or_new(request_id),
     )
 
     def pick(_: jobs.DeleteJobResponse) -> None:
@@ -252,14 +252,14 @@ def delete_job(
 def pause_job(namespace: str, name: str, *, reason: str = "", request_id: str = "") -> Call[Job]:
     """Stops following the schedule. FailedPrecondition if it is paused already."""
     request = jobs.PauseJobRequest(
-        name=names.job_name(name, namespace), reason=reason, request_id=_request_id(request_id)
+        name=names.job_name(name, namespace), reason=reason, request_id=request_id_or_new(request_id)
     )
     return Call(PAUSE_JOB, request, _job)
 
 
 def resume_job(namespace: str, name: str, *, request_id: str = "") -> Call[Job]:
     """Follows the schedule again, from now on. FailedPrecondition if it is not paused."""
-    request = jobs.ResumeJobRequest(name=names.job_name(name, namespace), request_id=_request_id(request_id))
+    request = jobs.ResumeJobRequest(name=names.job_name(name, namespace), request_id=request_id_or_new(request_id))
     return Call(RESUME_JOB, request, _job)
 
 
@@ -271,7 +271,9 @@ def run_job(
     `payload` (any JSON value) replaces the payload of a Python action. FailedPrecondition if the overlap policy says
     no, unless `force`.
     """
-    request = jobs.RunJobRequest(name=names.job_name(name, namespace), force=force, request_id=_request_id(request_id))
+    request = jobs.RunJobRequest(
+        name=names.job_name(name, namespace), force=force, request_id=request_id_or_new(request_id)
+    )
     if payload is not None:
         request.payload.CopyFrom(to_value(payload))
     return Call(RUN_JOB, request, _execution)
@@ -313,7 +315,7 @@ def cancel_execution(namespace: str, name: str | int, *, reason: str = "", reque
     """Asks that an execution end. One that waits is cancelled at once; one that runs is told to stop."""
     del namespace  # Numbers are unique in the cluster.
     request = executions.CancelExecutionRequest(
-        name=names.execution_name(name), reason=reason, request_id=_request_id(request_id)
+        name=names.execution_name(name), reason=reason, request_id=request_id_or_new(request_id)
     )
     return Call(CANCEL_EXECUTION, request, _execution)
 
@@ -386,7 +388,7 @@ def drain_worker(namespace: str, name: str, *, request_id: str = "") -> Call[Wor
     def pick(answer: workers.DrainWorkerResponse) -> Worker:
         return answer.worker
 
-    request = workers.DrainWorkerRequest(name=names.worker_name(name), request_id=_request_id(request_id))
+    request = workers.DrainWorkerRequest(name=names.worker_name(name), request_id=request_id_or_new(request_id))
     return Call(DRAIN_WORKER, request, pick)
 
 
@@ -422,7 +424,7 @@ def add_member(
     """
     del namespace
     request = cluster.AddMemberRequest(
-        name=name, peer_address=peer_address, learner=learner, request_id=_request_id(request_id)
+        name=name, peer_address=peer_address, learner=learner, request_id=request_id_or_new(request_id)
     )
     return Call(ADD_MEMBER, request, _members)
 
@@ -430,7 +432,7 @@ def add_member(
 def promote_member(namespace: str, name: str, *, request_id: str = "") -> Call[list[cluster.Member]]:
     """Lets a learner vote, and returns the members. FailedPrecondition while it has not caught up."""
     del namespace
-    request = cluster.PromoteMemberRequest(name=name, request_id=_request_id(request_id))
+    request = cluster.PromoteMemberRequest(name=name, request_id=request_id_or_new(request_id))
     return Call(PROMOTE_MEMBER, request, _members)
 
 
@@ -443,7 +445,9 @@ def remove_member(namespace: str, name: str, *, request_id: str = "") -> Call[li
     if not name:
         # The server would take itself, and which node that is may change between two tries.
         raise InvalidArgument("name: say which member is to be removed", reason="INVALID_FIELD")
-    return Call(REMOVE_MEMBER, cluster.RemoveMemberRequest(name=name, request_id=_request_id(request_id)), _members)
+    return Call(
+        REMOVE_MEMBER, cluster.RemoveMemberRequest(name=name, request_id=request_id_or_new(request_id)), _members
+    )
 
 
 def to_value(payload: object) -> struct_pb2.Value:
@@ -456,7 +460,8 @@ def to_value(payload: object) -> struct_pb2.Value:
         raise InvalidArgument(f"payload is not a JSON value: {error}", reason="INVALID_FIELD") from error
 
 
-def _named(namespace: str, definitions: Iterable[Job]) -> list[Job]:
+def named(namespace: str, definitions: Iterable[Job]) -> list[Job]:
+    """Copies with full names."""
     named = []
     for definition in definitions:
         job = Job()
@@ -482,7 +487,8 @@ def state_digest(namespace: str, revision: int) -> Call[cluster.GetStateDigestRe
     return Call(GET_STATE_DIGEST, cluster.GetStateDigestRequest(revision=revision), _itself)
 
 
-def _request_id(given: str) -> str:
+def request_id_or_new(given: str) -> str:
+    """What makes a write repeatable: the caller's id, or one of our own."""
     return given or str(uuid.uuid4())
 
 

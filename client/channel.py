@@ -24,6 +24,7 @@ from horologe.client.errors import HorologeError, Violation
 
 __all__ = [
     "ATTEMPT_SECONDS",
+    "AUTHOR_KEY",
     "CHANNEL_OPTIONS",
     "MIN_REVISION_KEY",
     "TIMEOUT_SECONDS",
@@ -50,6 +51,7 @@ BACKOFF_FIRST_SECONDS = 0.05
 BACKOFF_MAX_SECONDS = 2.0
 
 MIN_REVISION_KEY = "horologe-min-revision"
+AUTHOR_KEY = "horologe-author"
 LINEARIZABLE_READ = ("horologe-read", "linearizable")
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 _NEVER_SENT = "failed to connect to all addresses"

@@ -14,6 +14,7 @@ import functools
 import inspect
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -23,9 +24,10 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 import grpc
 import grpc.aio
 
-from horologe.client import calls, cluster_context
+from horologe.client import calls, cluster_context, definition_calls
 from horologe.client.calls import Call, Method, Pages, Stream
 from horologe.client.channel import (
+    AUTHOR_KEY,
     CHANNEL_OPTIONS,
     LINEARIZABLE_READ,
     TIMEOUT_SECONDS,
@@ -59,6 +61,7 @@ class _BaseClient:
         context_file: str | os.PathLike[str] | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
         unreachable_seconds: float | None = None,
+        author: str = "",
     ) -> None:
         found = cluster_context.load(address, namespace, context_file)
         self.namespace = found.namespace
@@ -67,6 +70,8 @@ class _BaseClient:
         """`host:port` of the nodes."""
         self._timeout_seconds = timeout_seconds
         self._unreachable_seconds = unreachable_seconds
+        # What metadata can carry.
+        self._author = re.sub(r"[^ -~]", "?", author)
         self._is_linearizable = False
         self._cluster = Cluster(found.addresses)
         self._channels: dict[str, Any] = {}
@@ -113,6 +118,8 @@ class _BaseClient:
             return ()
         if self._is_linearizable and not method.is_write:
             return (*self._cluster.metadata(), LINEARIZABLE_READ)
+        if self._author and method.is_write:
+            return (*self._cluster.metadata(), (AUTHOR_KEY, self._author))
         return self._cluster.metadata()
 
     def _saw(self, answer: object) -> None:
@@ -177,7 +184,7 @@ class Client(_BaseClient):
 
     `address` is `host:port`, several of them, or a comma list; without it the file that HOROLOGE_CONTEXT names is read.
     `timeout_seconds` bounds each call with all its retries. `unreachable_seconds` gives a call up earlier when no node
-    at all has answered for so long.
+    at all has answered for so long. `author` is kept with the definitions that it writes; it proves nothing.
     """
 
     def __init__(
@@ -188,6 +195,7 @@ class Client(_BaseClient):
         context_file: str | os.PathLike[str] | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
         unreachable_seconds: float | None = None,
+        author: str = "",
     ) -> None:
         super().__init__(
             address,
@@ -195,6 +203,7 @@ class Client(_BaseClient):
             context_file=context_file,
             timeout_seconds=timeout_seconds,
             unreachable_seconds=unreachable_seconds,
+            author=author,
         )
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -202,6 +211,10 @@ class Client(_BaseClient):
     create_job = _unary(calls.create_job)
     batch_create_jobs = _unary(calls.batch_create_jobs)
     apply_jobs = _unary(calls.apply_jobs)
+    plan_jobs = _unary(definition_calls.plan_jobs)
+    apply_plan = _unary(definition_calls.apply_plan)
+    list_job_versions = _pages(definition_calls.list_job_versions)
+    get_job_version = _unary(definition_calls.get_job_version)
     get_job = _unary(calls.get_job)
     list_jobs = _pages(calls.list_jobs)
     update_job = _unary(calls.update_job)
@@ -372,6 +385,10 @@ class AsyncClient(_BaseClient):
     create_job = _async_unary(calls.create_job)
     batch_create_jobs = _async_unary(calls.batch_create_jobs)
     apply_jobs = _async_unary(calls.apply_jobs)
+    plan_jobs = _async_unary(definition_calls.plan_jobs)
+    apply_plan = _async_unary(definition_calls.apply_plan)
+    list_job_versions = _async_pages(definition_calls.list_job_versions)
+    get_job_version = _async_unary(definition_calls.get_job_version)
     get_job = _async_unary(calls.get_job)
     list_jobs = _async_pages(calls.list_jobs)
     update_job = _async_unary(calls.update_job)

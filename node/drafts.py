@@ -18,6 +18,7 @@ from horologe.node.names import is_id, read_job_name, read_namespace, shorten
 from horologe.node.schedule import Violation
 from horologe.node.timetable import Timetable, default_catchup_window_ms
 from horologe.node.validation import OUTPUT_ONLY, complete_job
+from horologe.raft.jobs import same_definition
 from horologe.raft.model import Counters
 from horologe.raft.records import LEDGER_KEY
 from horologe.raft.tables import Tables
@@ -110,10 +111,7 @@ class Drafts:
                 if record is None:
                     found.append(_Applied.OUTCOME_CREATED)
                     continue
-                bare = job_pb2.Job()
-                bare.CopyFrom(record.job)
-                bare.ClearField("uid")
-                same = bare == draft.job
+                same = same_definition(record.job, draft.job)
                 found.append(_Applied.OUTCOME_UNCHANGED if same else _Applied.OUTCOME_UPDATED)
         return found
 

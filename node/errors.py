@@ -37,6 +37,7 @@ _STATUSES: Mapping[str, grpc.StatusCode] = {
     "WORKER_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "OUTPUT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "DIGEST_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "VERSION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "JOB_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
     "ETAG_MISMATCH": grpc.StatusCode.ABORTED,
     "JOB_PAUSED": grpc.StatusCode.FAILED_PRECONDITION,

@@ -22,7 +22,7 @@ from horologe.node.context import NodeContext
 from horologe.node.drafts import Drafts, read_etag
 from horologe.node.names import WILDCARD, read_job_name, read_namespace
 from horologe.node.pauses import account_for_pause
-from horologe.node.writes import Context, Writer, WriteRequest, accepted
+from horologe.node.writes import Context, Writer, WriteRequest, accepted, author_of
 from horologe.raft.model import Code, Result
 from horologe.raft.tables import Tables
 from horologe.v1 import execution_pb2, job_pb2, job_service_pb2, job_service_pb2_grpc
@@ -244,7 +244,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         write: WriteRequest,
         context: Context,
     ) -> Result:
-        command = log_pb2.Command(put_jobs=log_pb2.PutJobs(mode=mode, jobs=drafts))
+        command = log_pb2.Command(put_jobs=log_pb2.PutJobs(mode=mode, jobs=drafts, author=author_of(context)))
         return await self._writer.propose(command, write, context, needs_space=True)
 
     async def _race(

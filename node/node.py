@@ -22,6 +22,7 @@ from horologe.node.clock import ClusterClock
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import NodeConfig
 from horologe.node.context import NodeContext
+from horologe.node.definition_service import DefinitionService
 from horologe.node.digests import StateDigests
 from horologe.node.execution_service import ExecutionService
 from horologe.node.gateway import Gateway
@@ -45,6 +46,8 @@ from horologe.raft.step import Inbox, Outbox
 from horologe.v1 import (
     cluster_service_pb2,
     cluster_service_pb2_grpc,
+    definition_service_pb2,
+    definition_service_pb2_grpc,
     execution_service_pb2,
     execution_service_pb2_grpc,
     job_service_pb2,
@@ -62,6 +65,7 @@ HOUSEKEEPING_SECONDS = 0.5
 LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
 SERVICES = (
+    definition_service_pb2.DESCRIPTOR.services_by_name["DefinitionService"].full_name,
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
     output_service_pb2.DESCRIPTOR.services_by_name["OutputService"].full_name,
@@ -341,6 +345,7 @@ class Node:
         output_service_pb2_grpc.add_OutputServiceServicer_to_server(
             OutputService(self.context, self.outputs, self._peers.stub_of), server
         )
+        definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(self.context, self.gateway), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -36,6 +36,7 @@ SCHEDULES_MAX = 20
 LABELS_MAX = 64
 LABEL_VALUE_LENGTH_MAX = 256
 DESCRIPTION_BYTES_MAX = 4 << 10
+OWNER_LENGTH_MAX = 256
 QUEUE_RULE = "1 to 64 letters, digits, '.', '_' and '-', beginning with a letter or a digit"
 LABEL_RULE = "1 to 63 lower-case letters, digits, '.', '_', '/' and '-', beginning with a letter or a digit"
 TIMEOUT_MS = (100, 30 * schedule.DAY_MS)
@@ -97,6 +98,13 @@ def complete_job(
                 f"{complete.output_bytes_max} is outside 0 to {OUTPUT_BYTES_MAX}, which is what a node keeps of an attempt",
             )
         )
+    complaint = apply_set_complaint(complete.apply_set)
+    if complaint:
+        found.append(Violation(f"{path}.apply_set", complaint))
+    if len(complete.owner) > OWNER_LENGTH_MAX:
+        found.append(
+            Violation(f"{path}.owner", f"{len(complete.owner)} characters are too many; at most {OWNER_LENGTH_MAX}")
+        )
     _refuse_what_is_to_come(complete, path, found)
     size = len(complete.description.encode())
     if size > DESCRIPTION_BYTES_MAX:
@@ -122,8 +130,6 @@ _TO_COME = (
     "deadline",
     "worker_labels",
     "workflow",
-    "apply_set",
-    "owner",
 )
 _POLICIES_TO_COME = {"catchup": (3, 4)}
 
@@ -258,6 +264,11 @@ def _check_limits(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
             found.append(Violation(where, f"{shorten(limit)} is no limit's id; use {ID_RULE}"))
         elif limit in job.limits[:position]:
             found.append(Violation(where, f"{limit} is named twice; once is enough"))
+
+
+def apply_set_complaint(name: str) -> str:
+    """What is wrong with the name of an apply set; empty if nothing is, as with none."""
+    return f"{shorten(name)} is no name of a set; use {QUEUE_RULE}" if name and not _QUEUE.fullmatch(name) else ""
 
 
 def _check_labels(job: job_pb2.Job, path: str, found: list[Violation]) -> None:

@@ -25,6 +25,9 @@ ANSWER_SECONDS = 0.05
 """Kept back from the caller's deadline, so that the caller hears why there is no result."""
 DISK_CHECK_SECONDS = 1.0
 DISK_RETRY_SECONDS = 10.0
+AUTHOR_KEY = "horologe-author"
+"""Metadata in which a caller says who it is. It is kept with what it writes, and is no proof of anything."""
+AUTHOR_LENGTH_MAX = 200
 COMMAND_ENVELOPE_BYTES = 200
 """Room for what is added to a command on its way."""
 
@@ -145,6 +148,15 @@ def accepted(result: Result) -> Result:
     if result.code != Code.OK:
         raise errors.of_result(result)
     return result
+
+
+def author_of(context: Context) -> str:
+    """Who the caller says it is; empty if it does not say."""
+    for key, value in context.invocation_metadata() or ():
+        if key == AUTHOR_KEY:
+            text = value.decode(errors="replace") if isinstance(value, bytes) else value
+            return text[:AUTHOR_LENGTH_MAX]
+    return ""
 
 
 def propose_seconds(context: Context) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.apply_sets import drop_from_set, put_into_set
 from horologe.raft.cancellation import cancel_unfinished
 from horologe.raft.creation import new_execution
 from horologe.raft.failures import LOST, Failure, is_retried
@@ -11,6 +12,7 @@ from horologe.raft.model import Code, JobFlag, LeaseLoss, LedgerOutcome, Reason,
 from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.records import U64, JobState, LedgerEntry
 from horologe.raft.state import InvariantError, State
+from horologe.raft.versions import drop_versions, put_version
 from horologe.v1 import job_pb2, job_service_pb2
 
 _APPLIED = job_service_pb2.ApplyJobsResponse
@@ -25,26 +27,53 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
             return Result(Code.JOB_EXISTS, text=draft.job.name)
         names.add(draft.job.name)
         record = find_job(state, draft.job.name)
-        if record is None and command.mode == log_pb2.PutJobs.MODE_UPDATE:
-            return Result(Code.JOB_NOT_FOUND, text=draft.job.name)
-        if record is not None and command.mode == log_pb2.PutJobs.MODE_CREATE:
-            return Result(Code.JOB_EXISTS, text=draft.job.name)
-        if draft.expected_revision and (record is None or record.revision != draft.expected_revision):
-            return Result(Code.ETAG_MISMATCH, text=draft.job.name)
+        code = _refusal_of_draft(command.mode, draft, record)
+        if code is not Code.OK:
+            return Result(code, text=draft.job.name)
         unknown = unknown_limit(state, draft.job)
         if unknown:
             return Result(Code.LIMIT_NOT_FOUND, text=unknown)
         found.append(record)
+    doomed: list[tuple[log_pb2.JobRecord, log_pb2.DeleteJob]] = []
+    for deletion in command.deletions:
+        record = find_job(state, deletion.name)
+        if record is None or deletion.name in names or not _is_expected(record, deletion.expected_revision):
+            # Both put and deleted, or gone or changed since it was looked at: the caller looks again.
+            return Result(Code.ETAG_MISMATCH, text=deletion.name)
+        names.add(deletion.name)
+        doomed.append((record, deletion))
+    for record, deletion in doomed:
+        delete(state, record, cancel_running=deletion.cancel_running)
     numbers: list[int] = []
     for draft, record in zip(command.jobs, found, strict=True):
         if record is None:
-            numbers += (_create(state, draft), _APPLIED.OUTCOME_CREATED)
-        elif _same_definition(record.job, draft.job):
+            numbers += (_create(state, draft, command.author), _APPLIED.OUTCOME_CREATED)
+        elif same_definition(record.job, draft.job):
             numbers += (record.id, _APPLIED.OUTCOME_UNCHANGED)
         else:
-            _update(state, record, draft)
+            _update(state, record, draft, command.author)
             numbers += (record.id, _APPLIED.OUTCOME_UPDATED)
     return Result(Code.OK, tuple(numbers))
+
+
+def _refusal_of_draft(
+    mode: log_pb2.PutJobs.Mode.ValueType, draft: log_pb2.JobDraft, record: log_pb2.JobRecord | None
+) -> Code:
+    """OK if the draft may be written over what has its name now."""
+    if record is None:
+        if mode == log_pb2.PutJobs.MODE_UPDATE:
+            return Code.JOB_NOT_FOUND
+        return Code.ETAG_MISMATCH if draft.expected_revision else Code.OK
+    if mode == log_pb2.PutJobs.MODE_CREATE:
+        return Code.JOB_EXISTS
+    if draft.expected_absent or not _is_expected(record, draft.expected_revision):
+        return Code.ETAG_MISMATCH
+    return Code.OK
+
+
+def _is_expected(record: log_pb2.JobRecord, revision: int) -> bool:
+    """Whether nobody has changed the job since; 0 for callers who do not care."""
+    return not revision or record.revision == revision
 
 
 def delete_job(state: State, command: log_pb2.DeleteJob) -> Result:
@@ -52,8 +81,14 @@ def delete_job(state: State, command: log_pb2.DeleteJob) -> Result:
     record = find_job(state, command.name)
     if record is None:
         return Result(Code.JOB_NOT_FOUND, text=command.name)
-    if command.expected_revision and record.revision != command.expected_revision:
+    if not _is_expected(record, command.expected_revision):
         return Result(Code.ETAG_MISMATCH, text=command.name)
+    delete(state, record, cancel_running=command.cancel_running)
+    return Result(Code.OK, (record.id,))
+
+
+def delete(state: State, record: log_pb2.JobRecord, *, cancel_running: bool) -> None:
+    """Deletes a job that is there. What waits or runs ends by itself, or is cancelled."""
     job_state = _state_of(state, record.id)
     pending_ms = job_state.next_due_ms
     state.arm_fire(record.id, job_state, 0)
@@ -62,16 +97,17 @@ def delete_job(state: State, command: log_pb2.DeleteJob) -> Result:
     job_state.flags |= JobFlag.DELETED
     job_state.revision = state.index
     state.put_job_state(record.id, job_state)
-    state.tables.job_name.delete(command.name.encode())
+    state.tables.job_name.delete(record.job.name.encode())
     forget_limits(state, record.job)
     record.deleted = True
     record.revision = state.index
     record.update_time_ms = state.now_ms
     _put_record(state, record)
+    drop_versions(state, record.id)
+    drop_from_set(state, record.job.apply_set, record.id)
     state.counters.jobs -= 1
-    if command.cancel_running:
+    if cancel_running:
         cancel_unfinished(state, record.id, job_state.unfinished)
-    return Result(Code.OK, (record.id,))
 
 
 def pause_job(state: State, command: log_pb2.PauseJob) -> Result:
@@ -142,7 +178,7 @@ def find_job(state: State, name: str) -> log_pb2.JobRecord | None:
     return log_pb2.JobRecord.FromString(bytes(raw))
 
 
-def _create(state: State, draft: log_pb2.JobDraft) -> int:
+def _create(state: State, draft: log_pb2.JobDraft, author: str) -> int:
     state.counters.last_job += 1
     state.counters.jobs += 1
     job = state.counters.last_job
@@ -152,6 +188,7 @@ def _create(state: State, draft: log_pb2.JobDraft) -> int:
         revision=state.index,
         create_time_ms=state.now_ms,
         update_time_ms=state.now_ms,
+        author=author,
     )
     record.job.uid = draft.uid
     job_state = _hot_part(state, draft.job)
@@ -160,11 +197,13 @@ def _create(state: State, draft: log_pb2.JobDraft) -> int:
     if job_state.flags & JobFlag.LIMITED:
         name_limits(state, job, draft.job)
     state.tables.job_name.put(draft.job.name.encode(), U64.pack(job))
+    put_into_set(state, draft.job.apply_set, job)
     _put_record(state, record)
+    put_version(state, record)
     return job
 
 
-def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft) -> None:
+def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft, author: str) -> None:
     before = _state_of(state, record.id)
     after = _hot_part(state, draft.job)
     for field in _KEPT_FIELDS:
@@ -180,15 +219,21 @@ def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft) ->
     if (before.flags | after.flags) & JobFlag.LIMITED:
         forget_limits(state, record.job)
         name_limits(state, record.id, draft.job)
+    if record.job.apply_set != draft.job.apply_set:
+        drop_from_set(state, record.job.apply_set, record.id)
+        put_into_set(state, draft.job.apply_set, record.id)
     uid = record.job.uid
     record.job.CopyFrom(draft.job)
     record.job.uid = uid
     record.revision = state.index
     record.update_time_ms = state.now_ms
+    record.author = author
     _put_record(state, record)
+    put_version(state, record)
 
 
-def _same_definition(stored: job_pb2.Job, wanted: job_pb2.Job) -> bool:
+def same_definition(stored: job_pb2.Job, wanted: job_pb2.Job) -> bool:
+    """Whether a stored job says what is wanted already."""
     bare = job_pb2.Job()
     bare.CopyFrom(stored)
     bare.ClearField("uid")

@@ -56,6 +56,8 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
         case "put_jobs":
             for draft in command.put_jobs.jobs:
                 yield from _draft(draft)
+            for deletion in command.put_jobs.deletions:
+                yield from _name(deletion.name)
         case "delete_job":
             yield from _name(command.delete_job.name)
         case "pause_job":
@@ -93,6 +95,8 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
     yield from _natural(draft.next_due_ms, job.retry.max_attempts, job.priority, job.max_running, job.queue_max)
     for limit in job.limits:
         yield from _name(limit_name(job, limit))
+    if job.apply_set:
+        yield from _name(job.apply_set)
     if job.retry.max_attempts > UINT16_MAX:
         yield f"{job.retry.max_attempts} attempts"
     if max(job.priority, job.overlap, job.catchup, job.on_lease_loss) > UINT8_MAX:

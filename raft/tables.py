@@ -101,6 +101,8 @@ class Tables(Protocol):
     @property
     def by_state(self) -> Table: ...  # state, execution -> nothing, of those that did not end well: see search.py
     @property
+    def apply_set(self) -> Table: ...  # name of a set, job -> nothing: see apply_sets.py
+    @property
     def request(self) -> Table: ...  # request id -> log.v1.RequestRecord
     @property
     def request_time(self) -> Table: ...  # time, request id -> nothing
@@ -141,5 +143,6 @@ TABLE_NAMES: tuple[str, ...] = (
     "event",
     "block",
     "by_state",
+    "apply_set",
 )
 SET_TABLE_NAMES: tuple[str, ...] = ("timer",)

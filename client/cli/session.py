@@ -7,7 +7,9 @@ argument. The same options stand before the command's name as well; the nearer o
 from __future__ import annotations
 
 import functools
+import getpass
 import inspect
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -87,6 +89,7 @@ class Session:
                 context_file=self.settings.context,
                 timeout_seconds=self.settings.call_timeout_seconds,
                 unreachable_seconds=UNREACHABLE_SECONDS,
+                author=_user(),
             )
             self._client = client.linearizable() if self.settings.is_linearizable else client
         return self._client
@@ -127,6 +130,15 @@ class Session:
     def is_interactive(self) -> bool:
         """Whether a person is there to be asked."""
         return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _user() -> str:
+    """Who sits here, for people who ask later who changed a job."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):
+        # A user that the system has no name for.
+        return ""
 
 
 def settings_of(context: typer.Context) -> Settings:

@@ -31,6 +31,7 @@ def job(
     queue: str = "default",
     priority: int = 5,
     description: str = "",
+    apply_set: str = "",
     queue_max: int = 1_000,
     retry_window_ms: int = 0,
     execution_timeout_ms: int = 0,
@@ -40,7 +41,7 @@ def job(
     limits: Sequence[str] = (),
 ) -> job_pb2.Job:
     """A definition as a service proposes it: all defaults filled in. `every_ms` 0: on request, or once."""
-    made = job_pb2.Job(name=name, queue=queue, priority=priority, description=description)
+    made = job_pb2.Job(name=name, queue=queue, priority=priority, description=description, apply_set=apply_set)
     made.queue_max, made.max_running = queue_max, max_running
     made.limits.extend(limits)
     schedule = made.schedules.add()
@@ -67,14 +68,27 @@ def job(
     return made
 
 
-def draft(definition: job_pb2.Job, next_due_ms: int = 0, expected_revision: int = 0) -> log_pb2.JobDraft:
+def draft(
+    definition: job_pb2.Job, next_due_ms: int = 0, expected_revision: int = 0, *, expected_absent: bool = False
+) -> log_pb2.JobDraft:
     return log_pb2.JobDraft(
-        job=definition, next_due_ms=next_due_ms, expected_revision=expected_revision, uid=f"uid-{definition.name}"
+        job=definition,
+        next_due_ms=next_due_ms,
+        expected_revision=expected_revision,
+        expected_absent=expected_absent,
+        uid=f"uid-{definition.name}",
     )
 
 
-def put(mode: log_pb2.PutJobs.Mode.ValueType, *drafts: log_pb2.JobDraft) -> Command:
-    return Command(put_jobs=log_pb2.PutJobs(mode=mode, jobs=drafts))
+def put(
+    mode: log_pb2.PutJobs.Mode.ValueType,
+    *drafts: log_pb2.JobDraft,
+    deletions: Sequence[tuple[str, int]] = (),
+    author: str = "",
+) -> Command:
+    """`deletions`: names, and the revisions that they are expected to have."""
+    doomed = [log_pb2.DeleteJob(name=name, expected_revision=revision) for name, revision in deletions]
+    return Command(put_jobs=log_pb2.PutJobs(mode=mode, jobs=drafts, deletions=doomed, author=author))
 
 
 def create(name: str = "tick", next_due_ms: int = 0, **fields: Any) -> Command:

@@ -32,6 +32,7 @@ from horologe.raft.records import (
     LedgerEntry,
 )
 from horologe.raft.tables import Tables
+from horologe.raft.versions import VERSIONS_MAX
 from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, TIMER
 
 Executions = dict[int, Execution]
@@ -50,6 +51,7 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     job_states = {U64.unpack(key)[0]: JobState.unpack(value) for key, value in tables.job_state.scan()}
     ledger = read_ledger(tables)
     _check_jobs(tables, counters, executions, job_states)
+    _check_definitions(tables)
     _check_executions(tables, executions)
     _check_lines(tables, counters, executions)
     _check_limits(tables, executions, job_states)
@@ -92,6 +94,26 @@ def _check_jobs(tables: Tables, counters: Counters, executions: Executions, job_
         assert not state.held or state.held < state.unfinished, f"job {job}: {waiting} wait for nobody"
         if state.flags & (JobFlag.PAUSED | JobFlag.DELETED):
             assert state.next_due_ms == 0, f"job {job} is paused or deleted and still due at {state.next_due_ms}"
+
+
+def _check_definitions(tables: Tables) -> None:
+    """Each job that exists has its versions, the last of which is what it says now, and is in the set that it names."""
+    jobs = [log_pb2.JobRecord.FromString(value) for _, value in tables.job.scan()]
+    versions: dict[int, list[log_pb2.JobRecord]] = {record.id: [] for record in jobs if not record.deleted}
+    for key, value in tables.version.scan():
+        job, revision = PAIR.unpack(key)
+        version = log_pb2.JobRecord.FromString(value)
+        assert (version.id, version.revision) == (job, revision)
+        versions[job].append(version)
+    for record in jobs:
+        if not record.deleted:
+            kept = versions[record.id]
+            assert 1 <= len(kept) <= VERSIONS_MAX, f"job {record.id} has {len(kept)} versions"
+            assert kept[-1].job == record.job and kept[-1].author == record.author, f"job {record.id}"
+            assert kept[-1].revision <= record.revision, f"job {record.id}"
+    assert {(key[:-9].decode(), U64.unpack(key[-8:])[0]) for key, _ in tables.apply_set.scan()} == {
+        (record.job.apply_set, record.id) for record in jobs if record.job.apply_set and not record.deleted
+    }
 
 
 def _check_executions(tables: Tables, executions: Executions) -> None:

@@ -43,6 +43,7 @@ fields = st.fixed_dictionaries(
         "timeout_ms": st.sampled_from([SECOND, MINUTE]),
         "queue": st.sampled_from(["q1", "q2"]),
         "priority": st.integers(0, 9),
+        "apply_set": st.sampled_from(["", "", "shop"]),
         "queue_max": st.integers(1, 3),
         "retry_window_ms": st.sampled_from([0, 0, 5 * SECOND, MINUTE]),
         "execution_timeout_ms": st.sampled_from([0, 0, 3 * SECOND, MINUTE]),
@@ -92,13 +93,20 @@ class RandomHistory(RuleBasedStateMachine):
         mode=st.sampled_from([commands.CREATE, commands.UPDATE, commands.APPLY, commands.APPLY]),
         some=st.lists(st.tuples(names, fields, st.integers(0, 20 * SECOND)), min_size=1, max_size=2),
         expected=st.sampled_from([0, 0, 0, 2]),
+        deletions=st.lists(st.tuples(names, st.sampled_from([0, 0, 2])), max_size=2),
     )
-    def put(self, mode: log_pb2.PutJobs.Mode.ValueType, some: list[tuple[str, dict, int]], expected: int) -> None:
+    def put(
+        self,
+        mode: log_pb2.PutJobs.Mode.ValueType,
+        some: list[tuple[str, dict, int]],
+        expected: int,
+        deletions: list[tuple[str, int]],
+    ) -> None:
         drafts = [
             commands.draft(commands.job(name, **wanted), self.next_ms(wanted["every_ms"], lag_ms), expected)
             for name, wanted, lag_ms in some
         ]
-        self.apply(commands.put(mode, *drafts))
+        self.apply(commands.put(mode, *drafts, deletions=deletions))
 
     @rule(name=st.sampled_from(["l1", "l2"]), max_running=st.integers(1, 3))
     def set_limit(self, name: str, max_running: int) -> None:

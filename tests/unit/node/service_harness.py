@@ -19,6 +19,7 @@ from horologe.node.barriers import Barriers
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import MemberConfig, NodeConfig
 from horologe.node.context import NodeContext
+from horologe.node.definition_service import DefinitionService
 from horologe.node.digests import StateDigests
 from horologe.node.execution_service import ExecutionService
 from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
@@ -37,6 +38,7 @@ from horologe.raft.step import Inbox, Status
 from horologe.raft.store import StateSnapshot, Store
 from horologe.v1 import (
     cluster_service_pb2_grpc,
+    definition_service_pb2_grpc,
     execution_service_pb2_grpc,
     job_pb2,
     job_service_pb2_grpc,
@@ -200,6 +202,7 @@ class FakeNode:
         output_service_pb2_grpc.add_OutputServiceServicer_to_server(
             OutputService(self.context, self.outputs, self.peers.__getitem__), server
         )
+        definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(PeopleOnly(self.context), server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -207,6 +210,7 @@ class FakeNode:
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 self.jobs = job_service_pb2_grpc.JobServiceStub(channel)
+                self.definitions = definition_service_pb2_grpc.DefinitionServiceStub(channel)
                 self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
                 self.output = output_service_pb2_grpc.OutputServiceStub(channel)
                 self.cluster = cluster_service_pb2_grpc.ClusterServiceStub(channel)

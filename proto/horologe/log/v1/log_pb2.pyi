@@ -431,21 +431,31 @@ class PutJobs(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
+    DELETIONS_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
     mode: Global___PutJobs.Mode.ValueType
     """What to do with names that are taken, or free."""
+    author: _builtins.str
+    """Who asked, as far as known."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobDraft]:
         """The jobs."""
+
+    @_builtins.property
+    def deletions(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeleteJob]:
+        """Jobs to delete with them; none of them may be among `jobs`."""
 
     def __init__(
         self,
         *,
         mode: Global___PutJobs.Mode.ValueType = ...,
         jobs: _abc.Iterable[Global___JobDraft] | None = ...,
+        deletions: _abc.Iterable[Global___DeleteJob] | None = ...,
+        author: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "deletions", b"deletions", "jobs", b"jobs", "mode", b"mode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -462,6 +472,7 @@ class JobDraft(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     NEXT_FIRE_MS_FIELD_NUMBER: _builtins.int
+    EXPECTED_ABSENT_FIELD_NUMBER: _builtins.int
     next_due_ms: _builtins.int
     """The first due time after the entry's time, in milliseconds; 0 when there is none."""
     expected_revision: _builtins.int
@@ -470,6 +481,8 @@ class JobDraft(_message.Message):
     """A random id for a job that is created."""
     next_fire_ms: _builtins.int
     """When the first due time fires: later by the job's jitter, in milliseconds."""
+    expected_absent: _builtins.bool
+    """Refuse if the name is taken."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The definition, with defaults filled in and output-only fields empty."""
@@ -482,10 +495,11 @@ class JobDraft(_message.Message):
         expected_revision: _builtins.int = ...,
         uid: _builtins.str = ...,
         next_fire_ms: _builtins.int = ...,
+        expected_absent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "job", b"job", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_absent", b"expected_absent", "expected_revision", b"expected_revision", "job", b"job", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1013,6 +1027,7 @@ class JobRecord(_message.Message):
     PAUSE_REASON_FIELD_NUMBER: _builtins.int
     PAUSE_TIME_MS_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Its number."""
     revision: _builtins.int
@@ -1029,6 +1044,8 @@ class JobRecord(_message.Message):
     """The first due time that the pause swallowed, in milliseconds; 0 if it has swallowed none."""
     deleted: _builtins.bool
     """Deleted; kept for the names in its history."""
+    author: _builtins.str
+    """Who wrote the definition, as far as known."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The definition."""
@@ -1045,10 +1062,11 @@ class JobRecord(_message.Message):
         pause_reason: _builtins.str = ...,
         pause_time_ms: _builtins.int = ...,
         deleted: _builtins.bool = ...,
+        author: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time_ms", b"create_time_ms", "deleted", b"deleted", "id", b"id", "job", b"job", "pause_reason", b"pause_reason", "pause_time_ms", b"pause_time_ms", "paused", b"paused", "revision", b"revision", "update_time_ms", b"update_time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time_ms", b"create_time_ms", "deleted", b"deleted", "id", b"id", "job", b"job", "pause_reason", b"pause_reason", "pause_time_ms", b"pause_time_ms", "paused", b"paused", "revision", b"revision", "update_time_ms", b"update_time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
