@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from google.protobuf import json_format
 
 from horologe.log.v1 import log_pb2
+from horologe.node.fingerprints import fingerprint_of
 from horologe.node.sessions import HeldAttempt, WorkerSession
 from horologe.raft.commands import COMMAND_BYTES_MAX, GIVE_UP, NO_RETRY, OUTCOME, Outcome, OutcomeFlag
 from horologe.raft.failures import EXIT, HTTP, TIMEOUT, Failure, is_retried
@@ -115,6 +116,7 @@ def _detail(outcome: worker_pb2.AttemptResult, held: HeldAttempt | None) -> log_
     detail = log_pb2.OutcomeDetail()
     if outcome.outcome in (worker_pb2.AttemptResult.OUTCOME_FAILED, worker_pb2.AttemptResult.OUTCOME_TIMED_OUT):
         detail.error_kind = failure_of(outcome).kind[:ERROR_KIND_CHARACTERS_MAX]
+        detail.fingerprint = fingerprint_of(detail.error_kind, outcome.error[:ERROR_CHARACTERS_MAX])
     if outcome.error:
         detail.error = outcome.error[:ERROR_CHARACTERS_MAX]
     if outcome.HasField("result"):

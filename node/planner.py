@@ -14,6 +14,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.node.firing import Firing
 from horologe.node.limit_lines import LimitLines
+from horologe.node.operations_planner import OperationsPlanner
 from horologe.node.retention import Retention
 from horologe.node.slots import Slots
 from horologe.raft import wheel
@@ -67,6 +68,7 @@ class LeaderPlanner:
         self._timeout_check_at = 0.0
         self._timeout_from = b""
         self._retention = Retention(settings.history_retention_seconds)
+        self._operations = OperationsPlanner(self._catalog)
 
     def lead(self, tables: Tables, now: float, wall_ms: int) -> None:
         idle_ms = wall_ms - Counters.load(tables).log_time_ms
@@ -75,15 +77,18 @@ class LeaderPlanner:
         self._lines.begin()
         self._timeout_check_at = now + TIMEOUT_CHECK_SECONDS
         self._retention.begin(now)
+        self._operations.lead(tables)
 
     def follow(self) -> None:
         self._slots = Slots(self._settings.lease_term_seconds * SILENCE_SHARE)
         self._waiting.clear()
+        self._operations.follow()
 
     def observe(self, effects: Effects) -> None:
         self._slots.observe(effects)
         self._waiting.update(effects.queued)
         self._lines.observe(effects)
+        self._operations.observe(effects.operations_changed)
         for job in effects.jobs_changed:
             self._catalog.forget(job)
 
@@ -102,6 +107,7 @@ class LeaderPlanner:
             timeouts=self._timeouts(tables, now, wall_ms),
             assigns=self._assigns(tables),
         )
+        plan.operation_steps.extend(self._operations.steps(tables, wall_ms))
         if wheel.has_arrived(tables.timer, wall_ms):
             plan.advance_to_ms = wall_ms
         timers = wheel.due(tables.timer, wall_ms, TIMERS_PER_PLAN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from horologe.log.v1 import log_pb2
 from horologe.raft.model import FINAL_STATES
 from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
@@ -34,6 +36,7 @@ class Retention:
         before_ms = wall_ms - self._retention_ms
         prune = log_pb2.Prune(
             before_ms=before_ms,
+            operations=_old_operations(tables, before_ms) if self._executions_from == b"" else b"",
             executions=self._walk_executions(tables, before_ms),
             ledger_rows=self._walk_ledger(tables, before_ms),
         )
@@ -41,7 +44,7 @@ class Retention:
             self.begin(now)
         else:
             self._walk_at = now + WALK_SECONDS
-        return prune if prune.executions or prune.ledger_rows else None
+        return prune if prune.executions or prune.ledger_rows or prune.operations else None
 
     def _walk_executions(self, tables: Tables, before_ms: int) -> bytes:
         """Numbers grow with time, so the walk ends at the first execution that is young."""
@@ -73,3 +76,14 @@ class Retention:
                 found += key
         self._ledger_from = None
         return bytes(found)
+
+
+def _old_operations(tables: Tables, before_ms: int) -> bytes:
+    """There are few of them: they are looked at once per walk, the oldest first."""
+    found = bytearray()
+    for key, value in islice(tables.operation.scan(), ROWS_PER_WALK):
+        record = log_pb2.OperationRecord.FromString(bytes(value))
+        is_over = record.state != log_pb2.OperationRecord.STATE_RUNNING and not record.unfinished
+        if is_over and record.end_time_ms < before_ms:
+            found += key
+    return bytes(found)

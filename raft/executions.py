@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import failures, time_limits, wheel
+from horologe.raft import dead_letters, failures, time_limits, wheel
 from horologe.raft.commands import (
     ASSIGN,
     FIRE,
@@ -280,7 +280,9 @@ def time_out(state: State, records: bytes) -> None:
         state.effects.cancelled.append((execution.session, number, execution.attempt, execution.token))
         state.end_attempt(number, execution, AttemptState.TIMED_OUT)
         detail = log_pb2.OutcomeDetail(
-            error="the worker did not report by the end of the timeout", error_kind=failures.TIMEOUT
+            error="the worker did not report by the end of the timeout",
+            error_kind=failures.TIMEOUT,
+            fingerprint=dead_letters.TIMEOUT_FINGERPRINT,
         )
         _remember_attempt(state, number, execution, 0, detail)
         _after_attempt(state, number, execution, AttemptState.TIMED_OUT, retry_delay_ms)
@@ -298,7 +300,11 @@ def lose_attempts(state: State, session: int, count_max: int) -> int:
         job_state = state.job_state(execution.job)
         again = job_state is not None and job_state.on_lease_loss != LeaseLoss.FAIL
         state.end_attempt(number, execution, AttemptState.LOST)
-        detail = log_pb2.OutcomeDetail(error="the worker was lost: its lease ran out", error_kind=failures.LOST)
+        detail = log_pb2.OutcomeDetail(
+            error="the worker was lost: its lease ran out",
+            error_kind=failures.LOST,
+            fingerprint=dead_letters.LOST_FINGERPRINT,
+        )
         _remember_attempt(state, number, execution, 0, detail)
         _after_attempt(state, number, execution, AttemptState.LOST, 0 if again else GIVE_UP)
         state.put_execution(number, execution)

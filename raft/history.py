@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.dead_letters import take_out
 from horologe.raft.model import FINAL_STATES, Code, ExecutionFlag, Result
+from horologe.raft.operations import forget
 from horologe.raft.records import LEDGER_KEY, U64, LedgerEntry
 from horologe.raft.state import State, ledger_key
 
 
 def prune(state: State, command: log_pb2.Prune) -> Result:
-    """Drops the rows that the proposer chose, as far as they really are over and old. Answers (executions, ledger rows)."""
+    """Drops what the proposer chose, as far as it really is over and old.
+
+    Answers (executions, ledger rows, operations).
+    """
     executions = sum(
         _drop_execution(state, number, command.before_ms) for (number,) in U64.iter_unpack(command.executions)
     )
     rows = sum(_drop_row(state, key, command.before_ms) for key in LEDGER_KEY.iter_unpack(command.ledger_rows))
-    return Result(Code.OK, (executions, rows))
+    operations = sum(forget(state, number, command.before_ms) for (number,) in U64.iter_unpack(command.operations))
+    return Result(Code.OK, (executions, rows, operations))
 
 
 def _drop_execution(state: State, number: int, before_ms: int) -> bool:
@@ -22,6 +28,8 @@ def _drop_execution(state: State, number: int, before_ms: int) -> bool:
     if execution is None or execution.state not in FINAL_STATES or execution.end_ms >= before_ms:
         return False
     state.tables.ledger.delete(ledger_key(number, execution))
+    if execution.flags & ExecutionFlag.DEAD_LETTER:
+        take_out(state, number, execution)
     if execution.flags & ExecutionFlag.HAS_DETAIL:
         state.tables.detail.delete(U64.pack(number))
     state.tables.execution.delete(U64.pack(number))

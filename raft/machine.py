@@ -8,7 +8,19 @@ nothing and says so; only a broken invariant raises, and then nothing of the ent
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import cancellation, jobs, limits, lines, namespaces, sessions, settling, time_limits, wheel
+from horologe.raft import (
+    cancellation,
+    dead_letters,
+    jobs,
+    limits,
+    lines,
+    namespaces,
+    operations,
+    sessions,
+    settling,
+    time_limits,
+    wheel,
+)
 from horologe.raft import executions as executions_
 from horologe.raft.history import prune
 from horologe.raft.malformed import fault_of
@@ -96,6 +108,14 @@ class StateMachine:
             case "checkpoint":
                 state.effects.checkpoint = True
                 return Result(Code.OK, (state.index,))
+            case "redrive_dead_letter":
+                return dead_letters.redrive(state, command.redrive_dead_letter)
+            case "purge_dead_letter":
+                return dead_letters.purge(state, command.purge_dead_letter)
+            case "start_operation":
+                return operations.start(state, command.start_operation)
+            case "cancel_operation":
+                return operations.cancel(state, command.cancel_operation)
             case unknown:
                 raise InvariantError(
                     f"entry {state.index} holds a command of kind {unknown!r} that this program does not know: "
@@ -143,6 +163,8 @@ def _plan(state: State, plan: log_pb2.Plan) -> Result:
         executions_.fire(state, plan.fires, open_sessions)
     if plan.calls:
         lines.call(state, plan.calls)
+    for piece in plan.operation_steps:
+        operations.step(state, piece)
     return Result(Code.OK)
 
 

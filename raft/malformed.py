@@ -34,6 +34,7 @@ UINT8_MAX, UINT16_MAX = 255, 65_535
 """What fits the fields of a job's packed state; see model.JobState."""
 SPAN_SECONDS_MAX = 315_576_000_000
 """Ten thousand years: the longest duration that protobuf has a meaning for."""
+LOOKED_AT_PER_STEP_MAX = 1_000_000
 _CODES = frozenset(int(code) for code in Code)
 
 
@@ -53,6 +54,7 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
         case "prune":
             yield from _packed("executions", command.prune.executions, U64.size)
             yield from _packed("ledger_rows", command.prune.ledger_rows, LEDGER_KEY.size)
+            yield from _packed("operations", command.prune.operations, U64.size)
         case "put_jobs":
             for draft in command.put_jobs.jobs:
                 yield from _draft(draft)
@@ -83,6 +85,14 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
         case "set_namespace":
             yield from _name(command.set_namespace.name)
             yield from _natural(command.set_namespace.max_running)
+        case "redrive_dead_letter":
+            yield from _natural(command.redrive_dead_letter.execution)
+        case "purge_dead_letter":
+            yield from _natural(command.purge_dead_letter.execution)
+        case "start_operation":
+            yield from _start_operation(command.start_operation)
+        case "cancel_operation":
+            yield from _natural(command.cancel_operation.operation)
         case "change_membership":
             if command.change_membership.refusal not in _CODES:
                 yield f"an unknown refusal {command.change_membership.refusal}"
@@ -119,6 +129,31 @@ def _plan(plan: log_pb2.Plan) -> Iterator[str]:
     for _, _, count in CALL.iter_unpack(plan.calls[: len(plan.calls) // CALL.size * CALL.size]):
         if count > CALLED_UP_MAX:
             yield f"{count} executions of one line at once"
+    for piece in plan.operation_steps:
+        yield from _operation_step(piece)
+
+
+def _operation_step(piece: log_pb2.OperationStep) -> Iterator[str]:
+    yield from _packed("items", piece.items, U64.size)
+    yield from _natural(piece.operation, piece.step, piece.looked_at, piece.next_time_ms)
+    if piece.looked_at > LOOKED_AT_PER_STEP_MAX:
+        yield f"a piece of {piece.looked_at} things"
+
+
+def _start_operation(command: log_pb2.StartOperation) -> Iterator[str]:
+    yield from _name(command.namespace)
+    yield from _natural(command.total)
+    match command.WhichOneof("kind"):
+        case "redrive" | "purge" as kind:
+            selection: log_pb2.DeadLetterSelection = getattr(command, kind)
+            yield from _natural(selection.job, selection.from_ms, selection.to_ms, *selection.executions)
+        case "backfill":
+            backfill = command.backfill
+            yield from _natural(backfill.job, backfill.from_ms, backfill.to_ms, backfill.max_running)
+            if not backfill.job:
+                yield "a backfill of no job"
+        case _:
+            yield "an operation of no kind"
 
 
 def _packed(name: str, records: bytes, size: int) -> Iterator[str]:

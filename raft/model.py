@@ -221,6 +221,10 @@ class Code(IntEnum):
     LAST_VOTER = 17
     QUORUM_AT_RISK = 18
     MALFORMED = 19
+    DEAD_LETTER_NOT_FOUND = 50
+    OPERATION_NOT_FOUND = 51
+    OPERATION_FINISHED = 52
+    ATTEMPTS_EXHAUSTED = 53
     QUEUE_FULL = 30
     LIMIT_NOT_FOUND = 31
     LIMIT_IN_USE = 32
@@ -324,5 +328,6 @@ class Effects:
     sessions_drained: list[int] = field(default_factory=list)
     changed: list[int] = field(default_factory=list)
     jobs_changed: list[int] = field(default_factory=list)
+    operations_changed: list[int] = field(default_factory=list)
     checkpoint: bool = False
     """The state as of this entry is to be kept for a digest."""

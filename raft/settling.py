@@ -6,9 +6,10 @@ that means to others, and one end may lead to the next without recursion.
 
 from __future__ import annotations
 
-from horologe.raft.model import ExecutionState
+from horologe.raft import dead_letters, operations
+from horologe.raft.model import ExecutionState, Trigger
 from horologe.raft.overlap import release_next
-from horologe.raft.records import Execution, JobState
+from horologe.raft.records import PAIR, Execution, JobState
 from horologe.raft.state import InvariantError, State
 
 
@@ -19,10 +20,10 @@ def settle(state: State) -> None:
         execution = state.execution(number)
         if execution is None:
             raise InvariantError(f"execution {number} has ended, but is not there")
-        _settle_one(state, execution)
+        _settle_one(state, number, execution)
 
 
-def _settle_one(state: State, execution: Execution) -> None:
+def _settle_one(state: State, number: int, execution: Execution) -> None:
     job_state = state.job_state(execution.job)
     if job_state is None:
         raise InvariantError(f"job {execution.job} is gone although it has executions")
@@ -31,6 +32,12 @@ def _settle_one(state: State, execution: Execution) -> None:
         raise InvariantError(f"job {execution.job}: more executions ended than were made")
     _count(job_state, execution)
     state.put_job_state(execution.job, job_state)
+    if execution.state == ExecutionState.DEAD:
+        dead_letters.bury(state, number, execution)
+    if execution.operation:
+        operations.execution_ended(state, execution)
+    if execution.trigger == Trigger.BACKFILL or execution.attempt_base:
+        state.tables.beside.delete(PAIR.pack(execution.job, number))
     if job_state.held and job_state.held == job_state.unfinished:
         release_next(state, execution.job)
 

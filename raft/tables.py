@@ -103,6 +103,8 @@ class Tables(Protocol):
     @property
     def apply_set(self) -> Table: ...  # name of a set, job -> nothing: see apply_sets.py
     @property
+    def beside(self) -> Table: ...  # job, unfinished execution of an old due time -> nothing: see backfills.py
+    @property
     def request(self) -> Table: ...  # request id -> log.v1.RequestRecord
     @property
     def request_time(self) -> Table: ...  # time, request id -> nothing
@@ -144,5 +146,6 @@ TABLE_NAMES: tuple[str, ...] = (
     "block",
     "by_state",
     "apply_set",
+    "beside",
 )
 SET_TABLE_NAMES: tuple[str, ...] = ("timer",)

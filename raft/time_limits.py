@@ -42,6 +42,7 @@ def end_executions(state: State, records: bytes) -> None:
         if execution.state == ExecutionState.RUNNING:
             _tell(state, number, execution)
         else:
+            execution.flags |= ExecutionFlag.TIME_IS_UP
             give_up(state, number, execution, TIME_IS_UP)
         state.put_execution(number, execution)
 

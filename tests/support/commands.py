@@ -146,6 +146,48 @@ def cancel(execution: int, reason: str = "") -> Command:
     return Command(cancel_execution=log_pb2.CancelExecution(execution=execution, reason=reason))
 
 
+def redrive(execution: int, payload: str | None = None) -> Command:
+    command = log_pb2.RedriveDeadLetter(execution=execution)
+    if payload is not None:
+        command.payload.CopyFrom(Value(string_value=payload))
+    return Command(redrive_dead_letter=command)
+
+
+def purge(execution: int) -> Command:
+    return Command(purge_dead_letter=log_pb2.PurgeDeadLetter(execution=execution))
+
+
+def redrive_all(**selection: Any) -> Command:
+    return Command(
+        start_operation=log_pb2.StartOperation(namespace="default", redrive=log_pb2.DeadLetterSelection(**selection))
+    )
+
+
+def purge_all(**selection: Any) -> Command:
+    return Command(
+        start_operation=log_pb2.StartOperation(namespace="default", purge=log_pb2.DeadLetterSelection(**selection))
+    )
+
+
+def backfill(
+    job: int,
+    from_ms: int,
+    to_ms: int,
+    only: log_pb2.Backfill.Only.ValueType = log_pb2.Backfill.ONLY_MISSING,
+    *,
+    backwards: bool = False,
+    max_running: int = 1,
+) -> Command:
+    wanted = log_pb2.Backfill(
+        job=job, from_ms=from_ms, to_ms=to_ms, only=only, backwards=backwards, max_running=max_running
+    )
+    return Command(start_operation=log_pb2.StartOperation(namespace="default", backfill=wanted))
+
+
+def cancel_operation(operation: int, reason: str = "") -> Command:
+    return Command(cancel_operation=log_pb2.CancelOperation(operation=operation, reason=reason))
+
+
 def connect(
     worker: str = "w1", *, incarnation: str = "a", queues: Sequence[str] = ("default",), slot_count: int = 10
 ) -> Command:

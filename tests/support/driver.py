@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.dead_letters import DEAD_KEY
 from horologe.raft.machine import StateMachine
 from horologe.raft.model import Counters, Effects, ExecutionState, LedgerOutcome, Reason, Result
 from horologe.raft.records import U64, Execution, JobState
@@ -54,6 +55,13 @@ class Driver:
 
     def detail(self, number: int = 1) -> log_pb2.ExecutionRecord:
         return log_pb2.ExecutionRecord.FromString(self.tables.detail.get(U64.pack(number)) or b"")
+
+    def operation(self, number: int = 1) -> log_pb2.OperationRecord:
+        return log_pb2.OperationRecord.FromString(self.tables.operation.get(U64.pack(number)) or b"")
+
+    def dead_letters(self) -> list[int]:
+        """Their numbers, in the order in which they died."""
+        return [DEAD_KEY.unpack(key)[2] for key, _ in self.tables.dead.scan()]
 
     def job_state(self, job: int = 1) -> JobState:
         raw = self.tables.job_state.get(U64.pack(job))

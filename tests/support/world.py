@@ -19,16 +19,17 @@ from horologe.raft.records import Execution
 from horologe.v1 import job_service_pb2
 from support import commands, invariants
 from support.driver import START_MS, Driver
+from support.operation_words import OperationWords
+from support.spans import ms_of, time_of
 
 SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=30 * 86_400.0)
 HEARTBEAT_MS = 2_000
-_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _ENUMS: dict[str, Any] = {"overlap": Overlap, "catchup": Catchup, "on_lease_loss": LeaseLoss}
 _READERS: dict[str, Callable[[str], Any]] = {"queue": str, "limits": lambda text: text.split(",")}
 _RETRIES = {"never": NO_RETRY, "give-up": GIVE_UP}
 
 
-class World:
+class World(OperationWords):
     """Every public method but `run` is a command word (`_` for `-`); its arguments are the words after it."""
 
     def __init__(self) -> None:
@@ -75,7 +76,7 @@ class World:
         execution = int(number)
         which = int(attempt) if attempt else max(made for owner, made in self._assigned if owner == execution)
         held = int(token) if token else self._assigned[execution, which]
-        delay_ms = _RETRIES.get(retry) or _ms(retry)
+        delay_ms = _RETRIES.get(retry) or ms_of(retry)
         failure = Failure(kind, int(exit) if exit else None, int(http) if http else None)
         job = self._driver.job(self._driver.execution(execution).job).job
         if (kind or outcome == "timed_out") and not is_retried(job.retry, failure if kind else Failure(TIMEOUT)):
@@ -139,7 +140,7 @@ class World:
         job = self._job(name)
         rows = []
         for first_ms, last_ms, count, outcome, reason, execution in self._driver.ledger(job):
-            span = _time(last_ms) if count == 1 else f"{_time(first_ms)} to {_time(last_ms)} ({count})"
+            span = time_of(last_ms) if count == 1 else f"{time_of(first_ms)} to {time_of(last_ms)} ({count})"
             into = f" execution {execution}" if execution else ""
             rows.append(f"{span} {outcome}{f' ({reason})' if reason else ''}{into}")
         return "\n".join(rows) or "empty"
@@ -186,7 +187,7 @@ class World:
 
     def wait(self, duration: str) -> None:
         """Time passes; living workers are heard, and the leader does what falls due, when it falls due."""
-        until_ms = self._driver.now_ms + _ms(duration)
+        until_ms = self._driver.now_ms + ms_of(duration)
         while True:
             self._work()
             if self._driver.now_ms >= until_ms:
@@ -202,13 +203,13 @@ class World:
         return f"refused: {result.code.name}{f' ({result.text})' if result.text else ''}"
 
     def _put(self, mode: log_pb2.PutJobs.Mode.ValueType, name: str, fields: dict[str, str]) -> str:
-        every_ms = _ms(fields.pop("every", "0s"))
+        every_ms = ms_of(fields.pop("every", "0s"))
         wanted: dict[str, Any] = {"every_ms": every_ms}
         for field, value in fields.items():
             if field in _ENUMS:
                 wanted[field] = _ENUMS[field][value.upper()]
             elif field in ("timeout", "catchup_window", "retry_window", "execution_timeout"):
-                wanted[f"{field}_ms"] = _ms(value)
+                wanted[f"{field}_ms"] = ms_of(value)
             elif field in ("retry_on", "do_not_retry_on"):
                 wanted[field] = value.split(",")
             else:
@@ -219,7 +220,7 @@ class World:
             return f"refused: {result.code.name} ({result.text})"
         outcome = job_service_pb2.ApplyJobsResponse.Outcome.Name(result.numbers[1])  # type: ignore[arg-type]
         due_ms = self._driver.job_state(result.numbers[0]).next_due_ms
-        return outcome.removeprefix("OUTCOME_").lower() + (f", due at {_time(due_ms - START_MS)}" if due_ms else "")
+        return outcome.removeprefix("OUTCOME_").lower() + (f", due at {time_of(due_ms - START_MS)}" if due_ms else "")
 
     def _apply(self, command: log_pb2.Command) -> Result:
         result = self._driver.do(command)
@@ -229,15 +230,19 @@ class World:
         for _, number, _, attempt, _, token, _ in effects.assigned:
             self._assigned[number, attempt] = token
         for number in dict.fromkeys(effects.changed):
-            self._told.append(f"{_time(self._driver.now_ms - START_MS)}: {self._line(number)}")
+            self._told.append(f"{time_of(self._driver.now_ms - START_MS)}: {self._line(number)}")
+        for number in dict.fromkeys(effects.operations_changed):
+            record = self._driver.operation(number)
+            if record.end_time_ms == self._driver.now_ms:
+                self._told.append(f"{time_of(self._driver.now_ms - START_MS)}: {self._operation_line(record)}")
         for session in dict.fromkeys(effects.sessions_closed):
-            self._told.append(f"{_time(self._driver.now_ms - START_MS)}: session {session} is over")
+            self._told.append(f"{time_of(self._driver.now_ms - START_MS)}: session {session} is over")
         return result
 
     def _line(self, number: int) -> str:
         execution = self._driver.execution(number)
         name = self._driver.job(execution.job).job.name
-        text = f"execution {number} ({name}, due {_time(execution.due_ms - START_MS)}) "
+        text = f"execution {number} ({name}, due {time_of(execution.due_ms - START_MS)}) "
         text += ExecutionState(execution.state).name
         if execution.state == ExecutionState.RUNNING:
             worker = {session: worker for worker, session in self._sessions.items()}.get(
@@ -251,7 +256,7 @@ class World:
         if execution.flags & ExecutionFlag.HELD:
             text += " behind others"
         elif execution.state == ExecutionState.SCHEDULED:
-            text += f" until {_time(execution.next_attempt_ms - START_MS)}"
+            text += f" until {time_of(execution.next_attempt_ms - START_MS)}"
         return text
 
     def _limit(self, execution: Execution) -> str:
@@ -293,15 +298,3 @@ class World:
 
     def _seconds(self) -> float:
         return (self._driver.now_ms - START_MS) / 1000
-
-
-def _ms(text: str) -> int:
-    number = text.rstrip("msdh")
-    return int(number) * _UNITS[text[len(number) :]]
-
-
-def _time(milliseconds: int) -> str:
-    """As hours, minutes and seconds from the start."""
-    seconds, rest = divmod(milliseconds, 1000)
-    text = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-    return f"{text}.{rest:03}" if rest else text

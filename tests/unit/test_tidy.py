@@ -18,7 +18,7 @@ FILE_LINES_MAX = 600
 PURE_CORE = (
     "model", "records", "tables", "wheel", "commands", "malformed", "state", "machine", "jobs", "creation", "executions",
     "settling", "overlap", "cancellation", "starting", "lines", "priorities", "permits", "limits", "namespaces", "sessions",
-    "requests", "history", "failures", "time_limits",
+    "requests", "history", "failures", "time_limits", "dead_letters", "backfills", "operations",
     "versions", "apply_sets",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(

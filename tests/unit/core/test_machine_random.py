@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -162,6 +163,39 @@ class RandomHistory(RuleBasedStateMachine):
     @rule(name=names, request=st.integers(1, 4))
     def run_once(self, name: str, request: int) -> None:
         self.apply(commands.requested(commands.run(name), b"%d" % request, name.encode()))
+
+    @rule(number=numbers)
+    def redrive_one(self, number: int) -> None:
+        self.apply(commands.redrive(number))
+
+    @rule(number=numbers)
+    def purge_one(self, number: int) -> None:
+        self.apply(commands.purge(number))
+
+    @rule(
+        job=st.integers(0, 3), rate=st.sampled_from([0.0, 0.1, 10.0]), some=st.lists(numbers, max_size=3, unique=True)
+    )
+    def redrive_some(self, job: int, rate: float, some: list[int]) -> None:
+        self.apply(commands.redrive_all(job=job, rate=rate, executions=some))
+
+    @rule(job=st.integers(0, 3))
+    def purge_some(self, job: int) -> None:
+        self.apply(commands.purge_all(job=job))
+
+    @rule(
+        job=st.integers(0, 3),
+        back_ms=st.integers(0, 10 * MINUTE),
+        only=st.sampled_from(log_pb2.Backfill.Only.values()),
+        backwards=st.booleans(),
+        max_running=st.integers(0, 3),
+    )
+    def backfill(self, job: int, back_ms: int, only: Any, backwards: bool, max_running: int) -> None:
+        now_ms = self.driver.now_ms
+        self.apply(commands.backfill(job, now_ms - back_ms, now_ms, only, backwards=backwards, max_running=max_running))
+
+    @rule(operation=st.integers(0, 4))
+    def cancel_operation(self, operation: int) -> None:
+        self.apply(commands.cancel_operation(operation, "enough"))
 
     # Workers
 

@@ -79,6 +79,10 @@ class Command(_message.Message):
     SET_LIMIT_FIELD_NUMBER: _builtins.int
     DELETE_LIMIT_FIELD_NUMBER: _builtins.int
     SET_NAMESPACE_FIELD_NUMBER: _builtins.int
+    REDRIVE_DEAD_LETTER_FIELD_NUMBER: _builtins.int
+    PURGE_DEAD_LETTER_FIELD_NUMBER: _builtins.int
+    START_OPERATION_FIELD_NUMBER: _builtins.int
+    CANCEL_OPERATION_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """The node whose caller waits for the result. Empty: nobody waits."""
     origin_id: _builtins.int
@@ -159,6 +163,22 @@ class Command(_message.Message):
     def set_namespace(self) -> Global___SetNamespace:
         """Change what is said of a namespace as a whole."""
 
+    @_builtins.property
+    def redrive_dead_letter(self) -> Global___RedriveDeadLetter:
+        """Drive an execution again out of the dead letter queue."""
+
+    @_builtins.property
+    def purge_dead_letter(self) -> Global___PurgeDeadLetter:
+        """Take an execution out of the dead letter queue for good."""
+
+    @_builtins.property
+    def start_operation(self) -> Global___StartOperation:
+        """Begin something that takes many entries."""
+
+    @_builtins.property
+    def cancel_operation(self) -> Global___CancelOperation:
+        """Let an operation begin nothing new."""
+
     def __init__(
         self,
         *,
@@ -184,12 +204,16 @@ class Command(_message.Message):
         set_limit: Global___SetLimit | None = ...,
         delete_limit: Global___DeleteLimit | None = ...,
         set_namespace: Global___SetNamespace | None = ...,
+        redrive_dead_letter: Global___RedriveDeadLetter | None = ...,
+        purge_dead_letter: Global___PurgeDeadLetter | None = ...,
+        start_operation: Global___StartOperation | None = ...,
+        cancel_operation: Global___CancelOperation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "start_operation", b"start_operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "put_jobs", b"put_jobs", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "start_operation", b"start_operation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -777,6 +801,7 @@ class Plan(_message.Message):
     TIMEOUTS_FIELD_NUMBER: _builtins.int
     EXECUTION_TIMEOUTS_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
+    OPERATION_STEPS_FIELD_NUMBER: _builtins.int
     advance_to_ms: _builtins.int
     """The wheel's cursor moves to here, in milliseconds."""
     fires: _builtins.bytes
@@ -793,6 +818,10 @@ class Plan(_message.Message):
     """Executions whose time for all attempts is over."""
     calls: _builtins.bytes
     """Lines of limits that have room: so many of each are called up."""
+    @_builtins.property
+    def operation_steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationStep]:
+        """The next pieces of operations."""
+
     def __init__(
         self,
         *,
@@ -804,10 +833,11 @@ class Plan(_message.Message):
         timeouts: _builtins.bytes = ...,
         execution_timeouts: _builtins.bytes = ...,
         calls: _builtins.bytes = ...,
+        operation_steps: _abc.Iterable[Global___OperationStep] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_to_ms", b"advance_to_ms", "assigns", b"assigns", "calls", b"calls", "execution_timeouts", b"execution_timeouts", "expired_sessions", b"expired_sessions", "fires", b"fires", "retries", b"retries", "timeouts", b"timeouts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_to_ms", b"advance_to_ms", "assigns", b"assigns", "calls", b"calls", "execution_timeouts", b"execution_timeouts", "expired_sessions", b"expired_sessions", "fires", b"fires", "operation_steps", b"operation_steps", "retries", b"retries", "timeouts", b"timeouts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -890,6 +920,414 @@ class SetNamespace(_message.Message):
 Global___SetNamespace: _TypeAlias = SetNamespace  # noqa: Y015
 
 @_typing.final
+class OperationStep(_message.Message):
+    """The next piece of an operation. It does nothing if the operation has come further, or is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    LOOKED_AT_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    EXHAUSTED_FIELD_NUMBER: _builtins.int
+    NEXT_TIME_MS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    operation: _builtins.int
+    """The operation's number."""
+    step: _builtins.int
+    """How many pieces it has had before this one."""
+    items: _builtins.bytes
+    """What to work on, packed, 8 bytes each, big-endian: numbers of executions, or due times of a backfill in milliseconds."""
+    looked_at: _builtins.int
+    """How many things were looked at for that."""
+    cursor: _builtins.bytes
+    """Where the next piece begins."""
+    exhausted: _builtins.bool
+    """There is nothing more to look at."""
+    next_time_ms: _builtins.int
+    """No piece before this instant, in milliseconds."""
+    failure: _builtins.str
+    """Why it cannot go on; empty if it can."""
+    def __init__(
+        self,
+        *,
+        operation: _builtins.int = ...,
+        step: _builtins.int = ...,
+        items: _builtins.bytes = ...,
+        looked_at: _builtins.int = ...,
+        cursor: _builtins.bytes = ...,
+        exhausted: _builtins.bool = ...,
+        next_time_ms: _builtins.int = ...,
+        failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "exhausted", b"exhausted", "failure", b"failure", "items", b"items", "looked_at", b"looked_at", "next_time_ms", b"next_time_ms", "operation", b"operation", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationStep: _TypeAlias = OperationStep  # noqa: Y015
+
+@_typing.final
+class RedriveDeadLetter(_message.Message):
+    """Drive an execution again out of the dead letter queue: the same one, with new attempts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    execution: _builtins.int
+    """Its number."""
+    @_builtins.property
+    def payload(self) -> _struct_pb2.Value:
+        """Replaces its payload."""
+
+    def __init__(
+        self,
+        *,
+        execution: _builtins.int = ...,
+        payload: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "payload", b"payload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedriveDeadLetter: _TypeAlias = RedriveDeadLetter  # noqa: Y015
+
+@_typing.final
+class PurgeDeadLetter(_message.Message):
+    """Take an execution out of the dead letter queue; it stays in the history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    execution: _builtins.int
+    """Its number."""
+    def __init__(
+        self,
+        *,
+        execution: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeDeadLetter: _TypeAlias = PurgeDeadLetter  # noqa: Y015
+
+@_typing.final
+class StartOperation(_message.Message):
+    """Begin something that takes many entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    REDRIVE_FIELD_NUMBER: _builtins.int
+    PURGE_FIELD_NUMBER: _builtins.int
+    BACKFILL_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace that it belongs to."""
+    total: _builtins.int
+    """How many things there are to look at; 0 while unknown."""
+    @_builtins.property
+    def redrive(self) -> Global___DeadLetterSelection:
+        """Drive executions again out of the dead letter queue."""
+
+    @_builtins.property
+    def purge(self) -> Global___DeadLetterSelection:
+        """Take executions out of the dead letter queue for good."""
+
+    @_builtins.property
+    def backfill(self) -> Global___Backfill:
+        """Run a job for due times of the past."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        total: _builtins.int = ...,
+        redrive: Global___DeadLetterSelection | None = ...,
+        purge: Global___DeadLetterSelection | None = ...,
+        backfill: Global___Backfill | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backfill", b"backfill", "kind", b"kind", "purge", b"purge", "redrive", b"redrive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backfill", b"backfill", "kind", b"kind", "namespace", b"namespace", "purge", b"purge", "redrive", b"redrive", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["redrive", "purge", "backfill"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___StartOperation: _TypeAlias = StartOperation  # noqa: Y015
+
+@_typing.final
+class DeadLetterSelection(_message.Message):
+    """Which dead letters of a namespace an operation is about: those that had died when it began."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    FROM_MS_FIELD_NUMBER: _builtins.int
+    TO_MS_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    job: _builtins.int
+    """Of this job only; 0: of any."""
+    fingerprint: _builtins.int
+    """With this fingerprint only."""
+    from_ms: _builtins.int
+    """That died at or after this instant, in milliseconds."""
+    to_ms: _builtins.int
+    """That died before this instant, in milliseconds; 0: no end."""
+    rate: _builtins.float
+    """So many a second at most; 0: as fast as it goes."""
+    @_builtins.property
+    def executions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """These executions; empty: all that the other fields let through."""
+
+    @_builtins.property
+    def payload(self) -> _struct_pb2.Value:
+        """Replaces their payloads."""
+
+    def __init__(
+        self,
+        *,
+        executions: _abc.Iterable[_builtins.int] | None = ...,
+        job: _builtins.int = ...,
+        fingerprint: _builtins.int | None = ...,
+        from_ms: _builtins.int = ...,
+        to_ms: _builtins.int = ...,
+        rate: _builtins.float = ...,
+        payload: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fingerprint", b"_fingerprint", "fingerprint", b"fingerprint", "payload", b"payload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fingerprint", b"_fingerprint", "executions", b"executions", "fingerprint", b"fingerprint", "from_ms", b"from_ms", "job", b"job", "payload", b"payload", "rate", b"rate", "to_ms", b"to_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fingerprint: _TypeAlias = _typing.Literal["fingerprint"]  # noqa: Y015
+    _WhichOneofArgType__fingerprint: _TypeAlias = _typing.Literal["_fingerprint", b"_fingerprint"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fingerprint) -> _WhichOneofReturnType__fingerprint | None: ...
+
+Global___DeadLetterSelection: _TypeAlias = DeadLetterSelection  # noqa: Y015
+
+@_typing.final
+class Backfill(_message.Message):
+    """Run a job for due times of the past."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Only:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OnlyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Backfill._Only.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ONLY_UNSPECIFIED: Backfill._Only.ValueType  # 0
+        """Never stored."""
+        ONLY_MISSING: Backfill._Only.ValueType  # 1
+        """Those for which nothing ran."""
+        ONLY_FAILED: Backfill._Only.ValueType  # 2
+        """Those whose executions all ended badly."""
+        ONLY_ALL: Backfill._Only.ValueType  # 3
+        """All of them."""
+
+    class Only(_Only, metaclass=_OnlyEnumTypeWrapper):
+        """Which due times."""
+
+    ONLY_UNSPECIFIED: Backfill.Only.ValueType  # 0
+    """Never stored."""
+    ONLY_MISSING: Backfill.Only.ValueType  # 1
+    """Those for which nothing ran."""
+    ONLY_FAILED: Backfill.Only.ValueType  # 2
+    """Those whose executions all ended badly."""
+    ONLY_ALL: Backfill.Only.ValueType  # 3
+    """All of them."""
+
+    JOB_FIELD_NUMBER: _builtins.int
+    FROM_MS_FIELD_NUMBER: _builtins.int
+    TO_MS_FIELD_NUMBER: _builtins.int
+    BACKWARDS_FIELD_NUMBER: _builtins.int
+    ONLY_FIELD_NUMBER: _builtins.int
+    MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    job: _builtins.int
+    """The job's number."""
+    from_ms: _builtins.int
+    """The first due time, in milliseconds."""
+    to_ms: _builtins.int
+    """The end, not part of it, in milliseconds."""
+    backwards: _builtins.bool
+    """From the latest to the earliest."""
+    only: Global___Backfill.Only.ValueType
+    """Which due times."""
+    max_running: _builtins.int
+    """So many of its executions are unfinished at a time."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.int = ...,
+        from_ms: _builtins.int = ...,
+        to_ms: _builtins.int = ...,
+        backwards: _builtins.bool = ...,
+        only: Global___Backfill.Only.ValueType = ...,
+        max_running: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backwards", b"backwards", "from_ms", b"from_ms", "job", b"job", "max_running", b"max_running", "only", b"only", "to_ms", b"to_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Backfill: _TypeAlias = Backfill  # noqa: Y015
+
+@_typing.final
+class CancelOperation(_message.Message):
+    """Let an operation begin nothing new. What it has begun goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    operation: _builtins.int
+    """Its number."""
+    reason: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        operation: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOperation: _TypeAlias = CancelOperation  # noqa: Y015
+
+@_typing.final
+class OperationRecord(_message.Message):
+    """An operation as it is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[OperationRecord._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: OperationRecord._State.ValueType  # 0
+        """Never stored."""
+        STATE_RUNNING: OperationRecord._State.ValueType  # 1
+        """Goes on."""
+        STATE_DONE: OperationRecord._State.ValueType  # 2
+        """Everything was looked at, and what it began has ended."""
+        STATE_CANCELLED: OperationRecord._State.ValueType  # 3
+        """Begins nothing new, by request."""
+        STATE_FAILED: OperationRecord._State.ValueType  # 4
+        """Cannot go on."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Where it stands."""
+
+    STATE_UNSPECIFIED: OperationRecord.State.ValueType  # 0
+    """Never stored."""
+    STATE_RUNNING: OperationRecord.State.ValueType  # 1
+    """Goes on."""
+    STATE_DONE: OperationRecord.State.ValueType  # 2
+    """Everything was looked at, and what it began has ended."""
+    STATE_CANCELLED: OperationRecord.State.ValueType  # 3
+    """Begins nothing new, by request."""
+    STATE_FAILED: OperationRecord.State.ValueType  # 4
+    """Cannot go on."""
+
+    ID_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    END_TIME_MS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    EXHAUSTED_FIELD_NUMBER: _builtins.int
+    NEXT_TIME_MS_FIELD_NUMBER: _builtins.int
+    LOOKED_AT_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Its number."""
+    namespace: _builtins.int
+    """Number of its namespace."""
+    state: Global___OperationRecord.State.ValueType
+    """Where it stands."""
+    create_time_ms: _builtins.int
+    """When it began, in milliseconds."""
+    end_time_ms: _builtins.int
+    """When it ended, in milliseconds; 0 before."""
+    reason: _builtins.str
+    """Why it ended, if not by itself."""
+    step: _builtins.int
+    """Pieces so far."""
+    cursor: _builtins.bytes
+    """Where the next piece begins."""
+    exhausted: _builtins.bool
+    """There is nothing more to look at."""
+    next_time_ms: _builtins.int
+    """No piece before this instant, in milliseconds."""
+    looked_at: _builtins.int
+    """Things looked at."""
+    done: _builtins.int
+    """Things done: dead letters driven again or purged, executions begun."""
+    unfinished: _builtins.int
+    """Executions of a backfill that are not finished."""
+    completed: _builtins.int
+    """Executions of a backfill that ended well."""
+    failed: _builtins.int
+    """Executions of a backfill that ended in any other way."""
+    @_builtins.property
+    def start(self) -> Global___StartOperation:
+        """As it was begun."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        start: Global___StartOperation | None = ...,
+        namespace: _builtins.int = ...,
+        state: Global___OperationRecord.State.ValueType = ...,
+        create_time_ms: _builtins.int = ...,
+        end_time_ms: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        step: _builtins.int = ...,
+        cursor: _builtins.bytes = ...,
+        exhausted: _builtins.bool = ...,
+        next_time_ms: _builtins.int = ...,
+        looked_at: _builtins.int = ...,
+        done: _builtins.int = ...,
+        unfinished: _builtins.int = ...,
+        completed: _builtins.int = ...,
+        failed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "create_time_ms", b"create_time_ms", "cursor", b"cursor", "done", b"done", "end_time_ms", b"end_time_ms", "exhausted", b"exhausted", "failed", b"failed", "id", b"id", "looked_at", b"looked_at", "namespace", b"namespace", "next_time_ms", b"next_time_ms", "reason", b"reason", "start", b"start", "state", b"state", "step", b"step", "unfinished", b"unfinished"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationRecord: _TypeAlias = OperationRecord  # noqa: Y015
+
+@_typing.final
 class Complete(_message.Message):
     """How attempts ended, collected by a gateway."""
 
@@ -932,6 +1370,7 @@ class OutcomeDetail(_message.Message):
     OUTPUT_TRUNCATED_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     ERROR_KIND_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """Position of the outcome among the records."""
     error: _builtins.str
@@ -946,6 +1385,8 @@ class OutcomeDetail(_message.Message):
     """Of a process."""
     error_kind: _builtins.str
     """What kind of failure it was; see failures.py."""
+    fingerprint: _builtins.int
+    """The same for errors that differ only in numbers, ids and paths."""
     @_builtins.property
     def result(self) -> _struct_pb2.Value:
         """What the handler returned."""
@@ -966,10 +1407,11 @@ class OutcomeDetail(_message.Message):
         output_truncated: _builtins.bool = ...,
         exit_code: _builtins.int | None = ...,
         error_kind: _builtins.str = ...,
+        fingerprint: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "exit_code", b"exit_code", "http_status", b"http_status", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "error", b"error", "error_kind", b"error_kind", "exit_code", b"exit_code", "http_status", b"http_status", "output_bytes", b"output_bytes", "output_nodes", b"output_nodes", "output_truncated", b"output_truncated", "position", b"position", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "error", b"error", "error_kind", b"error_kind", "exit_code", b"exit_code", "fingerprint", b"fingerprint", "http_status", b"http_status", "output_bytes", b"output_bytes", "output_nodes", b"output_nodes", "output_truncated", b"output_truncated", "position", b"position", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -991,22 +1433,26 @@ class Prune(_message.Message):
     BEFORE_MS_FIELD_NUMBER: _builtins.int
     EXECUTIONS_FIELD_NUMBER: _builtins.int
     LEDGER_ROWS_FIELD_NUMBER: _builtins.int
+    OPERATIONS_FIELD_NUMBER: _builtins.int
     before_ms: _builtins.int
     """What ended, or was due, before this instant, in milliseconds, may be dropped."""
     executions: _builtins.bytes
     """Numbers of executions, packed: 8 bytes each, big-endian."""
     ledger_rows: _builtins.bytes
     """Keys of ledger rows, packed: job, due time and execution, 8 bytes each, big-endian."""
+    operations: _builtins.bytes
+    """Numbers of operations, packed: 8 bytes each, big-endian."""
     def __init__(
         self,
         *,
         before_ms: _builtins.int = ...,
         executions: _builtins.bytes = ...,
         ledger_rows: _builtins.bytes = ...,
+        operations: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_ms", b"before_ms", "executions", b"executions", "ledger_rows", b"ledger_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_ms", b"before_ms", "executions", b"executions", "ledger_rows", b"ledger_rows", "operations", b"operations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
