@@ -12,7 +12,7 @@ from support import commands
 from support.driver import Driver
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.commands import ASSIGN, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT
+from horologe.raft.commands import ASSIGN, EXECUTION_TIMEOUT, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT
 from horologe.raft.malformed import fault_of
 from horologe.raft.model import Code
 
@@ -95,6 +95,8 @@ def _value(field: FieldDescriptor, dice: random.Random) -> object:
         limit = 2 ** (BITS[field.cpp_type] - 1)
         return max(-limit, min(dice.choice(NUMBERS), limit - 1))
     match field.cpp_type:
+        case FieldDescriptor.CPPTYPE_UINT64:
+            return dice.choice((0, 1, 2**64 - 1))
         case FieldDescriptor.CPPTYPE_STRING:
             return _records(dice) if field.type == FieldDescriptor.TYPE_BYTES else dice.choice(TEXTS)
         case FieldDescriptor.CPPTYPE_BOOL:
@@ -107,7 +109,7 @@ def _value(field: FieldDescriptor, dice: random.Random) -> object:
 
 def _records(dice: random.Random) -> bytes:
     """Packed records: of the right size or not, with small numbers that may name something, or noise."""
-    form: struct.Struct = dice.choice((ASSIGN, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT))
+    form: struct.Struct = dice.choice((ASSIGN, EXECUTION_TIMEOUT, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT))
     if dice.random() < 0.3:
         return dice.randbytes(dice.choice((form.size, 2 * form.size, form.size + 1)))
     return b"".join(form.pack(*(dice.randrange(4) for _ in form.unpack(bytes(form.size)))) for _ in range(2))
