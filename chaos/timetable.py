@@ -104,7 +104,7 @@ def _part(schedule: Schedule, name: str) -> Timetable | None:
         digest = hashlib.sha256(name.encode()).digest()
         return Every(every_ms, int.from_bytes(digest[:8], "big") % every_ms)
     if kind == "cron":
-        return Cron(cron_rule(schedule.cron))
+        return Cron(cron_rule(schedule.cron, name))
     if kind == "once":
         return Once(schedule.once.time.ToMilliseconds())
     return None

@@ -15,6 +15,7 @@ from horologe.node.cron import CronRule
 from horologe.node.cron_days import LAST, MonthDay, MonthWeekday
 from horologe.node.cron_dialects import DAY_OF_MONTH, HOUR, MINUTE, MONTH, SECOND, Field
 from horologe.node.cron_every import is_every, read_every
+from horologe.node.cron_fields import uses_hash
 from horologe.node.cron_syntax import CronFields, read_expression
 from horologe.node.cron_words import DayMatch
 from horologe.node.zones import load_zone
@@ -29,7 +30,9 @@ _EVERY: Final = "*"
 def describe_cron(rule: CronRule) -> str:
     """The rule as an English sentence, and its zone. Raises CronError."""
     zone_name = rule.time_zone or "UTC"
-    load_zone(zone_name)
+    if uses_hash(rule.expression) and not rule.identity:
+        zone_name += "; `H` as of a job without a name"
+    load_zone(rule.time_zone)
     if is_every(rule.expression):
         return f"every {duration_text(read_every(rule.expression))}"
     fields = read_expression(rule.expression, rule.dialect, rule.identity)

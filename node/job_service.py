@@ -221,7 +221,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             raise errors.invalid_field("from", str(error)) from error
 
         def compute() -> job_service_pb2.PreviewScheduleResponse:
-            violations = schedule.validate(request.schedule, "schedule", now_ms)
+            violations = schedule.validate(request.schedule, "schedule", now_ms, "")
             if violations:
                 raise errors.invalid(violations)
             normal = schedule.normalise(request.schedule, now_ms)

@@ -17,8 +17,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from horologe.node import cron, cron_preview, cron_sentence
 from horologe.node.cron import CronRule
+from horologe.node.cron_every import is_every, read_every
 from horologe.node.cron_syntax import read_expression
-from horologe.node.cron_words import CronError, DayMatch, GapPolicy, OverlapPolicy
+from horologe.node.cron_words import CronError, DayMatch, Dialect, GapPolicy, OverlapPolicy
 from horologe.node.zones import instant_from_ms, load_zone, ms_from_instant
 from horologe.v1.job_pb2 import CronSchedule, FixedDelaySchedule, IntervalSchedule, OnceSchedule, Schedule
 
@@ -45,7 +46,14 @@ _DAY_MATCHES: Final = {
     CronSchedule.DAY_MATCH_EITHER: DayMatch.EITHER,
     CronSchedule.DAY_MATCH_BOTH: DayMatch.BOTH,
 }
-_DIALECTS: Final = frozenset({CronSchedule.DIALECT_UNSPECIFIED, CronSchedule.DIALECT_UNIX})
+_DIALECTS: Final = {
+    CronSchedule.DIALECT_UNSPECIFIED: Dialect.UNIX,
+    CronSchedule.DIALECT_UNIX: Dialect.UNIX,
+    CronSchedule.DIALECT_UNIX_SECONDS_FIRST: Dialect.UNIX_SECONDS_FIRST,
+    CronSchedule.DIALECT_UNIX_SECONDS_LAST: Dialect.UNIX_SECONDS_LAST,
+    CronSchedule.DIALECT_QUARTZ: Dialect.QUARTZ,
+    CronSchedule.DIALECT_KUBERNETES: Dialect.KUBERNETES,
+}
 
 
 class Violation(NamedTuple):
@@ -60,11 +68,11 @@ class Violation(NamedTuple):
 # Is it valid?
 
 
-def validate(schedule: Schedule, path: str, now_ms: int) -> list[Violation]:
+def validate(schedule: Schedule, path: str, now_ms: int, identity: str) -> list[Violation]:
     """All that is wrong with a schedule in a request; `path` is where it stands there, for example `job.schedules[0]`."""
     kind = schedule.WhichOneof("kind")
     if kind == "cron":
-        return list(_cron_violations(schedule.cron, f"{path}.cron", now_ms))
+        return list(_cron_violations(schedule.cron, f"{path}.cron", now_ms, identity))
     if kind == "interval":
         return list(_interval_violations(schedule.interval, f"{path}.interval"))
     if kind == "once":
@@ -78,9 +86,9 @@ def validate(schedule: Schedule, path: str, now_ms: int) -> list[Violation]:
     ]
 
 
-def _cron_violations(schedule: CronSchedule, path: str, now_ms: int) -> Iterable[Violation]:
+def _cron_violations(schedule: CronSchedule, path: str, now_ms: int, identity: str) -> Iterable[Violation]:
     enums = (
-        ("dialect", schedule.dialect, _DIALECTS, "this release reads DIALECT_UNIX"),
+        ("dialect", schedule.dialect, _DIALECTS, "use DIALECT_UNIX, DIALECT_QUARTZ or another one of the API"),
         ("dst_gap", schedule.dst_gap, _GAP_POLICIES, "use GAP_POLICY_RUN_AFTER or GAP_POLICY_SKIP"),
         ("dst_overlap", schedule.dst_overlap, _OVERLAP_POLICIES, "use OVERLAP_POLICY_FIRST, _SECOND or _BOTH"),
         ("day_match", schedule.day_match, _DAY_MATCHES, "use DAY_MATCH_EITHER or DAY_MATCH_BOTH"),
@@ -95,9 +103,12 @@ def _cron_violations(schedule: CronSchedule, path: str, now_ms: int) -> Iterable
     except CronError as error:
         violations.append(Violation(f"{path}.time_zone", str(error)))
     try:
-        read_expression(schedule.expression)
-        if not violations:
-            cron.check_rule(cron_rule(schedule), now_ms)
+        if is_every(schedule.expression):
+            read_every(schedule.expression)
+        elif not violations:
+            cron.check_rule(cron_rule(schedule, identity), now_ms)
+        elif schedule.dialect in _DIALECTS:
+            read_expression(schedule.expression, _DIALECTS[schedule.dialect], identity)
     except CronError as error:
         violations.append(Violation(f"{path}.expression", str(error)))
     return violations
@@ -165,12 +176,15 @@ def _fixed_delay_violations(schedule: FixedDelaySchedule, path: str) -> Iterable
 def normalise(schedule: Schedule, now_ms: int) -> Schedule:
     """A copy as it is stored: defaults written out, `delay` turned into `time`, `anchor` into `phase`, in whole milliseconds.
 
-    An absent `phase` stays absent: it follows from the job's identity. Expects a schedule that passed `validate`.
+    The macro `@every` becomes the interval that it is. An absent `phase` stays absent: it follows from the job's identity.
+    Expects a schedule that passed `validate`.
     """
     stored = Schedule()
     stored.CopyFrom(schedule)
     kind = stored.WhichOneof("kind")
-    if kind == "cron":
+    if kind == "cron" and is_every(stored.cron.expression):
+        stored.interval.every.FromMilliseconds(read_every(stored.cron.expression))
+    elif kind == "cron":
         stored.cron.expression = stored.cron.expression.strip(" \t")
         stored.cron.time_zone = stored.cron.time_zone or "UTC"
         stored.cron.dialect = stored.cron.dialect or CronSchedule.DIALECT_UNIX
@@ -195,11 +209,11 @@ def normalise(schedule: Schedule, now_ms: int) -> Schedule:
 def next_due_ms(schedule: Schedule, after_ms: int, identity: str) -> int | None:
     """The first due time strictly after `after_ms`; None when there is none.
 
-    `identity` places intervals without a phase: give what stays the same for the life of the job.
+    `identity` places intervals without a phase, and `H`: give what stays the same for the life of the job.
     """
     kind = schedule.WhichOneof("kind")
     if kind == "cron":
-        return cron.next_due_ms(cron_rule(schedule.cron), after_ms)
+        return cron.next_due_ms(cron_rule(schedule.cron, identity), after_ms)
     if kind == "interval":
         every_ms, phase_ms = period_and_phase_ms(schedule.interval, identity)
         due_ms = phase_ms + ((after_ms - phase_ms) // every_ms + 1) * every_ms
@@ -210,14 +224,16 @@ def next_due_ms(schedule: Schedule, after_ms: int, identity: str) -> int | None:
     return None
 
 
-def cron_rule(schedule: CronSchedule) -> CronRule:
-    """The message as the key of shared computations. Raises KeyError for enum values that `validate` refuses."""
+def cron_rule(schedule: CronSchedule, identity: str) -> CronRule:
+    """The message as `cron` takes it, for the job of this identity. Raises KeyError for enum values that `validate` refuses."""
     return CronRule(
         expression=schedule.expression,
         time_zone=schedule.time_zone,
         gap=_GAP_POLICIES[schedule.dst_gap],
         overlap=_OVERLAP_POLICIES[schedule.dst_overlap],
         day_match=_DAY_MATCHES[schedule.day_match],
+        dialect=_DIALECTS[schedule.dialect],
+        identity=identity,
     )
 
 
@@ -233,11 +249,11 @@ def period_and_phase_ms(schedule: IntervalSchedule, identity: str) -> tuple[int,
 # What does it mean?
 
 
-def describe(schedule: Schedule) -> str:
+def describe(schedule: Schedule, identity: str = "") -> str:
     """The schedule in English, for example `At 02:00 (Europe/Berlin)` or `every 5 minutes`. Expects a valid schedule."""
     kind = schedule.WhichOneof("kind")
     if kind == "cron":
-        return cron_sentence.describe_cron(cron_rule(schedule.cron))
+        return cron_sentence.describe_cron(cron_rule(schedule.cron, identity))
     if kind == "interval":
         text = f"every {cron_sentence.duration_text(duration_ms(schedule.interval.every))}"
         phase_ms = duration_ms(schedule.interval.phase)

@@ -171,7 +171,7 @@ def _complete_schedules(
         if known is not None:
             each.CopyFrom(known)
             continue
-        violations = schedule.validate(each, f"{path}.schedules[{position}]", now_ms)
+        violations = schedule.validate(each, f"{path}.schedules[{position}]", now_ms, name)
         found += violations
         if not violations:
             each.CopyFrom(schedule.normalise(each, now_ms))

@@ -62,7 +62,7 @@ def interval(every_seconds: int, phase_seconds: int | None = None) -> Schedule:
     ],
 )
 def test_valid(text: str) -> None:
-    assert schedule.validate(parse(text), "job.schedules[0]", NOW_MS) == []
+    assert schedule.validate(parse(text), "job.schedules[0]", NOW_MS, "j") == []
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_valid(text: str) -> None:
     ],
 )
 def test_a_violation_names_field_value_and_rule(text: str, field: str, description: str) -> None:
-    (violation,) = schedule.validate(parse(text), "job.schedules[3]", NOW_MS)
+    (violation,) = schedule.validate(parse(text), "job.schedules[3]", NOW_MS, "j")
     assert violation.field == f"job.schedules[3]{field}"
     assert description.replace("of ms", "of milliseconds") in violation.description
 
 
 def test_several_violations_come_together() -> None:
     wrong = parse('cron { expression: "x" time_zone: "europe/berlin" dst_gap: 7 }')
-    assert [violation.field for violation in schedule.validate(wrong, "s", NOW_MS)] == [
+    assert [violation.field for violation in schedule.validate(wrong, "s", NOW_MS, "j")] == [
         "s.cron.dst_gap",
         "s.cron.time_zone",
         "s.cron.expression",
@@ -133,7 +133,7 @@ def test_several_violations_come_together() -> None:
     ],
 )
 def test_an_unknown_zone_is_refused_with_the_nearest(name: str, hint: str) -> None:
-    (violation,) = schedule.validate(cron("0 0 * * *", name), "s", NOW_MS)
+    (violation,) = schedule.validate(cron("0 0 * * *", name), "s", NOW_MS, "j")
     assert violation.field == "s.cron.time_zone"
     assert hint in violation.description
     assert "\n" not in violation.description
