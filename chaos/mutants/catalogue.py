@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from horologe.chaos.mutants import disk, elections, leases, log, members, state
+from horologe.chaos.mutants import disk, elections, leases, log, members, output, state
 
-MUTANTS = (*log.MUTANTS, *elections.MUTANTS, *members.MUTANTS, *disk.MUTANTS, *leases.MUTANTS, *state.MUTANTS)
+MUTANTS = (
+    *log.MUTANTS,
+    *elections.MUTANTS,
+    *members.MUTANTS,
+    *disk.MUTANTS,
+    *leases.MUTANTS,
+    *output.MUTANTS,
+    *state.MUTANTS,
+)

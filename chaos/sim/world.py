@@ -346,10 +346,13 @@ class World:
     def node_stopped(self, node: SimNode, error: BaseException) -> None:
         """A node stopped by itself."""
         cause: BaseException | None = error
-        while cause is not None:
+        # Errors that were raised again and again may refer to each other in a ring.
+        seen: set[int] = set()
+        while cause is not None and id(cause) not in seen:
             if isinstance(cause, InvariantBrokenError):
                 self.problem(cause)
                 return
+            seen.add(id(cause))
             cause = cause.__cause__ or cause.__context__
         if node.is_damaged:
             self.count("damage noticed at the start")
