@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import wheel
+from horologe.raft.events import EventKind
 from horologe.raft.model import FINAL_STATES, Code, ExecutionFlag, ExecutionState, LedgerOutcome, Result, TimerKind
 from horologe.raft.records import LEDGER_KEY, PAIR, Execution, LedgerEntry
 from horologe.raft.state import State
@@ -64,6 +65,7 @@ def cancel_one(state: State, number: int, execution: Execution, reason: str) -> 
         execution.flags |= ExecutionFlag.CANCEL_REQUESTED
         state.effects.cancelled.append((execution.session, number, execution.attempt, execution.token))
         state.effects.changed.append(number)
+        state.note(number, execution, EventKind.CANCEL_REQUESTED, execution.state)
     else:
         if execution.next_attempt_ms:
             wheel.disarm(state.tables.timer, execution.next_attempt_ms, TimerKind.RETRY, number)

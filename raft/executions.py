@@ -316,6 +316,7 @@ def requeue_attempts(state: State, session: int) -> None:
     for number in running_of(state, session, 1 << 30):
         execution = _running(state, number, session)
         state.end_attempt(number, execution, AttemptState.NONE)
+        _take_back_retry(state, execution)
         execution.attempt -= 1
         time_limits.take_back(state, number, execution)
         if execution.flags & ExecutionFlag.CANCEL_REQUESTED:
@@ -325,6 +326,13 @@ def requeue_attempts(state: State, session: int) -> None:
         else:
             state.move(number, execution, ExecutionState.QUEUED)
         state.put_execution(number, execution)
+
+
+def _take_back_retry(state: State, execution: Execution) -> None:
+    job_state = state.job_state(execution.job)
+    if job_state is not None and execution.attempt > 1:
+        job_state.retries -= 1
+        state.put_job_state(execution.job, job_state)
 
 
 def running_of(state: State, session: int, count_max: int) -> list[int]:

@@ -33,6 +33,7 @@ def _drop_execution(state: State, number: int, before_ms: int) -> bool:
     if execution.flags & ExecutionFlag.HAS_DETAIL:
         state.tables.detail.delete(U64.pack(number))
     state.tables.execution.delete(U64.pack(number))
+    state.search.dropped(number, execution)
     return True
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
+from horologe.raft import facets
 from horologe.raft.apply_sets import drop_from_set, put_into_set
 from horologe.raft.cancellation import cancel_unfinished
 from horologe.raft.creation import new_execution
+from horologe.raft.events import EventKind
 from horologe.raft.failures import LOST, Failure, is_retried
 from horologe.raft.limits import forget_limits, name_limits, namespace_of, unknown_limit
 from horologe.raft.model import Code, JobFlag, LeaseLoss, LedgerOutcome, Reason, Result, Trigger
@@ -323,5 +325,21 @@ def _state_of(state: State, job: int) -> JobState:
 
 
 def _put_record(state: State, record: log_pb2.JobRecord) -> None:
-    state.tables.job.put(U64.pack(record.id), record.SerializeToString(deterministic=True))
+    key = U64.pack(record.id)
+    raw = state.tables.job.get(key)
+    before = None if raw is None else log_pb2.JobRecord.FromString(bytes(raw))
+    facets.update(state.tables, before, record)
+    state.note_job(record.id, state.namespace_number(namespace_of(record.job.name)), _change(before, record))
+    state.tables.job.put(key, record.SerializeToString(deterministic=True))
     state.effects.jobs_changed.append(record.id)
+
+
+def _change(before: log_pb2.JobRecord | None, after: log_pb2.JobRecord) -> EventKind:
+    """What has happened to a job."""
+    if before is None:
+        return EventKind.JOB_CREATED
+    if after.deleted:
+        return EventKind.JOB_DELETED
+    if before.paused != after.paused:
+        return EventKind.JOB_PAUSED if after.paused else EventKind.JOB_RESUMED
+    return EventKind.JOB_UPDATED

@@ -6,7 +6,8 @@ Here belong the few moves that several commands share; each keeps the tables, th
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import lines, wheel
+from horologe.raft import events, lines, wheel
+from horologe.raft.events import EVENT, EventKind
 from horologe.raft.model import (
     FINAL_STATES,
     LEGAL_MOVES,
@@ -22,6 +23,7 @@ from horologe.raft.model import (
 )
 from horologe.raft.permits import Permits
 from horologe.raft.records import LEDGER_KEY, PAIR, RUNNING_VALUE, U32, U64, Execution, JobState, LedgerEntry
+from horologe.raft.search import Index
 from horologe.raft.tables import Tables
 
 _LEGAL_MOVES = frozenset((before or 0, after) for before, after in LEGAL_MOVES)
@@ -34,7 +36,7 @@ class InvariantError(Exception):
 class State:
     """One transaction's view. Made per entry, used by the commands, finished by `save`."""
 
-    __slots__ = ("counters", "effects", "ended", "index", "now_ms", "permits", "tables")
+    __slots__ = ("counters", "effects", "ended", "events", "index", "now_ms", "permits", "search", "tables")
 
     def __init__(self, tables: Tables, index: int, time_ms: int) -> None:
         """`index` is the entry's Raft index; `time_ms` the proposer's clock. Replicated time never goes back."""
@@ -48,6 +50,9 @@ class State:
         self.effects = Effects()
         self.ended: list[int] = []
         """Executions that have reached their last state, and whose consequences are to be drawn: see settling.py."""
+        self.events = bytearray()
+        """What happened in this entry, packed: see events.py."""
+        self.search = Index(tables)
         self.counters.revision = index
         self.counters.log_time_ms = self.now_ms
         self.counters.entries += 1
@@ -59,6 +64,8 @@ class State:
 
     def save(self) -> None:
         self.permits.save()
+        self.search.save()
+        events.keep(self.tables, self.counters, bytes(self.events))
         self.tables.meta.put(Counters.KEY, self.counters.pack())
 
     # Jobs
@@ -120,11 +127,12 @@ class State:
     def move(self, number: int, execution: Execution, to: ExecutionState) -> None:
         """Changes the state, by a legal move only, and keeps the queue and the counters in step. The caller stores it."""
         if (execution.state, to) not in _LEGAL_MOVES:
-            before = ExecutionState(execution.state).name if execution.state else "new"
-            raise InvariantError(f"execution {number}: {before} -> {to.name} is not a legal move ({execution})")
+            known = ExecutionState(execution.state).name if execution.state else "new"
+            raise InvariantError(f"execution {number}: {known} -> {to.name} is not a legal move ({execution})")
         if execution.flags & ExecutionFlag.HELD:
             self._let_go(number, execution)
-        if execution.state == ExecutionState.QUEUED:
+        before = execution.state
+        if before == ExecutionState.QUEUED:
             lines.leave(self, number, execution, starts=to is ExecutionState.RUNNING)
             self.counters.queued -= 1
         if to is ExecutionState.QUEUED:
@@ -141,7 +149,29 @@ class State:
             elif to in (ExecutionState.FAILED, ExecutionState.DEAD):
                 self.counters.failed += 1
         execution.state = to
+        self.search.moved(number, execution, before, to)
+        self.note(number, execution, EventKind.EXECUTION_MOVED, before)
         self.effects.changed.append(number)
+
+    def note(self, number: int, execution: Execution, kind: EventKind, before: int) -> None:
+        """Tells those who follow what happened to an execution."""
+        self.events += EVENT.pack(
+            number,
+            execution.job,
+            execution.due_ms,
+            execution.namespace,
+            execution.queue,
+            execution.worker,
+            execution.attempt,
+            kind,
+            before,
+            execution.state,
+            execution.attempt_state,
+        )
+
+    def note_job(self, job: int, namespace: int, kind: EventKind) -> None:
+        """Tells those who follow what happened to a job."""
+        self.events += EVENT.pack(0, job, 0, namespace, 0, 0, 0, kind, 0, 0, 0)
 
     def hold(self, number: int, execution: Execution) -> None:
         """Makes a new execution wait behind others of its job (see overlap.py). The caller stores it, and counts it."""
@@ -173,8 +203,6 @@ class State:
 
         Whether it may start is asked before: see starting.py.
         """
-        self.move(number, execution, ExecutionState.RUNNING)
-        self.permits.take(execution, job_state)
         execution.attempt += 1
         execution.attempt_state = AttemptState.RUNNING
         execution.token = self.index
@@ -182,6 +210,11 @@ class State:
         execution.worker = worker
         execution.assign_ms = self.now_ms
         execution.flags &= ~ExecutionFlag.HAS_EXIT_CODE
+        self.move(number, execution, ExecutionState.RUNNING)
+        self.permits.take(execution, job_state)
+        if execution.attempt > 1:
+            job_state.retries += 1
+            self.put_job_state(execution.job, job_state)
         self.tables.running.put(
             PAIR.pack(session, number),
             RUNNING_VALUE.pack(self.now_ms + job_state.timeout_ms, self.index, execution.attempt),

@@ -105,6 +105,8 @@ class Tables(Protocol):
     @property
     def beside(self) -> Table: ...  # job, unfinished execution of an old due time -> nothing: see backfills.py
     @property
+    def facet(self) -> Table: ...  # kind, text, job's name, job -> nothing: see facets.py
+    @property
     def request(self) -> Table: ...  # request id -> log.v1.RequestRecord
     @property
     def request_time(self) -> Table: ...  # time, request id -> nothing
@@ -147,5 +149,6 @@ TABLE_NAMES: tuple[str, ...] = (
     "by_state",
     "apply_set",
     "beside",
+    "facet",
 )
 SET_TABLE_NAMES: tuple[str, ...] = ("timer",)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from horologe.log.v1 import log_pb2
 from horologe.raft import wheel
 from horologe.raft.commands import EXECUTION_TIMEOUT
+from horologe.raft.events import EventKind
 from horologe.raft.model import FINAL_STATES, ExecutionFlag, ExecutionState, TimerKind
 from horologe.raft.records import PAIR, RUNNING_VALUE, Execution, JobState
 from horologe.raft.state import State
@@ -53,6 +54,7 @@ def _tell(state: State, number: int, execution: Execution) -> None:
     execution.flags |= ExecutionFlag.TIME_IS_UP
     state.effects.cancelled.append((execution.session, number, execution.attempt, execution.token))
     state.effects.changed.append(number)
+    state.note(number, execution, EventKind.CANCEL_REQUESTED, execution.state)
     key = PAIR.pack(execution.session, number)
     deadline_ms, token, attempt = RUNNING_VALUE.unpack(state.tables.running.get(key) or b"")
     # A worker that says nothing is not waited for until the attempt's own timeout.

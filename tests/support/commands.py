@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.struct_pb2 import Value
@@ -39,9 +39,13 @@ def job(
     do_not_retry_on: Sequence[str] = (),
     max_running: int = 0,
     limits: Sequence[str] = (),
+    owner: str = "",
+    labels: Mapping[str, str] | None = None,
 ) -> job_pb2.Job:
     """A definition as a service proposes it: all defaults filled in. `every_ms` 0: on request, or once."""
     made = job_pb2.Job(name=name, queue=queue, priority=priority, description=description, apply_set=apply_set)
+    made.owner = owner
+    made.labels.update(labels or {})
     made.queue_max, made.max_running = queue_max, max_running
     made.limits.extend(limits)
     schedule = made.schedules.add()

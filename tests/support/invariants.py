@@ -34,6 +34,7 @@ from horologe.raft.records import (
 from horologe.raft.tables import Tables
 from horologe.raft.versions import VERSIONS_MAX
 from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, TIMER
+from support import invariants_search
 from support.operation_invariants import check_dead_letters, check_operations
 
 Executions = dict[int, Execution]
@@ -60,6 +61,7 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     _check_ledger(counters, executions, ledger, clocks_agree)
     _check_sessions(tables, counters)
     _check_requests(tables)
+    invariants_search.check(tables)
     check_dead_letters(tables, counters, executions)
     check_operations(tables, counters, executions)
 

@@ -19,7 +19,7 @@ PURE_CORE = (
     "model", "records", "tables", "wheel", "commands", "malformed", "state", "machine", "jobs", "creation", "executions",
     "settling", "overlap", "cancellation", "starting", "lines", "priorities", "permits", "limits", "namespaces", "sessions",
     "requests", "history", "failures", "time_limits", "dead_letters", "backfills", "operations",
-    "versions", "apply_sets",
+    "versions", "apply_sets", "events", "facets", "search",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
     {"__future__", "collections", "collections.abc", "dataclasses", "enum", "heapq", "itertools", "struct", "typing"}

@@ -43,6 +43,8 @@ fields = st.fixed_dictionaries(
         "max_attempts": st.integers(1, 3),
         "timeout_ms": st.sampled_from([SECOND, MINUTE]),
         "queue": st.sampled_from(["q1", "q2"]),
+        "owner": st.sampled_from(["", "ann"]),
+        "labels": st.sampled_from([{}, {"team": "data"}, {"team": "web", "tier": "1"}]),
         "priority": st.integers(0, 9),
         "apply_set": st.sampled_from(["", "", "shop"]),
         "queue_max": st.integers(1, 3),
