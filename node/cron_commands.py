@@ -234,11 +234,12 @@ def _read_request(line: bytes) -> dict[str, Any]:
 
 
 def _member(kind: type[Member], request: Mapping[str, Any], key: str, default: Member) -> Member:
-    text = request.get(key, default)
-    try:
-        return kind(text)
-    except ValueError:
-        raise CronError(f"{key} {quoted(text)} is not known; use {' or '.join(kind)}") from None
+    """A word of a policy or dialect, as here or as in job files: `unix_seconds_first` is `unix-seconds-first`."""
+    text = str(request.get(key, default))
+    for word in (text, text.replace("_", "-"), text.replace("-", "_")):
+        if word in kind.__members__.values():
+            return kind(word)
+    raise CronError(f"{key} {quoted(text)} is not known; use {' or '.join(kind)}")
 
 
 # Writing

@@ -18,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from horologe.node import cron, cron_preview, cron_sentence
 from horologe.node.cron import CronRule
 from horologe.node.cron_every import is_every, read_every
+from horologe.node.cron_fields import uses_hash
 from horologe.node.cron_syntax import read_expression
 from horologe.node.cron_words import CronError, DayMatch, Dialect, GapPolicy, OverlapPolicy
 from horologe.node.zones import instant_from_ms, load_zone, ms_from_instant
@@ -233,7 +234,7 @@ def cron_rule(schedule: CronSchedule, identity: str) -> CronRule:
         overlap=_OVERLAP_POLICIES[schedule.dst_overlap],
         day_match=_DAY_MATCHES[schedule.day_match],
         dialect=_DIALECTS[schedule.dialect],
-        identity=identity,
+        identity=identity if uses_hash(schedule.expression) else "",
     )
 
 

@@ -162,7 +162,7 @@ def test_stdin_reads_every_dialect_and_hashes_identities(app: typer.Typer) -> No
     start = {"from": "2027-01-01T00:00:00Z", "count": 1}
     requests: list[dict[str, object]] = [
         {"expr": "30 0 2 * * *", "dialect": "unix-seconds-first"},
-        {"expr": "0 2 * * * 30", "dialect": "unix-seconds-last"},
+        {"expr": "0 2 * * * 30", "dialect": "unix_seconds_last", "dst_gap": "run-after"},
         {"expr": "30 0 2 ? * 7#1 2027", "dialect": "quartz"},
         {"expr": "0 0 */2 * 1", "dialect": "kubernetes"},
         {"expr": "@every 1h30m"},

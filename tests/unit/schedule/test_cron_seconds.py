@@ -64,7 +64,7 @@ def expressions(draw: st.DrawFn) -> tuple[Expected, Dialect]:
     return expected, dialect
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     drawn=expressions(),
     change=st.sampled_from(CHANGES),
