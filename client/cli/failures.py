@@ -41,6 +41,7 @@ _HINTS: Mapping[str, str] = {
     "EXECUTION_NOT_FOUND": "`horologe execution list` shows the executions",
     "WORKER_NOT_FOUND": "`horologe worker list` shows the workers",
     "JOB_EXISTS": "`horologe job apply` changes a job, `horologe job delete` removes it",
+    "VERSION_NOT_FOUND": "`horologe job history` lists the versions of a job",
     "ETAG_MISMATCH": "somebody changed it in between; read it again, then decide",
     "JOB_PAUSED": "`horologe job resume` follows its schedule again",
     "OVERLAP": "--force runs it although another execution is not finished",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from horologe.client.cli import job_create, job_files, job_logs
+from horologe.client.cli import job_create, job_files, job_history, job_import, job_logs
 from horologe.client.cli.output import Column, print_data, print_details, print_table
 from horologe.client.cli.session import Session, connected
 
@@ -21,7 +21,8 @@ app = typer.Typer(name="job", help="What to run, when, and under which policies.
 app.command("create")(job_create.create)
 app.command("apply")(job_files.apply)
 app.command("logs")(job_logs.logs)
-app.add_typer(job_files.import_app)
+app.add_typer(job_import.import_app)
+job_history.register(app)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Id in the namespace, or the full name.")]
 RequestIdOption = Annotated[

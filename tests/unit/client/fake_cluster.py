@@ -17,13 +17,15 @@ from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from horologe.client import calls, names, words
+from horologe.client import calls, definition_calls, names, words
 from horologe.client.calls import Method
 from horologe.client.durations import parse as duration
 from horologe.client.durations import to_proto
+from horologe.client.jobfile import to_definition
 from horologe.client.times import parse as instant
 from horologe.client.times import to_proto as timestamp
 from horologe.v1 import cluster_service_pb2 as cluster
+from horologe.v1 import definition_service_pb2 as definitions
 from horologe.v1 import execution_service_pb2 as executions
 from horologe.v1 import job_service_pb2 as jobs
 from horologe.v1 import output_service_pb2 as outputs
@@ -69,6 +71,7 @@ class FakeCluster(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
+        self.versions: dict[str, list[definitions.JobVersion]] = defaultdict(list)
         self.executions: dict[int, Execution] = {}
         self.ledger: list[executions.LedgerRow] = []
         self.workers: list[Worker] = []
@@ -90,7 +93,11 @@ class FakeCluster(grpc.GenericRpcHandler):
         self.ends_by_itself = False
         self.hang = threading.Event()
         self.hang.set()
-        self._methods = {value.path: value for value in vars(calls).values() if isinstance(value, Method)}
+        self._methods = {
+            value.path: value
+            for value in [*vars(calls).values(), *vars(definition_calls).values()]
+            if isinstance(value, Method)
+        }
         self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self])
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
@@ -169,6 +176,9 @@ class FakeCluster(grpc.GenericRpcHandler):
         stored.create_time.CopyFrom(DUE)
         stored.next_due_time.CopyFrom(DUE)
         self.jobs[stored.name] = stored
+        self.versions[stored.name].append(
+            definitions.JobVersion(job=stored, revision=self.revision, create_time=DUE, author="ada@home")
+        )
         return stored
 
     def _find(self, name: str, context: grpc.ServicerContext) -> Job:
@@ -206,6 +216,40 @@ class FakeCluster(grpc.GenericRpcHandler):
         outcomes = [kind.OUTCOME_UPDATED if job.name in self.jobs else kind.OUTCOME_CREATED for job in request.jobs]
         stored = [job if request.validate_only else self._store(job) for job in request.jobs]
         return kind(jobs=stored, outcomes=outcomes, revision=self.revision)
+
+    def _PlanJobs(self, request: Any, context: grpc.ServicerContext) -> Any:
+        changes = []
+        for job in request.jobs:
+            before = self.jobs.get(job.name)
+            same = before is not None and to_definition(before) == to_definition(job)
+            kind = "KIND_CREATE" if before is None else "KIND_KEEP" if same else "KIND_UPDATE"
+            changes.append(definitions.JobChange(kind=kind, before=before, after=job))  # type: ignore[arg-type]
+        wanted = {job.name for job in request.jobs}
+        for name, job in sorted(self.jobs.items()):
+            if request.prune_set and job.apply_set == request.prune_set and name not in wanted:
+                changes.append(definitions.JobChange(kind=definitions.JobChange.KIND_DELETE, before=job))
+        return definitions.PlanJobsResponse(changes=changes, revision=self.revision)
+
+    def _ApplyPlan(self, request: Any, context: grpc.ServicerContext) -> Any:
+        for each in (*request.jobs, *request.deletions):
+            current = self.jobs.get(each.name)
+            if each.etag != (current.etag if current is not None else ""):
+                self._abort(context, failure("ABORTED", "ETAG_MISMATCH", "it changed"))
+        for deletion in request.deletions:
+            del self.jobs[deletion.name]
+        stored = [self._store(job) for job in request.jobs]
+        return definitions.ApplyPlanResponse(jobs=stored, revision=self.revision)
+
+    def _ListJobVersions(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._find(request.parent, context)
+        page, token = self._page(self.versions[request.parent][::-1], request)
+        return definitions.ListJobVersionsResponse(versions=page, next_page_token=token, revision=self.revision)
+
+    def _GetJobVersion(self, request: Any, context: grpc.ServicerContext) -> Any:
+        found = [version for version in self.versions[request.name] if version.revision == request.job_revision]
+        if not found:
+            self._abort(context, failure("NOT_FOUND", "VERSION_NOT_FOUND", "there is no such version"))
+        return definitions.GetJobVersionResponse(version=found[0], revision=self.revision)
 
     def _GetJob(self, request: Any, context: grpc.ServicerContext) -> Any:
         return jobs.GetJobResponse(job=self._find(request.name, context), revision=self.revision)

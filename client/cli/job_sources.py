@@ -1,0 +1,103 @@
+"""Where definitions come from: files, folders, standard input.
+
+And the way back: from a job that the cluster refuses to the line in which it was written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from horologe.client import errors
+
+if TYPE_CHECKING:
+    from horologe.client.jobfile import SourcedJob
+
+__all__ = ["load_files", "placed", "standard_input"]
+
+Result = TypeVar("Result")
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+FILES_MAX = 10_000
+"""Files of a folder: a mistake (a whole disk) is said, and not read."""
+
+
+def load_files(files: Sequence[str], namespace: str) -> list[SourcedJob]:
+    """The jobs of these files and folders, each only once. InvalidFile lists everything that is wrong with any of them."""
+    from horologe.client import jobfile
+
+    found: list[SourcedJob] = []
+    problems: list[errors.Problem] = []
+    for name in _expand(files):
+        try:
+            if name == "-":
+                found += jobfile.loads(standard_input(), "<stdin>", namespace)
+            else:
+                found += jobfile.load(name, namespace)
+        except errors.InvalidFile as error:
+            problems += error.problems
+    seen: dict[str, SourcedJob] = {}
+    for entry in found:
+        first = seen.setdefault(entry.job.name, entry)
+        if first is not entry:
+            text = f"{entry.job.name} is also in {first.file}:{first.line}"
+            problems.append(errors.Problem(entry.file, entry.line, 0, text))
+    if problems:
+        raise errors.InvalidFile(problems)
+    return found
+
+
+def _expand(files: Sequence[str]) -> list[str]:
+    expanded: list[str] = []
+    for name in files:
+        if name != "-" and Path(name).is_dir():
+            inside = sorted(_files_of(name))
+            if not inside:
+                raise errors.InvalidFile([errors.Problem(name, 1, 0, "holds no .yaml, .yml or .json file")])
+            expanded += inside
+        else:
+            expanded.append(name)
+    return expanded
+
+
+def _files_of(folder: str) -> Iterator[str]:
+    """The job files of a folder and the folders in it, but for hidden ones (`.git`)."""
+    count = 0
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            count += 1
+            if count > FILES_MAX:
+                raise errors.InvalidFile([errors.Problem(folder, 1, 0, f"holds more than {FILES_MAX:,} files")])
+            if name.endswith(_SUFFIXES) and not name.startswith("."):
+                yield str(Path(place, name))
+
+
+def standard_input() -> str:
+    """All of it, as text."""
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise errors.InvalidFile([errors.Problem("<stdin>", 1, 0, "is not UTF-8 text")]) from error
+
+
+def placed(places: Sequence[tuple[str, int]], send: Callable[[], Result]) -> Result:
+    """`send()`, with violations of `jobs[3]...` pointing at the line where that job was written."""
+    try:
+        return send()
+    except errors.InvalidArgument as error:
+        problems = []
+        for violation in error.violations:
+            match = re.match(r"jobs\[(\d+)\]\.?(.*)", violation.field)
+            if match is None or int(match[1]) >= len(places):
+                raise
+            file, line = places[int(match[1])]
+            text = f"{match[2]}: {violation.description}" if match[2] else violation.description
+            problems.append(errors.Problem(file, line, 0, text))
+        if not problems:
+            raise
+        raise errors.InvalidFile(problems) from error
