@@ -91,7 +91,7 @@ class Worker:
     name: stable and unique in the cluster; by default made of host, process id and something random.
     queues: the queues it takes from.
     slot_count: how many attempts it takes at a time, 0 to 10,000.
-    labels: free labels, shown by `horologe worker list`.
+    labels: what jobs may ask for in their `worker_labels`; shown by `horologe worker list`.
     executors: further kinds of actions beside `python`, by kind.
     drain_seconds: how long attempts may go on after the first signal.
     output_bytes_max: captured output of one attempt beyond this is dropped.

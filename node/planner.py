@@ -15,6 +15,7 @@ from horologe.node.catalog import Catalog
 from horologe.node.firing import Firing
 from horologe.node.limit_lines import LimitLines
 from horologe.node.operations_planner import OperationsPlanner
+from horologe.node.pace import Pace
 from horologe.node.retention import Retention
 from horologe.node.slots import Slots
 from horologe.raft import wheel
@@ -22,7 +23,7 @@ from horologe.raft.commands import ASSIGN, EXECUTION_TIMEOUT, GIVE_UP, NO_RETRY,
 from horologe.raft.failures import TIMEOUT as TIMEOUT_KIND
 from horologe.raft.failures import Failure, is_retried
 from horologe.raft.model import Counters, Effects, TimerKind
-from horologe.raft.priorities import AGING_DEFAULT_MS, in_order
+from horologe.raft.priorities import in_order
 from horologe.raft.records import PAIR, READY_KEY, RUNNING_VALUE, U32, U64, Execution, JobState
 from horologe.raft.retry import backoff_ms
 from horologe.raft.tables import Tables
@@ -65,6 +66,8 @@ class LeaderPlanner:
         """Queues in which something may wait; and those in which something goes on waiting after the current plan."""
         self._crowded: set[int] = set()
         self._lines = LimitLines()
+        self._pace = Pace()
+        self._turn = 0
         self._timeout_check_at = 0.0
         self._timeout_from = b""
         self._retention = Retention(settings.history_retention_seconds)
@@ -96,11 +99,12 @@ class LeaderPlanner:
         return self._slots.hear(sessions, now, tables)
 
     def next_wakeup_ms(self, tables: Tables, wall_ms: int) -> int | None:
-        attention = wheel.next_attention_ms(tables.timer)
-        return wall_ms + IDLE_MS if attention is None else min(attention, wall_ms + IDLE_MS)
+        wanted = (wheel.next_attention_ms(tables.timer), self._pace.next_ms, wall_ms + IDLE_MS)
+        return min(at_ms for at_ms in wanted if at_ms is not None)
 
     def plan(self, tables: Tables, now: float, wall_ms: int) -> log_pb2.Plan | log_pb2.Prune | None:
         self._slots.begin_plan(tables, now)
+        self._pace.begin_plan(tables, wall_ms)
         self._firing.begin_plan()
         plan = log_pb2.Plan(
             expired_sessions=self._expired_sessions(tables, now),
@@ -113,7 +117,7 @@ class LeaderPlanner:
         timers = wheel.due(tables.timer, wall_ms, TIMERS_PER_PLAN)
         if timers:
             plan.retries, plan.fires, plan.execution_timeouts = self._timers(tables, timers, wall_ms)
-        plan.calls = self._lines.calls(tables, now, self._slots.has_free)
+        plan.calls = self._lines.calls(tables, now, self._has_free)
         if plan.ByteSize():
             return plan
         return self._retention.plan(tables, now, wall_ms)
@@ -177,11 +181,11 @@ class LeaderPlanner:
         """
         records = bytearray()
         self._crowded = set(self._waiting)
-        for queue in [queue for queue in self._slots.queues() if queue in self._waiting]:
+        for queue in self._lanes_in_turn():
             is_empty = True
-            for number in in_order(tables.ready, U32.pack(queue), AGING_DEFAULT_MS):
+            for number in in_order(tables.ready, U32.pack(queue), self._pace.aging_ms(queue)):
                 is_empty = False
-                session = self._slots.take(queue) if len(records) < ASSIGNS_PER_PLAN * ASSIGN.size else 0
+                session = self._slot(queue) if len(records) < ASSIGNS_PER_PLAN * ASSIGN.size else 0
                 if not session:
                     break
                 records += ASSIGN.pack(number, session)
@@ -191,9 +195,26 @@ class LeaderPlanner:
                 self._waiting.discard(queue)
         return bytes(records)
 
+    def _lanes_in_turn(self) -> list[int]:
+        """Lanes with a slot in which something may wait. Each is the first once: they share slots, and the pace of a queue."""
+        lanes = [lane for lane in self._slots.queues() if lane in self._waiting]
+        first = self._turn % len(lanes) if lanes else 0
+        self._turn += 1
+        return lanes[first:] + lanes[:first]
+
     def _take(self, queue: int) -> int:
         """A slot for something new, unless others in its queue did not all get one."""
-        return 0 if queue in self._crowded else self._slots.take(queue)
+        return 0 if queue in self._crowded else self._slot(queue)
+
+    def _slot(self, queue: int) -> int:
+        """A slot, if the queue's settings let something start; 0 if not."""
+        session = self._slots.take(queue) if self._pace.may_start(queue) else 0
+        if session:
+            self._pace.starts(queue)
+        return session
+
+    def _has_free(self, queue: int) -> bool:
+        return self._slots.has_free(queue) and self._pace.may_start(queue)
 
     def _timers(self, tables: Tables, timers: list[wheel.Timer], wall_ms: int) -> tuple[bytes, bytes, bytes]:
         retries, fires, execution_timeouts = bytearray(), bytearray(), bytearray()

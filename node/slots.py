@@ -6,21 +6,25 @@ Rebuilt from the state when a node begins to lead, then kept up by the effects o
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.lanes import lanes_of, read_lane
 from horologe.raft.model import Effects
-from horologe.raft.records import PAIR, U32, U64
+from horologe.raft.records import PAIR, U64
 from horologe.raft.tables import Tables
 
 
 @dataclass(slots=True)
 class _Session:
-    queues: tuple[int, ...]
+    queues: list[int]
+    """The lanes that it serves."""
     free: int
     takes_work: bool
     closed: bool
+    names: frozenset[str]
+    labels: Mapping[str, str]
     is_heard: bool = True
 
     @property
@@ -40,6 +44,7 @@ class Slots:
         self._in_line: set[tuple[int, int]] = set()
         self._reserved: dict[int, int] = defaultdict(int)
         self._unread: list[int] = []
+        self._new_lanes: list[int] = []
         self._silence_seconds = silence_seconds
         self._heard_since = 0.0
 
@@ -79,6 +84,7 @@ class Slots:
                 self._sessions[session].closed = True
             # Heard of until it is forgotten in the state: a closed session keeps its attempts until its lease has run out.
         self._unread += effects.sessions_opened
+        self._new_lanes += effects.lanes_made
 
     def begin_plan(self, tables: Tables, now: float) -> None:
         """Takes in sessions that were opened, and gives back what the plan before had reserved.
@@ -93,6 +99,9 @@ class Slots:
                 known.free += count
                 self._join(session, known)
         self._reserved.clear()
+        new_lanes, self._new_lanes = self._new_lanes, []
+        for number in new_lanes:
+            self._open(tables, number)
         unread, self._unread = self._unread, []
         for session in unread:
             self._read(tables, session, now, _running_count(tables, session))
@@ -155,16 +164,26 @@ class Slots:
         if raw is None or session in self._sessions:
             return
         record = log_pb2.SessionRecord.FromString(bytes(raw))
-        queues = tuple(
-            U32.unpack(number)[0]
-            for name in record.open.queues
-            if (number := tables.queue.get(name.encode())) is not None
-        )
+        names, labels = frozenset(record.open.queues), dict(record.open.labels)
+        queues = [
+            number for name in sorted(names) for number, lane in lanes_of(tables, name) if lane.is_served_with(labels)
+        ]
         free = record.open.slot_count - running
-        known = _Session(queues, free, not record.closed and not record.draining, record.closed)
+        takes_work = not record.closed and not record.draining
+        known = _Session(queues, free, takes_work, record.closed, names, labels)
         self._sessions[session] = known
         self._heard[session] = now
         self._join(session, known)
+
+    def _open(self, tables: Tables, number: int) -> None:
+        """A lane is new: those that serve it join its line."""
+        lane = read_lane(tables, number)
+        if lane is None:
+            return
+        for session, known in self._sessions.items():
+            if lane.queue in known.names and number not in known.queues and lane.is_served_with(known.labels):
+                known.queues.append(number)
+                self._join(session, known)
 
     def _join(self, session: int, known: _Session) -> None:
         if known.free <= 0 or not known.takes_work:

@@ -7,7 +7,7 @@ definition applied twice is stored once. What an action's kind demands is in `ac
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from google.protobuf.duration_pb2 import Duration
@@ -18,6 +18,7 @@ from horologe.node.names import ID_RULE, is_id, shorten
 from horologe.node.schedule import Violation
 from horologe.node.timetable import default_catchup_window_ms
 from horologe.raft.failures import PATTERN_RULE, is_pattern
+from horologe.raft.lanes import Lane
 from horologe.v1 import job_pb2
 
 OUTPUT_ONLY = (
@@ -35,6 +36,8 @@ OUTPUT_ONLY = (
 SCHEDULES_MAX = 20
 LABELS_MAX = 64
 LABEL_VALUE_LENGTH_MAX = 256
+WORKER_LABELS_MAX = 16
+LANE_BYTES_MAX = 450
 DESCRIPTION_BYTES_MAX = 4 << 10
 OWNER_LENGTH_MAX = 256
 QUEUE_RULE = "1 to 64 letters, digits, '.', '_' and '-', beginning with a letter or a digit"
@@ -90,7 +93,6 @@ def complete_job(
     _complete_duration(complete, "grace", GRACE_DEFAULT_MS, GRACE_MS, path, found)
     _check_duration(complete, "execution_timeout", EXECUTION_TIMEOUT_MS, path, found)
     _complete_policies(complete, path, found)
-    _check_labels(complete, path, found)
     if not 0 <= complete.output_bytes_max <= OUTPUT_BYTES_MAX:
         found.append(
             Violation(
@@ -105,6 +107,8 @@ def complete_job(
         found.append(
             Violation(f"{path}.owner", f"{len(complete.owner)} characters are too many; at most {OWNER_LENGTH_MAX}")
         )
+    _check_labels(complete.labels, f"{path}.labels", LABELS_MAX, found)
+    _check_worker_labels(complete, path, found)
     _refuse_what_is_to_come(complete, path, found)
     size = len(complete.description.encode())
     if size > DESCRIPTION_BYTES_MAX:
@@ -128,7 +132,6 @@ _TO_COME = (
     "delete_when_finished",
     "catchup_max",
     "deadline",
-    "worker_labels",
     "workflow",
 )
 _POLICIES_TO_COME = {"catchup": (3, 4)}
@@ -271,14 +274,27 @@ def apply_set_complaint(name: str) -> str:
     return f"{shorten(name)} is no name of a set; use {QUEUE_RULE}" if name and not _QUEUE.fullmatch(name) else ""
 
 
-def _check_labels(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
-    if len(job.labels) > LABELS_MAX:
-        found.append(Violation(f"{path}.labels", f"{len(job.labels)} labels are too many; at most {LABELS_MAX}"))
-    for key in sorted(job.labels)[: LABELS_MAX + 1]:
-        where = f"{path}.labels[{shorten(key)}]"
+def _check_worker_labels(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
+    """They are part of the name of a lane (see raft/lanes.py), which is a key of a table."""
+    _check_labels(job.worker_labels, f"{path}.worker_labels", WORKER_LABELS_MAX, found)
+    size = len(Lane(job.queue, job.worker_labels).key)
+    if size > LANE_BYTES_MAX:
+        found.append(
+            Violation(f"{path}.worker_labels", f"{size} bytes with the queue are too many; at most {LANE_BYTES_MAX}")
+        )
+    for key, value in sorted(job.worker_labels.items()):
+        if not value.isprintable():
+            found.append(Violation(f"{path}.worker_labels[{shorten(key)}]", f"{shorten(value)} is not printable"))
+
+
+def _check_labels(labels: Mapping[str, str], path: str, count_max: int, found: list[Violation]) -> None:
+    if len(labels) > count_max:
+        found.append(Violation(path, f"{len(labels)} labels are too many; at most {count_max}"))
+    for key in sorted(labels)[: count_max + 1]:
+        where = f"{path}[{shorten(key)}]"
         if not _LABEL_KEY.fullmatch(key):
             found.append(Violation(where, f"{shorten(key)} is no label; use {LABEL_RULE}"))
-        length = len(job.labels[key])
+        length = len(labels[key])
         if length > LABEL_VALUE_LENGTH_MAX:
             found.append(
                 Violation(where, f"a value of {length} characters is too long; at most {LABEL_VALUE_LENGTH_MAX}")

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from horologe.raft.commands import CALL
-from horologe.raft.priorities import AGING_DEFAULT_MS, in_order
+from horologe.raft.priorities import in_order
 from horologe.raft.records import READY_KEY, Execution
 from horologe.raft.tables import Table
 
@@ -57,7 +57,7 @@ def line_up(state: State, number: int, execution: Execution, limit: int) -> None
 
 def call_up(state: State, limit: int, lane: int) -> bool:
     """The first in line of a lane goes to the ready queue, where it asks all its limits again; False if nobody waits."""
-    number = next(in_order(state.tables.limit_line, LINE.pack(limit, lane), AGING_DEFAULT_MS), None)
+    number = next(in_order(state.tables.limit_line, LINE.pack(limit, lane), state.rules.aging_ms(lane)), None)
     if number is None:
         return False
     execution = state.known_execution(number)

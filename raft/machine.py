@@ -16,6 +16,7 @@ from horologe.raft import (
     lines,
     namespaces,
     operations,
+    queues,
     sessions,
     settling,
     time_limits,
@@ -101,6 +102,10 @@ class StateMachine:
                 return limits.set_limit(state, command.set_limit)
             case "delete_limit":
                 return limits.delete_limit(state, command.delete_limit)
+            case "set_queue":
+                return queues.set_queue(state, command.set_queue)
+            case "pause_queue":
+                return queues.pause_queue(state, command.pause_queue)
             case "set_namespace":
                 return namespaces.set_namespace(state, command.set_namespace)
             case "barrier":

@@ -21,8 +21,10 @@ from horologe.raft.commands import (
     SESSION,
     TIMEOUT,
 )
+from horologe.raft.lanes import SEPARATOR, Lane
 from horologe.raft.limits import limit_name
 from horologe.raft.model import Code
+from horologe.raft.rates import BURST_MAX, COUNT_MAX, PER_MS_MAX
 from horologe.raft.records import LEDGER_KEY, U64
 
 NAME_BYTES_MAX = 500
@@ -82,6 +84,12 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
                 yield f"a limit of {command.set_limit.max_running}"
         case "delete_limit":
             yield from _name(command.delete_limit.name)
+        case "set_queue":
+            yield from _name(command.set_queue.name)
+            yield from _natural(command.set_queue.aging_ms)
+            yield from _rate(command.set_queue.start_rate)
+        case "pause_queue":
+            yield from _name(command.pause_queue.name)
         case "set_namespace":
             yield from _name(command.set_namespace.name)
             yield from _natural(command.set_namespace.max_running)
@@ -102,6 +110,9 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
     job = draft.job
     yield from _name(job.name)
     yield from _name(job.queue)
+    yield from _name(Lane(job.queue, job.worker_labels).key.decode())
+    if any(SEPARATOR in text for pair in job.worker_labels.items() for text in (job.queue, *pair)):
+        yield "a label of a worker that no lane can have"
     yield from _natural(draft.next_due_ms, job.retry.max_attempts, job.priority, job.max_running, job.queue_max)
     for limit in job.limits:
         yield from _name(limit_name(job, limit))
@@ -115,6 +126,12 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
     for span in (*limits, *(one.interval.every for one in job.schedules)):
         if not 0 <= span.seconds <= SPAN_SECONDS_MAX or span.nanos < 0:
             yield f"a span of {span.seconds} s"
+
+
+def _rate(rate: log_pb2.StartRate) -> Iterator[str]:
+    fits = 0 < rate.per_ms <= PER_MS_MAX and 0 < rate.burst <= BURST_MAX and 0 < rate.count <= COUNT_MAX
+    if rate.count and not fits:
+        yield f"a rate of {rate.count} per {rate.per_ms} ms, {rate.burst} at once"
 
 
 def _plan(plan: log_pb2.Plan) -> Iterator[str]:

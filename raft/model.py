@@ -228,6 +228,8 @@ class Code(IntEnum):
     QUEUE_FULL = 30
     LIMIT_NOT_FOUND = 31
     LIMIT_IN_USE = 32
+    QUEUE_PAUSED = 33
+    QUEUE_NOT_PAUSED = 34
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +315,7 @@ class Effects:
     assigned: session, execution, job, attempt, due_ms, token, flags
     freed: session, execution (an attempt ended, and its slot is free)
     queued, unqueued: queue
+    lanes_made: lane
     eased: limit (there is room under it, and nobody was called up from its lines)
     cancelled: session, execution, attempt, token
     """
@@ -321,6 +324,7 @@ class Effects:
     freed: list[tuple[int, int]] = field(default_factory=list)
     queued: list[int] = field(default_factory=list)
     unqueued: list[int] = field(default_factory=list)
+    lanes_made: list[int] = field(default_factory=list)
     eased: list[int] = field(default_factory=list)
     cancelled: list[tuple[int, int, int, int]] = field(default_factory=list)
     sessions_opened: list[int] = field(default_factory=list)

@@ -34,7 +34,7 @@ def open_session(state: State, command: log_pb2.OpenSession) -> Result:
             _write(state, old)
             state.effects.sessions_closed.append(old.id)
     for queue in command.queues:
-        state.queue_number(queue)
+        state.lane_number(queue)
     _write(state, record)
     state.tables.worker.put(command.worker.encode(), WORKER_VALUE.pack(worker, session))
     state.counters.workers += 1

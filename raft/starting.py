@@ -18,6 +18,9 @@ def start_or_queue(
     if session is not None and not time_limits.may_begin(state, number, execution, job_state, state.now_ms):
         time_limits.give_up(state, number, execution, time_limits.WINDOW_IS_OVER)
         return
+    rule = None if session is None else state.rules.of_lane(execution.queue)
+    if rule is not None and not rule.starts(state.now_ms):
+        session = None
     blocker = 0 if session is None else _without_room(state, execution, job_state)
     if session is not None and not blocker:
         state.start_attempt(number, execution, session[0], session[1], job_state)

@@ -5,9 +5,12 @@ Here belong the few moves that several commands share; each keeps the tables, th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from horologe.log.v1 import log_pb2
 from horologe.raft import events, lines, wheel
 from horologe.raft.events import EVENT, EventKind
+from horologe.raft.lanes import Lane, LaneUses
 from horologe.raft.model import (
     FINAL_STATES,
     LEGAL_MOVES,
@@ -22,6 +25,7 @@ from horologe.raft.model import (
     Trigger,
 )
 from horologe.raft.permits import Permits
+from horologe.raft.rates import QueueRules
 from horologe.raft.records import LEDGER_KEY, PAIR, RUNNING_VALUE, U32, U64, Execution, JobState, LedgerEntry
 from horologe.raft.search import Index
 from horologe.raft.tables import Tables
@@ -36,13 +40,27 @@ class InvariantError(Exception):
 class State:
     """One transaction's view. Made per entry, used by the commands, finished by `save`."""
 
-    __slots__ = ("counters", "effects", "ended", "events", "index", "now_ms", "permits", "search", "tables")
+    __slots__ = (
+        "counters",
+        "effects",
+        "ended",
+        "events",
+        "index",
+        "lane_uses",
+        "now_ms",
+        "permits",
+        "rules",
+        "search",
+        "tables",
+    )
 
     def __init__(self, tables: Tables, index: int, time_ms: int) -> None:
         """`index` is the entry's Raft index; `time_ms` the proposer's clock. Replicated time never goes back."""
         self.tables = tables
         self.counters = Counters.load(tables)
         self.permits = Permits(tables)
+        self.rules = QueueRules(tables)
+        self.lane_uses = LaneUses(tables)
         if index <= self.counters.revision:
             raise InvariantError(f"entry {index} was applied already (revision {self.counters.revision})")
         self.index = index
@@ -64,6 +82,8 @@ class State:
 
     def save(self) -> None:
         self.permits.save()
+        self.rules.save()
+        self.lane_uses.save()
         self.search.save()
         events.keep(self.tables, self.counters, bytes(self.events))
         self.tables.meta.put(Counters.KEY, self.counters.pack())
@@ -99,14 +119,19 @@ class State:
         self.tables.namespace.put(key, record.SerializeToString(deterministic=True))
         return record.id
 
-    def queue_number(self, name: str) -> int:
-        key = name.encode()
-        raw = self.tables.queue.get(key)
+    def lane_number(self, queue: str, labels: Mapping[str, str] | None = None) -> int:
+        """The lane of a queue for workers with these labels, which is made if it is new."""
+        lane = Lane(queue, labels or {})
+        raw = self.tables.queue.get(lane.key)
         if raw is not None:
             return int(U32.unpack(raw)[0])
+        base = self.lane_number(queue) if lane.labels else 0
         self.counters.last_queue += 1
-        self.tables.queue.put(key, U32.pack(self.counters.last_queue))
-        return self.counters.last_queue
+        number = self.counters.last_queue
+        self.tables.queue.put(lane.key, U32.pack(number))
+        self.tables.lane.put(U32.pack(number), U32.pack(base or number) + lane.key)
+        self.effects.lanes_made.append(number)
+        return number
 
     # Executions
 
@@ -135,9 +160,11 @@ class State:
         if before == ExecutionState.QUEUED:
             lines.leave(self, number, execution, starts=to is ExecutionState.RUNNING)
             self.counters.queued -= 1
+            self.lane_uses.count(execution.queue, -1, 0)
         if to is ExecutionState.QUEUED:
             lines.join(self, number, execution)
             self.counters.queued += 1
+            self.lane_uses.count(execution.queue, 1, 0)
         elif to in FINAL_STATES:
             if execution.end_by_ms:
                 wheel.disarm(self.tables.timer, execution.end_by_ms, TimerKind.EXECUTION_TIMEOUT, number)
@@ -212,6 +239,8 @@ class State:
         execution.flags &= ~ExecutionFlag.HAS_EXIT_CODE
         self.move(number, execution, ExecutionState.RUNNING)
         self.permits.take(execution, job_state)
+        self.rules.take(execution.queue, self.now_ms)
+        self.lane_uses.count(execution.queue, 0, 1)
         if execution.attempt > 1:
             job_state.retries += 1
             self.put_job_state(execution.job, job_state)
@@ -230,6 +259,7 @@ class State:
         self.counters.running -= 1
         self.effects.freed.append((execution.session, number))
         execution.attempt_state = outcome
+        self.lane_uses.count(execution.queue, 0, -1)
         for limit in self.permits.give_back(execution):
             lines.ease(self, limit, execution.queue)
 

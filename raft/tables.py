@@ -59,7 +59,7 @@ class Tables(Protocol):
     @property
     def worker_name(self) -> Table: ...  # worker -> name
     @property
-    def queue(self) -> Table: ...  # name -> queue
+    def queue(self) -> Table: ...  # a queue's name, and labels -> lane: see lanes.py
     @property
     def ledger(self) -> Table: ...  # job, due, execution (manual) or 0 -> LedgerEntry
     @property
@@ -69,7 +69,7 @@ class Tables(Protocol):
     @property
     def queue_setting(self) -> Table: ...  # queue's name -> log.v1.QueueRecord
     @property
-    def bucket(self) -> Table: ...  # queue's name -> tokens, time: see rates.py
+    def bucket(self) -> Table: ...  # queue -> what its settings mean to a start, tokens: see rates.py
     @property
     def limit(self) -> Table: ...  # name -> log.v1.LimitRecord
     @property
@@ -106,6 +106,10 @@ class Tables(Protocol):
     def beside(self) -> Table: ...  # job, unfinished execution of an old due time -> nothing: see backfills.py
     @property
     def facet(self) -> Table: ...  # kind, text, job's name, job -> nothing: see facets.py
+    @property
+    def lane(self) -> Table: ...  # lane -> its queue, and its key in `queue`
+    @property
+    def lane_use(self) -> Table: ...  # lane -> waiting, running
     @property
     def request(self) -> Table: ...  # request id -> log.v1.RequestRecord
     @property
@@ -150,5 +154,7 @@ TABLE_NAMES: tuple[str, ...] = (
     "apply_set",
     "beside",
     "facet",
+    "lane",
+    "lane_use",
 )
 SET_TABLE_NAMES: tuple[str, ...] = ("timer",)

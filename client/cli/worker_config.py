@@ -59,7 +59,7 @@ class WorkerConfig(_Settings):
     slots: Annotated[int, Field(ge=0, le=SLOT_COUNT_MAX)] = DEFAULT_SLOT_COUNT
     """How many attempts it takes at a time."""
     labels: dict[str, str] = {}
-    """Free labels, shown by `horologe worker list`."""
+    """What jobs may ask for in their `worker_labels`; shown by `horologe worker list`."""
     handlers: list[str] = []
     """Python files or modules with handlers: `file.py`, `file.py:worker`, `package.module:worker`. Files are looked up from
     the folder of the configuration."""

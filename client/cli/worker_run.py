@@ -58,7 +58,9 @@ _Slots = Annotated[
 ]
 _Labels = Annotated[
     list[str] | None,
-    typer.Option("--label", metavar="KEY=VALUE", envvar="HOROLOGE_WORKER_LABELS", help="A free label; repeat it."),
+    typer.Option(
+        "--label", metavar="KEY=VALUE", envvar="HOROLOGE_WORKER_LABELS", help="What jobs may ask for; repeat it."
+    ),
 ]
 _Connections = Annotated[
     list[str] | None,

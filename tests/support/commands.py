@@ -41,6 +41,7 @@ def job(
     limits: Sequence[str] = (),
     owner: str = "",
     labels: Mapping[str, str] | None = None,
+    worker_labels: Mapping[str, str] | None = None,
 ) -> job_pb2.Job:
     """A definition as a service proposes it: all defaults filled in. `every_ms` 0: on request, or once."""
     made = job_pb2.Job(name=name, queue=queue, priority=priority, description=description, apply_set=apply_set)
@@ -48,6 +49,7 @@ def job(
     made.labels.update(labels or {})
     made.queue_max, made.max_running = queue_max, max_running
     made.limits.extend(limits)
+    made.worker_labels.update(worker_labels or {})
     schedule = made.schedules.add()
     if once_ms:
         schedule.once.time.FromMilliseconds(once_ms)
@@ -193,11 +195,16 @@ def cancel_operation(operation: int, reason: str = "") -> Command:
 
 
 def connect(
-    worker: str = "w1", *, incarnation: str = "a", queues: Sequence[str] = ("default",), slot_count: int = 10
+    worker: str = "w1",
+    *,
+    incarnation: str = "a",
+    queues: Sequence[str] = ("default",),
+    slot_count: int = 10,
+    labels: Mapping[str, str] | None = None,
 ) -> Command:
     return Command(
         open_session=log_pb2.OpenSession(
-            worker=worker, incarnation=incarnation, queues=queues, slot_count=slot_count, gateway="n1"
+            worker=worker, incarnation=incarnation, queues=queues, slot_count=slot_count, gateway="n1", labels=labels
         )
     )
 
@@ -216,6 +223,18 @@ def set_limit(id_: str, max_running: int) -> Command:
 
 def delete_limit(id_: str) -> Command:
     return Command(delete_limit=log_pb2.DeleteLimit(name=f"namespaces/default/limits/{id_}"))
+
+
+def set_queue(name: str, rate: tuple[int, int, int] | None = None, aging_ms: int | None = None) -> Command:
+    """`rate`: starts, in how many milliseconds, how many at once."""
+    command = log_pb2.SetQueue(name=name, aging_ms=aging_ms)
+    if rate is not None:
+        command.start_rate.count, command.start_rate.per_ms, command.start_rate.burst = rate
+    return Command(set_queue=command)
+
+
+def pause_queue(name: str, reason: str = "", *, paused: bool = True) -> Command:
+    return Command(pause_queue=log_pb2.PauseQueue(name=name, paused=paused, reason=reason, who="ada"))
 
 
 def set_namespace(name: str, max_running: int) -> Command:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.lanes import LANE_USE, Lane
 from horologe.raft.limits import limit_name
 from horologe.raft.lines import LINE_KEY
 from horologe.raft.model import (
@@ -19,6 +20,7 @@ from horologe.raft.model import (
     Trigger,
 )
 from horologe.raft.permits import LIMIT_USE, LimitKind, limit_of
+from horologe.raft.rates import QueueRule
 from horologe.raft.records import (
     LEDGER_KEY,
     PAIR,
@@ -57,6 +59,7 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     _check_executions(tables, executions)
     _check_lines(tables, counters, executions)
     _check_limits(tables, executions, job_states)
+    _check_lanes(tables, executions)
     _check_timers(tables, counters, executions, job_states)
     _check_ledger(counters, executions, ledger, clocks_agree)
     _check_sessions(tables, counters)
@@ -204,6 +207,29 @@ def _check_limits(tables: Tables, executions: Executions, job_states: JobStates)
     for name, record in records.items():
         assert uses[limit_of(LimitKind.NAMED, record.id)][0] == record.max_running > 0, name
         assert record.job_count == naming[name], name
+
+
+def _check_lanes(tables: Tables, executions: Executions) -> None:
+    """Each lane is there under its key and its number, and counts what waits in it and what runs."""
+    keys = {U32.unpack(value)[0]: key for key, value in tables.queue.scan()}
+    lanes = {U32.unpack(key)[0]: (U32.unpack(value[:4])[0], value[4:]) for key, value in tables.lane.scan()}
+    assert keys == {number: key for number, (_, key) in lanes.items()}
+    for queue, key in lanes.values():
+        assert keys[queue] == Lane.from_key(key).queue.encode() and Lane.from_key(key).key == key
+    uses = {U32.unpack(key)[0]: LANE_USE.unpack(value) for key, value in tables.lane_use.scan()}
+    waiting = Counter(found.queue for found in executions.values() if found.state == ExecutionState.QUEUED)
+    running = Counter(found.queue for found in executions.values() if found.attempt_state == AttemptState.RUNNING)
+    assert {lane: use for lane, use in uses.items() if any(use)} == {
+        lane: (waiting[lane], running[lane]) for lane in waiting | running
+    }
+    for key, value in tables.queue_setting.scan():
+        record = log_pb2.QueueRecord.FromString(value)
+        raw = tables.bucket.get(tables.queue.get(key) or b"?")
+        assert raw is not None, f"queue {key!r} has settings that no start asks"
+        rule = QueueRule.unpack(raw)
+        assert (bool(rule.paused), rule.count) == (record.paused, record.start_rate.count), key
+        assert rule.level <= rule.burst * rule.per_ms, key
+    assert len(list(tables.bucket.scan())) == len(list(tables.queue_setting.scan()))
 
 
 def _check_timers(tables: Tables, counters: Counters, executions: Executions, job_states: JobStates) -> None:

@@ -25,7 +25,6 @@ from support.spans import ms_of, time_of
 SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=30 * 86_400.0)
 HEARTBEAT_MS = 2_000
 _ENUMS: dict[str, Any] = {"overlap": Overlap, "catchup": Catchup, "on_lease_loss": LeaseLoss}
-_READERS: dict[str, Callable[[str], Any]] = {"queue": str, "limits": lambda text: text.split(",")}
 _RETRIES = {"never": NO_RETRY, "give-up": GIVE_UP}
 
 
@@ -86,8 +85,12 @@ class World(OperationWords):
         result = self._apply(commands.complete(record, details=details))
         return f"attempt {which}, token {held}: " + CompletionStatus(result.numbers[0]).name
 
-    def connect(self, worker: str, process: str = "a", queues: str = "default", slots: str = "1") -> str:
-        command = commands.connect(worker, incarnation=process, queues=queues.split(","), slot_count=int(slots))
+    def connect(
+        self, worker: str, process: str = "a", queues: str = "default", slots: str = "1", labels: str = ""
+    ) -> str:
+        command = commands.connect(
+            worker, incarnation=process, queues=queues.split(","), slot_count=int(slots), labels=_pairs(labels)
+        )
         result = self._apply(command)
         self._sessions[worker] = result.numbers[0]
         self._silent.discard(worker)
@@ -148,6 +151,14 @@ class World(OperationWords):
     def nobody_leads(self) -> str:
         self._planner = None
         return "no leader"
+
+    def queue(self, name: str, what: str = "", rate: str = "", aging: str = "") -> str:
+        """`pause`, `resume`, or settings; a rate is starts/duration/burst, or none."""
+        if what:
+            return self._do(commands.pause_queue(name, paused=what == "pause"))
+        count, per, burst = ("0", "0s", "0") if rate == "none" else (rate or "0/0s/0").split("/")
+        wanted = (int(count), ms_of(per), int(burst)) if rate else None
+        return self._do(commands.set_queue(name, wanted, ms_of(aging) if aging else None))
 
     def pause(self, name: str) -> str:
         return self._do(commands.pause(name))
@@ -298,3 +309,15 @@ class World(OperationWords):
 
     def _seconds(self) -> float:
         return (self._driver.now_ms - START_MS) / 1000
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """`a:1,b:2`"""
+    return dict(pair.split(":", 1) for pair in text.split(",") if pair)
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "queue": str,
+    "limits": lambda text: text.split(","),
+    "worker_labels": _pairs,
+}

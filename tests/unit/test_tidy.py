@@ -17,7 +17,8 @@ FUNCTION_LINES_MAX = 80
 FILE_LINES_MAX = 600
 PURE_CORE = (
     "model", "records", "tables", "wheel", "commands", "malformed", "state", "machine", "jobs", "creation", "executions",
-    "settling", "overlap", "cancellation", "starting", "lines", "priorities", "permits", "limits", "namespaces", "sessions",
+    "settling", "overlap", "cancellation", "starting", "lines", "priorities", "permits",
+    "lanes", "rates", "queues", "limits", "namespaces", "sessions",
     "requests", "history", "failures", "time_limits", "dead_letters", "backfills", "operations",
     "versions", "apply_sets", "events", "facets", "search",
 )  # fmt: skip

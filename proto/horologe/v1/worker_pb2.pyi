@@ -106,7 +106,7 @@ class Worker(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels."""
+        """What jobs may ask for in their `worker_labels`."""
 
     @_builtins.property
     def connect_time(self) -> _timestamp_pb2.Timestamp:
@@ -184,7 +184,7 @@ class Hello(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels."""
+        """What jobs may ask for in their `worker_labels`."""
 
     @_builtins.property
     def held_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptId]:

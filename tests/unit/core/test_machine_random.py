@@ -52,6 +52,7 @@ fields = st.fixed_dictionaries(
         "execution_timeout_ms": st.sampled_from([0, 0, 3 * SECOND, MINUTE]),
         "do_not_retry_on": st.sampled_from([(), ("lost",), ("timeout", "exit:3")]),
         "max_running": st.sampled_from([0, 0, 1, 2]),
+        "worker_labels": st.sampled_from([{}, {}, {"gpu": "1"}]),
         "limits": st.sampled_from([[], [], ["l1"], ["l2"], ["l1", "l2"]]),
     }
 )
@@ -122,6 +123,18 @@ class RandomHistory(RuleBasedStateMachine):
     @rule(max_running=st.sampled_from([0, 1, 3]))
     def limit_the_namespace(self, max_running: int) -> None:
         self.apply(commands.set_namespace("default", max_running))
+
+    @rule(name=st.sampled_from(["q1", "q2"]), paused=st.booleans())
+    def pause_a_queue(self, name: str, paused: bool) -> None:
+        self.apply(commands.pause_queue(name, paused=paused))
+
+    @rule(
+        name=st.sampled_from(["q1", "q2"]),
+        rate=st.sampled_from([None, (0, 0, 0), (1, 5 * SECOND, 1), (3, SECOND, 2)]),
+        aging_ms=st.sampled_from([None, 0, SECOND, MINUTE]),
+    )
+    def set_a_queue(self, name: str, rate: tuple[int, int, int] | None, aging_ms: int | None) -> None:
+        self.apply(commands.set_queue(name, rate, aging_ms))
 
     @rule(name=names, cancel_running=st.booleans())
     def delete(self, name: str, cancel_running: bool) -> None:
@@ -206,9 +219,13 @@ class RandomHistory(RuleBasedStateMachine):
         incarnation=st.sampled_from(["a", "b"]),
         queues=st.lists(st.sampled_from(["q1", "q2"]), min_size=1, max_size=2),
         slot_count=st.integers(1, 3),
+        labels=st.sampled_from([{}, {"gpu": "1"}]),
     )
-    def connect(self, worker: str, incarnation: str, queues: list[str], slot_count: int) -> None:
-        self.apply(commands.connect(worker, incarnation=incarnation, queues=queues, slot_count=slot_count))
+    def connect(
+        self, worker: str, incarnation: str, queues: list[str], slot_count: int, labels: dict[str, str]
+    ) -> None:
+        fields = {"incarnation": incarnation, "queues": queues, "slot_count": slot_count, "labels": labels}
+        self.apply(commands.connect(worker, **fields))  # type: ignore[arg-type]
 
     @rule(session=st.integers(1, 6), clean=st.booleans())
     def close(self, session: int, clean: bool) -> None:

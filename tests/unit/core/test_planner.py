@@ -6,7 +6,19 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from support.commands import cancel, close, complete, connect, create, drain, outcome, run
+from support.commands import (
+    cancel,
+    close,
+    complete,
+    connect,
+    create,
+    drain,
+    outcome,
+    run,
+    set_limit,
+    set_queue,
+    update,
+)
 from support.driver import START_MS, Driver
 
 from horologe.log.v1 import log_pb2
@@ -20,7 +32,7 @@ from horologe.node.planner import (
     LeaderPlanner,
     PlannerSettings,
 )
-from horologe.raft.commands import ASSIGN, FIRE, GIVE_UP, RETRY, SESSION, TIMEOUT, Outcome
+from horologe.raft.commands import ASSIGN, CALL, FIRE, GIVE_UP, RETRY, SESSION, TIMEOUT, Outcome
 from horologe.raft.model import Catchup, Overlap
 from horologe.raft.records import U64
 
@@ -225,6 +237,51 @@ def test_a_plan_that_was_refused_loses_nothing(leader: Leader) -> None:
     leader.do(run("tick"))
     assert assigns(leader.plan()) == [(1, 1)]
     assert assigns(leader.act()) == [(1, 1)]
+
+
+def test_queues_that_share_workers_take_turns(leader: Leader) -> None:
+    for name, queue in (("tick", "default"), ("tock", "other")):
+        leader.do(create(name, every_ms=0, overlap=Overlap.ALLOW, queue=queue), run(name), run(name), run(name))
+    leader.do(connect("w1", queues=["default", "other"], slot_count=1))
+    lanes = []
+    for _ in range(4):
+        ((number, _),) = assigns(leader.act())
+        execution = leader.machine.execution(number)
+        lanes.append(execution.queue)
+        leader.do(complete(outcome(number, execution.token)))
+    assert lanes == [1, 2, 1, 2]
+
+
+def test_a_raised_limit_lets_many_in_with_one_plan(leader: Leader) -> None:
+    leader.do(set_limit("db", 1), create("tick", every_ms=0, overlap=Overlap.ALLOW, limits=["db"]))
+    leader.do(connect("w1", slot_count=100), *[run("tick") for _ in range(50)])
+    assert len(assigns(leader.act())) == 50
+    assert leader.machine.counters.running == 1
+    leader.do(set_limit("db", 30))
+    (called,) = CALL.iter_unpack(leader.act().calls)
+    assert called[2] == 29
+    assert len(assigns(leader.act())) == 29
+    assert leader.machine.counters.running == 30
+
+
+def test_a_new_leader_finds_lines_with_room(leader: Leader) -> None:
+    leader.do(create("tick", every_ms=0, overlap=Overlap.ALLOW, max_running=1))
+    leader.do(connect("w1"), run("tick"), run("tick"))
+    leader.act()
+    leader.machine.do(update("tick", every_ms=0, overlap=Overlap.ALLOW))  # nobody tells the leader
+    assert leader.plan() is None
+    fresh = Leader(leader.machine)
+    fresh.act()
+    assert len(assigns(fresh.act())) == 1
+
+
+def test_a_leader_wakes_up_when_the_next_token_comes(leader: Leader) -> None:
+    leader.do(set_queue("default", (1, 100, 1)), create("tick", every_ms=0, overlap=Overlap.ALLOW))
+    leader.do(connect("w1"), run("tick"), run("tick"))
+    assert len(assigns(leader.act())) == 1
+    assert leader.plan() is None
+    assert leader.planner.next_wakeup_ms(leader.machine.tables, leader.machine.now_ms) == leader.machine.now_ms + 100
+    assert len(assigns(leader.act(after_ms=100))) == 1
 
 
 def test_a_new_leader_finds_what_waits(leader: Leader) -> None:

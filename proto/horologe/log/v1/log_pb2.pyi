@@ -79,6 +79,8 @@ class Command(_message.Message):
     SET_LIMIT_FIELD_NUMBER: _builtins.int
     DELETE_LIMIT_FIELD_NUMBER: _builtins.int
     SET_NAMESPACE_FIELD_NUMBER: _builtins.int
+    SET_QUEUE_FIELD_NUMBER: _builtins.int
+    PAUSE_QUEUE_FIELD_NUMBER: _builtins.int
     REDRIVE_DEAD_LETTER_FIELD_NUMBER: _builtins.int
     PURGE_DEAD_LETTER_FIELD_NUMBER: _builtins.int
     START_OPERATION_FIELD_NUMBER: _builtins.int
@@ -164,6 +166,14 @@ class Command(_message.Message):
         """Change what is said of a namespace as a whole."""
 
     @_builtins.property
+    def set_queue(self) -> Global___SetQueue:
+        """Change the settings of a queue."""
+
+    @_builtins.property
+    def pause_queue(self) -> Global___PauseQueue:
+        """Pause or resume a queue."""
+
+    @_builtins.property
     def redrive_dead_letter(self) -> Global___RedriveDeadLetter:
         """Drive an execution again out of the dead letter queue."""
 
@@ -204,16 +214,18 @@ class Command(_message.Message):
         set_limit: Global___SetLimit | None = ...,
         delete_limit: Global___DeleteLimit | None = ...,
         set_namespace: Global___SetNamespace | None = ...,
+        set_queue: Global___SetQueue | None = ...,
+        pause_queue: Global___PauseQueue | None = ...,
         redrive_dead_letter: Global___RedriveDeadLetter | None = ...,
         purge_dead_letter: Global___PurgeDeadLetter | None = ...,
         start_operation: Global___StartOperation | None = ...,
         cancel_operation: Global___CancelOperation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "start_operation", b"start_operation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "start_operation", b"start_operation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "set_queue", "pause_queue", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -892,6 +904,104 @@ class DeleteLimit(_message.Message):
 Global___DeleteLimit: _TypeAlias = DeleteLimit  # noqa: Y015
 
 @_typing.final
+class StartRate(_message.Message):
+    """How fast executions of a queue start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    PER_MS_FIELD_NUMBER: _builtins.int
+    BURST_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Starts in each `per_ms`; 0: no rate."""
+    per_ms: _builtins.int
+    """In milliseconds."""
+    burst: _builtins.int
+    """Starts that may come at once after a quiet time; at least 1."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        per_ms: _builtins.int = ...,
+        burst: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst", b"burst", "count", b"count", "per_ms", b"per_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartRate: _TypeAlias = StartRate  # noqa: Y015
+
+@_typing.final
+class SetQueue(_message.Message):
+    """Change the settings of a queue. What is absent stays as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    START_RATE_FIELD_NUMBER: _builtins.int
+    AGING_MS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    aging_ms: _builtins.int
+    """How long an execution waits until that counts like one priority more, in milliseconds; 0: however long it waits."""
+    @_builtins.property
+    def start_rate(self) -> Global___StartRate:
+        """How fast its executions start."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        start_rate: Global___StartRate | None = ...,
+        aging_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aging_ms", b"_aging_ms", "aging_ms", b"aging_ms", "start_rate", b"start_rate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aging_ms", b"_aging_ms", "aging_ms", b"aging_ms", "name", b"name", "start_rate", b"start_rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__aging_ms: _TypeAlias = _typing.Literal["aging_ms"]  # noqa: Y015
+    _WhichOneofArgType__aging_ms: _TypeAlias = _typing.Literal["_aging_ms", b"_aging_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__aging_ms) -> _WhichOneofReturnType__aging_ms | None: ...
+
+Global___SetQueue: _TypeAlias = SetQueue  # noqa: Y015
+
+@_typing.final
+class PauseQueue(_message.Message):
+    """Pause or resume a queue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WHO_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    paused: _builtins.bool
+    """Pause or resume."""
+    reason: _builtins.str
+    """For people."""
+    who: _builtins.str
+    """Who asked for it."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        paused: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        who: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "paused", b"paused", "reason", b"reason", "who", b"who"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseQueue: _TypeAlias = PauseQueue  # noqa: Y015
+
+@_typing.final
 class SetNamespace(_message.Message):
     """Change what is said of a namespace as a whole. What is absent stays as it is."""
 
@@ -1543,6 +1653,56 @@ class NamespaceRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NamespaceRecord: _TypeAlias = NamespaceRecord  # noqa: Y015
+
+@_typing.final
+class QueueRecord(_message.Message):
+    """The settings of a queue as they are stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAUSED_FIELD_NUMBER: _builtins.int
+    PAUSE_REASON_FIELD_NUMBER: _builtins.int
+    PAUSED_BY_FIELD_NUMBER: _builtins.int
+    PAUSE_TIME_MS_FIELD_NUMBER: _builtins.int
+    START_RATE_FIELD_NUMBER: _builtins.int
+    AGING_MS_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    paused: _builtins.bool
+    """Nothing of it starts."""
+    pause_reason: _builtins.str
+    """Why."""
+    paused_by: _builtins.str
+    """Who paused it."""
+    pause_time_ms: _builtins.int
+    """Since when, in milliseconds."""
+    aging_ms: _builtins.int
+    """How long an execution waits until that counts like one priority more, in milliseconds. Absent: 10 minutes."""
+    update_time_ms: _builtins.int
+    """When it was last changed, in milliseconds."""
+    @_builtins.property
+    def start_rate(self) -> Global___StartRate:
+        """How fast its executions start. Absent: as fast as there are workers."""
+
+    def __init__(
+        self,
+        *,
+        paused: _builtins.bool = ...,
+        pause_reason: _builtins.str = ...,
+        paused_by: _builtins.str = ...,
+        pause_time_ms: _builtins.int = ...,
+        start_rate: Global___StartRate | None = ...,
+        aging_ms: _builtins.int | None = ...,
+        update_time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aging_ms", b"_aging_ms", "aging_ms", b"aging_ms", "start_rate", b"start_rate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aging_ms", b"_aging_ms", "aging_ms", b"aging_ms", "pause_reason", b"pause_reason", "pause_time_ms", b"pause_time_ms", "paused", b"paused", "paused_by", b"paused_by", "start_rate", b"start_rate", "update_time_ms", b"update_time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__aging_ms: _TypeAlias = _typing.Literal["aging_ms"]  # noqa: Y015
+    _WhichOneofArgType__aging_ms: _TypeAlias = _typing.Literal["_aging_ms", b"_aging_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__aging_ms) -> _WhichOneofReturnType__aging_ms | None: ...
+
+Global___QueueRecord: _TypeAlias = QueueRecord  # noqa: Y015
 
 @_typing.final
 class LimitRecord(_message.Message):
