@@ -39,8 +39,10 @@ def action_violations(action: job_pb2.Action, path: str) -> list[Violation]:
             found = list(_sql(action.sql, f"{path}.sql"))
         case "python":
             found = list(_python(action.python, f"{path}.python"))
+        case "workflow":
+            return []
         case _:
-            return [Violation(path, "the action is missing; set exactly one of shell, http, sql and python")]
+            return [Violation(path, "the action is missing; set exactly one of shell, http, sql, python and workflow")]
     size = action.ByteSize()
     if size > PAYLOAD_BYTES_MAX:
         found.append(Violation(path, f"{size} bytes are too many; an action has at most {PAYLOAD_BYTES_MAX}"))

@@ -38,6 +38,16 @@ _STATUSES: Mapping[str, grpc.StatusCode] = {
     "OUTPUT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "DIGEST_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "VERSION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "UPSTREAM_NOT_FOUND": grpc.StatusCode.FAILED_PRECONDITION,
+    "WORKFLOW_NOT_FOUND": grpc.StatusCode.FAILED_PRECONDITION,
+    "CYCLE": grpc.StatusCode.INVALID_ARGUMENT,
+    "ORIGINS_DIFFER": grpc.StatusCode.INVALID_ARGUMENT,
+    "WORKFLOW_TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
+    "HAS_DEPENDANTS": grpc.StatusCode.FAILED_PRECONDITION,
+    "NOT_IN_A_RUN": grpc.StatusCode.FAILED_PRECONDITION,
+    "RUN_UNFINISHED": grpc.StatusCode.FAILED_PRECONDITION,
+    "NOTHING_TO_RERUN": grpc.StatusCode.FAILED_PRECONDITION,
+    "KIND_CHANGED": grpc.StatusCode.FAILED_PRECONDITION,
     "JOB_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
     "ETAG_MISMATCH": grpc.StatusCode.ABORTED,
     "JOB_PAUSED": grpc.StatusCode.FAILED_PRECONDITION,
@@ -105,6 +115,39 @@ _RESULTS: Mapping[Code, tuple[str, str]] = {
     Code.QUORUM_AT_RISK: (
         "QUORUM_AT_RISK",
         "without {text} no majority of the voters would be reachable; bring the others back first, or add members",
+    ),
+    Code.UPSTREAM_NOT_FOUND: (
+        "UPSTREAM_NOT_FOUND",
+        "{text}, and there is no such job in its namespace; correct the name, or send all of the jobs together",
+    ),
+    Code.WORKFLOW_NOT_FOUND: (
+        "WORKFLOW_NOT_FOUND",
+        "{text}, and that is no job of the namespace whose action is `workflow`; create one, or send both together",
+    ),
+    Code.CYCLE: ("CYCLE", "the jobs would wait for one another for ever: {text}; take one of these steps out"),
+    Code.ORIGINS_DIFFER: (
+        "ORIGINS_DIFFER",
+        "{text}; the jobs that one is after need one origin, so that their executions belong together: put all of them into "
+        "one workflow",
+    ),
+    Code.WORKFLOW_TOO_LARGE: ("WORKFLOW_TOO_LARGE", "{text}; make several workflows of it"),
+    Code.HAS_DEPENDANTS: ("HAS_DEPENDANTS", "others are after {text}; change or delete those first"),
+    Code.NOT_IN_A_RUN: (
+        "NOT_IN_A_RUN",
+        "execution {text} is neither of a workflow nor of jobs that are after one another; run its job again",
+    ),
+    Code.RUN_UNFINISHED: (
+        "RUN_UNFINISHED",
+        "the run of execution {text} is not over; wait for its end, or cancel it, before parts of it run again",
+    ),
+    Code.NOTHING_TO_RERUN: (
+        "NOTHING_TO_RERUN",
+        "in the run of execution {text} everything that is still there has ended well; name one of its executions to run it and "
+        "all after it again",
+    ),
+    Code.KIND_CHANGED: (
+        "KIND_CHANGED",
+        "{text} cannot become a workflow, nor cease to be one; delete it and create it again, or choose another name",
     ),
     Code.WRONG_CLUSTER: ("INTERNAL", "the cluster refused the command"),
     Code.MALFORMED: ("INTERNAL", "the node made a command that the cluster cannot read: {text}; this is a defect"),

@@ -11,7 +11,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.node.timetable import MissedRun, timetable_of
 from horologe.raft.commands import FIRE, MissedFate
-from horologe.raft.model import Catchup
+from horologe.raft.model import Catchup, JobFlag
 from horologe.raft.records import JobState
 from horologe.raft.tables import Tables
 
@@ -24,6 +24,9 @@ ENUMERATED_PER_PLAN = 500
 """Missed due times of other schedules that one plan looks at, for all jobs together; the next plan goes on. Enumerating one
 takes some 40 us, and the plan is made inside the step."""
 
+WORKFLOWS_PER_PLAN = 10
+"""Each may start a thousand executions in the entry that fires it; the next plan goes on."""
+
 
 class Firing:
     """Makes FIRE records; see commands.py."""
@@ -31,15 +34,22 @@ class Firing:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._budget = ENUMERATED_PER_PLAN
+        self._workflows = WORKFLOWS_PER_PLAN
 
     def begin_plan(self) -> None:
         self._budget = ENUMERATED_PER_PLAN
+        self._workflows = WORKFLOWS_PER_PLAN
 
     def record(self, tables: Tables, job: int, state: JobState, wall_ms: int, take: Callable[[int], int]) -> bytes:
         """The record for a job whose due time has come; empty if it must wait for the next plan.
 
         `take` reserves a slot for a queue and answers its session, or 0.
         """
+        if state.flags & JobFlag.WORKFLOW:
+            if self._workflows <= 0:
+                return b""
+            self._workflows -= 1
+            take = _no_slot
         due_ms = state.next_due_ms
         if wall_ms - due_ms > ON_TIME_MS:
             return self._late(tables, job, state, wall_ms, take)
@@ -100,3 +110,9 @@ class Firing:
         if record is None:
             return 0
         return timetable_of(record.job, since_ms=record.create_time_ms).next_after(after_ms) or 0
+
+
+def _no_slot(queue: int) -> int:
+    """No worker runs a workflow."""
+    del queue
+    return 0

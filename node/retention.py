@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.history import is_kept_by_run
 from horologe.raft.model import FINAL_STATES
 from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
 from horologe.raft.tables import Tables
@@ -58,8 +59,10 @@ class Retention:
             if count >= ROWS_PER_WALK:
                 self._executions_from = bytes(key)
                 return bytes(found)
-            if execution.state in FINAL_STATES and execution.end_ms < before_ms:
-                found += U64.pack(U64.unpack(key)[0])
+            number = U64.unpack(key)[0]
+            is_over = execution.state in FINAL_STATES and execution.end_ms < before_ms
+            if is_over and not is_kept_by_run(tables, number, execution):
+                found += U64.pack(number)
         self._executions_from = None
         return bytes(found)
 

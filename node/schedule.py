@@ -80,11 +80,11 @@ def validate(schedule: Schedule, path: str, now_ms: int, identity: str) -> list[
         return list(_once_violations(schedule.once, f"{path}.once", now_ms))
     if kind == "fixed_delay":
         return list(_fixed_delay_violations(schedule.fixed_delay, f"{path}.fixed_delay"))
-    if kind == "manual":
+    if kind in ("manual", "after"):
+        # What `after` names is judged with the rest of the job: see dependencies.py.
         return []
-    return [
-        Violation(path, "the schedule has no kind; set exactly one of cron, interval, once, fixed_delay and manual")
-    ]
+    kinds = "cron, interval, once, fixed_delay, after and manual"
+    return [Violation(path, f"the schedule has no kind; set exactly one of {kinds}")]
 
 
 def _cron_violations(schedule: CronSchedule, path: str, now_ms: int, identity: str) -> Iterable[Violation]:

@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from horologe.node import schedule
 from horologe.node.actions import action_violations
+from horologe.node.dependencies import complete_dependencies
 from horologe.node.names import ID_RULE, is_id, shorten
 from horologe.node.schedule import Violation
 from horologe.node.timetable import default_catchup_window_ms
@@ -87,6 +88,7 @@ def complete_job(
         complete.ClearField(field)  # type: ignore[arg-type]
     complete.name = name
     _complete_schedules(complete, name, now_ms, path, stored, found)
+    found += complete_dependencies(complete, path)
     found += action_violations(complete.action, f"{path}.action")
     _complete_retry(complete.retry, f"{path}.retry", found)
     _complete_duration(complete, "timeout", TIMEOUT_DEFAULT_MS, TIMEOUT_MS, path, found)
@@ -132,7 +134,6 @@ _TO_COME = (
     "delete_when_finished",
     "catchup_max",
     "deadline",
-    "workflow",
 )
 _POLICIES_TO_COME = {"catchup": (3, 4)}
 

@@ -68,11 +68,11 @@ def job_view(tables: Tables, record: log_pb2.JobRecord) -> job_pb2.Job:
 
 
 def job_view_state(record: log_pb2.JobRecord, state: JobState | None) -> job_pb2.Job.State.ValueType:
-    """Paused, finished (no due time is left), or active. A job without a schedule of its own is never finished."""
+    """Paused, finished (no due time is left), or active. A job that runs on request, or after others, is never finished."""
     if record.paused or (state is not None and state.flags & JobFlag.PAUSED):
         return job_pb2.Job.STATE_PAUSED
-    manual = all(schedule.WhichOneof("kind") == "manual" for schedule in record.job.schedules)
-    if record.deleted or (not manual and state is not None and not state.next_due_ms):
+    timeless = all(schedule.WhichOneof("kind") in ("manual", "after") for schedule in record.job.schedules)
+    if record.deleted or (not timeless and state is not None and not state.next_due_ms):
         return job_pb2.Job.STATE_FINISHED
     return job_pb2.Job.STATE_ACTIVE
 
@@ -121,6 +121,9 @@ def execution_view(
     ):
         if time_ms:
             getattr(view, field).CopyFrom(timestamp(time_ms))
+    root = read_execution(tables, execution.root) if execution.root else None
+    if root is not None:
+        view.root = execution_name(job_name_of(tables, catalog, root), execution.root)
     detail = read_detail(tables, number, execution)
     view.reason = detail.reason
     if full:
@@ -195,19 +198,24 @@ def _current_attempt(
 def ledger_row(
     tables: Tables, catalog: Catalog, job: int, due_ms: int, entry: LedgerEntry, number: int
 ) -> execution_service_pb2.LedgerRow:
-    """What became of a due time, or of a run of them. `number` is the last part of the row's key: not 0 for a manual run."""
+    """What became of a due time, or of a run of them. `number` is the last part of the row's key: not 0 beside the schedule."""
     row = execution_service_pb2.LedgerRow(
         due_time=timestamp(entry.first_due_ms),
         last_due_time=timestamp(due_ms),
         count=entry.count,
         outcome=LedgerOutcome(entry.outcome).value,  # type: ignore[arg-type]
         reason=Reason(entry.reason).text,
-        on_request=number != 0,
+        on_request=number != 0 and _is_manual(tables, number),
     )
     record = catalog.record(tables, job) if entry.execution else None
     if record is not None:
         row.execution = execution_name(record.job.name, entry.execution)
     return row
+
+
+def _is_manual(tables: Tables, number: int) -> bool:
+    execution = read_execution(tables, number)
+    return execution is not None and execution.trigger == Trigger.MANUAL
 
 
 # Workers

@@ -63,7 +63,11 @@ def cancel_one(state: State, number: int, execution: Execution, reason: str) -> 
         state.put_detail(number, execution, detail)
     if execution.state == ExecutionState.RUNNING:
         execution.flags |= ExecutionFlag.CANCEL_REQUESTED
-        state.effects.cancelled.append((execution.session, number, execution.attempt, execution.token))
+        if execution.session:
+            state.effects.cancelled.append((execution.session, number, execution.attempt, execution.token))
+        else:
+            # A workflow: its nodes are to end.
+            state.runs.append(number)
         state.effects.changed.append(number)
         state.note(number, execution, EventKind.CANCEL_REQUESTED, execution.state)
     else:

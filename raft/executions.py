@@ -190,7 +190,8 @@ def _complete_one(
     # An outcome that this program does not know is no success: nothing that a worker says may stop a replica.
     attempt_state = _ATTEMPT_STATES.get(outcome, AttemptState.FAILED)
     execution = state.execution(number)
-    is_current = execution is not None and execution.token == token and execution.attempt == attempt
+    # Without a token it has not been given to anybody: a workflow runs like that.
+    is_current = execution is not None and execution.token == token > 0 and execution.attempt == attempt
     if execution is not None and is_current:
         attempt_state = _as_told(execution, attempt_state)
     if execution is None or not is_current or execution.state != ExecutionState.RUNNING:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import count
+
 from horologe.log.v1 import log_pb2
 from horologe.raft import facets
 from horologe.raft.apply_sets import drop_from_set, put_into_set
 from horologe.raft.cancellation import cancel_unfinished
 from horologe.raft.creation import new_execution
+from horologe.raft.dependencies import dependants_text, link, plan_edges, unlink
 from horologe.raft.events import EventKind
 from horologe.raft.failures import LOST, Failure, is_retried
 from horologe.raft.limits import forget_limits, name_limits, namespace_of, unknown_limit
@@ -44,6 +48,10 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
             return Result(Code.ETAG_MISMATCH, text=deletion.name)
         names.add(deletion.name)
         doomed.append((record, deletion))
+    jobs = _numbers(state, found)
+    graph, fault = plan_edges(state, command.jobs, jobs, [record.id for record, _ in doomed])
+    if fault.code is not Code.OK:
+        return fault
     for record, deletion in doomed:
         delete(state, record, cancel_running=deletion.cancel_running)
     numbers: list[int] = []
@@ -55,6 +63,9 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
         else:
             _update(state, record, draft, command.author)
             numbers += (record.id, _APPLIED.OUTCOME_UPDATED)
+    for job, wanted in graph.wanted.items():
+        if wanted.changes:
+            link(state, job, wanted)
     return Result(Code.OK, tuple(numbers))
 
 
@@ -78,6 +89,12 @@ def _is_expected(record: log_pb2.JobRecord, revision: int) -> bool:
     return not revision or record.revision == revision
 
 
+def _numbers(state: State, found: Sequence[log_pb2.JobRecord | None]) -> list[int]:
+    """The numbers that jobs have, or get because they are created in this order."""
+    new = count(state.counters.last_job + 1)
+    return [next(new) if record is None else record.id for record in found]
+
+
 def delete_job(state: State, command: log_pb2.DeleteJob) -> Result:
     """The definition stays, marked, under the names in its history; the name is free again."""
     record = find_job(state, command.name)
@@ -85,12 +102,16 @@ def delete_job(state: State, command: log_pb2.DeleteJob) -> Result:
         return Result(Code.JOB_NOT_FOUND, text=command.name)
     if not _is_expected(record, command.expected_revision):
         return Result(Code.ETAG_MISMATCH, text=command.name)
+    dependants = dependants_text(state, record.id)
+    if dependants:
+        return Result(Code.HAS_DEPENDANTS, text=f"{command.name}: {dependants}")
     delete(state, record, cancel_running=command.cancel_running)
     return Result(Code.OK, (record.id,))
 
 
 def delete(state: State, record: log_pb2.JobRecord, *, cancel_running: bool) -> None:
-    """Deletes a job that is there. What waits or runs ends by itself, or is cancelled."""
+    """Deletes a job that is there, and that no others are after. What waits or runs ends by itself, or is cancelled."""
+    unlink(state, record.id)
     job_state = _state_of(state, record.id)
     pending_ms = job_state.next_due_ms
     state.arm_fire(record.id, job_state, 0)

@@ -17,6 +17,7 @@ from horologe.raft import (
     namespaces,
     operations,
     queues,
+    reruns,
     sessions,
     settling,
     time_limits,
@@ -92,6 +93,8 @@ class StateMachine:
                 return sessions.close_session(state, command.close_session)
             case "drain_worker":
                 return sessions.drain_worker(state, command.drain_worker)
+            case "rerun_execution":
+                return reruns.rerun(state, command.rerun_execution)
             case "prune":
                 return prune(state, command.prune)
             case "bootstrap":

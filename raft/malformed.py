@@ -21,9 +21,10 @@ from horologe.raft.commands import (
     SESSION,
     TIMEOUT,
 )
+from horologe.raft.dependencies import sibling
 from horologe.raft.lanes import SEPARATOR, Lane
 from horologe.raft.limits import limit_name
-from horologe.raft.model import Code
+from horologe.raft.model import Code, Condition
 from horologe.raft.rates import BURST_MAX, COUNT_MAX, PER_MS_MAX
 from horologe.raft.records import LEDGER_KEY, U64
 
@@ -38,6 +39,7 @@ SPAN_SECONDS_MAX = 315_576_000_000
 """Ten thousand years: the longest duration that protobuf has a meaning for."""
 LOOKED_AT_PER_STEP_MAX = 1_000_000
 _CODES = frozenset(int(code) for code in Code)
+_CONDITIONS = frozenset(int(condition) for condition in Condition)
 
 
 def fault_of(command: log_pb2.Command) -> str:
@@ -101,6 +103,8 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
             yield from _start_operation(command.start_operation)
         case "cancel_operation":
             yield from _natural(command.cancel_operation.operation)
+        case "rerun_execution":
+            yield from _natural(command.rerun_execution.execution)
         case "change_membership":
             if command.change_membership.refusal not in _CODES:
                 yield f"an unknown refusal {command.change_membership.refusal}"
@@ -118,6 +122,13 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
         yield from _name(limit_name(job, limit))
     if job.apply_set:
         yield from _name(job.apply_set)
+    if job.workflow:
+        yield from _name(sibling(job.name, job.workflow))
+    for each in job.schedules:
+        for name in each.after.jobs:
+            yield from _name(sibling(job.name, name))
+        if each.after.condition and each.after.condition not in _CONDITIONS:
+            yield f"a condition {each.after.condition}"
     if job.retry.max_attempts > UINT16_MAX:
         yield f"{job.retry.max_attempts} attempts"
     if max(job.priority, job.overlap, job.catchup, job.on_lease_loss) > UINT8_MAX:

@@ -57,6 +57,7 @@ LEGAL_MOVES: frozenset[tuple[ExecutionState | None, ExecutionState]] = frozenset
         # A workflow whose failed nodes run again.
         (ExecutionState.FAILED, ExecutionState.RUNNING),
         (ExecutionState.CANCELLED, ExecutionState.RUNNING),
+        (ExecutionState.COMPLETED, ExecutionState.RUNNING),
         (ExecutionState.SCHEDULED, ExecutionState.QUEUED),
         (ExecutionState.SCHEDULED, ExecutionState.RUNNING),
         (ExecutionState.SCHEDULED, ExecutionState.CANCELLED),
@@ -121,6 +122,7 @@ class Reason(IntEnum):
     CATCHUP_EARLIEST = 11
     CATCHUP_MAX = 12
     UPSTREAM = 13
+    RUN_CANCELLED = 50
 
     @property
     def text(self) -> str:
@@ -144,6 +146,15 @@ class Catchup(IntEnum):
     SKIP = 2
     EARLIEST = 3
     ALL = 4
+
+
+class Condition(IntEnum):
+    """Numbers as in horologe.v1.AfterSchedule.Condition."""
+
+    ALL_SUCCEEDED = 1
+    ALL_DONE = 2
+    ANY_SUCCEEDED = 3
+    ANY_FAILED = 4
 
 
 class LeaseLoss(IntEnum):
@@ -187,6 +198,8 @@ class ExecutionFlag:
     """All older ones of its job were asked to end when it was made: see overlap.py."""
     TIME_IS_UP: Final = 256
     """Its attempt was told to end, because the time for all attempts is over."""
+    HAS_UPSTREAM: Final = 512
+    """Its run has others before it, whose results go along with it."""
 
 
 class TimerKind(IntEnum):
@@ -230,6 +243,16 @@ class Code(IntEnum):
     LIMIT_IN_USE = 32
     QUEUE_PAUSED = 33
     QUEUE_NOT_PAUSED = 34
+    UPSTREAM_NOT_FOUND = 60
+    WORKFLOW_NOT_FOUND = 61
+    CYCLE = 62
+    ORIGINS_DIFFER = 63
+    WORKFLOW_TOO_LARGE = 64
+    HAS_DEPENDANTS = 65
+    NOT_IN_A_RUN = 66
+    RUN_UNFINISHED = 67
+    NOTHING_TO_RERUN = 68
+    KIND_CHANGED = 69
 
 
 @dataclass(frozen=True, slots=True)

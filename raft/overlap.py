@@ -15,6 +15,7 @@ from horologe.raft.model import (
     Code,
     ExecutionFlag,
     ExecutionState,
+    JobFlag,
     Overlap,
     Reason,
 )
@@ -66,12 +67,16 @@ def admit(state: State, job: int, job_state: JobState) -> Admission:
 
 
 def release_next(state: State, job: int) -> None:
-    """Nothing but held ones is left: the first of them is queued."""
+    """Nothing but held ones is left: the first of them is queued, or begins if it is one of a workflow."""
     number = next(iter(held_of(state, job, 1)), 0)
     execution = state.execution(number) if number else None
     if execution is None:
         raise InvariantError(f"job {job} counts held executions, and execution {number} is none")
-    state.move(number, execution, ExecutionState.QUEUED)
+    job_state = state.job_state(job)
+    if job_state is not None and job_state.flags & JobFlag.WORKFLOW:
+        state.begin_run(number, execution)
+    else:
+        state.move(number, execution, ExecutionState.QUEUED)
     state.put_execution(number, execution)
 
 

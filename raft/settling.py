@@ -1,4 +1,4 @@
-"""What follows when an execution has reached its last state: for its job, and for those that wait for it.
+"""What follows when an execution has reached its last state: for its job, for those that wait for it, for its run.
 
 `State.move` notes who has ended; the machine calls `settle` between commands. So whoever ends an execution need not know what
 that means to others, and one end may lead to the next without recursion.
@@ -6,8 +6,8 @@ that means to others, and one end may lead to the next without recursion.
 
 from __future__ import annotations
 
-from horologe.raft import dead_letters, operations
-from horologe.raft.model import ExecutionState, Trigger
+from horologe.raft import dead_letters, operations, workflows
+from horologe.raft.model import ExecutionState, JobFlag, Trigger
 from horologe.raft.overlap import release_next
 from horologe.raft.records import PAIR, Execution, JobState
 from horologe.raft.state import InvariantError, State
@@ -15,7 +15,10 @@ from horologe.raft.state import InvariantError, State
 
 def settle(state: State) -> None:
     """Draws the consequences of all that has ended, until nothing more follows."""
-    while state.ended:
+    while state.ended or state.runs:
+        if not state.ended:
+            workflows.begin_run(state, state.runs.pop(0))
+            continue
         number = state.ended.pop(0)
         execution = state.execution(number)
         if execution is None:
@@ -40,6 +43,8 @@ def _settle_one(state: State, number: int, execution: Execution) -> None:
         state.tables.beside.delete(PAIR.pack(execution.job, number))
     if job_state.held and job_state.held == job_state.unfinished:
         release_next(state, execution.job)
+    if execution.root or job_state.flags & JobFlag.UPSTREAM:
+        workflows.node_ended(state, number, execution)
 
 
 def _count(job_state: JobState, execution: Execution) -> None:

@@ -50,6 +50,7 @@ class State:
         "now_ms",
         "permits",
         "rules",
+        "runs",
         "search",
         "tables",
     )
@@ -68,6 +69,8 @@ class State:
         self.effects = Effects()
         self.ended: list[int] = []
         """Executions that have reached their last state, and whose consequences are to be drawn: see settling.py."""
+        self.runs: list[int] = []
+        """Executions of workflows that have begun, or are to be cancelled: the same."""
         self.events = bytearray()
         """What happened in this entry, packed: see events.py."""
         self.search = Index(tables)
@@ -224,6 +227,12 @@ class State:
         row = LedgerEntry(LedgerOutcome.SKIPPED, reason, number, execution.due_ms, 1)
         self.tables.ledger.put(ledger_key(number, execution), row.pack())
         self.counters.not_run += 1
+
+    def begin_run(self, number: int, execution: Execution) -> None:
+        """The execution of a workflow needs no worker: it runs while others do. The caller stores it."""
+        self.move(number, execution, ExecutionState.RUNNING)
+        execution.start_ms = execution.start_ms or self.now_ms
+        self.runs.append(number)
 
     def start_attempt(self, number: int, execution: Execution, session: int, worker: int, job_state: JobState) -> None:
         """Gives the execution to a session, under a lease whose token is this entry's index. The caller stores it.

@@ -87,9 +87,9 @@ class Tables(Protocol):
     @property
     def dead(self) -> Table: ...  # namespace, end, execution -> fingerprint: see dead_letters.py
     @property
-    def downstream(self) -> Table: ...  # job, job that is after it -> nothing: see workflows.py
+    def downstream(self) -> Table: ...  # job, job that is after it -> nothing: see dependencies.py
     @property
-    def run(self) -> Table: ...  # root execution, job -> execution, state: see workflows.py
+    def run(self) -> Table: ...  # root execution, job -> execution, state; root, 0 -> counts: see workflows.py
     @property
     def operation(self) -> Table: ...  # operation -> log.v1.OperationRecord: see operations.py
     @property
@@ -110,6 +110,8 @@ class Tables(Protocol):
     def lane(self) -> Table: ...  # lane -> its queue, and its key in `queue`
     @property
     def lane_use(self) -> Table: ...  # lane -> waiting, running
+    @property
+    def upstream(self) -> Table: ...  # job, job that it is after -> condition: see dependencies.py
     @property
     def request(self) -> Table: ...  # request id -> log.v1.RequestRecord
     @property
@@ -156,5 +158,6 @@ TABLE_NAMES: tuple[str, ...] = (
     "facet",
     "lane",
     "lane_use",
+    "upstream",
 )
 SET_TABLE_NAMES: tuple[str, ...] = ("timer",)

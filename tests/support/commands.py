@@ -9,7 +9,7 @@ from google.protobuf.struct_pb2 import Value
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import commands as records
-from horologe.raft.model import Catchup, LeaseLoss, Overlap
+from horologe.raft.model import Catchup, Condition, LeaseLoss, Overlap
 from horologe.raft.records import LEDGER_KEY, U64
 from horologe.v1 import job_pb2
 
@@ -32,6 +32,10 @@ def job(
     priority: int = 5,
     description: str = "",
     apply_set: str = "",
+    after: Sequence[str] = (),
+    condition: Condition = Condition.ALL_SUCCEEDED,
+    workflow: str = "",
+    is_workflow: bool = False,
     queue_max: int = 1_000,
     retry_window_ms: int = 0,
     execution_timeout_ms: int = 0,
@@ -51,14 +55,21 @@ def job(
     made.limits.extend(limits)
     made.worker_labels.update(worker_labels or {})
     schedule = made.schedules.add()
-    if once_ms:
+    made.workflow = workflow
+    if after:
+        schedule.after.jobs.extend(after)
+        schedule.after.condition = int(condition)  # type: ignore[assignment]
+    elif once_ms:
         schedule.once.time.FromMilliseconds(once_ms)
     elif every_ms:
         schedule.interval.every.FromMilliseconds(every_ms)
         schedule.interval.phase.FromMilliseconds(0)
     else:
         schedule.manual.SetInParent()
-    made.action.shell.script = "true"
+    if is_workflow:
+        made.action.workflow.SetInParent()
+    else:
+        made.action.shell.script = "true"
     made.retry.max_attempts = max_attempts
     made.retry.retry_on.extend(retry_on)
     made.retry.do_not_retry_on.extend(do_not_retry_on)
@@ -249,6 +260,10 @@ def prune(before_ms: int, executions: Sequence[int] = (), ledger_rows: Sequence[
             ledger_rows=b"".join(LEDGER_KEY.pack(*row) for row in ledger_rows),
         )
     )
+
+
+def rerun(execution: int) -> Command:
+    return Command(rerun_execution=log_pb2.RerunExecution(execution=execution))
 
 
 def bootstrap(cluster_id: str) -> Command:

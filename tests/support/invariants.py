@@ -38,6 +38,7 @@ from horologe.raft.versions import VERSIONS_MAX
 from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, TIMER
 from support import invariants_search
 from support.operation_invariants import check_dead_letters, check_operations
+from support.run_invariants import check_edges, check_runs
 
 Executions = dict[int, Execution]
 JobStates = dict[int, JobState]
@@ -63,6 +64,8 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     _check_timers(tables, counters, executions, job_states)
     _check_ledger(counters, executions, ledger, clocks_agree)
     _check_sessions(tables, counters)
+    check_edges(tables)
+    check_runs(tables, executions)
     _check_requests(tables)
     invariants_search.check(tables)
     check_dead_letters(tables, counters, executions)
@@ -76,6 +79,11 @@ def read_executions(tables: Tables) -> Executions:
 def is_held(execution: Execution) -> bool:
     """Waits behind others of its job."""
     return bool(execution.flags & ExecutionFlag.HELD)
+
+
+def is_of_workflow(tables: Tables, execution: Execution) -> bool:
+    """Runs without a worker."""
+    return bool(JobState.unpack(tables.job_state.get(U64.pack(execution.job)) or b"").flags & JobFlag.WORKFLOW)
 
 
 def read_ledger(tables: Tables) -> Ledger:
@@ -133,7 +141,8 @@ def _check_executions(tables: Tables, executions: Executions) -> None:
         assert (found.end_ms > 0) == (state in FINAL_STATES), story
         assert (found.next_attempt_ms > 0) == (state is ExecutionState.SCHEDULED and not is_held(found)), story
         assert state is ExecutionState.SCHEDULED or not is_held(found), story
-        assert (found.attempt_state == AttemptState.RUNNING) == (state is ExecutionState.RUNNING), story
+        runs = state is ExecutionState.RUNNING and not is_of_workflow(tables, found)
+        assert (found.attempt_state == AttemptState.RUNNING) == runs, story
         if found.flags & (ExecutionFlag.CANCEL_REQUESTED | ExecutionFlag.TIME_IS_UP):
             assert state is ExecutionState.RUNNING or state in FINAL_STATES, story
         if found.end_by_ms:
@@ -168,7 +177,7 @@ def _check_lines(tables: Tables, counters: Counters, executions: Executions) -> 
     assert rows == {
         (found.session, number): (found.token, found.attempt)
         for number, found in executions.items()
-        if found.state == ExecutionState.RUNNING
+        if found.state == ExecutionState.RUNNING and not is_of_workflow(tables, found)
     }
     assert counters.running == len(rows)
     assert [PAIR.unpack(key) for key, _ in tables.held.scan()] == sorted(

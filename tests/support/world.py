@@ -13,7 +13,17 @@ from horologe.log.v1 import log_pb2
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.raft.commands import GIVE_UP, NO_RETRY, CompletionStatus, Outcome
 from horologe.raft.failures import TIMEOUT, Failure, is_retried
-from horologe.raft.model import AttemptState, Catchup, Code, ExecutionFlag, ExecutionState, LeaseLoss, Overlap, Result
+from horologe.raft.model import (
+    AttemptState,
+    Catchup,
+    Code,
+    Condition,
+    ExecutionFlag,
+    ExecutionState,
+    LeaseLoss,
+    Overlap,
+    Result,
+)
 from horologe.raft.permits import LimitKind, kind_of, limit_of
 from horologe.raft.records import Execution
 from horologe.v1 import job_service_pb2
@@ -24,7 +34,7 @@ from support.spans import ms_of, time_of
 
 SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=30 * 86_400.0)
 HEARTBEAT_MS = 2_000
-_ENUMS: dict[str, Any] = {"overlap": Overlap, "catchup": Catchup, "on_lease_loss": LeaseLoss}
+_ENUMS: dict[str, Any] = {"overlap": Overlap, "catchup": Catchup, "on_lease_loss": LeaseLoss, "condition": Condition}
 _RETRIES = {"never": NO_RETRY, "give-up": GIVE_UP}
 
 
@@ -171,6 +181,9 @@ class World(OperationWords):
         last_ms = next_ms - every_ms if count else 0
         return self._do(commands.resume(name, next_ms, skipped_count=count, skipped_last_ms=last_ms))
 
+    def rerun(self, number: str) -> str:
+        return self._do(commands.rerun(int(number)))
+
     def run_now(self, name: str, force: str = "") -> str:
         return self._do(commands.run(name, force=bool(force)))
 
@@ -259,7 +272,7 @@ class World(OperationWords):
             worker = {session: worker for worker, session in self._sessions.items()}.get(
                 execution.session, "an old session"
             )
-            text += f" on {worker}, attempt {execution.attempt}, token {execution.token}"
+            text += f" on {worker}, attempt {execution.attempt}, token {execution.token}" if execution.session else ""
             text += ", to be cancelled" if execution.flags & ExecutionFlag.CANCEL_REQUESTED else ""
             text += ", its time is up" if execution.flags & ExecutionFlag.TIME_IS_UP else ""
         if execution.line:
@@ -318,6 +331,8 @@ def _pairs(text: str) -> dict[str, str]:
 
 _READERS: dict[str, Callable[[str], Any]] = {
     "queue": str,
+    "workflow": str,
     "limits": lambda text: text.split(","),
+    "after": lambda text: text.split(","),
     "worker_labels": _pairs,
 }

@@ -20,7 +20,7 @@ PURE_CORE = (
     "settling", "overlap", "cancellation", "starting", "lines", "priorities", "permits",
     "lanes", "rates", "queues", "limits", "namespaces", "sessions",
     "requests", "history", "failures", "time_limits", "dead_letters", "backfills", "operations",
-    "versions", "apply_sets", "events", "facets", "search",
+    "versions", "apply_sets", "events", "facets", "search", "dependencies", "workflows", "reruns",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
     {"__future__", "collections", "collections.abc", "dataclasses", "enum", "heapq", "itertools", "struct", "typing"}

@@ -68,7 +68,7 @@ def test_valid(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "field", "description"),
     [
-        ("", "", "set exactly one of cron, interval, once, fixed_delay and manual"),
+        ("", "", "set exactly one of cron, interval, once, fixed_delay, after and manual"),
         ("cron { }", ".cron.expression", "the expression is empty"),
         ('cron { expression: "61 * * * *" }', ".cron.expression", '"61" is outside 0 to 59'),
         ('cron { expression: "0 0 31 2 *" }', ".cron.expression", "is never due"),

@@ -85,6 +85,7 @@ class Command(_message.Message):
     PURGE_DEAD_LETTER_FIELD_NUMBER: _builtins.int
     START_OPERATION_FIELD_NUMBER: _builtins.int
     CANCEL_OPERATION_FIELD_NUMBER: _builtins.int
+    RERUN_EXECUTION_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """The node whose caller waits for the result. Empty: nobody waits."""
     origin_id: _builtins.int
@@ -189,6 +190,10 @@ class Command(_message.Message):
     def cancel_operation(self) -> Global___CancelOperation:
         """Let an operation begin nothing new."""
 
+    @_builtins.property
+    def rerun_execution(self) -> Global___RerunExecution:
+        """Run a part of a run again."""
+
     def __init__(
         self,
         *,
@@ -220,12 +225,13 @@ class Command(_message.Message):
         purge_dead_letter: Global___PurgeDeadLetter | None = ...,
         start_operation: Global___StartOperation | None = ...,
         cancel_operation: Global___CancelOperation | None = ...,
+        rerun_execution: Global___RerunExecution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "rerun_execution", b"rerun_execution", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "rerun_execution", b"rerun_execution", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "set_queue", "pause_queue", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "set_queue", "pause_queue", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation", "rerun_execution"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -678,6 +684,28 @@ class CancelExecution(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelExecution: _TypeAlias = CancelExecution  # noqa: Y015
+
+@_typing.final
+class RerunExecution(_message.Message):
+    """Run a part of a run again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    execution: _builtins.int
+    """Number of the execution that began the run: then all that did not end well; or of one of the others: then it, and all after it."""
+    def __init__(
+        self,
+        *,
+        execution: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerunExecution: _TypeAlias = RerunExecution  # noqa: Y015
 
 @_typing.final
 class OpenSession(_message.Message):

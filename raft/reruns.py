@@ -1,0 +1,94 @@
+"""Running parts of a run again: what did not end well, or one node and all that are after it.
+
+The nodes get new executions under the same root; what ended well and is not asked for keeps its execution and its result.
+"""
+
+from __future__ import annotations
+
+from horologe.log.v1 import log_pb2
+from horologe.raft.dependencies import NODES_MAX, downstream_of
+from horologe.raft.model import FINAL_STATES, Code, ExecutionFlag, ExecutionState, JobFlag, Result
+from horologe.raft.records import PAIR, Execution
+from horologe.raft.state import InvariantError, State
+from horologe.raft.workflows import BAD_STATES, Fate, Run, is_workflow
+
+
+def rerun(state: State, command: log_pb2.RerunExecution) -> Result:
+    """Answers (root, nodes that are decided anew)."""
+    number = command.execution
+    execution = state.execution(number)
+    if execution is None:
+        return Result(Code.EXECUTION_NOT_FOUND, text=str(number))
+    if not execution.root:
+        return Result(Code.NOT_IN_A_RUN, text=str(number))
+    root = state.execution(execution.root)
+    if root is None:
+        return Result(Code.EXECUTION_NOT_FOUND, text=str(execution.root))
+    run = Run.open(state, execution.root)
+    if run.unfinished or root.state not in FINAL_STATES:
+        return Result(Code.RUN_UNFINISHED, text=str(run.root))
+    is_one = number != run.root
+    chosen = [job for job in (_all_after(state, execution.job) if is_one else _not_well(run)) if _is_there(state, job)]
+    if not chosen:
+        return Result(Code.NOTHING_TO_RERUN, text=str(run.root))
+    for job in chosen:
+        state.tables.run.delete(PAIR.pack(run.root, job))
+    run.bad = sum(ended in BAD_STATES for _, _, ended in run.nodes())
+    run.is_cancelled = False
+    if is_workflow(state, root):
+        _revive(state, run.root, root)
+    if is_one:
+        # It was asked for by name, however those before it ended.
+        run.decide(execution.job, Fate.START)
+    for job in chosen:
+        run.decide(job)
+    run.finish()
+    return Result(Code.OK, (run.root, len(chosen)))
+
+
+def _not_well(run: Run) -> list[int]:
+    """The nodes that did not end well, or did not run."""
+    return [job for job, _, ended in run.nodes() if ended != ExecutionState.COMPLETED]
+
+
+def _all_after(state: State, job: int) -> list[int]:
+    """The job, and all that are after it, directly or not."""
+    line = [job]
+    found = {job}
+    for one in line:
+        for below in downstream_of(state, one):
+            if below not in found and len(found) <= NODES_MAX:
+                found.add(below)
+                line.append(below)
+    return line
+
+
+def _is_there(state: State, job: int) -> bool:
+    job_state = state.job_state(job)
+    return job_state is not None and not job_state.flags & JobFlag.DELETED
+
+
+def _revive(state: State, number: int, execution: Execution) -> None:
+    """The workflow's execution is not finished any more, and was never counted as ended."""
+    job_state = state.job_state(execution.job)
+    if job_state is None:
+        raise InvariantError(f"job {execution.job} is gone although it has executions")
+    job_state.unfinished += 1
+    match execution.state:
+        case ExecutionState.COMPLETED:
+            job_state.completed -= 1
+            state.counters.completed -= 1
+        case ExecutionState.FAILED:
+            job_state.failed -= 1
+            state.counters.failed -= 1
+        case _:
+            job_state.cancelled -= 1
+    state.put_job_state(execution.job, job_state)
+    state.move(number, execution, ExecutionState.RUNNING)
+    execution.end_ms = 0
+    execution.flags &= ~ExecutionFlag.CANCEL_REQUESTED
+    if execution.flags & ExecutionFlag.HAS_DETAIL:
+        detail = state.detail(number, execution)
+        detail.reason = ""
+        state.put_detail(number, execution, detail)
+    state.put_execution(number, execution)

@@ -1,0 +1,231 @@
+"""Runs: what follows in other jobs when an execution begins or ends.
+
+A run is named by its *root*, the execution of a workflow or of any job that others are after. Table `run` holds its head, at
+(root, 0): how many of its nodes are not finished and how many ended badly; and for each node that is decided, at (root, job),
+its latest execution, and how that ended. Whenever a node ends, those after it are decided: they start, or are skipped, or go on
+waiting. So nothing waits when no node is unfinished, and then the run is over.
+
+Called by settling.py only. Which jobs are after which is in dependencies.py, and how parts run again in reruns.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from horologe.log.v1 import log_pb2
+from horologe.raft.cancellation import cancel_one
+from horologe.raft.creation import new_execution, new_skipped
+from horologe.raft.dependencies import NAMES_TOLD_MAX, downstream_of, short_name
+from horologe.raft.model import Condition, ExecutionFlag, ExecutionState, JobFlag, LedgerOutcome, Reason, Trigger
+from horologe.raft.overlap import REFUSALS, Admission, admit
+from horologe.raft.records import PAIR, RUN_HEAD, RUN_NODE, U64, Execution, JobState, LedgerEntry
+from horologe.raft.state import InvariantError, State
+
+BAD_STATES = frozenset({ExecutionState.FAILED, ExecutionState.DEAD, ExecutionState.CANCELLED})
+
+
+class Fate(Enum):
+    """What becomes of a node whose upstream jobs stand as they do."""
+
+    START = "start"
+    SKIP = "skip"
+    WAIT = "wait"
+
+
+@dataclass(slots=True)
+class Run:
+    """One run, as a command changes it."""
+
+    state: State
+    root: int
+    due_ms: int
+    is_cancelled: bool
+    unfinished: int = 0
+    bad: int = 0
+
+    @classmethod
+    def open(cls, state: State, root: int) -> Run:
+        execution = state.execution(root)
+        if execution is None:
+            raise InvariantError(f"the run of execution {root} is not over, but its root is gone")
+        is_cancelled = is_workflow(state, execution) and bool(execution.flags & ExecutionFlag.CANCEL_REQUESTED)
+        run = cls(state, root, execution.due_ms, is_cancelled)
+        raw = state.tables.run.get(PAIR.pack(root, 0))
+        if raw is not None:
+            run.unfinished, run.bad = RUN_HEAD.unpack(raw)
+        return run
+
+    def save(self) -> None:
+        self.state.tables.run.put(PAIR.pack(self.root, 0), RUN_HEAD.pack(self.unfinished, self.bad))
+
+    def node(self, job: int) -> tuple[int, int] | None:
+        """The node's latest execution and how that ended (0: it has not); None while nothing is decided."""
+        raw = self.state.tables.run.get(PAIR.pack(self.root, job))
+        return None if raw is None else RUN_NODE.unpack(raw)
+
+    def nodes(self) -> Iterator[tuple[int, int, int]]:
+        """Job, execution and final state of each node that is decided."""
+        for key, value in self.state.tables.run.scan(PAIR.pack(self.root, 1)):
+            root, job = PAIR.unpack(key)
+            if root != self.root:
+                return
+            yield job, *RUN_NODE.unpack(value)
+
+    def put_node(self, job: int, number: int, final_state: int) -> None:
+        self.state.tables.run.put(PAIR.pack(self.root, job), RUN_NODE.pack(number, final_state))
+
+    def decide_all_after(self, job: int) -> None:
+        for below in list(downstream_of(self.state, job)):
+            self.decide(below)
+
+    def decide(self, job: int, fate: Fate | None = None) -> None:
+        """Starts or skips a node that nothing is decided about, if its upstream jobs (or `fate`) say so."""
+        job_state = self.state.job_state(job)
+        if self.node(job) is not None or job_state is None or job_state.flags & JobFlag.DELETED:
+            return
+        if self.is_cancelled:
+            self._skip(job, job_state, Reason.RUN_CANCELLED)
+            return
+        match fate or fate_of(self, job):
+            case Fate.START:
+                self._start(job, job_state)
+            case Fate.SKIP:
+                self._skip(job, job_state, Reason.UPSTREAM)
+
+    def _start(self, job: int, job_state: JobState) -> None:
+        if job_state.flags & JobFlag.PAUSED:
+            self._skip(job, job_state, Reason.PAUSED)
+            return
+        admission = admit(self.state, job, job_state)
+        if admission in REFUSALS:
+            self._skip(job, job_state, REFUSALS[admission][0])
+            return
+        held = admission is Admission.HOLD
+        number, execution = new_execution(
+            self.state, job, job_state, self.due_ms, Trigger.DEPENDENCY, None, planned_ms=self.state.now_ms, held=held
+        )
+        execution.flags |= ExecutionFlag.HAS_UPSTREAM
+        row = LedgerEntry(LedgerOutcome.RAN, Reason.NONE, number, self.due_ms, 1)
+        self.state.put_ledger(job, self.due_ms, row, number)
+        self._add(job, job_state, number, execution)
+
+    def _skip(self, job: int, job_state: JobState, reason: Reason) -> None:
+        number, execution = new_skipped(self.state, job, job_state, self.due_ms, Trigger.DEPENDENCY, reason)
+        self._add(job, job_state, number, execution)
+
+    def _add(self, job: int, job_state: JobState, number: int, execution: Execution) -> None:
+        execution.root = self.root
+        self.state.put_execution(number, execution)
+        self.state.put_job_state(job, job_state)
+        self.put_node(job, number, 0)
+        self.unfinished += 1
+
+    def finish(self) -> None:
+        """Stores the head, and ends the execution of the workflow when nothing of it is left to wait for."""
+        self.save()
+        if self.unfinished:
+            return
+        execution = self.state.execution(self.root)
+        if execution is None or not is_workflow(self.state, execution) or execution.state != ExecutionState.RUNNING:
+            return
+        to = ExecutionState.FAILED if self.bad else ExecutionState.COMPLETED
+        if self.is_cancelled:
+            to = ExecutionState.CANCELLED
+        elif self.bad:
+            detail = self.state.detail(self.root, execution)
+            detail.reason = self._what_went_wrong()
+            self.state.put_detail(self.root, execution, detail)
+        self.state.move(self.root, execution, to)
+        self.state.put_execution(self.root, execution)
+
+    def _what_went_wrong(self) -> str:
+        bad = [(job, ended) for job, _, ended in self.nodes() if ended in BAD_STATES]
+        told = [f"{_name(self.state, job)} {ExecutionState(ended).name}" for job, ended in bad[:NAMES_TOLD_MAX]]
+        more = len(bad) - len(told)
+        return f"did not end well: {', '.join(told)}" + (f" and {more} more" if more else "")
+
+
+def begin_run(state: State, root: int) -> None:
+    """Starts what is first in a workflow whose execution has just begun; or ends all of one that is to be cancelled."""
+    execution = state.execution(root)
+    if execution is None or execution.state != ExecutionState.RUNNING:
+        return
+    run = Run.open(state, root)
+    if run.is_cancelled:
+        _cancel_nodes(run)
+        if run.node(execution.job) is not None:
+            return
+    run.put_node(execution.job, root, ExecutionState.COMPLETED)
+    run.decide_all_after(execution.job)
+    run.finish()
+
+
+def node_ended(state: State, number: int, execution: Execution) -> None:
+    """An execution that belongs to a run, or that others are after, has ended: decides those after it."""
+    if is_workflow(state, execution):
+        return
+    if not execution.root:
+        # Others have come after its job since it began.
+        execution.root = number
+        state.put_execution(number, execution)
+    run = Run.open(state, execution.root)
+    if number == execution.root:
+        run.put_node(execution.job, number, 0)
+        run.unfinished += 1
+    known = run.node(execution.job)
+    if known is None or known[0] != number:
+        raise InvariantError(f"execution {number} is none of the run of execution {execution.root}: {execution}")
+    run.put_node(execution.job, number, execution.state)
+    run.unfinished -= 1
+    run.bad += execution.state in BAD_STATES
+    run.decide_all_after(execution.job)
+    run.finish()
+
+
+def fate_of(run: Run, job: int) -> Fate:
+    """What the condition of a node says, as its upstream jobs stand in the run."""
+    condition, ended, is_complete = Condition.ALL_SUCCEEDED, set[int](), True
+    for key, value in run.state.tables.upstream.scan(PAIR.pack(job, 0)):
+        owner, upstream = PAIR.unpack(key)
+        if owner != job:
+            break
+        condition = Condition(value[0])
+        node = run.node(upstream)
+        if node is None or not node[1]:
+            is_complete = False
+        else:
+            ended.add(node[1])
+    match condition:
+        case Condition.ALL_SUCCEEDED:
+            if ended - {ExecutionState.COMPLETED}:
+                return Fate.SKIP
+            return Fate.START if is_complete else Fate.WAIT
+        case Condition.ALL_DONE:
+            return Fate.START if is_complete else Fate.WAIT
+        case Condition.ANY_SUCCEEDED:
+            is_met = ExecutionState.COMPLETED in ended
+        case _:
+            is_met = bool(ended & BAD_STATES)
+    if is_met:
+        return Fate.START
+    return Fate.SKIP if is_complete else Fate.WAIT
+
+
+def is_workflow(state: State, execution: Execution) -> bool:
+    job_state = state.job_state(execution.job)
+    return job_state is not None and bool(job_state.flags & JobFlag.WORKFLOW)
+
+
+def _cancel_nodes(run: Run) -> None:
+    """Their ends decide over the rest: in a run that is to be cancelled, nothing starts any more."""
+    for number in [number for _, number, ended in run.nodes() if not ended]:
+        execution = run.state.execution(number)
+        if execution is not None:
+            cancel_one(run.state, number, execution, f"the run of execution {run.root} was cancelled")
+
+
+def _name(state: State, job: int) -> str:
+    raw = state.tables.job.get(U64.pack(job))
+    return "" if raw is None else short_name(log_pb2.JobRecord.FromString(bytes(raw)).job.name)
