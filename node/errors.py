@@ -64,6 +64,10 @@ _STATUSES: Mapping[str, grpc.StatusCode] = {
     "QUORUM_AT_RISK": grpc.StatusCode.FAILED_PRECONDITION,
     "LIMIT_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "QUEUE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "DEAD_LETTER_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "OPERATION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "OPERATION_FINISHED": grpc.StatusCode.FAILED_PRECONDITION,
+    "ATTEMPTS_EXHAUSTED": grpc.StatusCode.FAILED_PRECONDITION,
     "DISK_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "NO_LEADER": grpc.StatusCode.UNAVAILABLE,
     "OUTCOME_UNKNOWN": grpc.StatusCode.UNAVAILABLE,
@@ -149,6 +153,16 @@ _RESULTS: Mapping[Code, tuple[str, str]] = {
         "KIND_CHANGED",
         "{text} cannot become a workflow, nor cease to be one; delete it and create it again, or choose another name",
     ),
+    Code.DEAD_LETTER_NOT_FOUND: (
+        "DEAD_LETTER_NOT_FOUND",
+        "execution {text} is not in a dead letter queue; perhaps it was driven again or purged",
+    ),
+    Code.OPERATION_NOT_FOUND: ("OPERATION_NOT_FOUND", "operation {text} does not exist, or its history is too old"),
+    Code.OPERATION_FINISHED: ("OPERATION_FINISHED", "the operation is {text} already"),
+    Code.ATTEMPTS_EXHAUSTED: (
+        "ATTEMPTS_EXHAUSTED",
+        "execution {text} has had too many attempts to be driven again; run its job instead",
+    ),
     Code.WRONG_CLUSTER: ("INTERNAL", "the cluster refused the command"),
     Code.MALFORMED: ("INTERNAL", "the node made a command that the cluster cannot read: {text}; this is a defect"),
 }
@@ -229,7 +243,7 @@ def execution_not_found(name: str) -> ApiError:
 def of_result(result: Result) -> ApiError:
     """The error that a command's result means. The result must not be OK."""
     reason, text = _RESULTS[result.code]
-    key = "state" if result.code == Code.EXECUTION_FINISHED else "name"
+    key = "state" if result.code in (Code.EXECUTION_FINISHED, Code.OPERATION_FINISHED) else "name"
     metadata = {key: result.text} if result.text else {}
     return ApiError(reason, text.format(text=result.text), metadata=metadata)
 

@@ -87,6 +87,19 @@ def read_execution_name(name: str, field: str) -> tuple[JobPattern, int]:
     return pattern, min(int(number), (1 << 63) - 1)
 
 
+def read_operation_name(name: str, field: str) -> tuple[str, int]:
+    """The namespace (or `-`) and the number in an operation's name."""
+    parts = name.split("/")
+    if len(parts) != 4 or parts[0] != "namespaces" or parts[2] != "operations":
+        raise errors.invalid_field(field, f"{shorten(name)} is not of the form namespaces/NAMESPACE/operations/NUMBER")
+    if parts[1] != WILDCARD:
+        _check_id(parts[1], field, "namespace")
+    number = parts[3]
+    if not (number.isascii() and number.isdigit()) or len(number) > _NUMBER_DIGITS_MAX:
+        raise errors.invalid_field(field, f"{shorten(number)} is no operation number")
+    return parts[1], min(int(number), (1 << 63) - 1)
+
+
 def _read_job(name: str, field: str, *, wildcards: bool) -> JobPattern:
     parts = name.split("/")
     if len(parts) != 4 or parts[0] != "namespaces" or parts[2] != "jobs":

@@ -17,11 +17,13 @@ from grpc_reflection.v1alpha import reflection
 
 from horologe.log.v1 import log_pb2
 from horologe.node.admission import MemberRemovedError
+from horologe.node.backfill_service import BackfillService
 from horologe.node.barriers import Barriers
 from horologe.node.clock import ClusterClock
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import NodeConfig
 from horologe.node.context import NodeContext
+from horologe.node.dead_letter_service import DeadLetterService
 from horologe.node.definition_service import DefinitionService
 from horologe.node.digests import StateDigests
 from horologe.node.execution_service import ExecutionService
@@ -29,6 +31,7 @@ from horologe.node.gateway import Gateway
 from horologe.node.ids import new_uuid
 from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.job_service import JobService
+from horologe.node.operation_service import OperationService
 from horologe.node.output_copies import OutputCopies
 from horologe.node.output_service import OutputService
 from horologe.node.outputs import OutputStore
@@ -44,14 +47,20 @@ from horologe.raft.machine import cluster_id_of
 from horologe.raft.replica import Replica
 from horologe.raft.step import Inbox, Outbox
 from horologe.v1 import (
+    backfill_service_pb2,
+    backfill_service_pb2_grpc,
     cluster_service_pb2,
     cluster_service_pb2_grpc,
+    dead_letter_service_pb2,
+    dead_letter_service_pb2_grpc,
     definition_service_pb2,
     definition_service_pb2_grpc,
     execution_service_pb2,
     execution_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    operation_service_pb2,
+    operation_service_pb2_grpc,
     output_service_pb2,
     output_service_pb2_grpc,
     worker_service_pb2,
@@ -65,6 +74,9 @@ HOUSEKEEPING_SECONDS = 0.5
 LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
 SERVICES = (
+    dead_letter_service_pb2.DESCRIPTOR.services_by_name["DeadLetterService"].full_name,
+    operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name,
+    backfill_service_pb2.DESCRIPTOR.services_by_name["BackfillService"].full_name,
     definition_service_pb2.DESCRIPTOR.services_by_name["DefinitionService"].full_name,
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
@@ -345,6 +357,9 @@ class Node:
         output_service_pb2_grpc.add_OutputServiceServicer_to_server(
             OutputService(self.context, self.outputs, self._peers.stub_of), server
         )
+        dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(DeadLetterService(self.context), server)
+        operation_service_pb2_grpc.add_OperationServiceServicer_to_server(OperationService(self.context), server)
+        backfill_service_pb2_grpc.add_BackfillServiceServicer_to_server(BackfillService(self.context), server)
         definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(self.context, self.gateway), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)

@@ -15,21 +15,24 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from horologe.log.v1 import log_pb2
+from horologe.node.backfill_service import BackfillService
 from horologe.node.barriers import Barriers
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import MemberConfig, NodeConfig
 from horologe.node.context import NodeContext
+from horologe.node.dead_letter_service import DeadLetterService
 from horologe.node.definition_service import DefinitionService
 from horologe.node.digests import StateDigests
 from horologe.node.execution_service import ExecutionService
 from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.job_service import JobService
+from horologe.node.operation_service import OperationService
 from horologe.node.output_service import OutputService
 from horologe.node.outputs import OutputStore
 from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import ProposalError
-from horologe.raft.commands import FIRE, OUTCOME, MissedFate, Outcome, OutcomeFlag
+from horologe.raft.commands import ASSIGN, FIRE, OUTCOME, MissedFate, Outcome, OutcomeFlag
 from horologe.raft.machine import StateMachine
 from horologe.raft.membership import Configuration
 from horologe.raft.model import Counters, Effects, Result
@@ -37,11 +40,14 @@ from horologe.raft.records import U64, Execution, JobState
 from horologe.raft.step import Inbox, Status
 from horologe.raft.store import StateSnapshot, Store
 from horologe.v1 import (
+    backfill_service_pb2_grpc,
     cluster_service_pb2_grpc,
+    dead_letter_service_pb2_grpc,
     definition_service_pb2_grpc,
     execution_service_pb2_grpc,
     job_pb2,
     job_service_pb2_grpc,
+    operation_service_pb2_grpc,
     output_service_pb2_grpc,
     worker_service_pb2_grpc,
 )
@@ -162,6 +168,10 @@ class FakeNode:
         self.apply(log_pb2.Command(plan=log_pb2.Plan(fires=fires)))
         return self.counters().last_execution
 
+    def assign(self, number: int, session: int) -> None:
+        """Gives a queued execution to a session."""
+        self.apply(log_pb2.Command(plan=log_pb2.Plan(assigns=ASSIGN.pack(number, session))))
+
     def open_session(self, worker: str = "w1", gateway: str = "n1") -> int:
         opened = log_pb2.OpenSession(
             worker=worker, incarnation="a", queues=["default"], slot_count=10, gateway=gateway, version="1"
@@ -202,6 +212,9 @@ class FakeNode:
         output_service_pb2_grpc.add_OutputServiceServicer_to_server(
             OutputService(self.context, self.outputs, self.peers.__getitem__), server
         )
+        dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(DeadLetterService(self.context), server)
+        operation_service_pb2_grpc.add_OperationServiceServicer_to_server(OperationService(self.context), server)
+        backfill_service_pb2_grpc.add_BackfillServiceServicer_to_server(BackfillService(self.context), server)
         definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(PeopleOnly(self.context), server)
@@ -210,6 +223,9 @@ class FakeNode:
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 self.jobs = job_service_pb2_grpc.JobServiceStub(channel)
+                self.dead_letters = dead_letter_service_pb2_grpc.DeadLetterServiceStub(channel)
+                self.operations = operation_service_pb2_grpc.OperationServiceStub(channel)
+                self.backfills = backfill_service_pb2_grpc.BackfillServiceStub(channel)
                 self.definitions = definition_service_pb2_grpc.DefinitionServiceStub(channel)
                 self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
                 self.output = output_service_pb2_grpc.OutputServiceStub(channel)
