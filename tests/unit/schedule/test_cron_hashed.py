@@ -88,6 +88,7 @@ def test_jobs_with_equal_expressions_without_h_share_one_computation() -> None:
     for job in JOBS[:100]:
         next_due_ms(CronRule("17 3 * * thu", identity=job), NOW_MS)
     assert cron._shared_next_due_ms.cache_info().misses == 1
+    assert read_expression("17 3 * * thu", identity=JOBS[0]) is read_expression("17 3 * * thu", identity=JOBS[1])
 
 
 def test_quartz_and_seconds_have_it_too() -> None:
