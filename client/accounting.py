@@ -84,7 +84,7 @@ async def _due_times(
     for schedule in job.schedules:
         start = since
         while start < until:
-            preview = await client.preview_schedule(schedule, start=start, count=PREVIEW_COUNT)
+            preview = await client.preview_schedule(schedule, start=start, count=PREVIEW_COUNT, job=job.name)
             for time in preview.due_times:
                 due = time.ToDatetime(UTC)
                 if due > until:

@@ -280,11 +280,15 @@ def run_job(
 
 
 def preview_schedule(
-    namespace: str, schedule: Schedule, *, start: datetime | None = None, count: int = 10
+    namespace: str, schedule: Schedule, *, start: datetime | None = None, count: int = 10, job: str = ""
 ) -> Call[jobs.PreviewScheduleResponse]:
-    """The next due times of a schedule after `start` (default: now), and an English sentence about it."""
-    del namespace  # A schedule lives in none.
+    """The next due times of a schedule after `start` (default: now), and an English sentence about it.
+
+    `job` is the one that has the schedule or is to have it: `H` and intervals without a phase follow from its name.
+    """
     request = jobs.PreviewScheduleRequest(schedule=schedule, count=count)
+    if job:
+        request.job = names.job_name(job, namespace)
     if start is not None:
         # `from` is a keyword in Python.
         getattr(request, "from").CopyFrom(times.to_proto(start))

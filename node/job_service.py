@@ -219,16 +219,17 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             from_ms = given.ToMilliseconds() if request.HasField("from") else now_ms
         except ValueError as error:
             raise errors.invalid_field("from", str(error)) from error
+        identity = read_job_name(request.job, "job") if request.job else ""
 
         def compute() -> job_service_pb2.PreviewScheduleResponse:
-            violations = schedule.validate(request.schedule, "schedule", now_ms, "")
+            violations = schedule.validate(request.schedule, "schedule", now_ms, identity)
             if violations:
                 raise errors.invalid(violations)
             normal = schedule.normalise(request.schedule, now_ms)
-            response = job_service_pb2.PreviewScheduleResponse(description=schedule.describe(normal))
+            response = job_service_pb2.PreviewScheduleResponse(description=schedule.describe(normal, identity))
             due_ms: int | None = from_ms
             while due_ms is not None and len(response.due_times) < count:
-                due_ms = schedule.next_due_ms(normal, due_ms, "")
+                due_ms = schedule.next_due_ms(normal, due_ms, identity)
                 if due_ms is not None:
                     response.due_times.append(views.timestamp(due_ms))
             return response

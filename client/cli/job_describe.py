@@ -27,7 +27,7 @@ def describe_job(client: Client, job: Job) -> dict[str, Any]:
         if sentence:
             sentences.append(sentence)
             continue
-        preview = client.preview_schedule(schedule, count=DUE_TIMES)
+        preview = client.preview_schedule(schedule, count=DUE_TIMES, job=job.name)
         due.extend(times.render(moment) for moment in preview.due_times)
         sentences.append(preview.description)
     if job.HasField("next_due_time"):

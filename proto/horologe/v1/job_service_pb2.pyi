@@ -694,8 +694,11 @@ class PreviewScheduleRequest(_message.Message):
     SCHEDULE_FIELD_NUMBER: _builtins.int
     FROM_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """0: 10. More than 1,000 is taken as 1,000."""
+    job: _builtins.str
+    """The job that has the schedule or is to have it, for what follows from its name: `H`, and intervals without a phase."""
     @_builtins.property
     def schedule(self) -> _job_pb2.Schedule:
         """The schedule."""
@@ -705,10 +708,11 @@ class PreviewScheduleRequest(_message.Message):
         *,
         schedule: _job_pb2.Schedule | None = ...,
         count: _builtins.int = ...,
+        job: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "schedule", b"schedule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "from", b"from", "schedule", b"schedule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "from", b"from", "job", b"job", "schedule", b"schedule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

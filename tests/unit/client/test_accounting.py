@@ -30,7 +30,8 @@ class Cluster:
         job.update_time.FromDatetime(START)
         yield job
 
-    async def preview_schedule(self, schedule, start, count):
+    async def preview_schedule(self, schedule, start, count, job):
+        assert job == "tick"
         times = [
             SimpleNamespace(ToDatetime=lambda zone, n=n: start + timedelta(seconds=n)) for n in range(1, count + 1)
         ]

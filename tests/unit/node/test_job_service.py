@@ -532,6 +532,15 @@ async def test_preview(node):
     getattr(request, "from").FromJsonString("2027-07-01T00:00:00Z")
     answer = await node.jobs.PreviewSchedule(request)
     assert answer.due_times[0].ToJsonString() == "2027-07-02T00:00:00Z"
+    request.schedule.cron.expression = "H H * * *"
+    of_nobody = await node.jobs.PreviewSchedule(request)
+    request.job = "namespaces/default/jobs/nightly"
+    of_a_job = await node.jobs.PreviewSchedule(request)
+    assert of_a_job.due_times[0].ToJsonString() == "2027-07-01T12:57:00Z"
+    assert of_nobody.due_times[0] != of_a_job.due_times[0]
+    assert "without a name" in of_nobody.description
+    assert of_a_job.description == "At 14:57 (Europe/Berlin)"
+    assert "job" in (await refused(node.jobs.PreviewSchedule(Api.PreviewScheduleRequest(job="jobs/x")))).fields
     request.schedule.cron.expression = "0 0 31 2 *"
     assert "schedule.cron.expression" in (await refused(node.jobs.PreviewSchedule(request))).fields
     assert "count" in (await refused(node.jobs.PreviewSchedule(Api.PreviewScheduleRequest(count=-1)))).fields
