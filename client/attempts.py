@@ -213,6 +213,7 @@ def new_result(attempt: Attempt, outcome: Outcome, ended_at: float) -> worker_pb
         result.permanent = True
     if outcome.retry_after_seconds is not None:
         result.retry_after.FromNanoseconds(int(outcome.retry_after_seconds * 1e9))
+    result.output_chunk_count = attempt.output.chunk_count
     if attempt.output.truncated:
         result.output_truncated = True
     return result

@@ -83,6 +83,11 @@ class Output:
         else:
             self._outbox.loop.call_soon_threadsafe(self._write, stream, data)
 
+    @property
+    def chunk_count(self) -> int:
+        """How many pieces were made of it so far."""
+        return self._sequence
+
     async def drain(self) -> None:
         """Waits while more is queued than the network takes."""
         await self._outbox.writable()

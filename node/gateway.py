@@ -166,6 +166,10 @@ class Gateway:
         if data:
             self._copies.add(output, OutputPiece(chunk.sequence, chunk.stream, bytes(data)))
 
+    async def output_room(self) -> None:
+        """Waits while more output came in than the disks take."""
+        await self._copies.room()
+
     def results(self, session: WorkerSession, results: worker_pb2.AttemptResults) -> None:
         waiting: list[Reported] = []
         for result in results.results:
@@ -177,6 +181,8 @@ class Gateway:
             held = session.attempts.get(result.execution)
             if held is not None and held.token != result.fencing_token:
                 held = None
+            if held is not None:
+                self._note_missing_output(result, held)
             if held is not None and held.output is not None:
                 waiting.append((session, result, held))
             else:
@@ -210,6 +216,14 @@ class Gateway:
             }
 
         return await asyncio.to_thread(measure) if held else {}
+
+    def _note_missing_output(self, result: worker_pb2.AttemptResult, held: HeldAttempt) -> None:
+        """A worker whose stream broke has not the memory to send everything again; what is missing may be on another node."""
+        came = held.output.last_sequence + 1 if held.output is not None else 0
+        if result.output_chunk_count > came:
+            held.output = held.output or self._begin_output(result.execution, held)
+            if held.output is not None:
+                held.output.is_truncated = True
 
     def _begin_output(self, execution: int, held: HeldAttempt) -> HeldOutput | None:
         with self._context.store.read() as tables:

@@ -32,8 +32,12 @@ REQUEST_SECONDS = 1.0
 """One node may take so long for one request, so that another one can be tried."""
 CHOOSE_AGAIN_SECONDS = 0.05
 REQUEST_BYTES_MAX = 4 << 20
-BATCH_BYTES_MAX = 8 << 20
+BATCH_BYTES_MAX = 2 << 20
 """So much is written at a time: outcomes wait for the output before them, not for all that has come in since."""
+WAITING_BYTES_HIGH = 8 << 20
+"""While so much waits for a disk, no more is read from workers."""
+ROOM_SECONDS = 1.0
+"""Unless the disk takes nothing for so long: what workers say beside their output, their heartbeats, must be heard."""
 WAITING_BYTES_MAX = 64 << 20
 """What comes in while so much waits for a disk is dropped, and its attempt's output marked as cut."""
 PIECES_PER_PARCEL = 64
@@ -69,6 +73,9 @@ class OutputCopies:
         self._awaited: deque[tuple[int, list[HeldOutput], Callable[[], None]]] = deque()
         """How many pieces have to be kept before, in order."""
         self._keeping: asyncio.Task[None] | None = None
+        self._progress = asyncio.Event()
+        self._is_stuck = False
+        """Somebody has waited for room in vain, and nothing was written since."""
         self._has_mate = True
         """Whether the last output that wanted a second copy got one."""
         self._has_disk = True
@@ -84,6 +91,16 @@ class OutputCopies:
         self._added_count += 1
         self._pieces.append((output, piece))
         self._begin()
+
+    async def room(self) -> None:
+        """Waits while much waits for the disks, as long as they take something."""
+        while self._waiting_bytes > WAITING_BYTES_HIGH and not self._is_stuck:
+            self._progress.clear()
+            try:
+                async with asyncio.timeout(ROOM_SECONDS):
+                    await self._progress.wait()
+            except TimeoutError:
+                self._is_stuck = True
 
     def when_kept(self, outputs: list[HeldOutput], done: Callable[[], None]) -> None:
         """Calls `done` when all that was added before, of these outputs, is where it will stay."""
@@ -131,7 +148,9 @@ class OutputCopies:
                     for output in outputs:
                         # Not only new pieces: perhaps there is a second node by now.
                         batch.setdefault(output, [])
+                self._progress.set()
                 await self._keep(batch)
+                self._is_stuck = False
                 for _, outputs, done in released:
                     self._remember_debts(outputs)
                     done()

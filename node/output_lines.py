@@ -38,28 +38,28 @@ class Lines:
         yield from ((stream, line) for stream, line in self._unfinished.items() if line)
 
 
-async def find_lines(outputs: OutputStore, key: OutputKey, text: str, *, ignore_case: bool) -> Found:
-    """The last lines of an attempt that contain the text."""
+def find_lines(outputs: OutputStore, key: OutputKey, text: str, *, ignore_case: bool) -> Found:
+    """The last lines of an attempt that contain the text. Takes a while: not for the event loop."""
     wanted = text.casefold() if ignore_case else text
     last: deque[tuple[int, str]] = deque(maxlen=LINES_PER_ATTEMPT_MAX)
     found = Found()
     count = 0
-
-    def look(lines: Iterable[tuple[int, bytes]]) -> int:
-        fitting = 0
-        for stream, line in lines:
-            said = line.decode("utf-8", "replace").removesuffix("\r")
-            if wanted in (said.casefold() if ignore_case else said):
-                last.append((stream, said[:LINE_CHARACTERS_MAX]))
-                fitting += 1
-        return fitting
-
-    lines = Lines()
-    async for batch in outputs.read(key):
-        found.is_here = True
-        count += look(lines.add(batch))
-    count += look(lines.rest())
+    for stream, line in _lines_of(outputs, key, found):
+        said = line.decode("utf-8", "replace").removesuffix("\r")
+        if wanted in (said.casefold() if ignore_case else said):
+            last.append((stream, said[:LINE_CHARACTERS_MAX]))
+            count += 1
     for stream, said in last:
         found.lines.add(stream=stream, text=said)
     found.omitted_line_count = count - len(last)
     return found
+
+
+def _lines_of(outputs: OutputStore, key: OutputKey, found: Found) -> Iterator[tuple[int, bytes]]:
+    lines = Lines()
+    first_sequence = 0
+    while batch := outputs.read_batch(key, first_sequence):
+        found.is_here = True
+        yield from lines.add(batch)
+        first_sequence = batch[-1].sequence + 1
+    yield from lines.rest()

@@ -75,9 +75,12 @@ class OutputReader:
             for past in views.read_detail(tables, number, execution).attempts:
                 if past.number == attempt:
                     assign_ms, keepers = past.assign_time_ms, list(past.detail.output_nodes)
-                    is_reported = past.state not in (AttemptState.LOST, AttemptState.TIMED_OUT)
-                    bytes_kept = past.detail.output_bytes if keepers or is_reported else -1
+                    is_reported = bool(keepers) or past.state not in (AttemptState.LOST, AttemptState.TIMED_OUT)
+                    bytes_kept = past.detail.output_bytes if is_reported and not past.detail.output_truncated else -1
         likely = sorted(keepers, key=lambda node: node != self._name) or [self._name]
+        if bytes_kept < 0 and not gateway:
+            # Of what is missing nobody knows who has it: perhaps a gateway that the worker was connected to before.
+            keepers = []
         others = sorted(set(self._context.status().configuration.by_name) - set(likely))
         key = OutputKey(number, attempt, assign_ms)
         return Whereabouts(key, (*likely, *others), frozenset(keepers), gateway, bytes_kept)

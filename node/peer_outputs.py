@@ -5,6 +5,7 @@ The other ends are in output_reader.py, output_search.py and output_copies.py.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -73,7 +74,10 @@ class PeerOutputs:
         """Looks for a text in what is kept here. Raises StrangeOutputError."""
         response = peer_service_pb2.FindInOutputResponse()
         for key in [key_of(key) for key in request.keys]:
-            response.found.append(await find_lines(self._outputs, key, request.text, ignore_case=request.ignore_case))
+            found = await asyncio.to_thread(
+                find_lines, self._outputs, key, request.text, ignore_case=request.ignore_case
+            )
+            response.found.append(found)
         return response
 
     def _is_gateway_of(self, key: OutputKey) -> bool:

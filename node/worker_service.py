@@ -120,6 +120,7 @@ class WorkerStream:
                     self._gateway.heartbeat(session, message.heartbeat.sequence)
                 case "output":
                     self._gateway.output(session, message.output)
+                    await self._gateway.output_room()
                 case "drain":
                     session.draining = True
                     await self._drain(session)

@@ -566,6 +566,7 @@ class AttemptResult(_message.Message):
     OUTPUT_TRUNCATED_FIELD_NUMBER: _builtins.int
     PERMANENT_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    OUTPUT_CHUNK_COUNT_FIELD_NUMBER: _builtins.int
     ERROR_KIND_FIELD_NUMBER: _builtins.int
     execution: _builtins.int
     """The execution's number."""
@@ -589,6 +590,8 @@ class AttemptResult(_message.Message):
     """Output beyond the cap was dropped by the worker."""
     permanent: _builtins.bool
     """The handler said that another attempt would not help."""
+    output_chunk_count: _builtins.int
+    """How many chunks of output there were; 0 also if the worker does not say."""
     error_kind: _builtins.str
     """What kind of failure it was, which a retry policy can name: `exit`, `http`, `timeout`, `connection`, `lost` (the worker was shut
     down), or the class of the exception that a handler or a database raised, such as `ValueError`. Empty if it ended well.
@@ -617,11 +620,12 @@ class AttemptResult(_message.Message):
         output_truncated: _builtins.bool = ...,
         permanent: _builtins.bool = ...,
         retry_after: _duration_pb2.Duration | None = ...,
+        output_chunk_count: _builtins.int = ...,
         error_kind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "exit_code", b"exit_code", "http_status", b"http_status", "result", b"result", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "attempt", b"attempt", "duration_ms", b"duration_ms", "error", b"error", "error_kind", b"error_kind", "execution", b"execution", "exit_code", b"exit_code", "fencing_token", b"fencing_token", "http_status", b"http_status", "outcome", b"outcome", "output_truncated", b"output_truncated", "permanent", b"permanent", "result", b"result", "retry_after", b"retry_after", "start_delay_ms", b"start_delay_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_http_status", b"_http_status", "attempt", b"attempt", "duration_ms", b"duration_ms", "error", b"error", "error_kind", b"error_kind", "execution", b"execution", "exit_code", b"exit_code", "fencing_token", b"fencing_token", "http_status", b"http_status", "outcome", b"outcome", "output_chunk_count", b"output_chunk_count", "output_truncated", b"output_truncated", "permanent", b"permanent", "result", b"result", "retry_after", b"retry_after", "start_delay_ms", b"start_delay_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

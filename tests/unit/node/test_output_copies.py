@@ -57,9 +57,11 @@ class Here:
         )
         self.gateway.output(self.session, chunk)
 
-    def ends(self, number: int) -> None:
+    def ends(self, number: int, chunk_count: int = 0) -> None:
         token = self.node.execution(number).token
-        result = worker_pb2.AttemptResult(execution=number, attempt=1, fencing_token=token, outcome=SUCCEEDED)
+        result = worker_pb2.AttemptResult(
+            execution=number, attempt=1, fencing_token=token, outcome=SUCCEEDED, output_chunk_count=chunk_count
+        )
         self.gateway.results(self.session, worker_pb2.AttemptResults(results=[result]))
 
     async def finish(self, number: int) -> log_pb2.OutcomeDetail:
@@ -296,6 +298,42 @@ async def test_output_with_a_piece_missing_is_marked_as_cut(here):
     number = await here.run()
     here.prints(number, 3, b"the end")
     assert (await here.finish(number)).output_truncated
+
+
+async def test_what_a_worker_could_not_send_again_is_marked_as_cut(here):
+    number = await here.run()
+    here.ends(number, chunk_count=2)
+    detail = await here.completed()
+    assert (detail.output_truncated, detail.output_bytes, list(detail.output_nodes)) == (True, 0, [])
+    number = await here.run()
+    here.prints(number, 0, b"one of two")
+    here.ends(number, chunk_count=2)
+    assert (await here.completed()).output_truncated
+
+
+async def test_workers_wait_while_the_disks_are_busy_and_not_when_they_are_stuck(here, monkeypatch):
+    monkeypatch.setattr(output_copies, "WAITING_BYTES_HIGH", 10)
+    monkeypatch.setattr(output_copies, "BATCH_BYTES_MAX", 10)
+    number = await here.run()
+    here.n2.may_answer.clear()
+    here.prints(number, 0, b"on its way")
+    await until(lambda: bool(here.n2.asked))
+    here.prints(number, 1, b"waits for it, and so does who")
+    here.prints(number, 2, b"sends more")
+    room = asyncio.create_task(here.gateway.output_room())
+    await asyncio.sleep(0)
+    assert not room.done()
+    here.n2.may_answer.set()
+    await asyncio.wait_for(room, 5)
+    await here.copies.settled()
+    monkeypatch.setattr(output_copies, "ROOM_SECONDS", 0.01)
+    here.n2.may_answer.clear()
+    for sequence in range(3, 6):
+        here.prints(number, sequence, b"one more of these")
+    await asyncio.wait_for(here.gateway.output_room(), 5)
+    await asyncio.wait_for(here.gateway.output_room(), 5)
+    here.n2.may_answer.set()
+    assert not (await here.finish(number)).output_truncated
 
 
 async def test_what_is_not_ours_is_not_kept(here):

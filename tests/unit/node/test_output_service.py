@@ -164,6 +164,18 @@ async def test_a_copy_that_was_made_later_is_found(three):
     assert await read(three, number) == [(1, b"made later")]
 
 
+async def test_what_was_not_sent_again_is_read_from_the_gateway_before(three):
+    number = three.fire(1, three.open_session(gateway="n2"))
+    await keep(three, three.peers["n2"].outputs, number, b"one", b"two")
+    await keep(three, three.outputs, number, b"two", b"three", first=1)
+    three.complete(number, output_nodes=["n1", "n3"], output_bytes=8, output_truncated=True)
+    assert await read(three, number) == [(1, b"one"), (1, b"two"), (1, b"three")]
+    number = three.fire(1, three.open_session(gateway="n2"))
+    await keep(three, three.peers["n2"].outputs, number, b"all of it")
+    three.complete(number, output_truncated=True)
+    assert await read(three, number) == [(1, b"all of it")]
+
+
 async def test_follow_through_another_node_and_on_from_the_second_copy(three, monkeypatch):
     monkeypatch.setattr(output_reader, "RECHECK_SECONDS", 0.01)
     monkeypatch.setattr(outputs_module, "RECHECK_SECONDS", 0.01)
