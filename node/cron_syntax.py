@@ -109,7 +109,7 @@ def _read(expression: str, dialect: Dialect, identity: str) -> CronFields:
         days_of_week=_sorted(days_of_week),
         counted_weekdays=days_of_week.counted_weekdays,
         years=_sorted(values.get(YEAR.name, _NO_YEARS)),
-        follows_elapsed_time=any(field is HOUR and _is_every(grammar, part) for field, part in texts),
+        follows_elapsed_time=any(field is HOUR and _is_star(grammar, part) for field, part in texts),
         restricts_both_days=all(_restricts(grammar, part) for field, part in texts if field.name in _DAY_FIELDS),
     )
 
@@ -118,7 +118,7 @@ def _sorted(values: FieldValues) -> tuple[int, ...]:
     return tuple(sorted(values.numbers))
 
 
-def _is_every(grammar: Grammar, text: str) -> bool:
+def _is_star(grammar: Grammar, text: str) -> bool:
     """True for `*` and its steps."""
     base, slash, step = text.partition("/")
     return base in grammar.every_marks and (not slash or step.isdigit())
@@ -129,7 +129,7 @@ def _restricts(grammar: Grammar, text: str) -> bool:
     if not grammar.step_is_a_restriction:
         return not text.startswith(("*", "?"))
     return not any(
-        _is_every(grammar, item) and item.partition("/")[2].lstrip("0") in ("", "1") for item in text.split(",")
+        _is_star(grammar, item) and item.partition("/")[2].lstrip("0") in ("", "1") for item in text.split(",")
     )
 
 
