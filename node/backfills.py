@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from horologe.log.v1 import log_pb2
+from horologe.node.calendars import exclusions_of
 from horologe.node.timetable import Timetable, timetable_of
 from horologe.raft.records import U64
 from horologe.raft.tables import Tables
@@ -24,8 +25,7 @@ Spend = Callable[[], bool]
 
 def timetable_now(tables: Tables, record: log_pb2.JobRecord) -> Timetable:
     """The job's due times as its definition stands now, also from before it existed."""
-    del tables
-    return timetable_of(record.job)
+    return timetable_of(record.job, exclusions_of(tables, record.job))
 
 
 def due_times_of(

@@ -17,9 +17,10 @@ from horologe.node.drafts import JOBS_PER_BATCH_MAX, Drafts, read_etag
 from horologe.node.errors import ApiError
 from horologe.node.names import read_job_name, shorten
 from horologe.node.validation import apply_set_complaint
-from horologe.node.writes import Context, Writer, WriteRequest, accepted, author_of
+from horologe.node.writes import Context, Writer, WriteRequest, author_of
 from horologe.raft.apply_sets import jobs_of_set
 from horologe.raft.jobs import same_definition
+from horologe.raft.model import Result
 from horologe.raft.records import PAIR
 from horologe.raft.tables import Tables
 from horologe.v1 import definition_service_pb2, definition_service_pb2_grpc
@@ -53,20 +54,21 @@ class DefinitionService(definition_service_pb2_grpc.DefinitionServiceServicer):
         self, request: definition_service_pb2.ApplyPlanRequest, context: Context
     ) -> definition_service_pb2.ApplyPlanResponse:
         write = WriteRequest.of("ApplyPlan", request)
-        result = self._writer.first_answer(write)
-        if result is None:
+
+        async def propose(write: WriteRequest) -> Result:
             drafts = await self._drafts.of_batch(request.jobs, use_etags=True)
             for draft in drafts:
                 draft.expected_absent = not draft.expected_revision
+            deletions = _read_deletions(request.deletions)
+            await self._drafts.count_pending(deletions)
             put = log_pb2.PutJobs(
-                mode=log_pb2.PutJobs.MODE_APPLY,
-                jobs=drafts,
-                deletions=_read_deletions(request.deletions),
-                author=author_of(context),
+                mode=log_pb2.PutJobs.MODE_APPLY, jobs=drafts, deletions=deletions, author=author_of(context)
             )
-            result = await self._writer.propose(log_pb2.Command(put_jobs=put), write, context, needs_space=True)
+            return await self._writer.propose(log_pb2.Command(put_jobs=put), write, context, needs_space=True)
+
+        result = await self._writer.race(write, propose, give_up_at_once=True)
         with self._node.store.read() as tables:
-            records = [views.read_job(tables, number) for number in accepted(result).numbers[::2]]
+            records = [views.read_job(tables, number) for number in result.numbers[::2]]
             jobs = [views.job_view(tables, record) for record in records if record is not None]
             return definition_service_pb2.ApplyPlanResponse(jobs=jobs, revision=views.revision(tables))
 

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from google.protobuf.message import Message
 
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, views
+from horologe.node.calendars import exclusions_of, revisions_of
 from horologe.node.context import NodeContext
 from horologe.node.ids import new_uuid
 from horologe.node.names import is_id, read_job_name, read_namespace, shorten
+from horologe.node.pending import Pending, read_pending
 from horologe.node.schedule import Violation
-from horologe.node.timetable import Timetable, default_catchup_window_ms
+from horologe.node.timetable import Timetable, default_catchup_window_ms, timetable_of
 from horologe.node.validation import OUTPUT_ONLY, complete_job
-from horologe.raft.jobs import same_definition
+from horologe.raft.jobs import same_definition, same_timetable
 from horologe.raft.model import Counters
-from horologe.raft.records import LEDGER_KEY
+from horologe.raft.records import LEDGER_KEY, JobState
 from horologe.raft.tables import Tables
 from horologe.v1 import job_pb2, job_service_pb2
 
@@ -102,6 +105,16 @@ class Drafts:
         drafts[0].expected_revision = expected_revision or record.revision
         return drafts[0]
 
+    async def count_pending(self, deletions: Sequence[log_pb2.DeleteJob]) -> None:
+        """Writes into the commands which due times of the doomed jobs nobody has accounted for."""
+        with self._node.store.read() as tables:
+            now_ms = self._now_ms(tables)
+            doomed = [(deletion, views.find_job(tables, deletion.name)) for deletion in deletions]
+            found = [(deletion, read_pending(tables, record)) for deletion, record in doomed if record is not None]
+        for deletion, pending in found:
+            # Counting what a long pause swallowed may take a while.
+            deletion.pending.CopyFrom(await asyncio.to_thread(pending.count, now_ms))
+
     def outcomes(self, drafts: Sequence[log_pb2.JobDraft]) -> list[_Applied.Outcome.ValueType]:
         """What ApplyJobs would do with each draft as the state stands on this node."""
         found: list[_Applied.Outcome.ValueType] = []
@@ -123,6 +136,7 @@ class Drafts:
 
     def _complete_all(self, wanted: list[tuple[str, str, job_pb2.Job]]) -> list[log_pb2.JobDraft]:
         drafts: list[log_pb2.JobDraft] = []
+        uncounted: list[tuple[log_pb2.JobDraft, Pending]] = []
         found: list[Violation] = []
         with self._node.store.read() as tables:
             now_ms = self._now_ms(tables)
@@ -132,16 +146,27 @@ class Drafts:
                 complete, violations = complete_job(job, name, now_ms, path, stored)
                 found += violations
                 if not violations:
-                    drafts.append(
-                        log_pb2.JobDraft(
-                            job=complete,
-                            next_due_ms=_first_due_ms(tables, complete, record, now_ms),
-                            uid=str(new_uuid(self._node.randomness)),
-                        )
-                    )
+                    drafts.append(self._draft(tables, complete, record, now_ms))
+                    if record is not None and not same_timetable(record.job, complete):
+                        uncounted.append((drafts[-1], read_pending(tables, record)))
         if found:
             raise errors.invalid(found)
+        for draft, pending in uncounted:
+            draft.pending.CopyFrom(pending.count(now_ms))
         return drafts
+
+    def _draft(
+        self, tables: Tables, job: job_pb2.Job, record: log_pb2.JobRecord | None, now_ms: int
+    ) -> log_pb2.JobDraft:
+        timetable = timetable_of(job, exclusions_of(tables, job), now_ms)
+        due_ms = _first_due_ms(tables, timetable, record, now_ms)
+        return log_pb2.JobDraft(
+            job=job,
+            next_due_ms=due_ms,
+            next_fire_ms=timetable.fire_ms(due_ms) if due_ms else 0,
+            calendar_revisions=revisions_of(tables, job),
+            uid=str(new_uuid(self._node.randomness)),
+        )
 
     def _now_ms(self, tables: Tables) -> int:
         return max(self._node.clock.wall_ms(), Counters.load(tables).log_time_ms)
@@ -216,24 +241,36 @@ def _take_field(source: Message, target: Message, path: str) -> None:
         setattr(target, head, getattr(source, head))
 
 
-def _first_due_ms(tables: Tables, job: job_pb2.Job, record: log_pb2.JobRecord | None, now_ms: int) -> int:
-    """When the job is due first; 0 for never.
+def _first_due_ms(tables: Tables, timetable: Timetable, record: log_pb2.JobRecord | None, now_ms: int) -> int:
+    """When the job is due first; 0 for never, or not before an execution of it has ended.
 
     An instant of `once` that has passed is due too, unless this job has accounted for it already: no due time fires twice.
     """
-    schedules = list(job.schedules)
-    if record is not None:
-        state = views.read_job_state(tables, record.id)
-        pending_ms = state.next_due_ms if state is not None else 0
-        schedules = [
-            each
-            for each in schedules
-            if each.WhichOneof("kind") != "once"
-            or (time_ms := each.once.time.ToMilliseconds()) > now_ms
-            or not (
-                each in record.job.schedules
-                or time_ms == pending_ms
-                or tables.ledger.get(LEDGER_KEY.pack(record.id, max(time_ms, 0), 0)) is not None
-            )
-        ]
-    return Timetable(schedules, job.name, since_ms=now_ms).next_after(-1) or 0
+    state = None if record is None else views.read_job_state(tables, record.id)
+    first_ms = _owed_once(tables, timetable, record, state, now_ms).next_after(-1)
+    follows_ends = any(each.HasField("fixed_delay") for each in timetable.schedules)
+    if follows_ends and not (state is not None and state.unfinished):
+        opening_ms = timetable.opening(now_ms)
+        first_ms = min((due_ms for due_ms in (first_ms, opening_ms) if due_ms is not None), default=None)
+    return first_ms or 0
+
+
+def _owed_once(
+    tables: Tables, timetable: Timetable, record: log_pb2.JobRecord | None, state: JobState | None, now_ms: int
+) -> Timetable:
+    """The timetable without the instants that have passed and are accounted for."""
+    if record is None:
+        return timetable
+    pending_ms = state.next_due_ms if state is not None else 0
+    schedules = [
+        each
+        for each in timetable.schedules
+        if each.WhichOneof("kind") != "once"
+        or (time_ms := each.once.time.ToMilliseconds()) > now_ms
+        or not (
+            each in record.job.schedules
+            or time_ms == pending_ms
+            or tables.ledger.get(LEDGER_KEY.pack(record.id, max(time_ms, 0), 0)) is not None
+        )
+    ]
+    return replace(timetable, schedules=schedules)

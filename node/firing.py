@@ -1,6 +1,6 @@
 """What a due time becomes: the records of a plan that fire jobs, with the catch-up policy applied to what was missed.
 
-Here belongs what needs the definition of a schedule. When to look, and who runs the execution, is the planner's business.
+Here belongs what needs the timetable of a job. When to look, and who runs the execution, is the planner's business.
 """
 
 from __future__ import annotations
@@ -8,111 +8,232 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from horologe.log.v1 import log_pb2
+from horologe.node.calendars import exclusions_of
 from horologe.node.catalog import Catalog
-from horologe.node.timetable import MissedRun, timetable_of
-from horologe.raft.commands import FIRE, MissedFate
-from horologe.raft.model import Catchup, JobFlag
-from horologe.raft.records import JobState
+from horologe.node.missed import Missed
+from horologe.node.timetable import Timetable, timetable_of
+from horologe.raft.calendars import users_of
+from horologe.raft.commands import FIRE, REARM, UNPARK, MissedFate
+from horologe.raft.model import Catchup, Counters, JobFlag
+from horologe.raft.pauses import Pauses
+from horologe.raft.records import U64, JobState
 from horologe.raft.tables import Tables
 
 ON_TIME_MS = 5_000
 """A due time up to this old is merely late and fires by itself; with an older one the job has missed due times, and its
 catch-up policy decides over all that have come up. 5 s is what users of schedulers call on time."""
-COUNTED_PER_FIRE = 10_000
-"""Missed due times of a plain interval that one record accounts for; they are counted by arithmetic."""
-ENUMERATED_PER_PLAN = 500
-"""Missed due times of other schedules that one plan looks at, for all jobs together; the next plan goes on. Enumerating one
-takes some 40 us, and the plan is made inside the step."""
-
+LOOKS_PER_PLAN = 500
+"""Due times that one plan enumerates, for all jobs together; the next plan goes on. Enumerating one takes some 40 us, and plans
+are made inside the step."""
+RUNS_PER_JOB = 200
+"""Due times of one job that one plan fires when all that were missed are to run."""
 WORKFLOWS_PER_PLAN = 10
 """Each may start a thousand executions in the entry that fires it; the next plan goes on."""
+UNPARKS_PER_PLAN = 500
+USERS_PER_PLAN = 500
+"""Jobs whose calendars one plan looks at after one of them has changed."""
+
+Take = Callable[[int], int]
+"""Reserves a slot for a queue and answers its session, or 0."""
 
 
 class Firing:
-    """Makes FIRE records; see commands.py."""
+    """Makes FIRE, UNPARK and REARM records; see commands.py."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._budget = ENUMERATED_PER_PLAN
+        self._budget = LOOKS_PER_PLAN
         self._workflows = WORKFLOWS_PER_PLAN
+        self._counts: dict[int, Missed] = {}
+        self._counted: dict[int, Missed] = {}
+        """Jobs whose missed due times are being counted: as of the last plan, and in this one."""
+        self._pauses = Pauses()
+        self._calendars: dict[int, int] = {}
+        """Calendars that have changed, and the job from which on their users are to be looked at."""
+        self.rearms = bytearray()
 
-    def begin_plan(self) -> None:
-        self._budget = ENUMERATED_PER_PLAN
+    @property
+    def waiting_count(self) -> int:
+        """Jobs whose timers have run out, and that must wait for later plans: they shall not stand in the way of others."""
+        return len(self._counts)
+
+    def lead(self, tables: Tables) -> None:
+        """Whoever led before may not have got to the end: all calendars are looked at once."""
+        records = (log_pb2.CalendarRecord.FromString(bytes(raw)) for _, raw in tables.calendar.scan())
+        self._calendars = {record.id: 0 for record in records}
+
+    def calendar_changed(self, calendar: int) -> None:
+        self._calendars[calendar] = 0
+
+    def begin_plan(self, tables: Tables) -> None:
+        self._budget = LOOKS_PER_PLAN
         self._workflows = WORKFLOWS_PER_PLAN
+        self._counts, self._counted = self._counted, {}
+        self._pauses = Pauses.load(tables)
+        self.rearms = bytearray()
 
-    def record(self, tables: Tables, job: int, state: JobState, wall_ms: int, take: Callable[[int], int]) -> bytes:
-        """The record for a job whose due time has come; empty if it must wait for the next plan.
+    # Due times
 
-        `take` reserves a slot for a queue and answers its session, or 0.
-        """
+    def record(self, tables: Tables, job: int, state: JobState, wall_ms: int, take: Take) -> bytes:
+        """The records for a job whose due time has come; empty if it must wait for the next plan."""
+        due_ms = state.next_due_ms
+        if self._pauses.in_force(state.namespace) is not None:
+            # The machine parks it.
+            return FIRE.pack(job, state.revision, due_ms, 0, 0, 0, 0, 0, 0, 0, 1)
         if state.flags & JobFlag.WORKFLOW:
             if self._workflows <= 0:
                 return b""
             self._workflows -= 1
             take = _no_slot
-        due_ms = state.next_due_ms
-        if wall_ms - due_ms > ON_TIME_MS:
-            return self._late(tables, job, state, wall_ms, take)
-        next_ms = due_ms + state.every_ms if state.every_ms else self._next(tables, job, state, due_ms)
-        return FIRE.pack(job, state.revision, due_ms, next_ms, next_ms, take(state.queue), 0, 0, 0, 0, 1)
-
-    def _late(self, tables: Tables, job: int, state: JobState, wall_ms: int, take: Callable[[int], int]) -> bytes:
-        """Due times were missed: the cluster was down, or far behind. The job's policy decides."""
-        record = self._catalog.record(tables, job, state.revision)
-        if record is None or self._budget <= 0:
-            return b""
-        due_ms = state.next_due_ms
-        if due_ms < record.create_time_ms:
-            # A one-time schedule that lay in the past on purpose. Nothing else is owed from before the job existed.
-            next_ms = self._next(tables, job, state, due_ms)
+        is_late = wall_ms - state.next_fire_ms > ON_TIME_MS
+        if state.every_ms and not is_late:
+            next_ms = due_ms + state.every_ms
             return FIRE.pack(job, state.revision, due_ms, next_ms, next_ms, take(state.queue), 0, 0, 0, 0, 1)
-        if state.catchup == Catchup.SKIP:
-            return self._settle(tables, job, state, record, wall_ms - ON_TIME_MS, MissedFate.MISSED_CATCHUP_SKIP)
-        window_from_ms = wall_ms - state.catchup_window_ms
-        if due_ms < window_from_ms:
-            return self._settle(tables, job, state, record, window_from_ms - 1, MissedFate.MISSED_CATCHUP_WINDOW)
-        missed = self._missed(record, state, due_ms, wall_ms)
-        if not missed.complete:
-            return self._settle(tables, job, state, record, missed.last_ms, MissedFate.COALESCED)
-        latest_ms = missed.last_ms
-        next_ms = self._next(tables, job, state, latest_ms)
-        session = take(state.queue)
-        if missed.count == 1:
-            return FIRE.pack(job, state.revision, latest_ms, next_ms, next_ms, session, 0, 0, 0, 0, 1)
-        rest = self._missed(record, state, due_ms, latest_ms - 1)
-        covered = rest.first_ms, rest.last_ms, missed.count - 1
-        return FIRE.pack(job, state.revision, latest_ms, next_ms, next_ms, session, *covered, MissedFate.COALESCED, 1)
-
-    def _settle(
-        self, tables: Tables, job: int, state: JobState, record: log_pb2.JobRecord, until_ms: int, fate: MissedFate
-    ) -> bytes:
-        """Accounts for due times that will not run, from the pending one to `until_ms`, or as many as fit."""
-        missed = self._missed(record, state, state.next_due_ms, until_ms)
-        next_ms = self._next(tables, job, state, missed.last_ms)
-        return FIRE.pack(
-            job, state.revision, 0, next_ms, next_ms, 0, missed.first_ms, missed.last_ms, missed.count, fate, 0
-        )
-
-    def _missed(self, record: log_pb2.JobRecord, state: JobState, from_ms: int, to_ms: int) -> MissedRun:
-        """The due times from the pending one, `from_ms`, to `to_ms`."""
-        # The last bit of a budget still finds the two due times that tell the latest from the rest.
-        limit = COUNTED_PER_FIRE if state.every_ms else max(2, self._budget)
-        missed = timetable_of(record.job).owed(from_ms, to_ms, limit)
-        if not state.every_ms:
-            self._budget -= missed.count
-        return missed
-
-    def _next(self, tables: Tables, job: int, state: JobState, after_ms: int) -> int:
-        """The first due time after `after_ms`; 0 if there is none."""
-        if state.every_ms:
-            return after_ms + state.every_ms
         record = self._catalog.record(tables, job, state.revision)
         if record is None:
-            return 0
-        return timetable_of(record.job, since_ms=record.create_time_ms).next_after(after_ms) or 0
+            return b""
+        timetable = _timetable(tables, record)
+        if state.fixed_delay_ms:
+            open_ms = timetable.opening(due_ms)
+            if open_ms != due_ms:
+                # What follows the end of an execution knows neither bounds nor calendars until it comes up.
+                self.rearms += REARM.pack(job, state.revision, due_ms, open_ms or 0, open_ms or 0, 0, 0)
+                return b""
+        # A one-time schedule may lie in the past on purpose: it is not missed.
+        if is_late and due_ms > record.schedule_time_ms:
+            return self._late(job, state, timetable, wall_ms, take)
+        next_ms, fire_ms = _next(timetable, due_ms)
+        return FIRE.pack(job, state.revision, due_ms, next_ms, fire_ms, take(state.queue), 0, 0, 0, 0, 1)
+
+    def _late(self, job: int, state: JobState, timetable: Timetable, wall_ms: int, take: Take) -> bytes:
+        """Due times were missed: the cluster was down, or far behind. The job's policy decides."""
+        window_from_ms = wall_ms - state.catchup_window_ms
+        until_ms, fate = wall_ms, MissedFate.NONE
+        if state.catchup == Catchup.SKIP:
+            until_ms, fate = wall_ms - ON_TIME_MS, MissedFate.MISSED_CATCHUP_SKIP
+        elif state.next_due_ms < window_from_ms:
+            until_ms, fate = window_from_ms - 1, MissedFate.MISSED_CATCHUP_WINDOW
+        missed = self._count(job, state, timetable, until_ms)
+        if missed is None:
+            return b""
+        next_ms, fire_ms = (missed.next_ms, timetable.fire_ms(missed.next_ms)) if missed.next_ms else (0, 0)
+        first_ms, last_ms = missed.pending_ms, missed.last_ms
+        head = job, state.revision
+        if fate:
+            return FIRE.pack(*head, 0, next_ms, fire_ms, 0, first_ms, last_ms, missed.count, fate, 0)
+        if state.catchup == Catchup.ALL:
+            return self._all(head, state, missed, (next_ms, fire_ms), take)
+        session = take(state.queue)
+        if missed.count == 1:
+            return FIRE.pack(*head, last_ms, next_ms, fire_ms, session, 0, 0, 0, 0, 1)
+        if state.catchup == Catchup.EARLIEST:
+            rest = timetable.next_after(first_ms) or last_ms, last_ms, missed.count - 1, MissedFate.COALESCED_EARLIEST
+            return FIRE.pack(*head, first_ms, next_ms, fire_ms, session, *rest, 1)
+        rest = first_ms, missed.latest[-2], missed.count - 1, MissedFate.COALESCED
+        return FIRE.pack(*head, last_ms, next_ms, fire_ms, session, *rest, 1)
+
+    def _all(
+        self, head: tuple[int, int], state: JobState, missed: Missed, following: tuple[int, int], take: Take
+    ) -> bytes:
+        """Each runs, the last `catchup_max` of them; the first of those takes the older ones along, which are over."""
+        runs = list(missed.latest)[-state.catchup_max :]
+        older = missed.count - len(runs)
+        rest = (0, 0, 0, MissedFate.NONE)
+        if older:
+            rest = missed.pending_ms, missed.latest[-len(runs) - 1], older, MissedFate.MISSED_CATCHUP_MAX
+        records = bytearray()
+        for position, due_ms in enumerate(runs[:RUNS_PER_JOB]):
+            then = (runs[position + 1], runs[position + 1]) if position + 1 < len(runs) else following
+            records += FIRE.pack(*head, due_ms, *then, take(state.queue), *rest, 1)
+            rest = (0, 0, 0, MissedFate.NONE)
+        return bytes(records)
+
+    def _count(self, job: int, state: JobState, timetable: Timetable, until_ms: int) -> Missed | None:
+        """All that was missed from the pending due time to `until_ms`, as of the plan that began to count; None: not yet."""
+        missed = self._counts.get(job)
+        if missed is None or (missed.revision, missed.pending_ms) != (state.revision, state.next_due_ms):
+            kept = state.catchup_max + 1 if state.catchup == Catchup.ALL else 0
+            missed = Missed(state.revision, state.next_due_ms, until_ms, kept)
+        self._budget -= missed.go_on(timetable, self._budget)
+        if not missed.is_complete:
+            self._counted[job] = missed
+            return None
+        return missed
+
+    # Pauses and calendars
+
+    def unparks(self, tables: Tables, wall_ms: int) -> bytes:
+        """Jobs that were parked during a pause that is over."""
+        records = bytearray()
+        for count, (job, parked_ms) in enumerate(self._pauses.parked(tables)):
+            if count >= UNPARKS_PER_PLAN or self._budget <= 0:
+                break
+            raw = tables.job_state.get(U64.pack(job))
+            state = None if raw is None else JobState.unpack(raw)
+            record = None if state is None else self._catalog.record(tables, job, state.revision)
+            if state is None or record is None:
+                continue
+            if self._pauses.catches_up(state.namespace):
+                records += UNPARK.pack(job, state.revision, parked_ms, parked_ms, 0, 0)
+                continue
+            timetable = _timetable(tables, record)
+            state.next_due_ms = parked_ms
+            missed = self._count(job, state, timetable, max(wall_ms, parked_ms))
+            if missed is not None:
+                next_ms, fire_ms = (missed.next_ms, timetable.fire_ms(missed.next_ms)) if missed.next_ms else (0, 0)
+                records += UNPARK.pack(job, state.revision, next_ms, fire_ms, missed.count, missed.last_ms)
+        return bytes(records)
+
+    def recompute(self, tables: Tables, wall_ms: int) -> None:
+        """Adds to `rearms` the jobs whose next due time rests on an older revision of a calendar."""
+        now_ms = max(wall_ms, Counters.load(tables).log_time_ms)
+        looks = USERS_PER_PLAN
+        for calendar, from_job in list(self._calendars.items()):
+            revision = self._revision_of(tables, calendar)
+            for job, seen in users_of(tables, calendar, from_job):
+                if looks <= 0 or self._budget <= 0:
+                    self._calendars[calendar] = job
+                    return
+                looks -= 1
+                if seen != revision:
+                    self.rearms += self._rearm(tables, job, now_ms, (calendar, revision))
+            del self._calendars[calendar]
+
+    def _rearm(self, tables: Tables, job: int, now_ms: int, calendar: tuple[int, int]) -> bytes:
+        raw = tables.job_state.get(U64.pack(job))
+        state = None if raw is None else JobState.unpack(raw)
+        record = None if state is None else self._catalog.record(tables, job, state.revision)
+        if state is None or record is None:
+            return b""
+        due_ms = state.next_due_ms
+        follows_ends = state.fixed_delay_ms and len(record.job.schedules) == 1
+        stays = follows_ends or 0 < due_ms <= now_ms or state.flags & (JobFlag.PAUSED | JobFlag.PARKED)
+        if stays:
+            # It has come up already, or is looked at when it does, or when the pause is over.
+            return REARM.pack(job, state.revision, due_ms, due_ms, state.next_fire_ms, *calendar)
+        self._budget -= 1
+        next_ms, fire_ms = _next(_timetable(tables, record), now_ms)
+        return REARM.pack(job, state.revision, due_ms, next_ms, fire_ms, *calendar)
+
+    def _revision_of(self, tables: Tables, calendar: int) -> int:
+        for _, raw in tables.calendar.scan():
+            record = log_pb2.CalendarRecord.FromString(bytes(raw))
+            if record.id == calendar:
+                return record.revision
+        return 0
 
 
 def _no_slot(queue: int) -> int:
     """No worker runs a workflow."""
     del queue
     return 0
+
+
+def _timetable(tables: Tables, record: log_pb2.JobRecord) -> Timetable:
+    return timetable_of(record.job, exclusions_of(tables, record.job), record.schedule_time_ms)
+
+
+def _next(timetable: Timetable, after_ms: int) -> tuple[int, int]:
+    """The first due time after an instant, and when it fires; zeros if there is none."""
+    due_ms = timetable.next_after(after_ms)
+    return (0, 0) if due_ms is None else (due_ms, timetable.fire_ms(due_ms))

@@ -9,26 +9,24 @@ proposes one command; the state machine decides. What is written, and what a bat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from horologe.log.v1 import log_pb2
-from horologe.node import errors, paging, schedule, views
+from horologe.node import errors, paging, views
 from horologe.node.actions import payload_violations
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
 from horologe.node.drafts import Drafts, read_etag
 from horologe.node.names import WILDCARD, read_job_name, read_namespace
-from horologe.node.pauses import account_for_pause
+from horologe.node.pending import Pending, read_pending
+from horologe.node.preview import exclusions_for, preview
 from horologe.node.writes import Context, Writer, WriteRequest, accepted, author_of
 from horologe.raft.model import Code, Result
 from horologe.raft.tables import Tables
 from horologe.v1 import execution_pb2, job_pb2, job_service_pb2, job_service_pb2_grpc
 
-RACES_MAX = 5
-"""How often a write that rests on what it read is computed anew because somebody came in between."""
 PREVIEW_COUNT_DEFAULT = 10
 
 _PutJobs = log_pb2.PutJobs
@@ -80,17 +78,20 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.ApplyJobsRequest, context: Context
     ) -> job_service_pb2.ApplyJobsResponse:
         write = WriteRequest.of("ApplyJobs", request)
-        result = self._writer.first_answer(write)
-        if result is None:
+        if request.validate_only and self._writer.first_answer(write) is None:
             drafts = await self._drafts.of_batch(request.jobs, use_etags=True)
-            if request.validate_only:
-                return job_service_pb2.ApplyJobsResponse(
-                    jobs=[draft.job for draft in drafts],
-                    outcomes=self._drafts.outcomes(drafts),
-                    revision=self._node.status().revision,
-                )
-            result = await self._put(_PutJobs.MODE_APPLY, drafts, write, context)
-        jobs, revision = self._jobs_of(accepted(result))
+            return job_service_pb2.ApplyJobsResponse(
+                jobs=[draft.job for draft in drafts],
+                outcomes=self._drafts.outcomes(drafts),
+                revision=self._node.status().revision,
+            )
+
+        async def propose(write: WriteRequest) -> Result:
+            drafts = await self._drafts.of_batch(request.jobs, use_etags=True)
+            return await self._put(_PutJobs.MODE_APPLY, drafts, write, context)
+
+        result = await self._writer.race(write, propose, give_up_at_once=True)
+        jobs, revision = self._jobs_of(result)
         outcomes: Any = result.numbers[1::2]
         return job_service_pb2.ApplyJobsResponse(jobs=jobs, outcomes=outcomes, revision=revision)
 
@@ -104,21 +105,23 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             draft = await self._drafts.of_update(request, name, expected)
             return await self._put(_PutJobs.MODE_UPDATE, [draft], write, context)
 
-        result = await self._race(WriteRequest.of("UpdateJob", request), propose, give_up_at_once=bool(expected))
+        result = await self._writer.race(WriteRequest.of("UpdateJob", request), propose, give_up_at_once=bool(expected))
         jobs, revision = self._jobs_of(result)
         return job_service_pb2.UpdateJobResponse(job=jobs[0], revision=revision)
 
     async def DeleteJob(
         self, request: job_service_pb2.DeleteJobRequest, context: Context
     ) -> job_service_pb2.DeleteJobResponse:
-        command = log_pb2.Command(
-            delete_job=log_pb2.DeleteJob(
-                name=read_job_name(request.name, "name"),
-                expected_revision=read_etag(request.etag, "etag"),
-                cancel_running=request.cancel_running,
-            )
+        name = read_job_name(request.name, "name")
+        delete = log_pb2.DeleteJob(
+            name=name, expected_revision=read_etag(request.etag, "etag"), cancel_running=request.cancel_running
         )
-        await self._writer.settle(command, WriteRequest.of("DeleteJob", request), context)
+
+        async def propose(write: WriteRequest) -> Result:
+            await self._drafts.count_pending([delete])
+            return await self._writer.propose(log_pb2.Command(delete_job=delete), write, context)
+
+        await self._writer.race(WriteRequest.of("DeleteJob", request), propose, give_up_at_once=True)
         return job_service_pb2.DeleteJobResponse(revision=self._node.status().revision)
 
     # Pause, resume, run
@@ -139,17 +142,17 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         name = read_job_name(request.name, "name")
 
         async def propose(write: WriteRequest) -> Result:
-            with self._node.store.read() as tables:
-                record = views.find_job(tables, name)
-            if record is None:
+            pending = self._pending(name)
+            if pending is None:
                 return Result(Code.JOB_NOT_FOUND, text=name)
-            if not record.paused:
+            if not pending.record.paused:
                 return Result(Code.JOB_NOT_PAUSED, text=name)
             # Counting what a long pause swallowed may take a while.
-            resume = await asyncio.to_thread(account_for_pause, record, self._drafts.now_ms())
+            now_ms = self._drafts.now_ms()
+            resume = await asyncio.to_thread(pending.resume, now_ms, catchup=request.catchup)
             return await self._writer.propose(log_pb2.Command(pause_job=resume), write, context)
 
-        result = await self._race(WriteRequest.of("ResumeJob", request), propose)
+        result = await self._writer.race(WriteRequest.of("ResumeJob", request), propose)
         job, revision = self._job_of(result.numbers[0])
         return job_service_pb2.ResumeJobResponse(job=job, revision=revision)
 
@@ -220,21 +223,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         except ValueError as error:
             raise errors.invalid_field("from", str(error)) from error
         identity = read_job_name(request.job, "job") if request.job else ""
-
-        def compute() -> job_service_pb2.PreviewScheduleResponse:
-            violations = schedule.validate(request.schedule, "schedule", now_ms, identity)
-            if violations:
-                raise errors.invalid(violations)
-            normal = schedule.normalise(request.schedule, now_ms)
-            response = job_service_pb2.PreviewScheduleResponse(description=schedule.describe(normal, identity))
-            due_ms: int | None = from_ms
-            while due_ms is not None and len(response.due_times) < count:
-                due_ms = schedule.next_due_ms(normal, due_ms, identity)
-                if due_ms is not None:
-                    response.due_times.append(views.timestamp(due_ms))
-            return response
-
-        return await asyncio.to_thread(compute)
+        if request.HasField("definition"):
+            identity = read_job_name(request.definition.name, "definition.name")
+        with self._node.store.read() as tables:
+            exclusions = exclusions_for(tables, request.definition)
+        return await asyncio.to_thread(preview, request, identity, exclusions, (now_ms, from_ms), count)
 
     # Inside
 
@@ -248,25 +241,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         command = log_pb2.Command(put_jobs=log_pb2.PutJobs(mode=mode, jobs=drafts, author=author_of(context)))
         return await self._writer.propose(command, write, context, needs_space=True)
 
-    async def _race(
-        self,
-        write: WriteRequest,
-        propose: Callable[[WriteRequest], Awaitable[Result]],
-        *,
-        give_up_at_once: bool = False,
-    ) -> Result:
-        """The good result of a write that rests on what it read, tried again while others come in between.
-
-        A repetition of the request walks over the answers of its first tries to the one that counted.
-        """
-        result = Result(Code.ETAG_MISMATCH)
-        for number in range(RACES_MAX):
-            mine = write.attempt(number)
-            answered = self._writer.first_answer(mine)
-            result = await propose(mine) if answered is None else answered
-            if result.code != Code.ETAG_MISMATCH or give_up_at_once:
-                break
-        return accepted(result)
+    def _pending(self, name: str) -> Pending | None:
+        """What the job has not accounted for; None if there is no such job."""
+        with self._node.store.read() as tables:
+            record = views.find_job(tables, name)
+            return None if record is None else read_pending(tables, record)
 
     def _jobs_of(self, result: Result) -> tuple[list[job_pb2.Job], int]:
         """The jobs that a PutJobs command wrote, as they stand now."""
@@ -294,7 +273,7 @@ def _fitting_job(tables: Tables, name: str, request: job_service_pb2.ListJobsReq
         return None
     if request.state:
         state = views.read_job_state(tables, record.id)
-        if views.job_view_state(record, state) != request.state:
+        if views.job_view_state(tables, record, state) != request.state:
             return None
     return views.job_view(tables, record)
 

@@ -19,7 +19,7 @@ from horologe.node.pace import Pace
 from horologe.node.retention import Retention
 from horologe.node.slots import Slots
 from horologe.raft import wheel
-from horologe.raft.commands import ASSIGN, EXECUTION_TIMEOUT, GIVE_UP, NO_RETRY, RETRY, SESSION, TIMEOUT
+from horologe.raft.commands import ASSIGN, DEADLINE, EXECUTION_TIMEOUT, GIVE_UP, NO_RETRY, RETRY, SESSION, TIMEOUT
 from horologe.raft.failures import TIMEOUT as TIMEOUT_KIND
 from horologe.raft.failures import Failure, is_retried
 from horologe.raft.model import Counters, Effects, TimerKind
@@ -81,6 +81,7 @@ class LeaderPlanner:
         self._timeout_check_at = now + TIMEOUT_CHECK_SECONDS
         self._retention.begin(now)
         self._operations.lead(tables)
+        self._firing.lead(tables)
 
     def follow(self) -> None:
         self._slots = Slots(self._settings.lease_term_seconds * SILENCE_SHARE)
@@ -94,6 +95,8 @@ class LeaderPlanner:
         self._operations.observe(effects.operations_changed)
         for job in effects.jobs_changed:
             self._catalog.forget(job)
+        for calendar in effects.calendars_changed:
+            self._firing.calendar_changed(calendar)
 
     def renew(self, sessions: Sequence[int], tables: Tables, now: float) -> tuple[list[int], list[int]]:
         return self._slots.hear(sessions, now, tables)
@@ -105,7 +108,7 @@ class LeaderPlanner:
     def plan(self, tables: Tables, now: float, wall_ms: int) -> log_pb2.Plan | log_pb2.Prune | None:
         self._slots.begin_plan(tables, now)
         self._pace.begin_plan(tables, wall_ms)
-        self._firing.begin_plan()
+        self._firing.begin_plan(tables)
         plan = log_pb2.Plan(
             expired_sessions=self._expired_sessions(tables, now),
             timeouts=self._timeouts(tables, now, wall_ms),
@@ -114,9 +117,10 @@ class LeaderPlanner:
         plan.operation_steps.extend(self._operations.steps(tables, wall_ms))
         if wheel.has_arrived(tables.timer, wall_ms):
             plan.advance_to_ms = wall_ms
-        timers = wheel.due(tables.timer, wall_ms, TIMERS_PER_PLAN)
-        if timers:
-            plan.retries, plan.fires, plan.execution_timeouts = self._timers(tables, timers, wall_ms)
+        self._timers(tables, plan, wall_ms)
+        self._firing.recompute(tables, wall_ms)
+        plan.rearms = bytes(self._firing.rearms)
+        plan.unparks = self._firing.unparks(tables, wall_ms)
         plan.calls = self._lines.calls(tables, now, self._has_free)
         if plan.ByteSize():
             return plan
@@ -216,20 +220,25 @@ class LeaderPlanner:
     def _has_free(self, queue: int) -> bool:
         return self._slots.has_free(queue) and self._pace.may_start(queue)
 
-    def _timers(self, tables: Tables, timers: list[wheel.Timer], wall_ms: int) -> tuple[bytes, bytes, bytes]:
-        retries, fires, execution_timeouts = bytearray(), bytearray(), bytearray()
-        for deadline_ms, kind, id_ in timers:
+    def _timers(self, tables: Tables, plan: log_pb2.Plan, wall_ms: int) -> None:
+        """What has run out of time."""
+        retries, fires, execution_timeouts, deadlines = bytearray(), bytearray(), bytearray(), bytearray()
+        count_max = TIMERS_PER_PLAN + self._firing.waiting_count
+        for deadline_ms, kind, id_ in wheel.due(tables.timer, wall_ms, count_max):
             if kind == TimerKind.RETRY:
                 raw = tables.execution.get(U64.pack(id_))
                 session = self._take(Execution.unpack(raw).queue) if raw is not None else 0
                 retries += RETRY.pack(id_, deadline_ms, session)
             elif kind == TimerKind.EXECUTION_TIMEOUT:
                 execution_timeouts += EXECUTION_TIMEOUT.pack(id_, deadline_ms)
+            elif kind == TimerKind.DEADLINE:
+                deadlines += DEADLINE.pack(id_, deadline_ms)
             else:
                 raw = tables.job_state.get(U64.pack(id_))
                 if raw is not None:
                     fires += self._firing.record(tables, id_, JobState.unpack(raw), wall_ms, self._take)
-        return bytes(retries), bytes(fires), bytes(execution_timeouts)
+        plan.retries, plan.fires = bytes(retries), bytes(fires)
+        plan.execution_timeouts, plan.deadlines = bytes(execution_timeouts), bytes(deadlines)
 
 
 def _first_of_each_queue(tables: Tables) -> list[bytes]:

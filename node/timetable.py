@@ -20,8 +20,8 @@ from horologe.v1.job_pb2 import EXCLUSION_POLICY_NEXT_OPEN, Job, Schedule
 CATCHUP_WINDOW_MIN_MS: Final = 60 * SECOND_MS
 CATCHUP_WINDOW_MAX_MS: Final = DAY_MS
 CATCHUP_WINDOW_ONCE_MS: Final = 365 * DAY_MS
-EXCLUDED_SPANS_MAX: Final = 4_000
-"""So many excluded spans in a row are passed over in the search for a due time: ten years of days. Then there is none."""
+EXCLUDED_SPANS_MAX: Final = 1_100
+"""So many excluded spans in a row are passed over in the search for a due time: three years of days. Then there is none."""
 
 # Where the period of a schedule is measured when the caller has no better place: a Monday, so that working hours are usual ones.
 _PERIOD_MEASURED_AT_MS: Final = ms_from_instant(datetime(2024, 1, 1, tzinfo=UTC))
@@ -76,6 +76,19 @@ class Timetable:
             return self._named_after(after_ms)
         return self._next_moved(after_ms) if self.moves_excluded else self._next_not_excluded(after_ms)
 
+    @property
+    def period_ms(self) -> int:
+        """The distance of neighbours, if due times can be counted by arithmetic; 0 if they must be enumerated."""
+        if len(self.schedules) != 1 or self.schedules[0].WhichOneof("kind") != "interval" or self.exclusions:
+            return 0
+        return schedule.duration_ms(self.schedules[0].interval.every)
+
+    def opening(self, at_ms: int) -> int | None:
+        """The first instant from this one on that bounds and exclusions allow; None when there is none."""
+        at_ms = max(at_ms, self.start_ms)
+        closed = self._closed_at(at_ms)
+        return self._bounded(at_ms if closed is None else closed.end_ms)
+
     def fire_ms(self, due_ms: int) -> int:
         """When a due time fires: later by an amount that follows from the job and the due time, and before the next one."""
         if not self.jitter_ms:
@@ -91,7 +104,7 @@ class Timetable:
         A single interval is counted by arithmetic, however many there are. All else is enumerated, at most `limit` (1 or more)
         due times: when the answer is not complete, ask again from `last_ms + 1`.
         """
-        if len(self.schedules) == 1 and self.schedules[0].WhichOneof("kind") == "interval" and not self.exclusions:
+        if self.period_ms:
             return self._missed_of_interval(from_ms, to_ms)
         first_ms = self.next_after(from_ms - 1)
         if first_ms is None or first_ms > to_ms:

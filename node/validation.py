@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from horologe.node import schedule
 from horologe.node.actions import action_violations
+from horologe.node.bounds import complete_bounds
 from horologe.node.dependencies import complete_dependencies
 from horologe.node.names import ID_RULE, is_id, shorten
 from horologe.node.schedule import Violation
@@ -32,6 +33,7 @@ OUTPUT_ONLY = (
     "next_due_time",
     "unfinished_execution_count",
     "counters",
+    "schedule_time",
 )
 """Fields of a job that only the cluster sets; what a caller sends in them is ignored."""
 SCHEDULES_MAX = 20
@@ -95,6 +97,7 @@ def complete_job(
     _complete_duration(complete, "grace", GRACE_DEFAULT_MS, GRACE_MS, path, found)
     _check_duration(complete, "execution_timeout", EXECUTION_TIMEOUT_MS, path, found)
     _complete_policies(complete, path, found)
+    found += complete_bounds(complete, path)
     if not 0 <= complete.output_bytes_max <= OUTPUT_BYTES_MAX:
         found.append(
             Violation(
@@ -111,7 +114,6 @@ def complete_job(
         )
     _check_labels(complete.labels, f"{path}.labels", LABELS_MAX, found)
     _check_worker_labels(complete, path, found)
-    _refuse_what_is_to_come(complete, path, found)
     size = len(complete.description.encode())
     if size > DESCRIPTION_BYTES_MAX:
         found.append(
@@ -122,28 +124,6 @@ def complete_job(
         default_ms = default_catchup_window_ms(complete.schedules, name)
         _complete_duration(complete, "catchup_window", default_ms, CATCHUP_WINDOW_MS, path, found)
     return complete, found
-
-
-_TO_COME = (
-    "start_time",
-    "end_time",
-    "max_executions",
-    "jitter",
-    "calendars",
-    "on_exclusion",
-    "delete_when_finished",
-    "catchup_max",
-    "deadline",
-)
-_POLICIES_TO_COME = {"catchup": (3, 4)}
-
-
-def _refuse_what_is_to_come(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
-    """What has a place in the API, and nothing behind it yet."""
-    given = {field.name for field, _ in job.ListFields()}
-    wanted = [field for field in _TO_COME if field in given]
-    wanted += [field for field, values in _POLICIES_TO_COME.items() if getattr(job, field) in values]
-    found += [Violation(f"{path}.{field}", "this is not in this release; leave it out") for field in wanted]
 
 
 def _complete_schedules(

@@ -20,6 +20,7 @@ from horologe.raft.model import (
     Reason,
     Trigger,
 )
+from horologe.raft.pauses import Pauses
 from horologe.raft.records import PAIR, U32, U64, Execution, JobState, LedgerEntry
 from horologe.raft.tables import Tables
 from horologe.v1 import execution_pb2, execution_service_pb2, job_pb2, worker_pb2
@@ -59,7 +60,10 @@ def job_view(tables: Tables, record: log_pb2.JobRecord) -> job_pb2.Job:
     view.create_time.CopyFrom(timestamp(record.create_time_ms))
     view.update_time.CopyFrom(timestamp(record.update_time_ms))
     state = read_job_state(tables, record.id)
-    view.state = job_view_state(record, state)
+    view.schedule_time.CopyFrom(timestamp(record.schedule_time_ms))
+    view.state = job_view_state(tables, record, state)
+    if not record.paused:
+        view.pause_reason = scope_pause_text(tables, state)
     if state is not None:
         view.unfinished_execution_count = state.unfinished
         if state.next_due_ms and not record.deleted:
@@ -67,14 +71,31 @@ def job_view(tables: Tables, record: log_pb2.JobRecord) -> job_pb2.Job:
     return view
 
 
-def job_view_state(record: log_pb2.JobRecord, state: JobState | None) -> job_pb2.Job.State.ValueType:
-    """Paused, finished (no due time is left), or active. A job that runs on request, or after others, is never finished."""
-    if record.paused or (state is not None and state.flags & JobFlag.PAUSED):
-        return job_pb2.Job.STATE_PAUSED
-    timeless = all(schedule.WhichOneof("kind") in ("manual", "after") for schedule in record.job.schedules)
-    if record.deleted or (not timeless and state is not None and not state.next_due_ms):
+def job_view_state(tables: Tables, record: log_pb2.JobRecord, state: JobState | None) -> job_pb2.Job.State.ValueType:
+    """Paused (itself, its namespace or the cluster), finished (no due time is left), or active.
+
+    A job without a schedule of its own is never finished.
+    """
+    if record.deleted:
         return job_pb2.Job.STATE_FINISHED
-    return job_pb2.Job.STATE_ACTIVE
+    if record.paused or scope_pause_text(tables, state):
+        return job_pb2.Job.STATE_PAUSED
+    is_asked_for = all(schedule.WhichOneof("kind") in ("manual", "after") for schedule in record.job.schedules)
+    if is_asked_for or state is None or state.next_due_ms or state.flags & JobFlag.PARKED:
+        return job_pb2.Job.STATE_ACTIVE
+    follows_end = state.fixed_delay_ms and state.unfinished
+    is_over = state.max_executions and state.scheduled >= state.max_executions
+    return job_pb2.Job.STATE_ACTIVE if follows_end and not is_over else job_pb2.Job.STATE_FINISHED
+
+
+def scope_pause_text(tables: Tables, state: JobState | None) -> str:
+    """Which pause of its namespace or of the cluster holds a job back, by whom and why; empty if none does."""
+    pause = None if state is None else Pauses.load(tables).in_force(state.namespace)
+    if pause is None:
+        return ""
+    text = "the namespace is paused" if pause.namespace else "the cluster is paused"
+    text += f" by {pause.by}" if pause.by else ""
+    return f"{text}: {pause.reason}" if pause.reason else text
 
 
 # Executions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ DISK_RETRY_SECONDS = 10.0
 AUTHOR_KEY = "horologe-author"
 """Metadata in which a caller says who it is. It is kept with what it writes, and is no proof of anything."""
 AUTHOR_LENGTH_MAX = 200
+RACES_MAX = 5
+"""How often a write that rests on what it read is computed anew because somebody came in between."""
 COMMAND_ENVELOPE_BYTES = 200
 """Room for what is added to a command on its way."""
 
@@ -141,6 +144,27 @@ class Writer:
     ) -> Result:
         """As `propose`, for callers who only want the good result: any other is raised as its ApiError."""
         return accepted(await self.propose(command, request, context, needs_space=needs_space))
+
+    async def race(
+        self,
+        write: WriteRequest,
+        propose: Callable[[WriteRequest], Awaitable[Result]],
+        *,
+        give_up_at_once: bool = False,
+    ) -> Result:
+        """The good result of a write that rests on what it read, tried again while others come in between.
+
+        `give_up_at_once`: what the caller itself expected has changed, so that trying again would not help. A repetition of the
+        request walks over the answers of its first tries to the one that counted.
+        """
+        result = Result(Code.ETAG_MISMATCH)
+        for number in range(RACES_MAX):
+            mine = write.attempt(number)
+            answered = self.first_answer(mine)
+            result = await propose(mine) if answered is None else answered
+            if result.code != Code.MOVED_ON and (result.code != Code.ETAG_MISMATCH or give_up_at_once):
+                break
+        return accepted(result)
 
 
 def accepted(result: Result) -> Result:

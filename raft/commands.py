@@ -40,6 +40,19 @@ CALL = Struct(">QII")
 CALLED_UP_MAX = 1_000
 """Of one line in one plan; more follow with the next plans."""
 
+DEADLINE = Struct(">QQ")
+"""execution, deadline_ms"""
+
+UNPARK = Struct(">QQQQQQ")
+"""job, revision, next_due_ms, next_fire_ms, skipped_count, skipped_last_ms
+
+What was skipped begins with the due time that the job is parked at. `skipped_count` 0: it goes on with that one."""
+
+REARM = Struct(">QQQQQQQ")
+"""job, revision, due_ms, next_due_ms, next_fire_ms, calendar, calendar_revision
+
+The job's next due time is no longer `due_ms`, as of this revision of a calendar (0: not because of a calendar)."""
+
 OUTCOME = Struct(">QQHBBiIIi")
 """execution, token, attempt, outcome, flags, exit_code, start_delay_ms, duration_ms, retry_delay_ms
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from horologe.raft.model import ExecutionFlag, JobFlag, Overlap, Reason, Trigger
+from horologe.raft.deadlines import set_deadline
+from horologe.raft.model import ExecutionFlag, ExecutionState, JobFlag, Overlap, Reason, Trigger
 from horologe.raft.records import Execution, JobState
 from horologe.raft.starting import start_or_queue
 from horologe.raft.state import State
@@ -37,6 +38,8 @@ def new_execution(
         state.begin_run(number, execution)
     else:
         start_or_queue(state, number, execution, job_state, session)
+    if execution.state in (ExecutionState.QUEUED, ExecutionState.SCHEDULED):
+        set_deadline(state, number, execution, job_state)
     return number, execution
 
 

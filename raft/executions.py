@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import dead_letters, failures, time_limits, wheel
+from horologe.raft import dead_letters, deadlines, failures, time_limits, wheel
 from horologe.raft.commands import (
     ASSIGN,
     FIRE,
@@ -33,6 +33,7 @@ from horologe.raft.model import (
     Trigger,
 )
 from horologe.raft.overlap import REFUSALS, Admission, admit
+from horologe.raft.pauses import Pauses, park
 from horologe.raft.records import PAIR, U64, Execution, JobState, LedgerEntry
 from horologe.raft.starting import start_or_queue
 from horologe.raft.state import InvariantError, State
@@ -78,8 +79,9 @@ def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
     """Turns due times into executions. A record whose job has moved on since it was written does nothing.
 
     A due time that is accounted for already does not run again: after a change of the schedule the proposer, whose clock
-    may be behind, can have named one that had just been fired.
+    may be behind, can have named one that had just been fired. While its namespace or the cluster is paused, the job is parked.
     """
+    pauses = Pauses.load(state.tables)
     for record in FIRE.iter_unpack(records):
         (
             job,
@@ -98,14 +100,20 @@ def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
         pending_ms = min(missed_first_ms if missed_count else due_ms, due_ms if run else missed_first_ms)
         if job_state is None or job_state.revision != revision or job_state.next_due_ms != pending_ms:
             continue
+        if pauses.in_force(job_state.namespace) is not None:
+            park(state, job, job_state)
+            state.put_job_state(job, job_state)
+            continue
         planned_ms = job_state.next_fire_ms if due_ms == job_state.next_due_ms else due_ms
-        state.arm_fire(job, job_state, next_ms, next_fire_ms)
         number = _fire_one(state, job, job_state, (due_ms, planned_ms), session, sessions) if run else 0
         if missed_count:
             outcome, reason = _MISSED_ROWS[fate]
             into = number if outcome == LedgerOutcome.COALESCED else 0
             row = LedgerEntry(outcome, reason, into, missed_first_ms, missed_count)
             state.put_not_run(job, job_state, missed_last_ms, row)
+        # Last, because the execution that was just made may be the last one.
+        state.arm_fire(job, job_state, next_ms, next_fire_ms)
+        state.arm_after_end(job, job_state)
         state.put_job_state(job, job_state)
 
 
@@ -115,6 +123,9 @@ def _fire_one(
     """`due`: the due time, and when it was to fire. Answers the execution, or 0."""
     due_ms, planned_ms = due
     if state.is_accounted(job, due_ms):
+        return 0
+    if deadlines.is_too_late(state, job_state, due_ms):
+        state.put_not_run(job, job_state, due_ms, LedgerEntry(LedgerOutcome.SKIPPED, Reason.DEADLINE, 0, due_ms, 1))
         return 0
     admission = admit(state, job, job_state)
     if admission in REFUSALS:
@@ -326,6 +337,7 @@ def requeue_attempts(state: State, session: int) -> None:
             time_limits.give_up(state, number, execution, time_limits.TIME_IS_UP)
         else:
             state.move(number, execution, ExecutionState.QUEUED)
+            deadlines.take_back(state, number, execution)
         state.put_execution(number, execution)
 
 

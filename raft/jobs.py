@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from itertools import count
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import facets
+from horologe.raft import facets, pending
 from horologe.raft.apply_sets import drop_from_set, put_into_set
+from horologe.raft.calendars import unknown_calendar, use_calendars
 from horologe.raft.cancellation import cancel_unfinished
 from horologe.raft.creation import new_execution
 from horologe.raft.dependencies import dependants_text, link, plan_edges, unlink
@@ -16,6 +17,7 @@ from horologe.raft.failures import LOST, Failure, is_retried
 from horologe.raft.limits import forget_limits, name_limits, namespace_of, unknown_limit
 from horologe.raft.model import Code, JobFlag, LeaseLoss, LedgerOutcome, Reason, Result, Trigger
 from horologe.raft.overlap import REFUSALS, Admission, admit
+from horologe.raft.pauses import leave_parking
 from horologe.raft.records import U64, JobState, LedgerEntry
 from horologe.raft.state import InvariantError, State
 from horologe.raft.versions import drop_versions, put_version
@@ -36,9 +38,14 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
         code = _refusal_of_draft(command.mode, draft, record)
         if code is not Code.OK:
             return Result(code, text=draft.job.name)
+        if record is not None and pending.is_outdated(state, record, _state_of(state, record.id), draft.pending):
+            return Result(Code.MOVED_ON, text=draft.job.name)
         unknown = unknown_limit(state, draft.job)
         if unknown:
             return Result(Code.LIMIT_NOT_FOUND, text=unknown)
+        unknown = unknown_calendar(state.tables, draft.job.name, draft.job.calendars)
+        if unknown:
+            return Result(Code.CALENDAR_NOT_FOUND, text=unknown)
         found.append(record)
     doomed: list[tuple[log_pb2.JobRecord, log_pb2.DeleteJob]] = []
     for deletion in command.deletions:
@@ -46,6 +53,8 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
         if record is None or deletion.name in names or not _is_expected(record, deletion.expected_revision):
             # Both put and deleted, or gone or changed since it was looked at: the caller looks again.
             return Result(Code.ETAG_MISMATCH, text=deletion.name)
+        if pending.is_outdated(state, record, _state_of(state, record.id), deletion.pending):
+            return Result(Code.MOVED_ON, text=deletion.name)
         names.add(deletion.name)
         doomed.append((record, deletion))
     jobs = _numbers(state, found)
@@ -53,7 +62,7 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
     if fault.code is not Code.OK:
         return fault
     for record, deletion in doomed:
-        delete(state, record, cancel_running=deletion.cancel_running)
+        _delete(state, record, deletion)
     numbers: list[int] = []
     for draft, record in zip(command.jobs, found, strict=True):
         if record is None:
@@ -105,18 +114,27 @@ def delete_job(state: State, command: log_pb2.DeleteJob) -> Result:
     dependants = dependants_text(state, record.id)
     if dependants:
         return Result(Code.HAS_DEPENDANTS, text=f"{command.name}: {dependants}")
-    delete(state, record, cancel_running=command.cancel_running)
+    if pending.is_outdated(state, record, _state_of(state, record.id), command.pending):
+        return Result(Code.MOVED_ON, text=command.name)
+    _delete(state, record, command)
     return Result(Code.OK, (record.id,))
 
 
-def delete(state: State, record: log_pb2.JobRecord, *, cancel_running: bool) -> None:
+def _delete(state: State, record: log_pb2.JobRecord, command: log_pb2.DeleteJob) -> None:
     """Deletes a job that is there, and that no others are after. What waits or runs ends by itself, or is cancelled."""
-    unlink(state, record.id)
     job_state = _state_of(state, record.id)
-    pending_ms = job_state.next_due_ms
+    pending.account(state, record, job_state, command.pending, Reason.JOB_DELETED)
+    remove_job(state, record, job_state)
+    if command.cancel_running:
+        cancel_unfinished(state, record.id, job_state.unfinished)
+
+
+def remove_job(state: State, record: log_pb2.JobRecord, job_state: JobState) -> None:
+    """Nothing of it is due any more; stores both."""
+    unlink(state, record.id)
     state.arm_fire(record.id, job_state, 0)
-    if 0 < pending_ms <= state.now_ms:
-        _account_pending(state, record.id, job_state, pending_ms, Reason.JOB_DELETED)
+    leave_parking(state, record.id, job_state)
+    use_calendars(state, record.id, record.job.name, record.job.calendars, (), ())
     job_state.flags |= JobFlag.DELETED
     job_state.revision = state.index
     state.put_job_state(record.id, job_state)
@@ -129,12 +147,10 @@ def delete(state: State, record: log_pb2.JobRecord, *, cancel_running: bool) -> 
     drop_versions(state, record.id)
     drop_from_set(state, record.job.apply_set, record.id)
     state.counters.jobs -= 1
-    if cancel_running:
-        cancel_unfinished(state, record.id, job_state.unfinished)
 
 
 def pause_job(state: State, command: log_pb2.PauseJob) -> Result:
-    """While paused, due times do not collect; on resume they are accounted for as SKIPPED(paused)."""
+    """While paused, due times do not collect; on resume they are accounted for as SKIPPED(paused), or caught up."""
     record = find_job(state, command.name)
     if record is None:
         return Result(Code.JOB_NOT_FOUND, text=command.name)
@@ -145,20 +161,12 @@ def pause_job(state: State, command: log_pb2.PauseJob) -> Result:
     job_state = _state_of(state, record.id)
     if command.paused:
         # The first due time that the pause swallows, kept for the account on resume.
-        record.pause_time_ms = job_state.next_due_ms
+        record.pause_time_ms = pending.first_pending_ms(state.tables, record, job_state)
         state.arm_fire(record.id, job_state, 0)
+        leave_parking(state, record.id, job_state)
         job_state.flags |= JobFlag.PAUSED
     else:
-        if command.skipped_count:
-            # The proposer's clock may be ahead of the leader's. The next caller's may be behind, and must not go back there.
-            state.pass_time(command.skipped_last_ms)
-            # As in the proposer's count: a job that had nothing due may have got another schedule while it was paused.
-            first_ms = record.pause_time_ms or record.update_time_ms
-            row = LedgerEntry(LedgerOutcome.SKIPPED, Reason.PAUSED, 0, first_ms, command.skipped_count)
-            state.put_not_run(record.id, job_state, command.skipped_last_ms, row)
-        job_state.flags &= ~JobFlag.PAUSED
-        record.pause_time_ms = 0
-        state.arm_fire(record.id, job_state, command.next_due_ms, command.next_fire_ms)
+        _resume(state, record, job_state, command)
     job_state.revision = state.index
     state.put_job_state(record.id, job_state)
     record.paused = command.paused
@@ -167,6 +175,23 @@ def pause_job(state: State, command: log_pb2.PauseJob) -> Result:
     record.update_time_ms = state.now_ms
     _put_record(state, record)
     return Result(Code.OK, (record.id,))
+
+
+def _resume(state: State, record: log_pb2.JobRecord, job_state: JobState, command: log_pb2.PauseJob) -> None:
+    first_ms = record.pause_time_ms
+    if command.skipped_count and first_ms:
+        # The proposer's clock may be ahead of the leader's. The next caller's may be behind, and must not go back there.
+        state.pass_time(command.skipped_last_ms)
+        row = LedgerEntry(LedgerOutcome.SKIPPED, Reason.PAUSED, 0, first_ms, command.skipped_count)
+        state.put_not_run(record.id, job_state, command.skipped_last_ms, row)
+    job_state.flags &= ~JobFlag.PAUSED
+    record.pause_time_ms = 0
+    if command.catchup and 0 < first_ms <= state.now_ms:
+        state.arm_fire(record.id, job_state, first_ms)
+        return
+    state.arm_fire(record.id, job_state, command.next_due_ms, command.next_fire_ms)
+    if not command.next_due_ms:
+        state.arm_after_end(record.id, job_state)
 
 
 def run_job(state: State, command: log_pb2.RunJob) -> Result:
@@ -212,6 +237,7 @@ def _create(state: State, draft: log_pb2.JobDraft, author: str) -> int:
         create_time_ms=state.now_ms,
         update_time_ms=state.now_ms,
         author=author,
+        schedule_time_ms=state.now_ms,
     )
     record.job.uid = draft.uid
     job_state = _hot_part(state, draft.job)
@@ -219,6 +245,7 @@ def _create(state: State, draft: log_pb2.JobDraft, author: str) -> int:
     state.put_job_state(job, job_state)
     if job_state.flags & JobFlag.LIMITED:
         name_limits(state, job, draft.job)
+    use_calendars(state, job, draft.job.name, (), draft.job.calendars, draft.calendar_revisions)
     state.tables.job_name.put(draft.job.name.encode(), U64.pack(job))
     put_into_set(state, draft.job.apply_set, job)
     _put_record(state, record)
@@ -232,12 +259,20 @@ def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft, au
     for field in _KEPT_FIELDS:
         setattr(after, field, getattr(before, field))
     after.flags |= before.flags & _KEPT_FLAGS
-    schedule_changed = list(record.job.schedules) != list(draft.job.schedules)
-    if schedule_changed and not before.flags & JobFlag.PAUSED:
+    if not same_timetable(record.job, draft.job):
         # Both schedules may name a due time that has just come: then it is not lost.
-        if 0 < before.next_due_ms <= state.now_ms and before.next_due_ms != draft.next_due_ms:
-            _account_pending(state, record.id, after, before.next_due_ms, Reason.SCHEDULE_CHANGED)
-        state.arm_fire(record.id, after, draft.next_due_ms, draft.next_fire_ms)
+        pending.account(state, record, after, draft.pending, Reason.SCHEDULE_CHANGED, kept_ms=draft.next_due_ms)
+        leave_parking(state, record.id, after)
+        use_calendars(
+            state, record.id, record.job.name, record.job.calendars, draft.job.calendars, draft.calendar_revisions
+        )
+        record.schedule_time_ms = state.now_ms
+        if after.flags & JobFlag.PAUSED:
+            record.pause_time_ms = draft.next_due_ms
+        else:
+            state.arm_fire(record.id, after, draft.next_due_ms, draft.next_fire_ms)
+            if not draft.next_due_ms:
+                state.arm_after_end(record.id, after)
     state.put_job_state(record.id, after)
     if (before.flags | after.flags) & JobFlag.LIMITED:
         forget_limits(state, record.job)
@@ -263,9 +298,20 @@ def same_definition(stored: job_pb2.Job, wanted: job_pb2.Job) -> bool:
     return bare == wanted
 
 
-def _account_pending(state: State, job: int, job_state: JobState, due_ms: int, reason: Reason) -> None:
-    """A due time that had come but was not fired yet when its job changed."""
-    state.put_not_run(job, job_state, due_ms, LedgerEntry(LedgerOutcome.MISSED, reason, 0, due_ms, 1))
+_TIMETABLE_FIELDS = (
+    "schedules",
+    "start_time",
+    "end_time",
+    "max_executions",
+    "jitter",
+    "calendars",
+    "on_exclusion",
+)
+
+
+def same_timetable(one: job_pb2.Job, other: job_pb2.Job) -> bool:
+    """Whether two definitions are due at the same times, as far as their texts tell."""
+    return all(getattr(one, field) == getattr(other, field) for field in _TIMETABLE_FIELDS)
 
 
 def _hot_part(state: State, job: job_pb2.Job) -> JobState:
@@ -277,6 +323,7 @@ def _hot_part(state: State, job: job_pb2.Job) -> JobState:
         deadline_ms=job.deadline.ToMilliseconds(),
         execution_timeout_ms=job.execution_timeout.ToMilliseconds(),
         retry_window_ms=job.retry.retry_window.ToMilliseconds(),
+        fixed_delay_ms=_fixed_delay_ms(job),
         max_executions=job.max_executions,
         namespace=state.namespace_number(namespace_of(job.name)),
         queue=state.lane_number(job.queue, job.worker_labels),
@@ -300,9 +347,16 @@ def _on_lease_loss(job: job_pb2.Job) -> int:
 def _every_ms(job: job_pb2.Job) -> int:
     """The period of a job whose next due time is the last one and the period, whatever happens; 0 for all others."""
     is_plain = len(job.schedules) == 1 and job.schedules[0].HasField("interval")
-    if not is_plain or job.calendars or job.HasField("end_time") or job.HasField("jitter"):
+    has_bounds = job.HasField("start_time") or job.HasField("end_time")
+    if not is_plain or has_bounds or job.calendars or job.HasField("jitter"):
         return 0
     return job.schedules[0].interval.every.ToMilliseconds()
+
+
+def _fixed_delay_ms(job: job_pb2.Job) -> int:
+    """The shortest, if several schedules say so."""
+    delays = [each.fixed_delay.delay.ToMilliseconds() for each in job.schedules if each.HasField("fixed_delay")]
+    return min(delays, default=0)
 
 
 def _flags(job: job_pb2.Job) -> int:
@@ -312,8 +366,6 @@ def _flags(job: job_pb2.Job) -> int:
         flags |= JobFlag.LIMITED
     if job.action.HasField("workflow"):
         flags |= JobFlag.WORKFLOW
-    if any(each.HasField("fixed_delay") for each in job.schedules):
-        flags |= JobFlag.FIXED_DELAY
     if job.delete_when_finished:
         flags |= JobFlag.DELETE_WHEN_FINISHED
     return flags

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import (
+    calendars,
     cancellation,
     dead_letters,
+    deadlines,
     jobs,
     limits,
     lines,
     namespaces,
     operations,
+    pauses,
     queues,
     reruns,
     sessions,
@@ -85,6 +88,12 @@ class StateMachine:
                 return jobs.pause_job(state, command.pause_job)
             case "run_job":
                 return jobs.run_job(state, command.run_job)
+            case "set_calendar":
+                return calendars.set_calendar(state, command.set_calendar)
+            case "delete_calendar":
+                return calendars.delete_calendar(state, command.delete_calendar)
+            case "pause_scope":
+                return pauses.pause_scope(state, command.pause_scope)
             case "cancel_execution":
                 return cancellation.cancel(state, command.cancel_execution)
             case "open_session":
@@ -160,6 +169,12 @@ def _plan(state: State, plan: log_pb2.Plan) -> Result:
         cursor_ms = max(plan.advance_to_ms, state.counters.cursor_ms)
         if wheel.advance(state.tables.timer, cursor_ms, SPREAD_PER_ENTRY_MAX):
             state.counters.cursor_ms = cursor_ms
+    if plan.deadlines:
+        deadlines.pass_deadlines(state, plan.deadlines)
+    if plan.rearms:
+        calendars.rearm(state, plan.rearms)
+    if plan.unparks:
+        pauses.unpark(state, plan.unparks)
     # What ended here must not hold up what is fired below.
     settling.settle(state)
     open_sessions = executions_.OpenSessions(state)

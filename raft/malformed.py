@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.calendars import calendar_names
 from horologe.raft.commands import (
     ASSIGN,
     CALL,
     CALLED_UP_MAX,
+    DEADLINE,
     EXECUTION_TIMEOUT,
     FIRE,
     OUTCOME,
+    REARM,
     RETRY,
     SESSION,
     TIMEOUT,
+    UNPARK,
 )
 from horologe.raft.dependencies import sibling
 from horologe.raft.lanes import SEPARATOR, Lane
@@ -64,12 +68,20 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
                 yield from _draft(draft)
             for deletion in command.put_jobs.deletions:
                 yield from _name(deletion.name)
+                yield from _pending(deletion.pending)
         case "delete_job":
             yield from _name(command.delete_job.name)
+            yield from _pending(command.delete_job.pending)
         case "pause_job":
             pause = command.pause_job
             yield from _name(pause.name)
-            yield from _natural(pause.next_due_ms, pause.skipped_count, pause.skipped_last_ms)
+            yield from _natural(pause.next_due_ms, pause.next_fire_ms, pause.skipped_count, pause.skipped_last_ms)
+        case "pause_scope":
+            yield from _name(command.pause_scope.namespace or "cluster")
+        case "set_calendar":
+            yield from _name(command.set_calendar.calendar.name)
+        case "delete_calendar":
+            yield from _name(command.delete_calendar.name)
         case "run_job":
             yield from _name(command.run_job.name)
         case "open_session":
@@ -117,7 +129,10 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
     yield from _name(Lane(job.queue, job.worker_labels).key.decode())
     if any(SEPARATOR in text for pair in job.worker_labels.items() for text in (job.queue, *pair)):
         yield "a label of a worker that no lane can have"
-    yield from _natural(draft.next_due_ms, job.retry.max_attempts, job.priority, job.max_running, job.queue_max)
+    yield from _natural(draft.next_due_ms, draft.next_fire_ms, *draft.calendar_revisions)
+    yield from _natural(job.retry.max_attempts, job.priority, job.max_running, job.queue_max)
+    yield from _natural(job.max_executions, job.catchup_max)
+    yield from _pending(draft.pending)
     for limit in job.limits:
         yield from _name(limit_name(job, limit))
     if job.apply_set:
@@ -129,12 +144,15 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
             yield from _name(sibling(job.name, name))
         if each.after.condition and each.after.condition not in _CONDITIONS:
             yield f"a condition {each.after.condition}"
+    for name in calendar_names(job.name, job.calendars):
+        yield from _name(name)
     if job.retry.max_attempts > UINT16_MAX:
         yield f"{job.retry.max_attempts} attempts"
     if max(job.priority, job.overlap, job.catchup, job.on_lease_loss) > UINT8_MAX:
         yield "a priority or policy that no record can hold"
-    limits = (job.timeout, job.execution_timeout, job.retry.retry_window, job.deadline, job.catchup_window)
-    for span in (*limits, *(one.interval.every for one in job.schedules)):
+    limits = (job.timeout, job.execution_timeout, job.retry.retry_window, job.deadline, job.catchup_window, job.jitter)
+    periods = [span for one in job.schedules for span in (one.interval.every, one.fixed_delay.delay)]
+    for span in (*limits, *periods):
         if not 0 <= span.seconds <= SPAN_SECONDS_MAX or span.nanos < 0:
             yield f"a span of {span.seconds} s"
 
@@ -143,6 +161,10 @@ def _rate(rate: log_pb2.StartRate) -> Iterator[str]:
     fits = 0 < rate.per_ms <= PER_MS_MAX and 0 < rate.burst <= BURST_MAX and 0 < rate.count <= COUNT_MAX
     if rate.count and not fits:
         yield f"a rate of {rate.count} per {rate.per_ms} ms, {rate.burst} at once"
+
+
+def _pending(run: log_pb2.PendingRun) -> Iterator[str]:
+    yield from _natural(run.first_ms, run.last_ms, run.count)
 
 
 def _plan(plan: log_pb2.Plan) -> Iterator[str]:
@@ -157,6 +179,9 @@ def _plan(plan: log_pb2.Plan) -> Iterator[str]:
     for _, _, count in CALL.iter_unpack(plan.calls[: len(plan.calls) // CALL.size * CALL.size]):
         if count > CALLED_UP_MAX:
             yield f"{count} executions of one line at once"
+    yield from _packed("deadlines", plan.deadlines, DEADLINE.size)
+    yield from _packed("unparks", plan.unparks, UNPARK.size)
+    yield from _packed("rearms", plan.rearms, REARM.size)
     for piece in plan.operation_steps:
         yield from _operation_step(piece)
 

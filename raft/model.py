@@ -177,8 +177,6 @@ class JobFlag:
     """Other jobs are after it."""
     WORKFLOW: Final = 32
     """Its action is to run the jobs that name it as their workflow."""
-    FIXED_DELAY: Final = 64
-    """Its next due time follows from the end of its execution."""
     DELETE_WHEN_FINISHED: Final = 128
 
 
@@ -234,6 +232,13 @@ class Code(IntEnum):
     LAST_VOTER = 17
     QUORUM_AT_RISK = 18
     MALFORMED = 19
+    CALENDAR_NOT_FOUND = 40
+    CALENDAR_IN_USE = 41
+    SCOPE_PAUSED = 42
+    SCOPE_NOT_PAUSED = 43
+    TOO_MANY_PAUSES = 44
+    MOVED_ON = 45
+    """Due times that the proposer counted have been accounted for since."""
     DEAD_LETTER_NOT_FOUND = 50
     OPERATION_NOT_FOUND = 51
     OPERATION_FINISHED = 52
@@ -356,5 +361,6 @@ class Effects:
     changed: list[int] = field(default_factory=list)
     jobs_changed: list[int] = field(default_factory=list)
     operations_changed: list[int] = field(default_factory=list)
+    calendars_changed: list[int] = field(default_factory=list)
     checkpoint: bool = False
     """The state as of this entry is to be kept for a digest."""

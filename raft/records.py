@@ -33,7 +33,7 @@ class JobState:
     the planner asks the definition.
     """
 
-    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQIIIIIIIIIIIIIIIIHBBBB")
+    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQIIIIIIIIIIIIIIIIHBBBB")
 
     revision: int = 0
     next_due_ms: int = 0
@@ -45,6 +45,8 @@ class JobState:
     deadline_ms: int = 0
     execution_timeout_ms: int = 0
     retry_window_ms: int = 0
+    fixed_delay_ms: int = 0
+    """The next due time is so long after the end of its executions; 0 if none of its schedules says so."""
     max_executions: int = 0
     scheduled: int = 0
     """Executions that the schedule has made, for `max_executions`."""
@@ -84,6 +86,7 @@ class JobState:
             self.deadline_ms,
             self.execution_timeout_ms,
             self.retry_window_ms,
+            self.fixed_delay_ms,
             self.max_executions,
             self.scheduled,
             self.namespace,
@@ -118,7 +121,7 @@ class JobState:
 class Execution:
     """One run owed, with its current attempt. Attempts that are over stand in the detail table if they had anything to say."""
 
-    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQQQIIIiHHHBBBB")
+    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQQQQIIIiHHHBBBB")
 
     job: int
     due_ms: int
@@ -130,6 +133,8 @@ class Execution:
     next_attempt_ms: int = 0
     end_by_ms: int = 0
     """When the time for all attempts is over, which began with the first start. 0: never, or it has ended."""
+    deadline_ms: int = 0
+    """Until when it must have started; 0 once it has, or if it may start at any time."""
     token: int = 0
     session: int = 0
     assign_ms: int = 0
@@ -163,6 +168,7 @@ class Execution:
             self.end_ms,
             self.next_attempt_ms,
             self.end_by_ms,
+            self.deadline_ms,
             self.token,
             self.session,
             self.assign_ms,

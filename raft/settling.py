@@ -6,10 +6,12 @@ that means to others, and one end may lead to the next without recursion.
 
 from __future__ import annotations
 
+from horologe.log.v1 import log_pb2
 from horologe.raft import dead_letters, operations, workflows
+from horologe.raft.jobs import remove_job
 from horologe.raft.model import ExecutionState, JobFlag, Trigger
 from horologe.raft.overlap import release_next
-from horologe.raft.records import PAIR, Execution, JobState
+from horologe.raft.records import PAIR, U64, Execution, JobState
 from horologe.raft.state import InvariantError, State
 
 
@@ -34,6 +36,9 @@ def _settle_one(state: State, number: int, execution: Execution) -> None:
     if job_state.unfinished < 0:
         raise InvariantError(f"job {execution.job}: more executions ended than were made")
     _count(job_state, execution)
+    state.arm_after_end(execution.job, job_state)
+    if execution.state == ExecutionState.COMPLETED and _is_finished(job_state):
+        remove_job(state, _record_of(state, execution.job), job_state)
     state.put_job_state(execution.job, job_state)
     if execution.state == ExecutionState.DEAD:
         dead_letters.bury(state, number, execution)
@@ -45,6 +50,22 @@ def _settle_one(state: State, number: int, execution: Execution) -> None:
         release_next(state, execution.job)
     if execution.root or job_state.flags & JobFlag.UPSTREAM:
         workflows.node_ended(state, number, execution)
+
+
+_KEPT_FLAGS = JobFlag.PAUSED | JobFlag.PARKED | JobFlag.DELETED | JobFlag.UPSTREAM
+
+
+def _is_finished(job_state: JobState) -> bool:
+    """Whether the job goes, now that its last execution has ended well. One that others are after stays."""
+    is_over = not job_state.next_due_ms and not job_state.unfinished and not job_state.flags & _KEPT_FLAGS
+    return is_over and bool(job_state.flags & JobFlag.DELETE_WHEN_FINISHED)
+
+
+def _record_of(state: State, job: int) -> log_pb2.JobRecord:
+    raw = state.tables.job.get(U64.pack(job))
+    if raw is None:
+        raise InvariantError(f"job {job} has a state but no record")
+    return log_pb2.JobRecord.FromString(bytes(raw))
 
 
 def _count(job_state: JobState, execution: Execution) -> None:

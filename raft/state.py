@@ -19,6 +19,7 @@ from horologe.raft.model import (
     Effects,
     ExecutionFlag,
     ExecutionState,
+    JobFlag,
     LedgerOutcome,
     Reason,
     TimerKind,
@@ -101,13 +102,26 @@ class State:
         self.tables.job_state.put(U64.pack(job), state.pack())
 
     def arm_fire(self, job: int, state: JobState, due_ms: int, fire_ms: int = 0) -> None:
-        """Sets the next due time and its timer, which is later if `fire_ms` is; 0 sets none. The caller stores `state`."""
+        """Sets the next due time and its timer, which is later if `fire_ms` is; 0 sets none. The caller stores `state`.
+
+        A job that has made all executions that it may make is not due any more.
+        """
+        if state.max_executions and state.scheduled >= state.max_executions:
+            due_ms = 0
         if state.next_due_ms:
             wheel.disarm(self.tables.timer, state.next_fire_ms, TimerKind.FIRE, job)
         state.next_due_ms = due_ms
         state.next_fire_ms = max(due_ms, fire_ms) if due_ms else 0
         if due_ms:
             self.arm(state.next_fire_ms, TimerKind.FIRE, job)
+
+    def arm_after_end(self, job: int, state: JobState) -> None:
+        """Sets the next due time of a job that is due so long after the end of its executions, unless one comes up sooner."""
+        is_waiting = state.unfinished or state.flags & (JobFlag.PAUSED | JobFlag.PARKED | JobFlag.DELETED)
+        if state.fixed_delay_ms and not is_waiting:
+            due_ms = self.now_ms + state.fixed_delay_ms
+            if not state.next_due_ms or due_ms < state.next_due_ms:
+                self.arm_fire(job, state, due_ms)
 
     def arm(self, deadline_ms: int, kind: TimerKind, id_: int) -> None:
         wheel.arm(self.tables.timer, max(self.counters.cursor_ms, self.now_ms), deadline_ms, kind, id_)
@@ -178,6 +192,9 @@ class State:
                 self.counters.completed += 1
             elif to in (ExecutionState.FAILED, ExecutionState.DEAD):
                 self.counters.failed += 1
+        if execution.deadline_ms and to not in (ExecutionState.QUEUED, ExecutionState.SCHEDULED):
+            wheel.disarm(self.tables.timer, execution.deadline_ms, TimerKind.DEADLINE, number)
+            execution.deadline_ms = 0
         execution.state = to
         self.search.moved(number, execution, before, to)
         self.note(number, execution, EventKind.EXECUTION_MOVED, before)

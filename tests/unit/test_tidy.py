@@ -21,6 +21,7 @@ PURE_CORE = (
     "lanes", "rates", "queues", "limits", "namespaces", "sessions",
     "requests", "history", "failures", "time_limits", "dead_letters", "backfills", "operations",
     "versions", "apply_sets", "events", "facets", "search", "dependencies", "workflows", "reruns",
+    "pending", "pauses", "calendars", "deadlines",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
     {"__future__", "collections", "collections.abc", "dataclasses", "enum", "heapq", "itertools", "struct", "typing"}

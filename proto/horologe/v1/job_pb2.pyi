@@ -252,6 +252,7 @@ class Job(_message.Message):
     APPLY_SET_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
     OUTPUT_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    SCHEDULE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`namespaces/{namespace}/jobs/{job}`."""
     uid: _builtins.str
@@ -374,6 +375,10 @@ class Job(_message.Message):
     def counters(self) -> Global___JobCounters:
         """What became of its due times and executions so far. Output only."""
 
+    @_builtins.property
+    def schedule_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when its due times follow from this definition: its creation, or the last change of its schedule. Output only."""
+
     def __init__(
         self,
         *,
@@ -418,10 +423,11 @@ class Job(_message.Message):
         apply_set: _builtins.str = ...,
         counters: Global___JobCounters | None = ...,
         output_bytes_max: _builtins.int = ...,
+        schedule_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "next_due_time", b"next_due_time", "priority", b"priority", "retry", b"retry", "start_time", b"start_time", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "next_due_time", b"next_due_time", "priority", b"priority", "retry", b"retry", "schedule_time", b"schedule_time", "start_time", b"start_time", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "apply_set", b"apply_set", "calendars", b"calendars", "catchup", b"catchup", "catchup_max", b"catchup_max", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "delete_when_finished", b"delete_when_finished", "description", b"description", "end_time", b"end_time", "etag", b"etag", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "labels", b"labels", "limits", b"limits", "max_executions", b"max_executions", "max_running", b"max_running", "name", b"name", "next_due_time", b"next_due_time", "on_exclusion", b"on_exclusion", "on_lease_loss", b"on_lease_loss", "output_bytes_max", b"output_bytes_max", "overlap", b"overlap", "owner", b"owner", "pause_reason", b"pause_reason", "priority", b"priority", "queue", b"queue", "queue_max", b"queue_max", "retry", b"retry", "schedules", b"schedules", "start_time", b"start_time", "state", b"state", "timeout", b"timeout", "uid", b"uid", "unfinished_execution_count", b"unfinished_execution_count", "update_time", b"update_time", "worker_labels", b"worker_labels", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "apply_set", b"apply_set", "calendars", b"calendars", "catchup", b"catchup", "catchup_max", b"catchup_max", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "delete_when_finished", b"delete_when_finished", "description", b"description", "end_time", b"end_time", "etag", b"etag", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "labels", b"labels", "limits", b"limits", "max_executions", b"max_executions", "max_running", b"max_running", "name", b"name", "next_due_time", b"next_due_time", "on_exclusion", b"on_exclusion", "on_lease_loss", b"on_lease_loss", "output_bytes_max", b"output_bytes_max", "overlap", b"overlap", "owner", b"owner", "pause_reason", b"pause_reason", "priority", b"priority", "queue", b"queue", "queue_max", b"queue_max", "retry", b"retry", "schedule_time", b"schedule_time", "schedules", b"schedules", "start_time", b"start_time", "state", b"state", "timeout", b"timeout", "uid", b"uid", "unfinished_execution_count", b"unfinished_execution_count", "update_time", b"update_time", "worker_labels", b"worker_labels", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015

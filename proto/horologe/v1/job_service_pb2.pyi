@@ -575,19 +575,23 @@ class ResumeJobRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CATCHUP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`namespaces/{namespace}/jobs/{job}`."""
     request_id: _builtins.str
     """A UUID that makes the call repeatable."""
+    catchup: _builtins.bool
+    """What the pause swallowed is caught up, as the job's policy says, instead of skipped."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        catchup: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catchup", b"catchup", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -695,13 +699,20 @@ class PreviewScheduleRequest(_message.Message):
     FROM_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
+    DEFINITION_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """0: 10. More than 1,000 is taken as 1,000."""
     job: _builtins.str
     """The job that has the schedule or is to have it, for what follows from its name: `H`, and intervals without a phase."""
     @_builtins.property
     def schedule(self) -> _job_pb2.Schedule:
-        """The schedule."""
+        """The schedule; absent if `job` is given."""
+
+    @_builtins.property
+    def definition(self) -> _job_pb2.Job:
+        """Instead of `schedule` and `job`, all that decides when a job is due: name, schedules, bounds, calendars, jitter. Its other fields
+        are not looked at.
+        """
 
     def __init__(
         self,
@@ -709,10 +720,11 @@ class PreviewScheduleRequest(_message.Message):
         schedule: _job_pb2.Schedule | None = ...,
         count: _builtins.int = ...,
         job: _builtins.str = ...,
+        definition: _job_pb2.Job | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "schedule", b"schedule"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "from", b"from", "schedule", b"schedule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "from", b"from", "job", b"job", "schedule", b"schedule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "definition", b"definition", "from", b"from", "job", b"job", "schedule", b"schedule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -726,21 +738,27 @@ class PreviewScheduleResponse(_message.Message):
 
     DUE_TIMES_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    FIRE_TIMES_FIELD_NUMBER: _builtins.int
     description: _builtins.str
-    """The schedule in an English sentence."""
+    """The schedule in an English sentence; of several, one after the other."""
     @_builtins.property
     def due_times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
         """Strictly increasing."""
+
+    @_builtins.property
+    def fire_times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
+        """Of a job with jitter: when each of them fires."""
 
     def __init__(
         self,
         *,
         due_times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
         description: _builtins.str = ...,
+        fire_times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "due_times", b"due_times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "due_times", b"due_times", "fire_times", b"fire_times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

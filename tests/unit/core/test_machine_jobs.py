@@ -264,6 +264,6 @@ def test_a_paused_job_can_be_run_by_hand(machine: Driver) -> None:
 def test_what_a_pause_swallowed_of_a_schedule_that_came_during_it_begins_with_the_change(machine: Driver) -> None:
     machine.do(create("tick", every_ms=0))
     machine.do(pause())
-    machine.do(update("tick"), after_ms=30_000)
+    machine.do(update("tick", START_MS + 60_000), after_ms=30_000)
     machine.do(resume(skipped_count=2, skipped_last_ms=START_MS + 120_000), after_ms=100_000)
-    assert machine.ledger() == [(30_000, 120_000, 2, "SKIPPED", "paused", 0)]
+    assert machine.ledger() == [(60_000, 120_000, 2, "SKIPPED", "paused", 0)]

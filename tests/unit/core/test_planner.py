@@ -382,22 +382,22 @@ def test_history_is_walked_a_little_at_a_time(leader: Leader, monkeypatch: pytes
     assert leader.plan(after_ms=rest_ms) is None
 
 
-def test_the_fate_of_due_times_beyond_a_plans_bound_is_settled_in_turns(
+def test_what_was_missed_is_counted_over_as_many_plans_as_it_takes(
     leader: Leader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Enumerated schedules only; plain intervals are counted by arithmetic."""
-    monkeypatch.setattr(firing_module, "ENUMERATED_PER_PLAN", 2)
+    monkeypatch.setattr(firing_module, "LOOKS_PER_PLAN", 2)
     command = create("tick", DUE)
     command.put_jobs.jobs[0].job.schedules.add().interval.every.FromMilliseconds(MINUTE)
     for schedule in command.put_jobs.jobs[0].job.schedules:
         schedule.interval.phase.FromMilliseconds(0)
     leader.do(command)
-    leader.act(after_ms=5 * MINUTE + 30_000)
-    leader.act()
+    assert leader.plan(after_ms=5 * MINUTE + 30_000) is None
+    assert leader.plan() is None
+    assert leader.machine.ledger() == []
     leader.act()
     assert leader.machine.ledger() == [
-        (MINUTE, 2 * MINUTE, 2, "COALESCED", "catchup_latest", 0),
-        (3 * MINUTE, 4 * MINUTE, 2, "COALESCED", "catchup_latest", 0),
+        (MINUTE, 4 * MINUTE, 4, "COALESCED", "catchup_latest", 1),
         (5 * MINUTE, 5 * MINUTE, 1, "RAN", "", 1),
     ]
 

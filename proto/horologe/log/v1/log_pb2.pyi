@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from horologe.v1 import calendar_pb2 as _calendar_pb2
 from horologe.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
 import sys
@@ -81,6 +82,9 @@ class Command(_message.Message):
     SET_NAMESPACE_FIELD_NUMBER: _builtins.int
     SET_QUEUE_FIELD_NUMBER: _builtins.int
     PAUSE_QUEUE_FIELD_NUMBER: _builtins.int
+    SET_CALENDAR_FIELD_NUMBER: _builtins.int
+    DELETE_CALENDAR_FIELD_NUMBER: _builtins.int
+    PAUSE_SCOPE_FIELD_NUMBER: _builtins.int
     REDRIVE_DEAD_LETTER_FIELD_NUMBER: _builtins.int
     PURGE_DEAD_LETTER_FIELD_NUMBER: _builtins.int
     START_OPERATION_FIELD_NUMBER: _builtins.int
@@ -175,6 +179,18 @@ class Command(_message.Message):
         """Pause or resume a queue."""
 
     @_builtins.property
+    def set_calendar(self) -> Global___SetCalendar:
+        """Create or replace a calendar."""
+
+    @_builtins.property
+    def delete_calendar(self) -> Global___DeleteCalendar:
+        """Delete a calendar."""
+
+    @_builtins.property
+    def pause_scope(self) -> Global___PauseScope:
+        """Pause or resume a namespace, or the whole cluster."""
+
+    @_builtins.property
     def redrive_dead_letter(self) -> Global___RedriveDeadLetter:
         """Drive an execution again out of the dead letter queue."""
 
@@ -221,17 +237,20 @@ class Command(_message.Message):
         set_namespace: Global___SetNamespace | None = ...,
         set_queue: Global___SetQueue | None = ...,
         pause_queue: Global___PauseQueue | None = ...,
+        set_calendar: Global___SetCalendar | None = ...,
+        delete_calendar: Global___DeleteCalendar | None = ...,
+        pause_scope: Global___PauseScope | None = ...,
         redrive_dead_letter: Global___RedriveDeadLetter | None = ...,
         purge_dead_letter: Global___PurgeDeadLetter | None = ...,
         start_operation: Global___StartOperation | None = ...,
         cancel_operation: Global___CancelOperation | None = ...,
         rerun_execution: Global___RerunExecution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "rerun_execution", b"rerun_execution", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "rerun_execution", b"rerun_execution", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "rerun_execution", b"rerun_execution", "run_job", b"run_job", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "rerun_execution", b"rerun_execution", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "set_queue", "pause_queue", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation", "rerun_execution"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "set_queue", "pause_queue", "set_calendar", "delete_calendar", "pause_scope", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation", "rerun_execution"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -515,6 +534,8 @@ class JobDraft(_message.Message):
     UID_FIELD_NUMBER: _builtins.int
     NEXT_FIRE_MS_FIELD_NUMBER: _builtins.int
     EXPECTED_ABSENT_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    CALENDAR_REVISIONS_FIELD_NUMBER: _builtins.int
     next_due_ms: _builtins.int
     """The first due time after the entry's time, in milliseconds; 0 when there is none."""
     expected_revision: _builtins.int
@@ -529,6 +550,14 @@ class JobDraft(_message.Message):
     def job(self) -> _job_pb2.Job:
         """The definition, with defaults filled in and output-only fields empty."""
 
+    @_builtins.property
+    def pending(self) -> Global___PendingRun:
+        """Due times of the definition that is replaced, which nobody has accounted for."""
+
+    @_builtins.property
+    def calendar_revisions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The revision of each of the job's calendars that the due time rests on, in their order."""
+
     def __init__(
         self,
         *,
@@ -538,14 +567,46 @@ class JobDraft(_message.Message):
         uid: _builtins.str = ...,
         next_fire_ms: _builtins.int = ...,
         expected_absent: _builtins.bool = ...,
+        pending: Global___PendingRun | None = ...,
+        calendar_revisions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_absent", b"expected_absent", "expected_revision", b"expected_revision", "job", b"job", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_revisions", b"calendar_revisions", "expected_absent", b"expected_absent", "expected_revision", b"expected_revision", "job", b"job", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "pending", b"pending", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobDraft: _TypeAlias = JobDraft  # noqa: Y015
+
+@_typing.final
+class PendingRun(_message.Message):
+    """Due times that have come and are not accounted for: the job's pending one, and all after it as its proposer counted them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_MS_FIELD_NUMBER: _builtins.int
+    LAST_MS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    first_ms: _builtins.int
+    """The job's pending due time, in milliseconds; if it is another one by now, somebody came in between."""
+    last_ms: _builtins.int
+    """The last that has come, in milliseconds."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        first_ms: _builtins.int = ...,
+        last_ms: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first_ms", b"first_ms", "last_ms", b"last_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingRun: _TypeAlias = PendingRun  # noqa: Y015
 
 @_typing.final
 class DeleteJob(_message.Message):
@@ -556,22 +617,28 @@ class DeleteJob(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     CANCEL_RUNNING_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     expected_revision: _builtins.int
     """With a value: refuse if the job's revision differs."""
     cancel_running: _builtins.bool
     """Cancel its unfinished executions too."""
+    @_builtins.property
+    def pending(self) -> Global___PendingRun:
+        """Due times that nobody has accounted for."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         expected_revision: _builtins.int = ...,
         cancel_running: _builtins.bool = ...,
+        pending: Global___PendingRun | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_running", b"cancel_running", "expected_revision", b"expected_revision", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_running", b"cancel_running", "expected_revision", b"expected_revision", "name", b"name", "pending", b"pending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -591,6 +658,7 @@ class PauseJob(_message.Message):
     SKIPPED_LAST_MS_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     NEXT_FIRE_MS_FIELD_NUMBER: _builtins.int
+    CATCHUP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     paused: _builtins.bool
@@ -607,6 +675,8 @@ class PauseJob(_message.Message):
     """On resume: the job's revision that the computation rests on."""
     next_fire_ms: _builtins.int
     """On resume: when `next_due_ms` fires, in milliseconds."""
+    catchup: _builtins.bool
+    """On resume: what the pause swallowed is not skipped but caught up, by the job's policy."""
     def __init__(
         self,
         *,
@@ -618,14 +688,213 @@ class PauseJob(_message.Message):
         skipped_last_ms: _builtins.int = ...,
         expected_revision: _builtins.int = ...,
         next_fire_ms: _builtins.int = ...,
+        catchup: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "name", b"name", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "paused", b"paused", "reason", b"reason", "skipped_count", b"skipped_count", "skipped_last_ms", b"skipped_last_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catchup", b"catchup", "expected_revision", b"expected_revision", "name", b"name", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "paused", b"paused", "reason", b"reason", "skipped_count", b"skipped_count", "skipped_last_ms", b"skipped_last_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PauseJob: _TypeAlias = PauseJob  # noqa: Y015
+
+@_typing.final
+class PauseScope(_message.Message):
+    """Pause or resume a namespace, or the whole cluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    CATCHUP_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace. Empty: the whole cluster."""
+    paused: _builtins.bool
+    """Pause or resume."""
+    reason: _builtins.str
+    """For people."""
+    by: _builtins.str
+    """For people."""
+    catchup: _builtins.bool
+    """On resume: what the pause swallowed is not skipped but caught up, by each job's policy."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        paused: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        by: _builtins.str = ...,
+        catchup: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "catchup", b"catchup", "namespace", b"namespace", "paused", b"paused", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseScope: _TypeAlias = PauseScope  # noqa: Y015
+
+@_typing.final
+class ScopePause(_message.Message):
+    """A pause of a namespace or of the cluster; kept after the end until all jobs that it held back follow their schedules again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
+    CATCHUP_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.int
+    """The namespace's number. 0: the whole cluster."""
+    reason: _builtins.str
+    """For people."""
+    by: _builtins.str
+    """For people."""
+    time_ms: _builtins.int
+    """When it began, in milliseconds."""
+    resumed: _builtins.bool
+    """It is over."""
+    catchup: _builtins.bool
+    """What it swallowed is caught up, not skipped."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        by: _builtins.str = ...,
+        time_ms: _builtins.int = ...,
+        resumed: _builtins.bool = ...,
+        catchup: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "catchup", b"catchup", "namespace", b"namespace", "reason", b"reason", "resumed", b"resumed", "time_ms", b"time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScopePause: _TypeAlias = ScopePause  # noqa: Y015
+
+@_typing.final
+class ScopePauses(_message.Message):
+    """All pauses of namespaces and of the cluster: read once per entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAUSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pauses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScopePause]:
+        """By namespace; the cluster's first."""
+
+    def __init__(
+        self,
+        *,
+        pauses: _abc.Iterable[Global___ScopePause] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pauses", b"pauses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScopePauses: _TypeAlias = ScopePauses  # noqa: Y015
+
+@_typing.final
+class SetCalendar(_message.Message):
+    """Create or replace a calendar."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALENDAR_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    expected_revision: _builtins.int
+    """With a value: refuse if the calendar's revision differs."""
+    @_builtins.property
+    def calendar(self) -> _calendar_pb2.Calendar:
+        """With its name."""
+
+    def __init__(
+        self,
+        *,
+        calendar: _calendar_pb2.Calendar | None = ...,
+        expected_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "expected_revision", b"expected_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetCalendar: _TypeAlias = SetCalendar  # noqa: Y015
+
+@_typing.final
+class DeleteCalendar(_message.Message):
+    """Delete a calendar that no job names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    expected_revision: _builtins.int
+    """With a value: refuse if the calendar's revision differs."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        expected_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteCalendar: _TypeAlias = DeleteCalendar  # noqa: Y015
+
+@_typing.final
+class CalendarRecord(_message.Message):
+    """A calendar as it is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALENDAR_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Its number."""
+    revision: _builtins.int
+    """The Raft index of its last change, which is its etag."""
+    create_time_ms: _builtins.int
+    """When it was created, in milliseconds."""
+    update_time_ms: _builtins.int
+    """When it was last changed, in milliseconds."""
+    @_builtins.property
+    def calendar(self) -> _calendar_pb2.Calendar:
+        """The definition."""
+
+    def __init__(
+        self,
+        *,
+        calendar: _calendar_pb2.Calendar | None = ...,
+        id: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        create_time_ms: _builtins.int = ...,
+        update_time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "create_time_ms", b"create_time_ms", "id", b"id", "revision", b"revision", "update_time_ms", b"update_time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalendarRecord: _TypeAlias = CalendarRecord  # noqa: Y015
 
 @_typing.final
 class RunJob(_message.Message):
@@ -839,6 +1108,9 @@ class Plan(_message.Message):
     RETRIES_FIELD_NUMBER: _builtins.int
     EXPIRED_SESSIONS_FIELD_NUMBER: _builtins.int
     TIMEOUTS_FIELD_NUMBER: _builtins.int
+    DEADLINES_FIELD_NUMBER: _builtins.int
+    UNPARKS_FIELD_NUMBER: _builtins.int
+    REARMS_FIELD_NUMBER: _builtins.int
     EXECUTION_TIMEOUTS_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
     OPERATION_STEPS_FIELD_NUMBER: _builtins.int
@@ -854,6 +1126,12 @@ class Plan(_message.Message):
     """Sessions whose lease ran out."""
     timeouts: _builtins.bytes
     """Attempts that took longer than their timeout although their worker is alive."""
+    deadlines: _builtins.bytes
+    """Executions that have not started before their deadline."""
+    unparks: _builtins.bytes
+    """Jobs that a pause of their namespace or of the cluster held back, and that follow their schedules again."""
+    rearms: _builtins.bytes
+    """Jobs whose next due time is another one since a calendar changed."""
     execution_timeouts: _builtins.bytes
     """Executions whose time for all attempts is over."""
     calls: _builtins.bytes
@@ -871,13 +1149,16 @@ class Plan(_message.Message):
         retries: _builtins.bytes = ...,
         expired_sessions: _builtins.bytes = ...,
         timeouts: _builtins.bytes = ...,
+        deadlines: _builtins.bytes = ...,
+        unparks: _builtins.bytes = ...,
+        rearms: _builtins.bytes = ...,
         execution_timeouts: _builtins.bytes = ...,
         calls: _builtins.bytes = ...,
         operation_steps: _abc.Iterable[Global___OperationStep] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_to_ms", b"advance_to_ms", "assigns", b"assigns", "calls", b"calls", "execution_timeouts", b"execution_timeouts", "expired_sessions", b"expired_sessions", "fires", b"fires", "operation_steps", b"operation_steps", "retries", b"retries", "timeouts", b"timeouts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_to_ms", b"advance_to_ms", "assigns", b"assigns", "calls", b"calls", "deadlines", b"deadlines", "execution_timeouts", b"execution_timeouts", "expired_sessions", b"expired_sessions", "fires", b"fires", "operation_steps", b"operation_steps", "rearms", b"rearms", "retries", b"retries", "timeouts", b"timeouts", "unparks", b"unparks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1612,6 +1893,7 @@ class JobRecord(_message.Message):
     PAUSE_TIME_MS_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
+    SCHEDULE_TIME_MS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Its number."""
     revision: _builtins.int
@@ -1630,6 +1912,8 @@ class JobRecord(_message.Message):
     """Deleted; kept for the names in its history."""
     author: _builtins.str
     """Who wrote the definition, as far as known."""
+    schedule_time_ms: _builtins.int
+    """Since when its due times follow from this definition, in milliseconds: its creation, or the last change of its schedule."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The definition."""
@@ -1647,10 +1931,11 @@ class JobRecord(_message.Message):
         pause_time_ms: _builtins.int = ...,
         deleted: _builtins.bool = ...,
         author: _builtins.str = ...,
+        schedule_time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time_ms", b"create_time_ms", "deleted", b"deleted", "id", b"id", "job", b"job", "pause_reason", b"pause_reason", "pause_time_ms", b"pause_time_ms", "paused", b"paused", "revision", b"revision", "update_time_ms", b"update_time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time_ms", b"create_time_ms", "deleted", b"deleted", "id", b"id", "job", b"job", "pause_reason", b"pause_reason", "pause_time_ms", b"pause_time_ms", "paused", b"paused", "revision", b"revision", "schedule_time_ms", b"schedule_time_ms", "update_time_ms", b"update_time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
