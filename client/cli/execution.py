@@ -46,6 +46,13 @@ def _worker(record: Any) -> str | None:
     return record["attempts"][-1]["worker"] if record["attempts"] else None
 
 
+def _output(record: Any) -> str | None:
+    cut = ", cut" if record["output_truncated"] else ""
+    return (
+        f"{record['output_bytes']} bytes in {record['output_copies']} copies{cut}" if record["output_bytes"] else None
+    )
+
+
 COLUMNS = (
     Column("NAMESPACE", "namespace", is_wide=True),
     Column("ID", "id"),
@@ -68,6 +75,7 @@ _ATTEMPT_COLUMNS = (
     Column("DURATION", lambda record: None if record["duration_ms"] is None else f"{record['duration_ms']}ms"),
     Column("EXIT", lambda record: record["exit_code"] if record["exit_code"] is not None else record["http_status"]),
     Column("TOKEN", "fencing_token", is_wide=True),
+    Column("OUTPUT", _output, is_wide=True),
     Column("ERROR", "error"),
 )
 

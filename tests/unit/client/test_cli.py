@@ -155,6 +155,8 @@ def test_executions(fake: FakeCluster, run: Run) -> None:
     assert run("execution", "list", "--state", "queued", "--limit", "1").stdout.splitlines()[1].startswith("2")
     assert "12ms" in run("execution", "get", "1").stdout
     assert run("execution", "get", "1", "-o", "yaml").exit_code == 0
+    fake.executions[1].attempts[0].MergeFrom(Attempt(output_bytes=7, output_copies=2, output_truncated=True))
+    assert "7 bytes in 2 copies, cut" in run("execution", "get", "1", "-o", "wide").stdout
     assert run("execution", "get", "99").exit_code == 3
     assert run("execution", "get", "x").exit_code == 2
     assert "cancelled" in run("execution", "cancel", "1", "--reason", "enough", "--wait").stdout
