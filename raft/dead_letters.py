@@ -13,6 +13,7 @@ from horologe.log.v1 import log_pb2
 from horologe.raft.model import Code, ExecutionFlag, ExecutionState, JobFlag, Result
 from horologe.raft.records import PAIR, U64, Execution, JobState
 from horologe.raft.state import InvariantError, State
+from horologe.raft.workflows import rejoin
 
 DEAD_KEY = Struct(">QQQ")
 """namespace, end_ms, execution"""
@@ -84,6 +85,7 @@ def redrive_one(state: State, number: int, asked: Asked) -> Code:
         return Code.ATTEMPTS_EXHAUSTED
     take_out(state, number, execution)
     _begin_anew(state, number, execution, job_state, asked)
+    rejoin(state, number, execution)
     state.move(number, execution, ExecutionState.QUEUED)
     state.put_execution(number, execution)
     job_state.unfinished += 1

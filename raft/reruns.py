@@ -6,11 +6,12 @@ The nodes get new executions under the same root; what ended well and is not ask
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.dead_letters import purge_one
 from horologe.raft.dependencies import NODES_MAX, downstream_of
-from horologe.raft.model import FINAL_STATES, Code, ExecutionFlag, ExecutionState, JobFlag, Result
-from horologe.raft.records import PAIR, Execution
-from horologe.raft.state import InvariantError, State
-from horologe.raft.workflows import BAD_STATES, Fate, Run, is_workflow
+from horologe.raft.model import FINAL_STATES, Code, ExecutionState, JobFlag, Result
+from horologe.raft.records import PAIR
+from horologe.raft.state import State
+from horologe.raft.workflows import BAD_STATES, Fate, Run, is_workflow, revive
 
 
 def rerun(state: State, command: log_pb2.RerunExecution) -> Result:
@@ -32,11 +33,13 @@ def rerun(state: State, command: log_pb2.RerunExecution) -> Result:
     if not chosen:
         return Result(Code.NOTHING_TO_RERUN, text=str(run.root))
     for job in chosen:
+        # What is run again that way is not driven again as well.
+        purge_one(state, (run.node(job) or (0, 0))[0])
         state.tables.run.delete(PAIR.pack(run.root, job))
     run.bad = sum(ended in BAD_STATES for _, _, ended in run.nodes())
     run.is_cancelled = False
     if is_workflow(state, root):
-        _revive(state, run.root, root)
+        revive(state, run.root, root)
     if is_one:
         # It was asked for by name, however those before it ended.
         run.decide(execution.job, Fate.START)
@@ -66,29 +69,3 @@ def _all_after(state: State, job: int) -> list[int]:
 def _is_there(state: State, job: int) -> bool:
     job_state = state.job_state(job)
     return job_state is not None and not job_state.flags & JobFlag.DELETED
-
-
-def _revive(state: State, number: int, execution: Execution) -> None:
-    """The workflow's execution is not finished any more, and was never counted as ended."""
-    job_state = state.job_state(execution.job)
-    if job_state is None:
-        raise InvariantError(f"job {execution.job} is gone although it has executions")
-    job_state.unfinished += 1
-    match execution.state:
-        case ExecutionState.COMPLETED:
-            job_state.completed -= 1
-            state.counters.completed -= 1
-        case ExecutionState.FAILED:
-            job_state.failed -= 1
-            state.counters.failed -= 1
-        case _:
-            job_state.cancelled -= 1
-    state.put_job_state(execution.job, job_state)
-    state.move(number, execution, ExecutionState.RUNNING)
-    execution.end_ms = 0
-    execution.flags &= ~ExecutionFlag.CANCEL_REQUESTED
-    if execution.flags & ExecutionFlag.HAS_DETAIL:
-        detail = state.detail(number, execution)
-        detail.reason = ""
-        state.put_detail(number, execution, detail)
-    state.put_execution(number, execution)

@@ -5,7 +5,7 @@ A run is named by its *root*, the execution of a workflow or of any job that oth
 its latest execution, and how that ended. Whenever a node ends, those after it are decided: they start, or are skipped, or go on
 waiting. So nothing waits when no node is unfinished, and then the run is over.
 
-Called by settling.py only. Which jobs are after which is in dependencies.py, and how parts run again in reruns.py.
+Called by settling.py, but for `rejoin`. Which jobs are after which is in dependencies.py, and how parts run again in reruns.py.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def node_ended(state: State, number: int, execution: Execution) -> None:
         execution.root = number
         state.put_execution(number, execution)
     run = Run.open(state, execution.root)
-    if number == execution.root:
+    if number == execution.root and run.node(execution.job) is None:
         run.put_node(execution.job, number, 0)
         run.unfinished += 1
     known = run.node(execution.job)
@@ -182,6 +182,58 @@ def node_ended(state: State, number: int, execution: Execution) -> None:
     run.bad += execution.state in BAD_STATES
     run.decide_all_after(execution.job)
     run.finish()
+
+
+def rejoin(state: State, number: int, execution: Execution) -> None:
+    """A dead letter is driven again: its run goes on, and what was skipped after it is open once more. The caller stores it."""
+    root = state.execution(execution.root) if execution.root else None
+    if root is None:
+        # What is left of its run is history that is being dropped.
+        if execution.root:
+            state.tables.run.delete(PAIR.pack(execution.root, execution.job))
+        execution.root = 0
+        execution.flags &= ~ExecutionFlag.HAS_UPSTREAM
+        return
+    run = Run.open(state, execution.root)
+    run.put_node(execution.job, number, 0)
+    run.unfinished += 1
+    run.bad -= 1
+    line = [execution.job]
+    for job in line:
+        for below in list(downstream_of(state, job)):
+            node = run.node(below)
+            if node is not None and node[1] == ExecutionState.SKIPPED:
+                state.tables.run.delete(PAIR.pack(run.root, below))
+                line.append(below)
+    if is_workflow(state, root) and root.state != ExecutionState.RUNNING:
+        revive(state, run.root, root)
+    run.save()
+
+
+def revive(state: State, number: int, execution: Execution) -> None:
+    """The workflow's execution is not finished any more, and was never counted as ended."""
+    job_state = state.job_state(execution.job)
+    if job_state is None:
+        raise InvariantError(f"job {execution.job} is gone although it has executions")
+    job_state.unfinished += 1
+    match execution.state:
+        case ExecutionState.COMPLETED:
+            job_state.completed -= 1
+            state.counters.completed -= 1
+        case ExecutionState.FAILED:
+            job_state.failed -= 1
+            state.counters.failed -= 1
+        case _:
+            job_state.cancelled -= 1
+    state.put_job_state(execution.job, job_state)
+    state.move(number, execution, ExecutionState.RUNNING)
+    execution.end_ms = 0
+    execution.flags &= ~ExecutionFlag.CANCEL_REQUESTED
+    if execution.flags & ExecutionFlag.HAS_DETAIL:
+        detail = state.detail(number, execution)
+        detail.reason = ""
+        state.put_detail(number, execution, detail)
+    state.put_execution(number, execution)
 
 
 def fate_of(run: Run, job: int) -> Fate:

@@ -7,6 +7,8 @@ from support import commands
 from support.driver import Driver
 from support.flow import Flow
 
+from horologe.log.v1 import log_pb2
+from horologe.raft.commands import NO_RETRY, Outcome
 from horologe.raft.model import Code, Condition
 
 CHAIN = {"a": [], "b": ["a"], "c": ["b"], "d": ["a"]}
@@ -128,3 +130,47 @@ def test_a_job_that_is_gone_does_not_run_again(flow: Flow) -> None:
     flow.driver.do(commands.delete("b"))
     assert flow.rerun(root).code is Code.NOTHING_TO_RERUN
     assert flow.driver.state(root) == "FAILED"
+
+
+def test_a_dead_letter_that_is_driven_again_takes_its_run_along(flow: Flow) -> None:
+    flow.create(CHAIN)
+    root = flow.run()
+    flow.end("a", root)
+    flow.end("b", root, Outcome.FAILED, delay_ms=NO_RETRY)
+    flow.end("d", root)
+    dead = flow.node("b", root)
+    assert (flow.driver.state(root), flow.driver.state(dead)) == ("FAILED", "DEAD")
+    redrive = log_pb2.Command(redrive_dead_letter={"execution": dead})
+    assert flow.driver.do(redrive).code is Code.OK
+    assert flow.driver.state(root) == "RUNNING"
+    assert flow.states(root) == {"a": "COMPLETED", "b": "QUEUED", "c": "-", "d": "COMPLETED"}
+    assert flow.rerun(root).code is Code.RUN_UNFINISHED
+    flow.end_all(root)
+    assert flow.driver.state(root) == "COMPLETED"
+    assert flow.node("b", root) == dead
+
+
+def test_what_runs_again_is_no_dead_letter_any_more(flow: Flow) -> None:
+    flow.create(CHAIN)
+    root = flow.run()
+    flow.end("a", root)
+    flow.end("b", root, Outcome.FAILED, delay_ms=NO_RETRY)
+    flow.end("d", root)
+    dead = flow.node("b", root)
+    flow.rerun(root)
+    assert flow.driver.counters.dead_letters == 0
+    redrive = log_pb2.Command(redrive_dead_letter={"execution": dead})
+    assert flow.driver.do(redrive).code is Code.DEAD_LETTER_NOT_FOUND
+
+
+def test_a_dead_letter_whose_run_is_history_stands_alone(flow: Flow) -> None:
+    flow.create({"a": [], "b": ["a"]})
+    root = flow.run()
+    flow.end("a", root, Outcome.FAILED, delay_ms=NO_RETRY)
+    dead = flow.node("a", root)
+    assert flow.driver.do(commands.prune(flow.driver.now_ms + 1, [root])).numbers[0] == 1
+    assert flow.driver.do(log_pb2.Command(redrive_dead_letter={"execution": dead})).code is Code.OK
+    flow.start()
+    execution = flow.driver.execution(dead)
+    flow.driver.do(commands.complete(commands.outcome(dead, execution.token, execution.attempt)))
+    assert flow.states(dead) == {"a": "COMPLETED", "b": "QUEUED"}, "it has begun a run of its own"

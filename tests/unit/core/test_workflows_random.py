@@ -90,6 +90,10 @@ class RandomRuns(RuleBasedStateMachine):
         self.driver.do(commands.rerun(number))
 
     @rule(number=numbers)
+    def redrive(self, number: int) -> None:
+        self.driver.do(log_pb2.Command(redrive_dead_letter={"execution": number}))
+
+    @rule(number=numbers)
     def prune(self, number: int) -> None:
         self.driver.now_ms += 1
         self.driver.do(commands.prune(self.driver.now_ms, range(number)))
