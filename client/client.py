@@ -24,7 +24,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 import grpc
 import grpc.aio
 
-from horologe.client import calls, cluster_context, definition_calls
+from horologe.client import calls, cluster_context, definition_calls, governing_calls
 from horologe.client.calls import Call, Method, Pages, Stream
 from horologe.client.channel import (
     AUTHOR_KEY,
@@ -232,6 +232,18 @@ class Client(_BaseClient):
     list_ledger = _pages(calls.list_ledger)
     list_workers = _pages(calls.list_workers)
     drain_worker = _unary(calls.drain_worker)
+    set_limit = _unary(governing_calls.set_limit)
+    get_limit = _unary(governing_calls.get_limit)
+    list_limits = _pages(governing_calls.list_limits)
+    delete_limit = _unary(governing_calls.delete_limit)
+    list_queues = _pages(governing_calls.list_queues)
+    get_queue = _unary(governing_calls.get_queue)
+    update_queue = _unary(governing_calls.update_queue)
+    pause_queue = _unary(governing_calls.pause_queue)
+    resume_queue = _unary(governing_calls.resume_queue)
+    list_namespaces = _pages(governing_calls.list_namespaces)
+    get_namespace = _unary(governing_calls.get_namespace)
+    update_namespace = _unary(governing_calls.update_namespace)
     cluster_status = _unary(calls.cluster_status)
     list_members = _pages(calls.list_members)
     transfer_leader = _unary(calls.transfer_leader)
@@ -406,6 +418,18 @@ class AsyncClient(_BaseClient):
     list_ledger = _async_pages(calls.list_ledger)
     list_workers = _async_pages(calls.list_workers)
     drain_worker = _async_unary(calls.drain_worker)
+    set_limit = _async_unary(governing_calls.set_limit)
+    get_limit = _async_unary(governing_calls.get_limit)
+    list_limits = _async_pages(governing_calls.list_limits)
+    delete_limit = _async_unary(governing_calls.delete_limit)
+    list_queues = _async_pages(governing_calls.list_queues)
+    get_queue = _async_unary(governing_calls.get_queue)
+    update_queue = _async_unary(governing_calls.update_queue)
+    pause_queue = _async_unary(governing_calls.pause_queue)
+    resume_queue = _async_unary(governing_calls.resume_queue)
+    list_namespaces = _async_pages(governing_calls.list_namespaces)
+    get_namespace = _async_unary(governing_calls.get_namespace)
+    update_namespace = _async_unary(governing_calls.update_namespace)
     cluster_status = _async_unary(calls.cluster_status)
     list_members = _async_pages(calls.list_members)
     transfer_leader = _async_unary(calls.transfer_leader)

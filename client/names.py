@@ -19,8 +19,10 @@ __all__ = [
     "is_id",
     "job_id",
     "job_name",
+    "limit_name",
     "namespace_id",
     "namespace_name",
+    "queue_name",
     "short_name",
     "worker_name",
 ]
@@ -73,6 +75,29 @@ def executions_parent(job: str = "", namespace: str = "") -> str:
     if job.endswith("/jobs/-"):
         return f"{namespace_name(job.removesuffix('/jobs/-'))}/jobs/-"
     return job_name(job, namespace)
+
+
+def limit_name(name: str, namespace: str = "") -> str:
+    """`namespaces/{namespace}/limits/{limit}` from a bare id, or the full name."""
+    match name.split("/"):
+        case ["namespaces", space, "limits", bare]:
+            pass
+        case [bare]:
+            space = namespace
+        case _:
+            raise _invalid("name", f"{name!r} is not a limit's name: give its id, or namespaces/NAMESPACE/limits/ID")
+    parent = namespace_name(space)
+    if not is_id(bare) or parent == "namespaces/-":
+        raise _invalid("name", f"{name!r} is not a limit's name: {ID_RULE}")
+    return f"{parent}/limits/{bare}"
+
+
+def queue_name(name: str) -> str:
+    """`queues/{queue}` from a bare name or the full one."""
+    bare = name.removeprefix("queues/")
+    if not bare or "/" in bare:
+        raise _invalid("name", f"{name!r} is not a queue's name: give its id, or queues/ID")
+    return f"queues/{bare}"
 
 
 def execution_name(name: str | int) -> str:

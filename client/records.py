@@ -9,15 +9,30 @@ from typing import Any
 
 from google.protobuf import timestamp_pb2
 
-from horologe.client import names, times, words
+from horologe.client import durations, names, times, words
 from horologe.client.jobfile_fields import plain_json
 from horologe.v1.cluster_service_pb2 import GetClusterStatusResponse, Member
 from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.execution_service_pb2 import LedgerRow
+from horologe.v1.limit_service_pb2 import Limit
+from horologe.v1.namespace_service_pb2 import Namespace
 from horologe.v1.output_service_pb2 import OutputMatch, OutputStream
+from horologe.v1.queue_service_pb2 import Queue
 from horologe.v1.worker_pb2 import Worker
 
-__all__ = ["Record", "attempt", "execution", "ledger_row", "member", "output_match", "status", "worker"]
+__all__ = [
+    "Record",
+    "attempt",
+    "execution",
+    "ledger_row",
+    "limit",
+    "member",
+    "namespace",
+    "output_match",
+    "queue",
+    "status",
+    "worker",
+]
 
 Record = dict[str, Any]
 
@@ -37,6 +52,9 @@ def execution(message: Execution) -> Record:
         "end_time": _time(message, "end_time"),
         "start_delay_ms": _distance_ms(message, "due_time", "start_time"),
         "next_attempt_time": _time(message, "next_attempt_time"),
+        "queue": message.queue,
+        "priority": message.priority,
+        "waits_for": message.waits_for,
         "cancel_requested": message.cancel_requested,
         "reason": message.reason,
         "idempotency_key": message.idempotency_key,
@@ -87,6 +105,47 @@ def output_match(message: OutputMatch) -> Record:
         "attempt": message.attempt,
         "omitted_line_count": message.omitted_line_count,
         "lines": [{"stream": words.render(OutputStream, line.stream), "text": line.text} for line in message.lines],
+    }
+
+
+def limit(message: Limit) -> Record:
+    """A limit, `name` without its namespace."""
+    return {
+        "name": names.short_name(message.name),
+        "namespace": names.namespace_id(message.name),
+        "max_running": message.max_running,
+        "running_count": message.running_count,
+        "waiting_count": message.waiting_count,
+        "job_count": message.job_count,
+        "create_time": _time(message, "create_time"),
+        "update_time": _time(message, "update_time"),
+    }
+
+
+def queue(message: Queue) -> Record:
+    """A queue, `name` without `queues/`."""
+    rate = message.start_rate
+    return {
+        "name": names.short_name(message.name),
+        "paused": message.paused,
+        "pause_reason": message.pause_reason,
+        "paused_by": message.paused_by,
+        "pause_time": _time(message, "pause_time"),
+        "start_rate": f"{rate.count}/{durations.render(durations.from_proto(rate.per))}" if rate.count else "",
+        "burst": rate.burst,
+        "aging": durations.render(durations.from_proto(message.aging)),
+        "waiting_count": message.waiting_count,
+        "running_count": message.running_count,
+        "oldest_due_time": _time(message, "oldest_due_time"),
+    }
+
+
+def namespace(message: Namespace) -> Record:
+    """A namespace, `name` without `namespaces/`."""
+    return {
+        "name": names.short_name(message.name),
+        "max_running": message.max_running,
+        "running_count": message.running_count,
     }
 
 

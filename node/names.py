@@ -74,6 +74,16 @@ def read_namespace(name: str, field: str, *, wildcard: bool = False) -> str:
     return parts[1]
 
 
+def read_limit_name(name: str, field: str) -> str:
+    """A complete name of a limit, checked."""
+    parts = name.split("/")
+    if len(parts) != 4 or parts[0] != "namespaces" or parts[2] != "limits":
+        raise errors.invalid_field(field, f"{shorten(name)} is not of the form namespaces/NAMESPACE/limits/LIMIT")
+    _check_id(parts[1], field, "namespace")
+    _check_id(parts[3], field, "limit")
+    return name
+
+
 def read_execution_name(name: str, field: str) -> tuple[JobPattern, int]:
     """The job (or wildcards) and the number in an execution's name."""
     head, separator, number = name.rpartition("/executions/")

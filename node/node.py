@@ -31,6 +31,8 @@ from horologe.node.gateway import Gateway
 from horologe.node.ids import new_uuid
 from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.job_service import JobService
+from horologe.node.limit_service import LimitService
+from horologe.node.namespace_service import NamespaceService
 from horologe.node.operation_service import OperationService
 from horologe.node.output_copies import OutputCopies
 from horologe.node.output_service import OutputService
@@ -39,6 +41,7 @@ from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.proposals import ProposalError, Proposals
+from horologe.node.queue_service import QueueService
 from horologe.node.surroundings import Surroundings
 from horologe.node.worker_service import WorkerService
 from horologe.peer.v1 import peer_service_pb2_grpc
@@ -59,10 +62,16 @@ from horologe.v1 import (
     execution_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    limit_service_pb2,
+    limit_service_pb2_grpc,
+    namespace_service_pb2,
+    namespace_service_pb2_grpc,
     operation_service_pb2,
     operation_service_pb2_grpc,
     output_service_pb2,
     output_service_pb2_grpc,
+    queue_service_pb2,
+    queue_service_pb2_grpc,
     worker_service_pb2,
     worker_service_pb2_grpc,
 )
@@ -81,6 +90,9 @@ SERVICES = (
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
     output_service_pb2.DESCRIPTOR.services_by_name["OutputService"].full_name,
+    limit_service_pb2.DESCRIPTOR.services_by_name["LimitService"].full_name,
+    queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"].full_name,
+    namespace_service_pb2.DESCRIPTOR.services_by_name["NamespaceService"].full_name,
     worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
 )
@@ -361,6 +373,9 @@ class Node:
         operation_service_pb2_grpc.add_OperationServiceServicer_to_server(OperationService(self.context), server)
         backfill_service_pb2_grpc.add_BackfillServiceServicer_to_server(BackfillService(self.context), server)
         definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
+        limit_service_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(self.context), server)
+        queue_service_pb2_grpc.add_QueueServiceServicer_to_server(QueueService(self.context), server)
+        namespace_service_pb2_grpc.add_NamespaceServiceServicer_to_server(NamespaceService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(self.context, self.gateway), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

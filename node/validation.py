@@ -255,6 +255,11 @@ def apply_set_complaint(name: str) -> str:
     return f"{shorten(name)} is no name of a set; use {QUEUE_RULE}" if name and not _QUEUE.fullmatch(name) else ""
 
 
+def is_queue(name: str) -> bool:
+    """Whether a queue may have this name."""
+    return _QUEUE.fullmatch(name) is not None
+
+
 def _check_worker_labels(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
     """They are part of the name of a lane (see raft/lanes.py), which is a key of a table."""
     _check_labels(job.worker_labels, f"{path}.worker_labels", WORKER_LABELS_MAX, found)

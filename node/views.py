@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
+from horologe.node.waiting import queue_name, waits_for
 from horologe.raft.machine import first_cluster_id_of
 from horologe.raft.model import (
     AttemptState,
@@ -145,6 +146,8 @@ def execution_view(
     root = read_execution(tables, execution.root) if execution.root else None
     if root is not None:
         view.root = execution_name(job_name_of(tables, catalog, root), execution.root)
+    view.queue, view.priority = queue_name(tables, execution.queue), execution.priority
+    view.waits_for = waits_for(tables, execution)
     detail = read_detail(tables, number, execution)
     view.reason = detail.reason
     if full:

@@ -31,6 +31,11 @@ def in_order(table: Table, prefix: bytes, aging_ms: int) -> Iterator[int]:
     yield from (number for _, number in heapq.merge(*rows))
 
 
+def due_times(table: Table, prefix: bytes) -> list[int]:
+    """The earliest due time of each priority that somebody in the line has."""
+    return [next(_ranks(table, prefix, rank))[1] for rank in _present(table, prefix)]
+
+
 def _present(table: Table, prefix: bytes) -> list[int]:
     """The priorities that somebody in the line has."""
     found: list[int] = []

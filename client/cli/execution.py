@@ -112,8 +112,8 @@ def get(session: Session, execution: ExecutionArgument) -> None:
     if session.is_data:
         print_data(session.output, record)
         return
-    labels = ("name", "state", "trigger", "due_time", "start_time", "end_time", "next_attempt_time", "reason", "result")
-    pairs = [(label.replace("_", " ").capitalize(), record[label]) for label in labels]
+    labels = ["name", "state", "waits_for", "trigger", "due_time", "start_time", "end_time", "next_attempt_time"]
+    pairs = [(label.replace("_", " ").capitalize(), record[label]) for label in [*labels, "reason", "result", "queue"]]
     print_details([*pairs, ("Start delay", _delay(record)), ("Cancel requested", record["cancel_requested"] or None)])
     if record["attempts"]:
         typer.echo("")

@@ -13,11 +13,12 @@ from concurrent import futures
 from typing import Any
 
 import grpc
+from fake_governing import FakeGoverning
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from horologe.client import calls, definition_calls, names, words
+from horologe.client import calls, definition_calls, governing_calls, names, words
 from horologe.client.calls import Method
 from horologe.client.durations import parse as duration
 from horologe.client.durations import to_proto
@@ -66,10 +67,11 @@ def failure(
     return status_pb2.Status(code=code_pb2.Code.Value(status), message=message, details=packed)
 
 
-class FakeCluster(grpc.GenericRpcHandler):
+class FakeCluster(FakeGoverning, grpc.GenericRpcHandler):
     """One node. `failures[method]` are answered first, in order; `received` holds what came in."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.jobs: dict[str, Job] = {}
         self.versions: dict[str, list[definitions.JobVersion]] = defaultdict(list)
         self.executions: dict[int, Execution] = {}
@@ -95,7 +97,7 @@ class FakeCluster(grpc.GenericRpcHandler):
         self.hang.set()
         self._methods = {
             value.path: value
-            for value in [*vars(calls).values(), *vars(definition_calls).values()]
+            for value in [*vars(calls).values(), *vars(definition_calls).values(), *vars(governing_calls).values()]
             if isinstance(value, Method)
         }
         self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self])

@@ -26,12 +26,15 @@ from horologe.node.digests import StateDigests
 from horologe.node.execution_service import ExecutionService
 from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.job_service import JobService
+from horologe.node.limit_service import LimitService
+from horologe.node.namespace_service import NamespaceService
 from horologe.node.operation_service import OperationService
 from horologe.node.output_service import OutputService
 from horologe.node.outputs import OutputStore
 from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import ProposalError
+from horologe.node.queue_service import QueueService
 from horologe.raft.commands import ASSIGN, FIRE, OUTCOME, MissedFate, Outcome, OutcomeFlag
 from horologe.raft.machine import StateMachine
 from horologe.raft.membership import Configuration
@@ -47,8 +50,11 @@ from horologe.v1 import (
     execution_service_pb2_grpc,
     job_pb2,
     job_service_pb2_grpc,
+    limit_service_pb2_grpc,
+    namespace_service_pb2_grpc,
     operation_service_pb2_grpc,
     output_service_pb2_grpc,
+    queue_service_pb2_grpc,
     worker_service_pb2_grpc,
 )
 
@@ -168,15 +174,15 @@ class FakeNode:
         self.apply(log_pb2.Command(plan=log_pb2.Plan(fires=fires)))
         return self.counters().last_execution
 
-    def assign(self, number: int, session: int) -> None:
-        """Gives a queued execution to a session."""
-        self.apply(log_pb2.Command(plan=log_pb2.Plan(assigns=ASSIGN.pack(number, session))))
-
     def open_session(self, worker: str = "w1", gateway: str = "n1") -> int:
         opened = log_pb2.OpenSession(
             worker=worker, incarnation="a", queues=["default"], slot_count=10, gateway=gateway, version="1"
         )
         return self.apply(log_pb2.Command(open_session=opened)).numbers[0]
+
+    def assign(self, number: int, session: int) -> None:
+        """Gives a queued execution to a session."""
+        self.apply(log_pb2.Command(plan=log_pb2.Plan(assigns=ASSIGN.pack(number, session))))
 
     def complete(
         self, number: int, outcome: Outcome = Outcome.SUCCEEDED, *, retry_delay_ms: int = 0, **detail: object
@@ -218,6 +224,9 @@ class FakeNode:
         definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(PeopleOnly(self.context), server)
+        limit_service_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(self.context), server)
+        queue_service_pb2_grpc.add_QueueServiceServicer_to_server(QueueService(self.context), server)
+        namespace_service_pb2_grpc.add_NamespaceServiceServicer_to_server(NamespaceService(self.context), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
@@ -231,6 +240,9 @@ class FakeNode:
                 self.output = output_service_pb2_grpc.OutputServiceStub(channel)
                 self.cluster = cluster_service_pb2_grpc.ClusterServiceStub(channel)
                 self.workers = worker_service_pb2_grpc.WorkerServiceStub(channel)
+                self.limits = limit_service_pb2_grpc.LimitServiceStub(channel)
+                self.queues = queue_service_pb2_grpc.QueueServiceStub(channel)
+                self.namespaces = namespace_service_pb2_grpc.NamespaceServiceStub(channel)
                 yield self
         finally:
             await server.stop(None)
