@@ -188,6 +188,30 @@ def cron(
     raise typer.Exit(0 if figures.is_sound else 1)
 
 
+@bench_app.command("search")
+def search(
+    executions: Annotated[int, typer.Option(min=1, help="Executions in the store.")] = 1_000_000,
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs that they are of.")] = 100_000,
+    folder: Folder = None,
+    output: Output = Format.table,
+) -> None:
+    """Lists with filters over a store that is filled for the purpose: how long does a page take?"""
+    import tempfile
+
+    from horologe.chaos import bench_search
+    from horologe.client.cli.output import Column, print_data, print_table
+
+    with tempfile.TemporaryDirectory(prefix="horologe-bench-", dir=folder) as scratch:
+        report = bench_search.run(Path(scratch), jobs, executions, lambda line: typer.echo(line, err=True)).to_record()
+    if output in (Format.json, Format.yaml):
+        print_data(output, report)
+        return
+    keys = ("filter", "found", "is_complete", "pages", "page_ms_median", "page_ms_max", "all_ms")
+    columns = [Column(key.replace("_", " ").upper(), key) for key in keys]
+    print_table(output, report["lists"], columns, "")
+    typer.echo(f"{executions} executions of {jobs} jobs; {report['apply_us_per_execution']} us to apply one")
+
+
 def _period_ms(rate: float, jobs: int | None, interval: str | None) -> int:
     """The period that makes `jobs` come to `rate`, or the one that was asked for."""
     from horologe.client import durations

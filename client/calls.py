@@ -201,16 +201,30 @@ def list_jobs(
     name_prefix: str = "",
     state: Job.State.ValueType = Job.STATE_UNSPECIFIED,
     labels: Mapping[str, str] | None = None,
+    owner: str = "",
+    queue: str = "",
+    schedule: str = "",
+    created_from: datetime | None = None,
+    created_before: datetime | None = None,
+    due_from: datetime | None = None,
+    due_before: datetime | None = None,
     page_size: int = PAGE_SIZE,
 ) -> Pages[Job]:
-    """Jobs by name, page after page. `parent="-"` lists all namespaces."""
+    """Jobs by name, page after page. `parent="-"` lists all namespaces; all else cuts the list down.
+
+    `schedule` is a part of a schedule's text, such as `0 2 * * *`; `due_from` and `due_before` are about the next due time.
+    """
     request = jobs.ListJobsRequest(
         parent=names.namespace_name(parent or namespace),
         name_prefix=name_prefix,
         state=state,
         labels=labels,
+        owner=owner,
+        queue=queue,
+        schedule=schedule,
         page_size=page_size,
     )
+    _bound(request, created_from, created_before, due_from, due_before)
 
     def pick(answer: jobs.ListJobsResponse) -> Iterable[Job]:
         return answer.jobs
@@ -302,12 +316,38 @@ def get_execution(namespace: str, name: str | int) -> Call[Execution]:
 
 
 def list_executions(
-    namespace: str, job: str = "", *, states: Iterable[Execution.State.ValueType] = (), page_size: int = PAGE_SIZE
+    namespace: str,
+    job: str = "",
+    *,
+    states: Iterable[Execution.State.ValueType] = (),
+    name_prefix: str = "",
+    labels: Mapping[str, str] | None = None,
+    owner: str = "",
+    queue: str = "",
+    schedule: str = "",
+    worker: str = "",
+    created_from: datetime | None = None,
+    created_before: datetime | None = None,
+    due_from: datetime | None = None,
+    due_before: datetime | None = None,
+    page_size: int = PAGE_SIZE,
 ) -> Pages[Execution]:
-    """Executions, newest first, of one job or of the namespace."""
+    """Executions, newest first, of one job or of the namespace; all else cuts the list down.
+
+    `name_prefix`, `labels`, `owner` and `schedule` (a part of a schedule's text) are about their jobs.
+    """
     request = executions.ListExecutionsRequest(
-        parent=names.executions_parent(job, namespace), states=states, page_size=page_size
+        parent=names.executions_parent(job, namespace),
+        states=states,
+        name_prefix=name_prefix,
+        labels=labels,
+        owner=owner,
+        queue=queue,
+        schedule=schedule,
+        worker=worker,
+        page_size=page_size,
     )
+    _bound(request, created_from, created_before, due_from, due_before)
 
     def pick(answer: executions.ListExecutionsResponse) -> Iterable[Execution]:
         return answer.executions
@@ -512,3 +552,21 @@ def _members(answer: Any) -> list[cluster.Member]:
 
 def _itself(answer: Answer) -> Answer:
     return answer
+
+
+def _bound(
+    request: jobs.ListJobsRequest | executions.ListExecutionsRequest,
+    created_from: datetime | None,
+    created_before: datetime | None,
+    due_from: datetime | None,
+    due_before: datetime | None,
+) -> None:
+    """Writes down the bounds that were given."""
+    for field, moment in (
+        (request.created_from, created_from),
+        (request.created_before, created_before),
+        (request.due_from, due_from),
+        (request.due_before, due_before),
+    ):
+        if moment is not None:
+            field.CopyFrom(times.to_proto(moment))

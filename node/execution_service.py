@@ -5,18 +5,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, views
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
+from horologe.node.execution_search import ExecutionFilter, ExecutionSearch
+from horologe.node.ledger_rows import job_number
 from horologe.node.names import JobPattern, read_execution_name, read_job_name, read_job_pattern
 from horologe.node.writes import Context, Writer, WriteRequest
-from horologe.raft.model import LedgerOutcome
-from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
+from horologe.raft.records import LEDGER_KEY, Execution, LedgerEntry
 from horologe.raft.tables import Tables
-from horologe.v1 import execution_pb2, execution_service_pb2, execution_service_pb2_grpc
+from horologe.v1 import execution_service_pb2, execution_service_pb2_grpc
 
 WATCH_BATCHES_MAX = 200
 """Batches that wait for a slow watcher; what comes beyond is counted, not kept."""
@@ -72,29 +73,18 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
         self, request: execution_service_pb2.ListExecutionsRequest, context: Context
     ) -> execution_service_pb2.ListExecutionsResponse:
         del context
-        pattern = read_job_pattern(request.parent, "parent")
+        wanted = ExecutionFilter.of(request)
         size, start = paging.page_size(request), paging.start_key(request)
-        for position, state in enumerate(request.states):
-            if state not in execution_pb2.Execution.State.values():
-                raise errors.invalid_field(f"states[{position}]", f"{state} is not a known state")
-        wanted = frozenset(request.states)
         response = execution_service_pb2.ListExecutionsResponse()
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)
-            rows = numbers_of_job(tables, pattern.name, start) if pattern.is_one_job else _all_numbers(tables, start)
-            key = b""
-            for looked_at, (next_key, number) in enumerate(rows):
-                if len(response.executions) >= size or looked_at >= paging.SCAN_ROWS_MAX:
-                    response.next_page_token = paging.next_token(request, key)
-                    break
-                key = next_key
-                execution = views.read_execution(tables, number) if number else None
-                if execution is None or (wanted and execution.state not in wanted):
-                    continue
-                if _fits(tables, self._catalog, pattern, execution):
-                    response.executions.append(
-                        views.execution_view(tables, self._catalog, number, execution, full=False)
-                    )
+            found, end = ExecutionSearch(tables, self._catalog, wanted).page(size, start)
+            response.executions.extend(
+                views.execution_view(tables, self._catalog, number, execution, full=False)
+                for number, execution in found
+            )
+            if end is not None:
+                response.next_page_token = paging.next_token(request, end)
         return response
 
     async def ListLedger(
@@ -106,7 +96,7 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
         response = execution_service_pb2.ListLedgerResponse()
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)
-            job = _job_number(tables, name)
+            job = job_number(tables, name)
             for key, value in tables.ledger.scan(start or LEDGER_KEY.pack(job, 0, 0)):
                 owner, due_ms, number = LEDGER_KEY.unpack(key)
                 if owner != job:
@@ -190,25 +180,3 @@ def find_execution(tables: Tables, catalog: Catalog, name: str) -> tuple[int, Ex
 
 def _fits(tables: Tables, catalog: Catalog, pattern: JobPattern, execution: Execution) -> bool:
     return pattern.is_everything or pattern.matches(views.job_name_of(tables, catalog, execution))
-
-
-def _job_number(tables: Tables, name: str) -> int:
-    key = tables.job_name.get(name.encode())
-    if key is None:
-        raise errors.job_not_found(name)
-    return int(U64.unpack(key)[0])
-
-
-def numbers_of_job(tables: Tables, name: str, below: bytes | None) -> Iterator[tuple[bytes, int]]:
-    """Ledger rows of a job, latest first: the execution's number, or 0 for rows without one of their own."""
-    job = _job_number(tables, name)
-    for key, value in tables.ledger.scan_down(below or LEDGER_KEY.pack(job + 1, 0, 0)):
-        if LEDGER_KEY.unpack(key)[0] != job:
-            return
-        entry = LedgerEntry.unpack(value)
-        yield bytes(key), entry.execution if entry.outcome == LedgerOutcome.RAN else 0
-
-
-def _all_numbers(tables: Tables, below: bytes | None) -> Iterator[tuple[bytes, int]]:
-    for key, _ in tables.execution.scan_down(below or U64.pack(_NUMBER_MAX)):
-        yield bytes(key), U64.unpack(key)[0]

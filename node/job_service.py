@@ -19,12 +19,12 @@ from horologe.node.actions import payload_violations
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
 from horologe.node.drafts import Drafts, read_etag
-from horologe.node.names import WILDCARD, read_job_name, read_namespace
+from horologe.node.job_search import JobQuery, JobSearch
+from horologe.node.names import read_job_name
 from horologe.node.pending import Pending, read_pending
 from horologe.node.preview import exclusions_for, preview
 from horologe.node.writes import Context, Writer, WriteRequest, accepted, author_of
 from horologe.raft.model import Code, Result
-from horologe.raft.tables import Tables
 from horologe.v1 import execution_pb2, job_pb2, job_service_pb2, job_service_pb2_grpc
 
 PREVIEW_COUNT_DEFAULT = 10
@@ -188,26 +188,15 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.ListJobsRequest, context: Context
     ) -> job_service_pb2.ListJobsResponse:
         del context
-        namespace = read_namespace(request.parent, "parent", wildcard=True)
-        size = paging.page_size(request)
-        start = paging.start_key(request)
-        if request.state not in job_pb2.Job.State.values():
-            raise errors.invalid_field("state", f"{request.state} is not a known state")
-        prefix = "namespaces/" if namespace == WILDCARD else f"namespaces/{namespace}/jobs/{request.name_prefix}"
+        wanted = JobQuery.of(request)
+        size, start = paging.page_size(request), paging.start_key(request)
         response = job_service_pb2.ListJobsResponse()
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)
-            for looked_at, (key, _) in enumerate(tables.job_name.scan(start or prefix.encode())):
-                name = bytes(key).decode()
-                if not name.startswith(prefix):
-                    break
-                if len(response.jobs) >= size or looked_at >= paging.SCAN_ROWS_MAX:
-                    response.next_page_token = paging.next_token(request, bytes(key))
-                    break
-                if name.rpartition("/")[2].startswith(request.name_prefix):
-                    job = _fitting_job(tables, name, request)
-                    if job is not None:
-                        response.jobs.append(job)
+            found, next_key = JobSearch(tables, wanted).page(size, start)
+            response.jobs.extend(found)
+            if next_key is not None:
+                response.next_page_token = paging.next_token(request, next_key)
         return response
 
     async def PreviewSchedule(
@@ -263,19 +252,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             for draft in drafts:
                 if tables.job_name.get(draft.job.name.encode()) is not None:
                     raise errors.of_result(Result(Code.JOB_EXISTS, text=draft.job.name))
-
-
-def _fitting_job(tables: Tables, name: str, request: job_service_pb2.ListJobsRequest) -> job_pb2.Job | None:
-    record = views.find_job(tables, name)
-    if record is None:
-        return None
-    if any(record.job.labels.get(key) != value for key, value in request.labels.items()):
-        return None
-    if request.state:
-        state = views.read_job_state(tables, record.id)
-        if views.job_view_state(tables, record, state) != request.state:
-            return None
-    return views.job_view(tables, record)
 
 
 def _check_reason(reason: str) -> None:

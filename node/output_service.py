@@ -11,7 +11,8 @@ from horologe.node import errors, paging, views
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
 from horologe.node.errors import ApiError
-from horologe.node.execution_service import find_execution, numbers_of_job
+from horologe.node.execution_service import find_execution
+from horologe.node.ledger_rows import numbers_of_job
 from horologe.node.names import read_job_name
 from horologe.node.output_copies import StubOf
 from horologe.node.output_reader import OutputReader, Whereabouts

@@ -242,6 +242,15 @@ def _is_manual(tables: Tables, number: int) -> bool:
     return execution is not None and execution.trigger == Trigger.MANUAL
 
 
+# Queues
+
+
+def lanes_of(tables: Tables, queue: str) -> list[int]:
+    """The numbers under which executions wait in a queue: one for each set of labels that workers must carry."""
+    raw = tables.queue.get(queue.encode())
+    return [] if raw is None else [int(U32.unpack(raw)[0])]
+
+
 # Workers
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from horologe.client.cli import filters, job_create
 from horologe.client.cli.output import Column, Format, print_data, print_details, print_json_line, print_table
 from horologe.client.cli.session import Session, connected
 
@@ -86,6 +87,16 @@ def list_(
     session: Session,
     job: Annotated[str, typer.Argument(metavar="[JOB]", help="Only of this job.")] = "",
     state: Annotated[list[StateChoice] | None, typer.Option("--state", help="Only in this state; repeatable.")] = None,
+    prefix: filters.PrefixOption = "",
+    label: filters.LabelOption = None,
+    owner: filters.OwnerOption = "",
+    queue: filters.QueueOption = "",
+    schedule: filters.ScheduleOption = "",
+    worker: Annotated[str, typer.Option("--worker", metavar="NAME", help="Only of this worker's attempts.")] = "",
+    created_from: filters.CreatedFromOption = "",
+    created_before: filters.CreatedBeforeOption = "",
+    due_from: filters.DueFromOption = "",
+    due_before: filters.DueBeforeOption = "",
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of every namespace.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many; 0: all.")] = 50,
 ) -> None:
@@ -96,6 +107,16 @@ def list_(
     found = session.client.list_executions(
         "namespaces/-/jobs/-" if all_namespaces and not job else job,
         states=[words.parse(Execution.State, entry) for entry in state or ()],
+        name_prefix=prefix,
+        labels=job_create.pairs(label, "--label"),
+        owner=owner,
+        queue=queue,
+        schedule=schedule,
+        worker=worker,
+        created_from=filters.instant(created_from, "--created-from"),
+        created_before=filters.instant(created_before, "--created-before"),
+        due_from=filters.instant(due_from, "--due-from"),
+        due_before=filters.instant(due_before, "--due-before"),
         page_size=min(limit, calls.PAGE_SIZE) or calls.PAGE_SIZE,
     )
     shown = itertools.islice(found, limit or None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from horologe.client.cli import job_create, job_files, job_history, job_import, job_logs
+from horologe.client.cli import filters, job_create, job_files, job_history, job_import, job_logs
 from horologe.client.cli.output import Column, print_data, print_details, print_table
 from horologe.client.cli.session import Session, connected
 
@@ -117,11 +117,16 @@ def get(session: Session, name: NameArgument) -> None:
 @connected
 def list_(
     session: Session,
-    prefix: Annotated[str, typer.Option("--prefix", metavar="TEXT", help="Only names that start like this.")] = "",
     state: Annotated[StateChoice | None, typer.Option("--state", help="Only jobs in this state.")] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Only jobs with this label; repeatable.")
-    ] = None,
+    prefix: filters.PrefixOption = "",
+    label: filters.LabelOption = None,
+    owner: filters.OwnerOption = "",
+    queue: filters.QueueOption = "",
+    schedule: filters.ScheduleOption = "",
+    created_from: filters.CreatedFromOption = "",
+    created_before: filters.CreatedBeforeOption = "",
+    due_from: filters.DueFromOption = "",
+    due_before: filters.DueBeforeOption = "",
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of every namespace.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many; 0: all.")] = 0,
 ) -> None:
@@ -134,9 +139,16 @@ def list_(
 
     found = session.client.list_jobs(
         parent="-" if all_namespaces else "",
-        name_prefix=prefix,
         state=words.parse(Job.State, state) if state else Job.STATE_UNSPECIFIED,
+        name_prefix=prefix,
         labels=job_create.pairs(label, "--label"),
+        owner=owner,
+        queue=queue,
+        schedule=schedule,
+        created_from=filters.instant(created_from, "--created-from"),
+        created_before=filters.instant(created_before, "--created-before"),
+        due_from=filters.instant(due_from, "--due-from"),
+        due_before=filters.instant(due_before, "--due-before"),
     )
     shown = itertools.islice(found, limit or None)
     session.print_list((to_mapping(job) for job in shown), COLUMNS, "No jobs.")

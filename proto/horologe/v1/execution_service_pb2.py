@@ -26,37 +26,41 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from horologe.v1 import execution_pb2 as horologe_dot_v1_dot_execution__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#horologe/v1/execution_service.proto\x12\x0bhorologe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhorologe/v1/execution.proto\"#\n\x13GetExecutionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"S\n\x14GetExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Execution\x12\x10\n\x08revision\x18\x02 \x01(\x03\"|\n\x15ListExecutionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12,\n\x06states\x18\x04 \x03(\x0e\x32\x1c.horologe.v1.Execution.State\"o\n\x16ListExecutionsResponse\x12*\n\nexecutions\x18\x01 \x03(\x0b\x32\x16.horologe.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"J\n\x16\x43\x61ncelExecutionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"V\n\x17\x43\x61ncelExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Execution\x12\x10\n\x08revision\x18\x02 \x01(\x03\"(\n\x16WatchExecutionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"n\n\x17WatchExecutionsResponse\x12*\n\nexecutions\x18\x01 \x03(\x0b\x32\x16.horologe.v1.Execution\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x15\n\rdropped_count\x18\x03 \x01(\x03\"J\n\x11ListLedgerRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"e\n\x12ListLedgerResponse\x12$\n\x04rows\x18\x01 \x03(\x0b\x32\x16.horologe.v1.LedgerRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\xd8\x02\n\tLedgerRow\x12,\n\x08\x64ue_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_due_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12/\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.horologe.v1.LedgerRow.Outcome\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x11\n\texecution\x18\x06 \x01(\t\x12\x12\n\non_request\x18\x07 \x01(\x08\"s\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0f\n\x0bOUTCOME_RAN\x10\x01\x12\x13\n\x0fOUTCOME_SKIPPED\x10\x02\x12\x12\n\x0eOUTCOME_MISSED\x10\x03\x12\x15\n\x11OUTCOME_COALESCED\x10\x04\x32\xcf\x03\n\x10\x45xecutionService\x12S\n\x0cGetExecution\x12 .horologe.v1.GetExecutionRequest\x1a!.horologe.v1.GetExecutionResponse\x12Y\n\x0eListExecutions\x12\".horologe.v1.ListExecutionsRequest\x1a#.horologe.v1.ListExecutionsResponse\x12\\\n\x0f\x43\x61ncelExecution\x12#.horologe.v1.CancelExecutionRequest\x1a$.horologe.v1.CancelExecutionResponse\x12^\n\x0fWatchExecutions\x12#.horologe.v1.WatchExecutionsRequest\x1a$.horologe.v1.WatchExecutionsResponse0\x01\x12M\n\nListLedger\x12\x1e.horologe.v1.ListLedgerRequest\x1a\x1f.horologe.v1.ListLedgerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#horologe/v1/execution_service.proto\x12\x0bhorologe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhorologe/v1/execution.proto\"#\n\x13GetExecutionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"S\n\x14GetExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Execution\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\x84\x04\n\x15ListExecutionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12,\n\x06states\x18\x04 \x03(\x0e\x32\x1c.horologe.v1.Execution.State\x12\x13\n\x0bname_prefix\x18\x05 \x01(\t\x12>\n\x06labels\x18\x06 \x03(\x0b\x32..horologe.v1.ListExecutionsRequest.LabelsEntry\x12\r\n\x05owner\x18\x07 \x01(\t\x12\x10\n\x08schedule\x18\x08 \x01(\t\x12\r\n\x05queue\x18\t \x01(\t\x12\x0e\n\x06worker\x18\n \x01(\t\x12\x30\n\x0c\x63reated_from\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64ue_from\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndue_before\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\x16ListExecutionsResponse\x12*\n\nexecutions\x18\x01 \x03(\x0b\x32\x16.horologe.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"J\n\x16\x43\x61ncelExecutionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"V\n\x17\x43\x61ncelExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Execution\x12\x10\n\x08revision\x18\x02 \x01(\x03\"(\n\x16WatchExecutionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"n\n\x17WatchExecutionsResponse\x12*\n\nexecutions\x18\x01 \x03(\x0b\x32\x16.horologe.v1.Execution\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x15\n\rdropped_count\x18\x03 \x01(\x03\"J\n\x11ListLedgerRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"e\n\x12ListLedgerResponse\x12$\n\x04rows\x18\x01 \x03(\x0b\x32\x16.horologe.v1.LedgerRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\xd8\x02\n\tLedgerRow\x12,\n\x08\x64ue_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_due_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12/\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.horologe.v1.LedgerRow.Outcome\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x11\n\texecution\x18\x06 \x01(\t\x12\x12\n\non_request\x18\x07 \x01(\x08\"s\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0f\n\x0bOUTCOME_RAN\x10\x01\x12\x13\n\x0fOUTCOME_SKIPPED\x10\x02\x12\x12\n\x0eOUTCOME_MISSED\x10\x03\x12\x15\n\x11OUTCOME_COALESCED\x10\x04\x32\xcf\x03\n\x10\x45xecutionService\x12S\n\x0cGetExecution\x12 .horologe.v1.GetExecutionRequest\x1a!.horologe.v1.GetExecutionResponse\x12Y\n\x0eListExecutions\x12\".horologe.v1.ListExecutionsRequest\x1a#.horologe.v1.ListExecutionsResponse\x12\\\n\x0f\x43\x61ncelExecution\x12#.horologe.v1.CancelExecutionRequest\x1a$.horologe.v1.CancelExecutionResponse\x12^\n\x0fWatchExecutions\x12#.horologe.v1.WatchExecutionsRequest\x1a$.horologe.v1.WatchExecutionsResponse0\x01\x12M\n\nListLedger\x12\x1e.horologe.v1.ListLedgerRequest\x1a\x1f.horologe.v1.ListLedgerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'horologe.v1.execution_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LISTEXECUTIONSREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_LISTEXECUTIONSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_GETEXECUTIONREQUEST']._serialized_start=114
   _globals['_GETEXECUTIONREQUEST']._serialized_end=149
   _globals['_GETEXECUTIONRESPONSE']._serialized_start=151
   _globals['_GETEXECUTIONRESPONSE']._serialized_end=234
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=236
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=360
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=362
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=473
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=475
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=549
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=551
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=637
-  _globals['_WATCHEXECUTIONSREQUEST']._serialized_start=639
-  _globals['_WATCHEXECUTIONSREQUEST']._serialized_end=679
-  _globals['_WATCHEXECUTIONSRESPONSE']._serialized_start=681
-  _globals['_WATCHEXECUTIONSRESPONSE']._serialized_end=791
-  _globals['_LISTLEDGERREQUEST']._serialized_start=793
-  _globals['_LISTLEDGERREQUEST']._serialized_end=867
-  _globals['_LISTLEDGERRESPONSE']._serialized_start=869
-  _globals['_LISTLEDGERRESPONSE']._serialized_end=970
-  _globals['_LEDGERROW']._serialized_start=973
-  _globals['_LEDGERROW']._serialized_end=1317
-  _globals['_LEDGERROW_OUTCOME']._serialized_start=1202
-  _globals['_LEDGERROW_OUTCOME']._serialized_end=1317
-  _globals['_EXECUTIONSERVICE']._serialized_start=1320
-  _globals['_EXECUTIONSERVICE']._serialized_end=1783
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=237
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=753
+  _globals['_LISTEXECUTIONSREQUEST_LABELSENTRY']._serialized_start=708
+  _globals['_LISTEXECUTIONSREQUEST_LABELSENTRY']._serialized_end=753
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=755
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=866
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=868
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=942
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=944
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=1030
+  _globals['_WATCHEXECUTIONSREQUEST']._serialized_start=1032
+  _globals['_WATCHEXECUTIONSREQUEST']._serialized_end=1072
+  _globals['_WATCHEXECUTIONSRESPONSE']._serialized_start=1074
+  _globals['_WATCHEXECUTIONSRESPONSE']._serialized_end=1184
+  _globals['_LISTLEDGERREQUEST']._serialized_start=1186
+  _globals['_LISTLEDGERREQUEST']._serialized_end=1260
+  _globals['_LISTLEDGERRESPONSE']._serialized_start=1262
+  _globals['_LISTLEDGERRESPONSE']._serialized_end=1363
+  _globals['_LEDGERROW']._serialized_start=1366
+  _globals['_LEDGERROW']._serialized_end=1710
+  _globals['_LEDGERROW_OUTCOME']._serialized_start=1595
+  _globals['_LEDGERROW_OUTCOME']._serialized_end=1710
+  _globals['_EXECUTIONSERVICE']._serialized_start=1713
+  _globals['_EXECUTIONSERVICE']._serialized_end=2176
 # @@protoc_insertion_point(module_scope)

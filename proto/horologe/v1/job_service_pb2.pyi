@@ -327,6 +327,13 @@ class ListJobsRequest(_message.Message):
     NAME_PREFIX_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    CREATED_FROM_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    DUE_FROM_FIELD_NUMBER: _builtins.int
+    DUE_BEFORE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`namespaces/{namespace}`, or `namespaces/-` for all."""
     page_size: _builtins.int
@@ -337,9 +344,31 @@ class ListJobsRequest(_message.Message):
     """Only names whose last part starts like this."""
     state: _job_pb2.Job.State.ValueType
     """Only jobs in this state."""
+    owner: _builtins.str
+    """Only jobs with this owner."""
+    schedule: _builtins.str
+    """Only jobs with a schedule whose text contains this, in any case: `0 2 * * *`, `Europe/Berlin`, `every 5 minutes`."""
+    queue: _builtins.str
+    """Only jobs that go through this queue."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only jobs that carry all of these."""
+
+    @_builtins.property
+    def created_from(self) -> _timestamp_pb2.Timestamp:
+        """Only jobs that were created at this instant or later."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Only jobs that were created before this instant."""
+
+    @_builtins.property
+    def due_from(self) -> _timestamp_pb2.Timestamp:
+        """Only jobs that are next due at this instant or later."""
+
+    @_builtins.property
+    def due_before(self) -> _timestamp_pb2.Timestamp:
+        """Only jobs that are next due before this instant."""
 
     def __init__(
         self,
@@ -350,10 +379,17 @@ class ListJobsRequest(_message.Message):
         name_prefix: _builtins.str = ...,
         state: _job_pb2.Job.State.ValueType = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        owner: _builtins.str = ...,
+        schedule: _builtins.str = ...,
+        queue: _builtins.str = ...,
+        created_from: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+        due_from: _timestamp_pb2.Timestamp | None = ...,
+        due_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_from", b"created_from", "due_before", b"due_before", "due_from", b"due_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "name_prefix", b"name_prefix", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_from", b"created_from", "due_before", b"due_before", "due_from", b"due_from", "labels", b"labels", "name_prefix", b"name_prefix", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "queue", b"queue", "schedule", b"schedule", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -374,7 +410,7 @@ class ListJobsResponse(_message.Message):
     """The state that was read."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
-        """One page."""
+        """One page. What matches little may come in pages that are short, or empty, and still have a next one."""
 
     def __init__(
         self,

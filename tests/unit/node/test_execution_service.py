@@ -140,7 +140,7 @@ async def test_lists_newest_first_by_job_namespace_and_state(node):
 
 
 async def test_a_filter_looks_at_so_many_rows_at_a_time(node, monkeypatch):
-    monkeypatch.setattr("horologe.node.paging.SCAN_ROWS_MAX", 2)
+    monkeypatch.setattr("horologe.node.execution_search.WORK_PER_PAGE", 2)
     await create(node)
     session = node.open_session()
     for outcome in (Outcome.FAILED, *[Outcome.SUCCEEDED] * 4):

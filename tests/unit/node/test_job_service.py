@@ -508,14 +508,12 @@ async def test_list_refuses_wrong_pages(node):
 
 
 async def test_a_list_looks_at_so_many_rows_at_a_time(node, monkeypatch):
-    monkeypatch.setattr("horologe.node.paging.SCAN_ROWS_MAX", 3)
+    monkeypatch.setattr("horologe.node.job_search.WORK_PER_PAGE", 3)
     for position in range(8):
-        job = interval_job()
-        job.labels["last"] = str(position == 7)
-        await create(node, job, f"j{position}")
-    first = await node.jobs.ListJobs(Api.ListJobsRequest(labels={"last": "True"}))
+        await create(node, interval_job(50 + position), f"j{position}")
+    first = await node.jobs.ListJobs(Api.ListJobsRequest(schedule="every 57 seconds"))
     assert (list(first.jobs), bool(first.next_page_token)) == ([], True)
-    assert await list_all(node, labels={"last": "True"}) == ["default/jobs/j7"]
+    assert await list_all(node, schedule="every 57 seconds") == ["default/jobs/j7"]
 
 
 async def test_preview(node):

@@ -1,0 +1,115 @@
+"""Jobs that match a filter, by name, a page at a time.
+
+Labels, owners, queues and pauses have an index in the order of names (raft/facets.py); all else is looked for along the names.
+A page looks at a bounded number of jobs, so one that matches little may be short and still have a next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from horologe.node import errors, views
+from horologe.node.job_filter import FOREVER, JobFilter, Range, check_text, is_of, read_range
+from horologe.node.names import WILDCARD, JobPattern, read_namespace
+from horologe.raft.facets import DEFAULT_QUEUE, Facet, job_of, label_text, prefix_of
+from horologe.raft.records import U64
+from horologe.raft.tables import Tables
+from horologe.v1 import job_pb2, job_service_pb2
+
+WORK_PER_PAGE = 1_000
+"""Jobs read for one page: each takes some ten microseconds."""
+_STATE_WORK = 0.3
+"""Looking at a job's packed state alone."""
+_State = job_pb2.Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """What is asked of a job in a list."""
+
+    jobs: JobFilter
+    state: int = 0
+    queue: str = ""
+    created: Range = FOREVER
+    due: Range = FOREVER
+
+    @classmethod
+    def of(cls, request: job_service_pb2.ListJobsRequest) -> JobQuery:
+        """Raises an ApiError."""
+        namespace = read_namespace(request.parent, "parent", wildcard=True)
+        if request.state not in _State.State.values():
+            raise errors.invalid_field("state", f"{request.state} is not a known state")
+        check_text(request, "queue")
+        return cls(
+            JobFilter.of(JobPattern(namespace, WILDCARD), request),
+            request.state,
+            request.queue,
+            read_range(request, "created"),
+            read_range(request, "due"),
+        )
+
+
+class JobSearch:
+    """One page, in one read transaction."""
+
+    def __init__(self, tables: Tables, wanted: JobQuery) -> None:
+        self._tables = tables
+        self._wanted = wanted
+        self._work_left: float = WORK_PER_PAGE
+
+    def page(self, size: int, start: bytes | None) -> tuple[list[job_pb2.Job], bytes | None]:
+        """At most `size` jobs from a key on, and the key that the next page begins with; None at the end."""
+        found: list[job_pb2.Job] = []
+        for key, job in self._candidates(start):
+            if len(found) >= size or self._work_left <= 0:
+                return found, key
+            view = self._match(job)
+            if view is not None:
+                found.append(view)
+        return found, None
+
+    def _candidates(self, start: bytes | None) -> Iterator[tuple[bytes, int]]:
+        jobs = self._wanted.jobs
+        space = "namespaces/" if jobs.pattern.namespace == WILDCARD else f"namespaces/{jobs.pattern.namespace}/jobs/"
+        name = space if jobs.pattern.namespace == WILDCARD else space + jobs.name_prefix
+        facet = self._facet()
+        prefix = name.encode() if facet is None else prefix_of(*facet, name)
+        for key, value in (self._tables.job_name if facet is None else self._tables.facet).scan(start or prefix):
+            if not key.startswith(prefix):
+                return
+            yield bytes(key), int(U64.unpack(value)[0]) if facet is None else job_of(key)
+
+    def _facet(self) -> tuple[Facet, str] | None:
+        """The index that names the fewest jobs, as far as that can be guessed."""
+        wanted = self._wanted
+        if wanted.jobs.labels:
+            return Facet.LABEL, label_text(*wanted.jobs.labels[0])
+        if wanted.jobs.owner:
+            return Facet.OWNER, wanted.jobs.owner
+        if wanted.queue not in ("", DEFAULT_QUEUE):
+            return Facet.QUEUE, wanted.queue
+        return (Facet.PAUSED, "") if wanted.state == _State.STATE_PAUSED else None
+
+    def _match(self, job: int) -> job_pb2.Job | None:
+        wanted = self._wanted
+        if wanted.state or wanted.due != FOREVER:
+            self._work_left -= _STATE_WORK
+            state = views.read_job_state(self._tables, job)
+            due_ms = 0 if state is None else state.next_due_ms
+            if wanted.due != FOREVER and not (due_ms and wanted.due[0] <= due_ms < wanted.due[1]):
+                return None
+            if wanted.state == _State.STATE_FINISHED and due_ms:
+                return None
+        self._work_left -= 1
+        record = views.read_job(self._tables, job)
+        if record is None or not wanted.jobs.matches(record.job) or not is_of(record, wanted.created):
+            return None
+        if wanted.queue and (record.job.queue or DEFAULT_QUEUE) != wanted.queue:
+            return None
+        if (
+            wanted.state
+            and views.job_view_state(self._tables, record, views.read_job_state(self._tables, job)) != wanted.state
+        ):
+            return None
+        return views.job_view(self._tables, record)
