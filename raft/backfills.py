@@ -9,9 +9,10 @@ from __future__ import annotations
 from itertools import islice
 
 from horologe.log.v1 import log_pb2
+from horologe.raft import beside
 from horologe.raft.creation import new_execution
 from horologe.raft.model import FINAL_STATES, ExecutionState, JobFlag, LedgerOutcome, Reason, Trigger
-from horologe.raft.records import LEDGER_KEY, PAIR, U64, Execution, LedgerEntry
+from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
 from horologe.raft.state import InvariantError, State
 from horologe.raft.tables import Tables
 
@@ -52,7 +53,7 @@ def run(state: State, operation: int, backfill: log_pb2.Backfill, due_ms: int) -
     state.put_job_state(backfill.job, job_state)
     row = LedgerEntry(LedgerOutcome.RAN, Reason.NONE, number, due_ms, 1)
     state.put_ledger(backfill.job, due_ms, row, number)
-    state.tables.beside.put(PAIR.pack(backfill.job, number), b"")
+    beside.note(state, number, execution)
     return True
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import wheel
+from horologe.raft.beside import noted_of
 from horologe.raft.events import EventKind
 from horologe.raft.model import FINAL_STATES, Code, ExecutionFlag, ExecutionState, LedgerOutcome, Result, TimerKind
-from horologe.raft.records import LEDGER_KEY, PAIR, Execution, LedgerEntry
+from horologe.raft.records import LEDGER_KEY, Execution, LedgerEntry
 from horologe.raft.state import State
 
 
@@ -27,8 +28,8 @@ def cancel(state: State, command: log_pb2.CancelExecution) -> Result:
 
 def cancel_unfinished(state: State, job: int, unfinished: int) -> None:
     """Cancels what is left of a job: its `unfinished` ones, which are of old due times and noted, or among its latest."""
-    numbers = _beside(state, job, unfinished)
-    beside = frozenset(numbers)
+    numbers = noted_of(state, job, unfinished)
+    noted = frozenset(numbers)
     for key, value in state.tables.ledger.scan_down(LEDGER_KEY.pack(job + 1, 0, 0)):
         if LEDGER_KEY.unpack(key)[0] != job or len(numbers) >= unfinished:
             break
@@ -36,23 +37,12 @@ def cancel_unfinished(state: State, job: int, unfinished: int) -> None:
         number = entry.execution
         # Due times coalesced into an execution name it too; it must come up once.
         execution = state.execution(number) if entry.outcome == LedgerOutcome.RAN else None
-        if execution is not None and execution.state not in FINAL_STATES and number not in beside:
+        if execution is not None and execution.state not in FINAL_STATES and number not in noted:
             numbers.append(number)
     for number in numbers:
         execution = state.execution(number)
         if execution is not None:
             cancel_one(state, number, execution, "job deleted")
-
-
-def _beside(state: State, job: int, unfinished: int) -> list[int]:
-    """Unfinished executions of old due times: backfilled, or driven again."""
-    numbers: list[int] = []
-    for key, _ in state.tables.beside.scan(PAIR.pack(job, 0)):
-        owner, number = PAIR.unpack(key)
-        if owner != job or len(numbers) >= unfinished:
-            break
-        numbers.append(number)
-    return numbers
 
 
 def cancel_one(state: State, number: int, execution: Execution, reason: str) -> None:

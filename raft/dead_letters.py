@@ -10,8 +10,9 @@ from __future__ import annotations
 from struct import Struct
 
 from horologe.log.v1 import log_pb2
+from horologe.raft import beside
 from horologe.raft.model import Code, ExecutionFlag, ExecutionState, JobFlag, Result
-from horologe.raft.records import PAIR, U64, Execution, JobState
+from horologe.raft.records import U64, Execution, JobState
 from horologe.raft.state import InvariantError, State
 from horologe.raft.workflows import rejoin
 
@@ -92,7 +93,7 @@ def redrive_one(state: State, number: int, asked: Asked) -> Code:
     job_state.failed -= 1
     state.put_job_state(execution.job, job_state)
     state.counters.failed -= 1
-    state.tables.beside.put(PAIR.pack(execution.job, number), b"")
+    beside.note(state, number, execution)
     return Code.OK
 
 

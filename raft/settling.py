@@ -7,11 +7,11 @@ that means to others, and one end may lead to the next without recursion.
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import dead_letters, operations, workflows
+from horologe.raft import beside, dead_letters, operations, workflows
 from horologe.raft.jobs import remove_job
-from horologe.raft.model import ExecutionState, JobFlag, Trigger
+from horologe.raft.model import ExecutionState, JobFlag
 from horologe.raft.overlap import release_next
-from horologe.raft.records import PAIR, U64, Execution, JobState
+from horologe.raft.records import U64, Execution, JobState
 from horologe.raft.state import InvariantError, State
 
 
@@ -44,8 +44,7 @@ def _settle_one(state: State, number: int, execution: Execution) -> None:
         dead_letters.bury(state, number, execution)
     if execution.operation:
         operations.execution_ended(state, execution)
-    if execution.trigger == Trigger.BACKFILL or execution.attempt_base:
-        state.tables.beside.delete(PAIR.pack(execution.job, number))
+    beside.forget(state, number, execution)
     if job_state.held and job_state.held == job_state.unfinished:
         release_next(state, execution.job)
     if execution.root or job_state.flags & JobFlag.UPSTREAM:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from horologe.log.v1 import log_pb2
+from horologe.raft import beside
 from horologe.raft.cancellation import cancel_one
 from horologe.raft.creation import new_execution, new_skipped
 from horologe.raft.dependencies import NAMES_TOLD_MAX, downstream_of, short_name
@@ -228,6 +229,9 @@ def revive(state: State, number: int, execution: Execution) -> None:
     state.put_job_state(execution.job, job_state)
     state.move(number, execution, ExecutionState.RUNNING)
     execution.end_ms = 0
+    # A backfill has counted it already.
+    execution.operation = 0
+    beside.note(state, number, execution)
     execution.flags &= ~ExecutionFlag.CANCEL_REQUESTED
     if execution.flags & ExecutionFlag.HAS_DETAIL:
         detail = state.detail(number, execution)

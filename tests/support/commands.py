@@ -201,6 +201,17 @@ def backfill(
     return Command(start_operation=log_pb2.StartOperation(namespace="default", backfill=wanted))
 
 
+def operation_step(operation: int, step: int, items: Sequence[int], *, exhausted: bool = False) -> Command:
+    piece = log_pb2.OperationStep(
+        operation=operation,
+        step=step,
+        items=b"".join(U64.pack(item) for item in items),
+        looked_at=len(items),
+        exhausted=exhausted,
+    )
+    return Command(plan=log_pb2.Plan(operation_steps=[piece]))
+
+
 def cancel_operation(operation: int, reason: str = "") -> Command:
     return Command(cancel_operation=log_pb2.CancelOperation(operation=operation, reason=reason))
 

@@ -81,6 +81,11 @@ class RandomHistory(RuleBasedStateMachine):
     def begin(self) -> None:
         self.apply(commands.bootstrap("cluster"))
         self.apply(commands.set_limit("l1", 1))
+        # Left to chance, most histories would never have a job and a worker at the same time.
+        for name, every_ms in (("a", 5 * SECOND), ("b", 0)):
+            made = commands.job(name, every_ms=every_ms, overlap=Overlap.ALLOW, queue="q1", retry_window_ms=MINUTE)
+            self.apply(commands.put(commands.CREATE, commands.draft(made, self.next_ms(every_ms, 0))))
+        self.apply(commands.connect("w1", queues=["q1", "q2"], slot_count=5))
         self.planner.lead(self.driver.tables, self.seconds, self.driver.now_ms)
 
     def apply(self, *some: log_pb2.Command) -> None:
@@ -182,6 +187,14 @@ class RandomHistory(RuleBasedStateMachine):
     @rule(number=numbers)
     def redrive_one(self, number: int) -> None:
         self.apply(commands.redrive(number))
+
+    @rule(said=st.sampled_from([Outcome.FAILED, Outcome.TIMED_OUT]))
+    def all_die(self, said: Outcome) -> None:
+        self.complete(said, NO_RETRY, 12)
+
+    @rule()
+    def redrive_the_dead(self) -> None:
+        self.apply(*map(commands.redrive, self.driver.dead_letters()))
 
     @rule(number=numbers)
     def purge_one(self, number: int) -> None:

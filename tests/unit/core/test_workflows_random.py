@@ -91,7 +91,24 @@ class RandomRuns(RuleBasedStateMachine):
 
     @rule(number=numbers)
     def redrive(self, number: int) -> None:
-        self.driver.do(log_pb2.Command(redrive_dead_letter={"execution": number}))
+        self.driver.do(commands.redrive(number))
+
+    @rule()
+    def redrive_all(self) -> None:
+        for number in self.driver.dead_letters():
+            self.driver.do(commands.redrive(number))
+
+    @rule(number=numbers)
+    def purge(self, number: int) -> None:
+        self.driver.do(commands.purge(number))
+
+    @rule(job=st.integers(1, 8), only=st.sampled_from(log_pb2.Backfill.Only.values()), due_ms=st.integers(1, 5))
+    def backfill(self, job: int, only: log_pb2.Backfill.Only.ValueType, due_ms: int) -> None:
+        """Three due times, as a planner would give them."""
+        begun = self.driver.do(commands.backfill(job, 1, 9, only, max_running=3))
+        if begun.numbers:
+            items = [due_ms, due_ms + 1, due_ms + 2]
+            self.driver.do(commands.operation_step(begun.numbers[0], 0, items, exhausted=True))
 
     @rule(number=numbers)
     def prune(self, number: int) -> None:
