@@ -84,6 +84,7 @@ class Definition:
     timeout_seconds: float
     grace_seconds: float
     labels: dict[str, str] = field(default_factory=dict)
+    is_templated: bool = False
     output_bytes_max: int = 0
     """0: as much as the worker takes."""
 
@@ -97,6 +98,7 @@ class Definition:
             timeout_seconds=message.timeout.ToNanoseconds() / 1e9 if message.HasField("timeout") else 3600.0,
             grace_seconds=message.grace.ToNanoseconds() / 1e9 if message.HasField("grace") else 10.0,
             labels=dict(message.labels),
+            is_templated=b"{{" in message.action.SerializeToString(),
             output_bytes_max=message.output_bytes_max,
         )
 
@@ -115,6 +117,7 @@ class Attempt:
     """One try of an execution, under one fencing token."""
 
     __slots__ = (
+        "action",
         "arrived_at",
         "assignment",
         "cancelled_event",
@@ -139,6 +142,8 @@ class Attempt:
     ) -> None:
         self.assignment = assignment
         self.definition = definition
+        # What to do; once its templates are rendered, that.
+        self.action = definition.action
         self.cluster_id = cluster_id
         self.execution = assignment.execution
         self.number = assignment.attempt

@@ -6,21 +6,54 @@ Everything is computed when it is asked for: a handler that asks for nothing cos
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from horologe.client import words
 from horologe.client.attempts import Attempt
 from horologe.client.json_value import to_python
 from horologe.client.outbox import STANDARD_ERROR, STANDARD_OUTPUT
+from horologe.v1 import execution_pb2, worker_pb2
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-__all__ = ["AttemptCancelledError", "Context", "PermanentError"]
+__all__ = ["AttemptCancelledError", "Context", "PermanentError", "Upstream"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """How a job before this one ended, in the same run."""
+
+    job: str
+    """Its id."""
+    execution: int
+    """The number of its execution."""
+    state: str
+    """How that ended: `completed`, `failed`, `dead`, `cancelled` or `skipped`."""
+    result: Any
+    """What its handler returned, as Python values; None if it returned nothing."""
+    result_omitted: bool
+    """There is a result, but all of them together are too large to be sent along: read it with the SDK."""
+
+
+def upstream_of(assignment: worker_pb2.Assignment) -> dict[str, Upstream]:
+    """What came with an assignment, by the job's id."""
+    return {
+        one.job: Upstream(
+            one.job,
+            one.execution,
+            words.render(execution_pb2.Execution.State, one.state),
+            to_python(one.result),
+            one.result_omitted,
+        )
+        for one in assignment.upstream
+    }
 
 
 class PermanentError(Exception):
@@ -104,8 +137,13 @@ class Context:
         assignment = self._attempt.assignment
         if assignment.HasField("payload"):
             return to_python(assignment.payload)
-        python = self._attempt.definition.action.python
+        python = self._attempt.action.python
         return to_python(python.payload) if python.HasField("payload") else None
+
+    @property
+    def upstream(self) -> dict[str, Upstream]:
+        """The jobs before this one in its run that have ended, by id: `context.upstream["extract"].result`."""
+        return upstream_of(self._attempt.assignment)
 
     @property
     def logger(self) -> FilteringBoundLogger:

@@ -22,9 +22,11 @@ from horologe.client.attempts import (
     StopReason,
     new_result,
 )
+from horologe.client.context import Context
 from horologe.client.executors.executor import Executor
 from horologe.client.lease import Lease
 from horologe.client.outbox import Outbox, Output
+from horologe.client.templates import RenderError, render_action, values_of
 from horologe.v1 import worker_pb2
 
 log = structlog.get_logger(__name__)
@@ -127,7 +129,11 @@ class Runner:
         if executor is None:
             return Outcome.failed(self._refusal(attempt))
         try:
+            if attempt.definition.is_templated:
+                attempt.action = render_action(attempt.action, values_of(Context(attempt)))
             return await executor.run(attempt, attempt.output)
+        except RenderError as error:
+            return Outcome.failed(str(error), permanent=True)
         except asyncio.CancelledError:
             if attempt.stop_reason is not None:
                 return attempt.stopped_outcome()

@@ -11,6 +11,7 @@ from google.protobuf.struct_pb2 import Value
 
 from horologe.node.names import shorten
 from horologe.node.schedule import Violation
+from horologe.node.templates import skeleton
 from horologe.v1 import job_pb2
 
 PAYLOAD_BYTES_MAX = 256 << 10
@@ -82,7 +83,7 @@ def _shell(shell: job_pb2.ShellAction, path: str) -> Iterator[Violation]:
             yield Violation(
                 f"{path}.env", f"{shorten(key)} is no name of a variable; use letters, digits and '_', no digit first"
             )
-    if shell.cwd and not shell.cwd.startswith("/"):
+    if shell.cwd and not shell.cwd.startswith(("/", "{{")):
         yield Violation(
             f"{path}.cwd", f"{shorten(shell.cwd)} is not an absolute path; workers start in different folders"
         )
@@ -121,6 +122,10 @@ def _url(url: str, path: str) -> Iterator[Violation]:
     if len(url) > URL_LENGTH_MAX:
         yield Violation(path, f"{len(url)} characters are too many; at most {URL_LENGTH_MAX}")
         return
+    if url.startswith("{{"):
+        # Only the worker gets to see it.
+        return
+    url = skeleton(url)
     if _CONTROL.search(url) or " " in url or "\t" in url:
         yield Violation(path, f"{shorten(url)} has a space or a control character; write it as %20, for example")
         return

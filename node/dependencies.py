@@ -5,11 +5,13 @@ Whether those jobs exist, and whether they make a cycle, is known where the stat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from horologe.node import views
 from horologe.node.names import ID_RULE, is_id, shorten
 from horologe.node.schedule import Violation
-from horologe.raft.dependencies import NEIGHBOURS_MAX, short_name
+from horologe.raft.dependencies import NEIGHBOURS_MAX, NODES_MAX, after_of, short_name, sibling
+from horologe.raft.tables import Tables
 from horologe.v1 import job_pb2
 
 _NOT_OF_WORKFLOWS = (
@@ -31,6 +33,24 @@ def complete_dependencies(job: job_pb2.Job, path: str) -> list[Violation]:
         if each.HasField("after"):
             each.after.condition = each.after.condition or job_pb2.AfterSchedule.CONDITION_ALL_SUCCEEDED
     return [*_schedules(job, path), *_workflow(job, path)]
+
+
+def upstream_ids(tables: Tables, job: job_pb2.Job, together: Mapping[str, job_pb2.Job]) -> list[str]:
+    """Ids of the jobs that a job is after, directly or not, as `together` are to be and the others are stored."""
+    found: dict[str, None] = {}
+    line = [job]
+    for one in line:
+        after = after_of(one)
+        for id_ in [id_ for id_ in (after.jobs if after is not None else ()) if id_ not in found]:
+            if len(found) >= NODES_MAX:
+                return list(found)
+            found[id_] = None
+            name = sibling(job.name, id_)
+            record = None if name in together else views.find_job(tables, name)
+            above = together.get(name) if record is None else record.job
+            if above is not None:
+                line.append(above)
+    return list(found)
 
 
 def _schedules(job: job_pb2.Job, path: str) -> Iterator[Violation]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from google.protobuf.message import Message
 
@@ -15,10 +16,12 @@ from horologe.log.v1 import log_pb2
 from horologe.node import errors, views
 from horologe.node.calendars import exclusions_of, revisions_of
 from horologe.node.context import NodeContext
+from horologe.node.dependencies import upstream_ids
 from horologe.node.ids import new_uuid
 from horologe.node.names import is_id, read_job_name, read_namespace, shorten
 from horologe.node.pending import Pending, read_pending
 from horologe.node.schedule import Violation
+from horologe.node.templates import template_violations
 from horologe.node.timetable import Timetable, default_catchup_window_ms, timetable_of
 from horologe.node.validation import OUTPUT_ONLY, complete_job
 from horologe.raft.jobs import same_definition, same_timetable
@@ -140,10 +143,14 @@ class Drafts:
         found: list[Violation] = []
         with self._node.store.read() as tables:
             now_ms = self._now_ms(tables)
+            together = {name: job for name, _, job in wanted}
             for name, path, job in wanted:
                 record = views.find_job(tables, name)
                 stored = record.job.schedules if record is not None else ()
                 complete, violations = complete_job(job, name, now_ms, path, stored)
+                violations += template_violations(
+                    complete.action, f"{path}.action", partial(upstream_ids, tables, complete, together)
+                )
                 found += violations
                 if not violations:
                     drafts.append(self._draft(tables, complete, record, now_ms))

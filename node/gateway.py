@@ -21,6 +21,7 @@ from horologe.node.output_copies import OutputCopies
 from horologe.node.outputs import OutputKey, OutputPiece, OutputStore, Stream
 from horologe.node.proposals import ProposalError
 from horologe.node.sessions import HeldAttempt, HeldOutput, WorkerSession
+from horologe.node.upstream_results import upstream_results
 from horologe.raft.commands import NO_RETRY, CompletionStatus
 from horologe.raft.model import Effects, ExecutionFlag, ExecutionState
 from horologe.raft.records import PAIR, U64, Execution
@@ -30,6 +31,8 @@ from horologe.v1 import worker_pb2, worker_service_pb2
 
 PROPOSE_SECONDS = 15.0
 PROPOSE_AGAIN_SECONDS = 0.2
+ASSIGNMENT_BYTES_PER_MESSAGE = 1 << 20
+"""What goes along with assignments (results of others, payloads) may be large, and gRPC takes messages of up to 4 MiB."""
 ROUNDS_KEPT = 100
 """Heartbeat rounds whose answer may still come."""
 
@@ -233,8 +236,7 @@ class Gateway:
     def _dispatch(
         self, tables: Tables, session: WorkerSession, batch: list[tuple[int, int, int, int, int, int, int]]
     ) -> None:
-        message = worker_pb2.Assignments()
-        add = message.assignments.append
+        message, size = worker_pb2.Assignments(), 0
         for _, number, job, attempt, due_ms, token, flags in batch:
             held = session.attempts.get(number)
             if held is not None and held.token == token:
@@ -245,6 +247,7 @@ class Gateway:
             if session.sent_revisions.get(job) != record.revision:
                 session.sent_revisions[job] = record.revision
                 message.definitions.append(_definition(record))
+                size += message.definitions[-1].ByteSize()
             assignment = worker_pb2.Assignment(
                 execution=number, job=job, attempt=attempt, fencing_token=token, due_time_ms=due_ms
             )
@@ -252,8 +255,14 @@ class Gateway:
                 detail = log_pb2.ExecutionRecord.FromString(bytes(tables.detail.get(U64.pack(number)) or b""))
                 if detail.HasField("payload"):
                     assignment.payload.CopyFrom(detail.payload)
-            add(assignment)
+            if flags & ExecutionFlag.HAS_UPSTREAM:
+                assignment.upstream.extend(upstream_results(tables, self._catalog, number))
+            message.assignments.append(assignment)
+            size += assignment.ByteSize()
             session.attempts[number] = HeldAttempt(token, attempt, job)
+            if size >= ASSIGNMENT_BYTES_PER_MESSAGE:
+                session.send(Response(assignments=message))
+                message, size = worker_pb2.Assignments(), 0
         if message.assignments:
             session.send(Response(assignments=message))
 

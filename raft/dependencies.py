@@ -15,7 +15,7 @@ from horologe.log.v1 import log_pb2
 from horologe.raft.model import Code, Condition, JobFlag, Result
 from horologe.raft.records import PAIR, U64
 from horologe.raft.state import InvariantError, State
-from horologe.raft.tables import Table
+from horologe.raft.tables import Table, Tables
 from horologe.v1 import job_pb2
 
 NODES_MAX = 1_000
@@ -60,10 +60,12 @@ class Graph:
 
     def upstream(self, job: int) -> tuple[int, ...]:
         wanted = self.wanted.get(job)
-        return tuple(upstream_of(self.state, job)) if wanted is None else wanted.upstream
+        return tuple(upstream_of(self.state.tables, job)) if wanted is None else wanted.upstream
 
     def downstream(self, job: int) -> list[int]:
-        stored = [one for one in downstream_of(self.state, job) if one not in self.wanted and one not in self.gone]
+        stored = [
+            one for one in downstream_of(self.state.tables, job) if one not in self.wanted and one not in self.gone
+        ]
         return stored + self._new_downstream.get(job, [])
 
     def is_workflow(self, job: int) -> bool:
@@ -76,7 +78,7 @@ class Graph:
         if wanted is not None:
             return wanted.workflow
         origin = job
-        while above := next(upstream_of(self.state, origin), 0):
+        while above := next(upstream_of(self.state.tables, origin), 0):
             origin = above
         return origin if origin != job and _was_workflow(self.state, origin) else 0
 
@@ -95,14 +97,14 @@ class Graph:
         return short_name(_stored_name(self.state, job) if wanted is None else wanted.name)
 
 
-def upstream_of(state: State, job: int) -> Iterator[int]:
+def upstream_of(tables: Tables, job: int) -> Iterator[int]:
     """The jobs that a job is after, its workflow among them."""
-    return _second_of(state.tables.upstream, job)
+    return _second_of(tables.upstream, job)
 
 
-def downstream_of(state: State, job: int) -> Iterator[int]:
+def downstream_of(tables: Tables, job: int) -> Iterator[int]:
     """The jobs that are after a job."""
-    return _second_of(state.tables.downstream, job)
+    return _second_of(tables.downstream, job)
 
 
 def short_name(name: str) -> str:
@@ -143,7 +145,7 @@ def plan_edges(
 
 def link(state: State, job: int, wanted: Wanted) -> None:
     """Stores the edges of a job in the place of those that it had."""
-    before, after = set(upstream_of(state, job)), set(wanted.upstream)
+    before, after = set(upstream_of(state.tables, job)), set(wanted.upstream)
     for gone in sorted(before - after):
         state.tables.upstream.delete(PAIR.pack(job, gone))
         state.tables.downstream.delete(PAIR.pack(gone, job))
@@ -161,7 +163,7 @@ def unlink(state: State, job: int) -> None:
 
 def dependants_text(state: State, job: int) -> str:
     """Who is after a job, for people; empty if nobody is."""
-    names = [short_name(_stored_name(state, one)) for one in downstream_of(state, job)]
+    names = [short_name(_stored_name(state, one)) for one in downstream_of(state.tables, job)]
     return _listed(names)
 
 
@@ -194,7 +196,7 @@ def _want(graph: Graph, job: job_pb2.Job, number: int, by_name: dict[str, int]) 
     if job_state is not None and wanted.is_workflow != bool(job_state.flags & JobFlag.WORKFLOW):
         return Result(Code.KIND_CHANGED, text=short_name(job.name))
     wanted.changes = bool(wanted.upstream or wanted.is_workflow) or (
-        job_state is not None and (bool(job_state.flags & JobFlag.UPSTREAM) or any(upstream_of(state, number)))
+        job_state is not None and (bool(job_state.flags & JobFlag.UPSTREAM) or any(upstream_of(state.tables, number)))
     )
     graph.want(number, wanted)
     return None
@@ -284,7 +286,7 @@ def _mark(state: State, job: int) -> None:
     job_state = state.job_state(job)
     if job_state is None:
         raise InvariantError(f"job {job} has others after it, but no state")
-    has_downstream = any(True for _ in downstream_of(state, job))
+    has_downstream = any(True for _ in downstream_of(state.tables, job))
     flags = job_state.flags | JobFlag.UPSTREAM if has_downstream else job_state.flags & ~JobFlag.UPSTREAM
     if flags != job_state.flags:
         job_state.flags = flags

@@ -59,7 +59,7 @@ def _all_after(state: State, job: int) -> list[int]:
     line = [job]
     found = {job}
     for one in line:
-        for below in downstream_of(state, one):
+        for below in downstream_of(state.tables, one):
             if below not in found and len(found) <= NODES_MAX:
                 found.add(below)
                 line.append(below)

@@ -78,7 +78,7 @@ class Run:
         self.state.tables.run.put(PAIR.pack(self.root, job), RUN_NODE.pack(number, final_state))
 
     def decide_all_after(self, job: int) -> None:
-        for below in list(downstream_of(self.state, job)):
+        for below in list(downstream_of(self.state.tables, job)):
             self.decide(below)
 
     def decide(self, job: int, fate: Fate | None = None) -> None:
@@ -201,7 +201,7 @@ def rejoin(state: State, number: int, execution: Execution) -> None:
     run.bad -= 1
     line = [execution.job]
     for job in line:
-        for below in list(downstream_of(state, job)):
+        for below in list(downstream_of(state.tables, job)):
             node = run.node(below)
             if node is not None and node[1] == ExecutionState.SKIPPED:
                 state.tables.run.delete(PAIR.pack(run.root, below))

@@ -66,7 +66,7 @@ class HttpExecutor:
 
     async def run(self, attempt: Attempt, output: Output) -> Outcome:
         """Sends the request; the status decides, the body of the answer is the output."""
-        action = attempt.definition.action.http
+        action = attempt.action.http
         try:
             request = self._request(attempt, action)
         except (ValueError, httpx.InvalidURL) as error:

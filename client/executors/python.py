@@ -86,7 +86,7 @@ class PythonExecutor:
 
     async def run(self, attempt: Attempt, output: Output) -> Outcome:
         """Calls the handler that the action names; what it returns is the result, what it raises is the error."""
-        name = attempt.definition.action.python.handler
+        name = attempt.action.python.handler
         handler = self._handlers.get(name)
         if handler is None:
             known = ", ".join(sorted(one.name for one in self._handlers)) or "none"

@@ -49,7 +49,7 @@ class ShellExecutor:
 
     async def run(self, attempt: Attempt, output: Output) -> Outcome:
         """Starts the command and waits for its end; its exit code decides."""
-        action = attempt.definition.action.shell
+        action = attempt.action.shell
         if bool(action.argv) == bool(action.script):
             return Outcome.failed("a shell action needs either argv or script", permanent=True)
         if action.user and action.user not in self._users:

@@ -39,7 +39,7 @@ class SqlExecutor:
 
     async def run(self, attempt: Attempt, output: Output) -> Outcome:
         """Runs the statement; what was committed is a success even if it was asked to stop meanwhile."""
-        action = attempt.definition.action.sql
+        action = attempt.action.sql
         engine = self._engines.get(action.connection)
         if engine is None:
             known = ", ".join(sorted(self._engines)) or "none"

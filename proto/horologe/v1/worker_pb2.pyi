@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from horologe.v1 import execution_pb2 as _execution_pb2
 from horologe.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
 import sys
@@ -426,6 +427,7 @@ class Assignment(_message.Message):
     FENCING_TOKEN_FIELD_NUMBER: _builtins.int
     DUE_TIME_MS_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    UPSTREAM_FIELD_NUMBER: _builtins.int
     execution: _builtins.int
     """The execution's number."""
     job: _builtins.int
@@ -440,6 +442,10 @@ class Assignment(_message.Message):
     def payload(self) -> _struct_pb2.Value:
         """Replaces the payload of a Python action."""
 
+    @_builtins.property
+    def upstream(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpstreamResult]:
+        """Those before it in its run that have ended, the nearest first."""
+
     def __init__(
         self,
         *,
@@ -449,14 +455,55 @@ class Assignment(_message.Message):
         fencing_token: _builtins.int = ...,
         due_time_ms: _builtins.int = ...,
         payload: _struct_pb2.Value | None = ...,
+        upstream: _abc.Iterable[Global___UpstreamResult] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "due_time_ms", b"due_time_ms", "execution", b"execution", "fencing_token", b"fencing_token", "job", b"job", "payload", b"payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "due_time_ms", b"due_time_ms", "execution", b"execution", "fencing_token", b"fencing_token", "job", b"job", "payload", b"payload", "upstream", b"upstream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class UpstreamResult(_message.Message):
+    """How a job that another one is after, directly or not, ended in the same run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    RESULT_OMITTED_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """The job's id."""
+    execution: _builtins.int
+    """Its execution's number."""
+    state: _execution_pb2.Execution.State.ValueType
+    """How that ended."""
+    result_omitted: _builtins.bool
+    """There is a result, but the results of all together are too large to travel along."""
+    @_builtins.property
+    def result(self) -> _struct_pb2.Value:
+        """What its handler returned."""
+
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        execution: _builtins.int = ...,
+        state: _execution_pb2.Execution.State.ValueType = ...,
+        result: _struct_pb2.Value | None = ...,
+        result_omitted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "job", b"job", "result", b"result", "result_omitted", b"result_omitted", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpstreamResult: _TypeAlias = UpstreamResult  # noqa: Y015
 
 @_typing.final
 class Assignments(_message.Message):

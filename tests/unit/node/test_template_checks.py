@@ -1,0 +1,109 @@
+"""Templates as they are checked when a job is created."""
+
+from __future__ import annotations
+
+import pytest
+
+from horologe.node.actions import action_violations
+from horologe.node.templates import FILTERS, NAMES, template_violations
+from horologe.v1 import job_pb2
+
+
+def complaints(action: job_pb2.Action) -> dict[str, str]:
+    return dict(template_violations(action, "job.action", lambda: ["extract", "load-data"]))
+
+
+def complaint(text: str) -> str:
+    found = complaints(job_pb2.Action(shell=job_pb2.ShellAction(argv=["echo", text])))
+    return found.get("job.action.shell.argv[1]", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no template, with ${#name} and {%d}",
+        "{{ due_time }}",
+        "{{ due_time[:10] }}",
+        "{{ execution.id }} {{ execution.attempt }} {{ job.name }} {{ namespace }}",
+        "{{ upstream.extract.result.rows }}",
+        "{{ upstream.extract.result }} {{ upstream.extract.state }}",
+        "{{ upstream['load-data'].result[0].a['b'] | default(0) }}",
+        "{{ upstream.extract.result[execution.id] }}",
+        "{{ due_time | replace('-', '') }}",
+        "{% raw %}{{ .Names }}{% endraw %}",
+        "${#name} {{ execution.id }}",
+    ],
+)
+def test_what_is_taken(text: str) -> None:
+    assert complaint(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{{ due_tme }}", "there is no 'due_tme'; there are due_time, namespace, job.name"),
+        ("{{ execution.name }}", "there is no 'execution.name'"),
+        ("{{ execution }}", "there is no 'execution'"),
+        ("{{ due_time.year }}", "due_time is a plain value, and has no 'year'"),
+        ("{{ due_time.__class__ }}", "due_time is a plain value, and has no '__class__'"),
+        (
+            "{{ .Names }}",
+            "is no template (unexpected '.'); where it is meant literally, write {% raw %}{{ ... }}{% endraw %}",
+        ),
+        ("{{ due_time", "is no template"),
+        ("{% if namespace %}{{ due_time }}{% endif %}", "and no If"),
+        ("{% set x = 1 %}{{ due_time }}", "and no Assign"),
+        ("{{ 1 + execution.id }}", "and no Add"),
+        ("{{ range(9) }}", "and no Call"),
+        ("{{ due_time.strip() }}", "and no Call"),
+        ("{{ due_time | attr('x') }}", "there is no filter 'attr'; there are default, first"),
+        ("{{ upstream.other.result }}", "'other' is not upstream of this job: this job is after extract, load-data"),
+        ("{{ upstream[due_time].result }}", "upstream stands for many jobs"),
+        ("{{ upstream }}", "upstream stands for many jobs"),
+        ("{{ upstream.extract }}", "upstream.extract has result, state, execution"),
+        ("{{ upstream.load-data.result }}", 'written as an item: upstream["load-data"].result'),
+        ("{{ upstream.extract.result[foo] }}", "there is no 'foo'"),
+        ("{{ execution.id | default(foo) }}", "there is no 'foo'"),
+        ("{{ due_time }}" + "x" * 70_000, "at most 65536 bytes"),
+    ],
+)
+def test_what_is_refused(text: str, expected: str) -> None:
+    assert expected in complaint(text)
+
+
+def test_places() -> None:
+    odd = "{{ odd }}"
+    shell = job_pb2.ShellAction(script=odd, env={"A": odd}, cwd=odd, stdin=odd.encode())
+    assert list(complaints(job_pb2.Action(shell=shell))) == [
+        f"job.action.shell.{field}" for field in ("env[A]", "script", "cwd", "stdin")
+    ]
+    http = job_pb2.HttpAction(url=odd, headers={"A": odd}, body=odd.encode())
+    assert list(complaints(job_pb2.Action(http=http))) == [
+        f"job.action.http.{field}" for field in ("headers[A]", "url", "body")
+    ]
+    sql = job_pb2.SqlAction(statement="select 1")
+    sql.parameters.update({"a": [odd], "b": {"c": odd}})
+    assert list(complaints(job_pb2.Action(sql=sql))) == [
+        "job.action.sql.parameters[a][0]",
+        "job.action.sql.parameters[b].c",
+    ]
+    python = job_pb2.PythonAction(handler="h")
+    python.payload.string_value = odd
+    assert list(complaints(job_pb2.Action(python=python))) == ["job.action.python.payload"]
+
+
+def test_statements_are_not_rendered() -> None:
+    sql = job_pb2.SqlAction(connection="c", statement="delete from t where d < '{{ due_time }}'")
+    assert "write :name in it" in complaints(job_pb2.Action(sql=sql))["job.action.sql.statement"]
+    sql.statement = "select '{{1,2},{3,4}}'"
+    assert complaints(job_pb2.Action(sql=sql)) == {}, "an array of PostgreSQL's"
+
+
+@pytest.mark.parametrize("url", ["http://h/{{ due_time | replace(' ', '') }}", "{{ upstream.a.result.url }}/x"])
+def test_urls_with_templates_are_urls(url: str) -> None:
+    assert action_violations(job_pb2.Action(http=job_pb2.HttpAction(url=url)), "a") == []
+
+
+def test_the_names_are_told() -> None:
+    assert all(name in complaint("{{ x }}") for name in NAMES)
+    assert all(name in complaint("{{ namespace | x }}") for name in FILTERS)
