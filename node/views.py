@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.node.waiting import queue_name, waits_for
+from horologe.raft import lanes
 from horologe.raft.machine import first_cluster_id_of
 from horologe.raft.model import (
     AttemptState,
@@ -247,8 +248,7 @@ def _is_manual(tables: Tables, number: int) -> bool:
 
 def lanes_of(tables: Tables, queue: str) -> list[int]:
     """The numbers under which executions wait in a queue: one for each set of labels that workers must carry."""
-    raw = tables.queue.get(queue.encode())
-    return [] if raw is None else [int(U32.unpack(raw)[0])]
+    return [number for number, _ in lanes.lanes_of(tables, queue)]
 
 
 # Workers

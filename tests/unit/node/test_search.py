@@ -42,6 +42,8 @@ async def make(node: FakeNode) -> dict[int, job_pb2.Job]:
     for position, (team, owner, queue) in enumerate(itertools.product(TEAMS, OWNERS, QUEUES)):
         job = interval_job(50 + position % 3)
         job.owner, job.queue = owner, queue
+        if position % 3 == 0:
+            job.worker_labels["zone"] = "a"
         job.overlap = job_pb2.OVERLAP_POLICY_ALLOW
         if team:
             job.labels["team"] = team
