@@ -271,9 +271,14 @@ def pause_job(namespace: str, name: str, *, reason: str = "", request_id: str = 
     return Call(PAUSE_JOB, request, _job)
 
 
-def resume_job(namespace: str, name: str, *, request_id: str = "") -> Call[Job]:
-    """Follows the schedule again, from now on. FailedPrecondition if it is not paused."""
-    request = jobs.ResumeJobRequest(name=names.job_name(name, namespace), request_id=request_id_or_new(request_id))
+def resume_job(namespace: str, name: str, *, catchup: bool = False, request_id: str = "") -> Call[Job]:
+    """Follows the schedule again, from now on. FailedPrecondition if it is not paused.
+
+    With `catchup`, what the pause swallowed is caught up, as the job's policy says, and not skipped.
+    """
+    request = jobs.ResumeJobRequest(
+        name=names.job_name(name, namespace), catchup=catchup, request_id=request_id_or_new(request_id)
+    )
     return Call(RESUME_JOB, request, _job)
 
 

@@ -24,7 +24,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 import grpc
 import grpc.aio
 
-from horologe.client import calls, cluster_context, definition_calls, governing_calls
+from horologe.client import calendar_calls, calls, cluster_context, definition_calls, governing_calls, pause_calls
 from horologe.client.calls import Call, Method, Pages, Stream
 from horologe.client.channel import (
     AUTHOR_KEY,
@@ -244,6 +244,13 @@ class Client(_BaseClient):
     list_namespaces = _pages(governing_calls.list_namespaces)
     get_namespace = _unary(governing_calls.get_namespace)
     update_namespace = _unary(governing_calls.update_namespace)
+    set_calendar = _unary(calendar_calls.set_calendar)
+    get_calendar = _unary(calendar_calls.get_calendar)
+    list_calendars = _pages(calendar_calls.list_calendars)
+    delete_calendar = _unary(calendar_calls.delete_calendar)
+    pause_scope = _unary(pause_calls.pause_scope)
+    resume_scope = _unary(pause_calls.resume_scope)
+    list_pauses = _unary(pause_calls.list_pauses)
     cluster_status = _unary(calls.cluster_status)
     list_members = _pages(calls.list_members)
     transfer_leader = _unary(calls.transfer_leader)
@@ -430,6 +437,13 @@ class AsyncClient(_BaseClient):
     list_namespaces = _async_pages(governing_calls.list_namespaces)
     get_namespace = _async_unary(governing_calls.get_namespace)
     update_namespace = _async_unary(governing_calls.update_namespace)
+    set_calendar = _async_unary(calendar_calls.set_calendar)
+    get_calendar = _async_unary(calendar_calls.get_calendar)
+    list_calendars = _async_pages(calendar_calls.list_calendars)
+    delete_calendar = _async_unary(calendar_calls.delete_calendar)
+    pause_scope = _async_unary(pause_calls.pause_scope)
+    resume_scope = _async_unary(pause_calls.resume_scope)
+    list_pauses = _async_unary(pause_calls.list_pauses)
     cluster_status = _async_unary(calls.cluster_status)
     list_members = _async_pages(calls.list_members)
     transfer_leader = _async_unary(calls.transfer_leader)

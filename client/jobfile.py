@@ -108,6 +108,7 @@ OUTPUT_ONLY = (
     "next_due_time",
     "unfinished_execution_count",
     "counters",
+    "schedule_time",
 )
 JOB_KEYS = ("name", "namespace", "schedule", "action", "retry", *JOB.fields)
 LISTS = ("jobs", "workflows")

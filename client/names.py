@@ -13,6 +13,7 @@ from horologe.client.errors import InvalidArgument, Violation
 __all__ = [
     "DEFAULT_NAMESPACE",
     "ID_RULE",
+    "calendar_name",
     "execution_name",
     "execution_number",
     "executions_parent",
@@ -117,6 +118,22 @@ def execution_number(name: str) -> int:
     """The number at the end of an execution's name; 0 where there is none."""
     last = name.rpartition("/")[2]
     return int(last) if last.isascii() and last.isdigit() else 0
+
+
+def calendar_name(name: str, namespace: str = "") -> str:
+    """`namespaces/{namespace}/calendars/{calendar}` from a bare id, `namespace/id`, or the full name."""
+    match name.split("/"):
+        case ["namespaces", space, "calendars", bare] | [space, bare]:
+            pass
+        case [bare]:
+            space = namespace
+        case _:
+            raise _invalid(
+                "name", f"{name!r} is not a calendar's name: give its id, or namespaces/NAMESPACE/calendars/ID"
+            )
+    if not is_id(bare):
+        raise _invalid("name", f"{bare!r} is not a calendar's id: {ID_RULE}")
+    return f"{namespace_name(space)}/calendars/{bare}"
 
 
 def worker_name(name: str) -> str:

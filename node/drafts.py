@@ -166,7 +166,7 @@ class Drafts:
         self, tables: Tables, job: job_pb2.Job, record: log_pb2.JobRecord | None, now_ms: int
     ) -> log_pb2.JobDraft:
         timetable = timetable_of(job, exclusions_of(tables, job), now_ms)
-        due_ms = _first_due_ms(tables, timetable, record, now_ms)
+        due_ms = first_due_ms(tables, timetable, record, now_ms)
         return log_pb2.JobDraft(
             job=job,
             next_due_ms=due_ms,
@@ -248,7 +248,7 @@ def _take_field(source: Message, target: Message, path: str) -> None:
         setattr(target, head, getattr(source, head))
 
 
-def _first_due_ms(tables: Tables, timetable: Timetable, record: log_pb2.JobRecord | None, now_ms: int) -> int:
+def first_due_ms(tables: Tables, timetable: Timetable, record: log_pb2.JobRecord | None, now_ms: int) -> int:
     """When the job is due first; 0 for never, or not before an execution of it has ended.
 
     An instant of `once` that has passed is due too, unless this job has accounted for it already: no due time fires twice.

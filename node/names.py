@@ -97,6 +97,16 @@ def read_execution_name(name: str, field: str) -> tuple[JobPattern, int]:
     return pattern, min(int(number), (1 << 63) - 1)
 
 
+def read_calendar_name(name: str, field: str) -> str:
+    """A calendar's full name, checked."""
+    parts = name.split("/")
+    if len(parts) != 4 or parts[0] != "namespaces" or parts[2] != "calendars":
+        raise errors.invalid_field(field, f"{shorten(name)} is not of the form namespaces/NAMESPACE/calendars/CALENDAR")
+    _check_id(parts[1], field, "namespace")
+    _check_id(parts[3], field, "calendar")
+    return name
+
+
 def read_operation_name(name: str, field: str) -> tuple[str, int]:
     """The namespace (or `-`) and the number in an operation's name."""
     parts = name.split("/")

@@ -19,6 +19,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node.admission import MemberRemovedError
 from horologe.node.backfill_service import BackfillService
 from horologe.node.barriers import Barriers
+from horologe.node.calendar_service import CalendarService
 from horologe.node.clock import ClusterClock
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import NodeConfig
@@ -37,6 +38,7 @@ from horologe.node.operation_service import OperationService
 from horologe.node.output_copies import OutputCopies
 from horologe.node.output_service import OutputService
 from horologe.node.outputs import OutputStore
+from horologe.node.pause_service import PauseService
 from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
 from horologe.node.planner import LeaderPlanner, PlannerSettings
@@ -52,6 +54,8 @@ from horologe.raft.step import Inbox, Outbox
 from horologe.v1 import (
     backfill_service_pb2,
     backfill_service_pb2_grpc,
+    calendar_service_pb2,
+    calendar_service_pb2_grpc,
     cluster_service_pb2,
     cluster_service_pb2_grpc,
     dead_letter_service_pb2,
@@ -70,6 +74,8 @@ from horologe.v1 import (
     operation_service_pb2_grpc,
     output_service_pb2,
     output_service_pb2_grpc,
+    pause_service_pb2,
+    pause_service_pb2_grpc,
     queue_service_pb2,
     queue_service_pb2_grpc,
     worker_service_pb2,
@@ -87,6 +93,8 @@ SERVICES = (
     operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name,
     backfill_service_pb2.DESCRIPTOR.services_by_name["BackfillService"].full_name,
     definition_service_pb2.DESCRIPTOR.services_by_name["DefinitionService"].full_name,
+    calendar_service_pb2.DESCRIPTOR.services_by_name["CalendarService"].full_name,
+    pause_service_pb2.DESCRIPTOR.services_by_name["PauseService"].full_name,
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
     output_service_pb2.DESCRIPTOR.services_by_name["OutputService"].full_name,
@@ -376,6 +384,8 @@ class Node:
         limit_service_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(self.context), server)
         queue_service_pb2_grpc.add_QueueServiceServicer_to_server(QueueService(self.context), server)
         namespace_service_pb2_grpc.add_NamespaceServiceServicer_to_server(NamespaceService(self.context), server)
+        calendar_service_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarService(self.context), server)
+        pause_service_pb2_grpc.add_PauseServiceServicer_to_server(PauseService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(self.context, self.gateway), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -208,9 +208,16 @@ def pause(
 
 @app.command("resume")
 @connected
-def resume(session: Session, name: NameArgument, request_id: RequestIdOption = "") -> None:
+def resume(
+    session: Session,
+    name: NameArgument,
+    catchup: Annotated[
+        bool, typer.Option("--catchup", help="Due times of the pause are caught up, as its policy says, not skipped.")
+    ] = False,
+    request_id: RequestIdOption = "",
+) -> None:
     """Follow a paused job's schedule again, from now on."""
-    _print_job(session, session.client.resume_job(name, request_id=request_id))
+    _print_job(session, session.client.resume_job(name, catchup=catchup, request_id=request_id))
 
 
 @app.command("run")

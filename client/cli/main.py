@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from horologe.client.cli import cluster, definitions, execution, job, limit, namespace, queue, worker
+from horologe.client.cli import calendar, cluster, definitions, execution, job, limit, namespace, queue, worker
 from horologe.client.cli.failures import report, warn
 from horologe.client.cli.output import Format
 from horologe.client.cli.session import AddressOption, ContextOption, NamespaceOption, OutputOption, Settings
@@ -51,7 +51,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_options)
-    for noun in (job, execution, queue, limit, namespace, worker, cluster):
+    for noun in (job, calendar, execution, queue, limit, namespace, worker, cluster):
         app.add_typer(noun.app)
     definitions.register(app)
     _add_plugins(app)

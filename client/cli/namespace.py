@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from horologe.client.cli import pause
 from horologe.client.cli.limit import RequestIdOption
 from horologe.client.cli.output import Column
 from horologe.client.cli.session import Session, connected
@@ -13,6 +14,7 @@ from horologe.client.cli.session import Session, connected
 __all__ = ["COLUMNS", "NameArgument", "app"]
 
 app = typer.Typer(name="namespace", help="What holds for all jobs of a namespace.", no_args_is_help=True)
+pause.register_namespace(app)
 
 COLUMNS = (
     Column("NAME", "name"),

@@ -152,6 +152,15 @@ def resume(
     )
 
 
+def pause_scope(namespace: str = "", *, reason: str = "") -> Command:
+    """Of a namespace, or of the cluster."""
+    return Command(pause_scope=log_pb2.PauseScope(namespace=namespace, paused=True, reason=reason))
+
+
+def resume_scope(namespace: str = "", *, catchup: bool = False) -> Command:
+    return Command(pause_scope=log_pb2.PauseScope(namespace=namespace, paused=False, catchup=catchup))
+
+
 def run(name: str = "tick", *, force: bool = False, payload: str | None = None) -> Command:
     command = log_pb2.RunJob(name=name, force=force)
     if payload is not None:

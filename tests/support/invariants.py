@@ -39,6 +39,7 @@ from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, TI
 from support import invariants_search
 from support.operation_invariants import check_dead_letters, check_operations
 from support.run_invariants import check_edges, check_runs
+from support.timetable_invariants import check_calendars, check_pauses, check_schedules
 
 Executions = dict[int, Execution]
 JobStates = dict[int, JobState]
@@ -62,6 +63,9 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     _check_limits(tables, executions, job_states)
     _check_lanes(tables, executions)
     _check_timers(tables, counters, executions, job_states)
+    check_schedules(tables, executions, job_states)
+    check_pauses(tables)
+    check_calendars(tables)
     _check_ledger(counters, executions, ledger, clocks_agree)
     _check_sessions(tables, counters)
     check_edges(tables)
@@ -108,8 +112,6 @@ def _check_jobs(tables: Tables, counters: Counters, executions: Executions, job_
         waiting = [number for number, found in executions.items() if found.job == job and is_held(found)]
         assert state.held == len(waiting), f"job {job}: counts {state.held} held, has {waiting}"
         assert not state.held or state.held < state.unfinished, f"job {job}: {waiting} wait for nobody"
-        if state.flags & (JobFlag.PAUSED | JobFlag.DELETED):
-            assert state.next_due_ms == 0, f"job {job} is paused or deleted and still due at {state.next_due_ms}"
 
 
 def _check_definitions(tables: Tables) -> None:
@@ -250,7 +252,7 @@ def _check_timers(tables: Tables, counters: Counters, executions: Executions, jo
         shift = BUCKET_BITS + LEVEL_BITS * level
         assert level < LEVEL_COUNT and start_ms == timer[0] >> shift << shift, f"{timer} lies in {level, start_ms}"
         assert level == 0 or start_ms > counters.cursor_ms, f"the cursor has passed {timer} in {level, start_ms}"
-    wanted = [(state.next_due_ms, TimerKind.FIRE, job) for job, state in job_states.items() if state.next_due_ms]
+    wanted = [(state.next_fire_ms, TimerKind.FIRE, job) for job, state in job_states.items() if state.next_due_ms]
     wanted += [
         (execution.next_attempt_ms, TimerKind.RETRY, number)
         for number, execution in executions.items()
@@ -260,6 +262,11 @@ def _check_timers(tables: Tables, counters: Counters, executions: Executions, jo
         (execution.end_by_ms, TimerKind.EXECUTION_TIMEOUT, number)
         for number, execution in executions.items()
         if execution.end_by_ms
+    ]
+    wanted += [
+        (execution.deadline_ms, TimerKind.DEADLINE, number)
+        for number, execution in executions.items()
+        if execution.deadline_ms
     ]
     assert sorted(found) == sorted(wanted)
 

@@ -31,6 +31,7 @@ from support import commands, invariants
 from support.driver import START_MS, Driver
 from support.operation_words import OperationWords
 from support.spans import ms_of, time_of
+from support.timetable_words import TIMETABLE_FIELDS, TimetableWords, set_times
 
 SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=30 * 86_400.0)
 HEARTBEAT_MS = 2_000
@@ -38,7 +39,7 @@ _ENUMS: dict[str, Any] = {"overlap": Overlap, "catchup": Catchup, "on_lease_loss
 _RETRIES = {"never": NO_RETRY, "give-up": GIVE_UP}
 
 
-class World(OperationWords):
+class World(OperationWords, TimetableWords):
     """Every public method but `run` is a command word (`_` for `-`); its arguments are the words after it."""
 
     def __init__(self) -> None:
@@ -109,9 +110,6 @@ class World(OperationWords):
     def create(self, name: str, **fields: str) -> str:
         return self._put(commands.CREATE, name, fields)
 
-    def delete(self, name: str, what: str = "") -> str:
-        return self._do(commands.delete(name, cancel_running=what == "cancel"))
-
     def drain(self, worker: str) -> str:
         return self._do(commands.drain(worker))
 
@@ -170,17 +168,6 @@ class World(OperationWords):
         wanted = (int(count), ms_of(per), int(burst)) if rate else None
         return self._do(commands.set_queue(name, wanted, ms_of(aging) if aging else None))
 
-    def pause(self, name: str) -> str:
-        return self._do(commands.pause(name))
-
-    def resume(self, name: str) -> str:
-        job = self._job(name)
-        record, every_ms = self._driver.job(job), self._driver.job_state(job).every_ms
-        next_ms = self._next_ms(every_ms)
-        count = (next_ms - record.pause_time_ms) // every_ms
-        last_ms = next_ms - every_ms if count else 0
-        return self._do(commands.resume(name, next_ms, skipped_count=count, skipped_last_ms=last_ms))
-
     def rerun(self, number: str) -> str:
         return self._do(commands.rerun(int(number)))
 
@@ -227,8 +214,8 @@ class World(OperationWords):
         return f"refused: {result.code.name}{f' ({result.text})' if result.text else ''}"
 
     def _put(self, mode: log_pb2.PutJobs.Mode.ValueType, name: str, fields: dict[str, str]) -> str:
-        every_ms = ms_of(fields.pop("every", "0s"))
-        wanted: dict[str, Any] = {"every_ms": every_ms}
+        times = {field: fields.pop(field) for field in TIMETABLE_FIELDS if field in fields}
+        wanted: dict[str, Any] = {"every_ms": ms_of(fields.pop("every", "0s"))}
         for field, value in fields.items():
             if field in _ENUMS:
                 wanted[field] = _ENUMS[field][value.upper()]
@@ -238,8 +225,9 @@ class World(OperationWords):
                 wanted[field] = value.split(",")
             else:
                 wanted[field] = _READERS.get(field, int)(value)
-        draft = commands.draft(commands.job(name, **wanted), self._next_ms(every_ms))
-        result = self._apply(commands.put(mode, draft))
+        job = commands.job(name, **wanted)
+        set_times(job, times)
+        result = self._apply(commands.put(mode, self._draft(job)))
         if result.code is not Code.OK:
             return f"refused: {result.code.name} ({result.text})"
         outcome = job_service_pb2.ApplyJobsResponse.Outcome.Name(result.numbers[1])  # type: ignore[arg-type]
@@ -316,9 +304,6 @@ class World(OperationWords):
         key = self._driver.tables.job_name.get(name.encode())
         assert key is not None, f"there is no job {name}"
         return int.from_bytes(key, "big")
-
-    def _next_ms(self, every_ms: int) -> int:
-        return (self._driver.now_ms // every_ms + 1) * every_ms if every_ms else 0
 
     def _seconds(self) -> float:
         return (self._driver.now_ms - START_MS) / 1000

@@ -46,7 +46,7 @@ class Calendar(_message.Message):
     time_zone: _builtins.str
     """IANA name of the zone of dates and hours, for example `Europe/Berlin`. Empty: UTC."""
     job_count: _builtins.int
-    """How many jobs name it. Output only."""
+    """How many jobs name it; 10,000 stands for more, too. Output only."""
     @_builtins.property
     def dates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Whole days: `2026-12-25`, every year `*-12-25`, or from one to another one `2026-12-24/2027-01-01`, `*-12-24/*-01-01`, both
