@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-__all__ = ["base_name", "name_jobs"]
+__all__ = ["base_name", "name_jobs", "unique_ids"]
 
 LENGTH_MAX = 63
 _SUFFIX_LENGTH = 7
@@ -49,7 +49,12 @@ def base_name(command: str) -> str:
 
 def name_jobs(commands: Sequence[str], identities: Sequence[Hashable], prefix: str = "") -> list[str]:
     """One valid id for each command, all different. `identities` tell entries with the same name apart."""
-    bases = [_slug(f"{prefix}{base_name(command)}") for command in commands]
+    return unique_ids([f"{prefix}{base_name(command)}" for command in commands], identities)
+
+
+def unique_ids(names: Sequence[str], identities: Sequence[Hashable]) -> list[str]:
+    """One valid id for each name, whatever is in it, all different. `identities` tell equal names apart."""
+    bases = [_slug(name) for name in names]
     counts = Counter(bases)
     found: list[str] = []
     taken: set[str] = set()

@@ -153,9 +153,13 @@ class Drafts:
                 )
                 found += violations
                 if not violations:
-                    drafts.append(self._draft(tables, complete, record, now_ms))
+                    draft = self._draft(tables, complete, record, now_ms)
+                    if job.state == job_pb2.Job.STATE_PAUSED:
+                        # Only a job that is created begins so; the state machine knows whether it is.
+                        draft.paused, draft.pause_reason = True, job.pause_reason[: errors.MESSAGE_LENGTH_MAX]
+                    drafts.append(draft)
                     if record is not None and not same_timetable(record.job, complete):
-                        uncounted.append((drafts[-1], read_pending(tables, record)))
+                        uncounted.append((draft, read_pending(tables, record)))
         if found:
             raise errors.invalid(found)
         for draft, pending in uncounted:

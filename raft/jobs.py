@@ -241,7 +241,11 @@ def _create(state: State, draft: log_pb2.JobDraft, author: str) -> int:
     )
     record.job.uid = draft.uid
     job_state = _hot_part(state, draft.job)
-    state.arm_fire(job, job_state, draft.next_due_ms, draft.next_fire_ms)
+    if draft.paused:
+        record.paused, record.pause_reason, record.pause_time_ms = True, draft.pause_reason, draft.next_due_ms
+        job_state.flags |= JobFlag.PAUSED
+    else:
+        state.arm_fire(job, job_state, draft.next_due_ms, draft.next_fire_ms)
     state.put_job_state(job, job_state)
     if job_state.flags & JobFlag.LIMITED:
         name_limits(state, job, draft.job)

@@ -1,10 +1,13 @@
-"""`horologe job import`: jobs from other schedulers' files, all or none; what cannot be carried over is listed by line."""
+"""`horologe job import`: jobs from other schedulers' files, all or none; what cannot be carried over is listed by line.
+
+Each form has a reader of its own in `client/`; here is what they have in common: options, the question to the cluster, the table.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +21,8 @@ from horologe.client.cli.session import Session, connected
 
 if TYPE_CHECKING:
     from horologe.client.crontab import Crontab
+    from horologe.client.imports import Imported, Options
+    from horologe.v1.job_pb2 import Job
 
 __all__ = ["import_app"]
 
@@ -31,6 +36,17 @@ _IMPORT_COLUMNS = (
     Column("COMMAND", "command"),
     Column("OUTCOME", "outcome"),
 )
+
+
+TzOption = Annotated[
+    str | None, typer.Option("--tz", metavar="ZONE", help="Of schedules that name none. Default: this machine's.")
+]
+PrefixOption = Annotated[str, typer.Option("--prefix", metavar="TEXT", help="Goes before each name.")]
+UpdateOption = Annotated[
+    bool, typer.Option("--update", help="Change jobs that are there already, instead of refusing.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be created; store nothing.")]
+FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="- for standard input.")]
 
 
 @import_app.command("crontab")
@@ -70,21 +86,145 @@ def import_crontab(
         table = crontab.loads(content, label, skip_unsupported=skip_unsupported, **options)  # type: ignore[arg-type]
     for notice in table.notices:
         warn(str(notice))
-    outcomes = ["would be created"] * len(table.jobs) if dry_run else _store(session, table, label, update)
+    places = [(label, entry.line) for entry in table.entries]
+    outcomes = ["would be created"] * len(places) if dry_run else _store(session, table.jobs, places, update)
     _print_import(session, table, outcomes)
 
 
-def _store(session: Session, table: Crontab, label: str, update: bool) -> list[str]:
-    places = [(label, entry.line) for entry in table.entries]
+@import_app.command("kubernetes")
+@connected
+def import_kubernetes(
+    session: Session,
+    file: FileArgument,
+    tz: Annotated[
+        str, typer.Option("--tz", metavar="ZONE", help="Of schedules without timeZone. Default: UTC.")
+    ] = "UTC",
+    prefix: PrefixOption = "",
+    update: UpdateOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Create a job for each CronJob of a manifest (YAML or JSON): the command of its first container."""
+    from horologe.client import kubernetes
+
+    _import(session, kubernetes.loads, file, tz, prefix, update, dry_run)
+
+
+@import_app.command("quartz")
+@connected
+def import_quartz(
+    session: Session,
+    file: FileArgument,
+    tz: TzOption = None,
+    prefix: PrefixOption = "",
+    update: UpdateOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Create a job for each trigger of a job_scheduling_data file (XML). Java classes become Python handlers of that name."""
+    from horologe.client import quartz
+
+    _import(session, quartz.loads, file, tz, prefix, update, dry_run)
+
+
+@import_app.command("dkron")
+@connected
+def import_dkron(
+    session: Session,
+    file: FileArgument,
+    tz: TzOption = None,
+    prefix: PrefixOption = "",
+    update: UpdateOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Create a job for each job of a Dkron export: curl http://HOST:8080/v1/jobs > FILE."""
+    from horologe.client import dkron
+
+    _import(session, dkron.loads, file, tz, prefix, update, dry_run)
+
+
+@import_app.command("systemd")
+@connected
+def import_systemd(
+    session: Session,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help="Timers, or folders of them; services are found beside them.")
+    ],
+    tz: TzOption = None,
+    prefix: PrefixOption = "",
+    update: UpdateOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Create a job for each systemd timer: what it starts, when it would."""
+    from horologe.client import systemd
+
+    options = _options(session, tz, prefix)
+    _finish(session, systemd.load(files, options), update, dry_run)
+
+
+def _import(
+    session: Session,
+    read: Callable[[bytes, str, Options], Imported],
+    file: str,
+    tz: str | None,
+    prefix: str,
+    update: bool,
+    dry_run: bool,
+) -> None:
+    options = _options(session, tz, prefix)
+    label = "<stdin>" if file == "-" else file
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise errors.InvalidFile([errors.Problem(label, 1, 0, f"cannot be read: {error.strerror or error}")]) from error
+    _finish(session, read(content, label, options), update, dry_run)
+
+
+def _options(session: Session, tz: str | None, prefix: str) -> Options:
+    from horologe.client import times
+    from horologe.client.imports import Options
+
+    zone = _local_zone() if tz is None else tz
+    try:
+        times.zone(zone)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--tz") from error
+    return Options(namespace=session.namespace, time_zone=zone, prefix=prefix)
+
+
+def _finish(session: Session, imported: Imported, update: bool, dry_run: bool) -> None:
+    from horologe.client import words
+    from horologe.client.cli.job import COLUMNS
+    from horologe.client.jobfile import to_mapping
+    from horologe.v1.job_pb2 import Job
+
+    for notice in imported.notices:
+        warn(str(notice))
+    places = [(found.file, found.line) for found in imported.found]
+    outcomes = ["would be created"] * len(places) if dry_run else _store(session, imported.jobs, places, update)
+    records = [
+        {
+            **to_mapping(found.job),
+            "state": words.render(Job.State, found.job.state) or "active",
+            "file": found.file,
+            "line": found.line,
+            "outcome": outcome,
+        }
+        for found, outcome in zip(imported.found, outcomes, strict=True)
+    ]
+    shown = [column for column in COLUMNS if column.header in ("NAME", "SCHEDULE", "ACTION", "STATE")]
+    columns = [Column("FILE", "file", is_wide=True), Column("LINE", "line"), *shown, Column("OUTCOME", "outcome")]
+    session.print_list(records, columns, "")
+
+
+def _store(session: Session, jobs: Sequence[Job], places: Sequence[tuple[str, int]], update: bool) -> list[str]:
     if update:
-        applied = placed(places, lambda: session.client.apply_jobs(table.jobs))
+        applied = placed(places, lambda: session.client.apply_jobs(jobs))
         return [entry.outcome for entry in applied]
     try:
-        placed(places, lambda: session.client.batch_create_jobs(table.jobs))
+        placed(places, lambda: session.client.batch_create_jobs(jobs))
     except errors.AlreadyExists as error:
         warn("Nothing was imported. --update changes jobs that are there already; --prefix gives other names.")
         raise error from None
-    return ["created"] * len(table.jobs)
+    return ["created"] * len(jobs)
 
 
 def _print_import(session: Session, table: Crontab, outcomes: Sequence[str]) -> None:

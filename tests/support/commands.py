@@ -86,13 +86,19 @@ def job(
 
 
 def draft(
-    definition: job_pb2.Job, next_due_ms: int = 0, expected_revision: int = 0, *, expected_absent: bool = False
+    definition: job_pb2.Job,
+    next_due_ms: int = 0,
+    expected_revision: int = 0,
+    *,
+    expected_absent: bool = False,
+    paused: bool = False,
 ) -> log_pb2.JobDraft:
     return log_pb2.JobDraft(
         job=definition,
         next_due_ms=next_due_ms,
         expected_revision=expected_revision,
         expected_absent=expected_absent,
+        paused=paused,
         uid=f"uid-{definition.name}",
     )
 

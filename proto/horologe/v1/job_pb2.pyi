@@ -272,9 +272,9 @@ class Job(_message.Message):
     description: _builtins.str
     """For people."""
     state: Global___Job.State.ValueType
-    """Output only; changed by PauseJob and ResumeJob."""
+    """Changed by PauseJob and ResumeJob. A job that is created with STATE_PAUSED begins paused; otherwise output only."""
     pause_reason: _builtins.str
-    """Who paused it and why. Output only."""
+    """Who paused it and why. As `state`."""
     unfinished_execution_count: _builtins.int
     """Executions of this job that are not finished. Output only."""
     max_executions: _builtins.int

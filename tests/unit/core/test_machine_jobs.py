@@ -52,6 +52,20 @@ def test_a_job_that_is_run_by_hand_has_no_timer(machine: Driver) -> None:
     assert list(machine.tables.timer.scan()) == []
 
 
+def test_a_job_may_begin_paused(machine: Driver) -> None:
+    command = create("tick", DUE)
+    command.put_jobs.jobs[0].paused, command.put_jobs.jobs[0].pause_reason = True, "not yet"
+    machine.do(command)
+    record = machine.job()
+    assert (record.paused, record.pause_reason, record.pause_time_ms) == (True, "not yet", DUE)
+    assert machine.job_state().next_due_ms == 0
+    machine.now_ms = DUE + 1
+    assert machine.do(resume("tick", DUE + MINUTE, skipped_count=1, skipped_last_ms=DUE)).code is Code.OK
+    assert machine.job_state().next_due_ms == DUE + MINUTE
+    machine.do(update("tick", DUE + MINUTE, description="changed"))
+    assert not machine.job().paused
+
+
 def test_create_refuses_a_name_that_is_taken(machine: Driver) -> None:
     machine.do(create("tick", DUE))
     assert machine.do(create("tick", DUE)) == Result(Code.JOB_EXISTS, text="tick")

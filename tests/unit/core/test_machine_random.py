@@ -100,20 +100,22 @@ class RandomHistory(RuleBasedStateMachine):
 
     @rule(
         mode=st.sampled_from([commands.CREATE, commands.UPDATE, commands.APPLY, commands.APPLY]),
-        some=st.lists(st.tuples(names, fields, st.integers(0, 20 * SECOND)), min_size=1, max_size=2),
+        some=st.lists(st.tuples(names, fields, st.integers(0, 20 * SECOND), st.booleans()), min_size=1, max_size=2),
         expected=st.sampled_from([0, 0, 0, 2]),
         deletions=st.lists(st.tuples(names, st.sampled_from([0, 0, 2])), max_size=2),
     )
     def put(
         self,
         mode: log_pb2.PutJobs.Mode.ValueType,
-        some: list[tuple[str, dict, int]],
+        some: list[tuple[str, dict, int, bool]],
         expected: int,
         deletions: list[tuple[str, int]],
     ) -> None:
         drafts = [
-            commands.draft(commands.job(name, **wanted), self.next_ms(wanted["every_ms"], lag_ms), expected)
-            for name, wanted, lag_ms in some
+            commands.draft(
+                commands.job(name, **wanted), self.next_ms(wanted["every_ms"], lag_ms), expected, paused=paused
+            )
+            for name, wanted, lag_ms, paused in some
         ]
         self.apply(commands.put(mode, *drafts, deletions=deletions))
 

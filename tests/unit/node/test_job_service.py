@@ -56,6 +56,18 @@ async def test_create_answers_the_stored_job_with_all_defaults(node):
     assert got.revision == 1
 
 
+async def test_a_job_may_begin_paused(node):
+    job = interval_job()
+    job.state, job.pause_reason = job_pb2.Job.STATE_PAUSED, "suspended there"
+    answer = await create(node, job)
+    assert (answer.job.state, answer.job.pause_reason) == (job_pb2.Job.STATE_PAUSED, "suspended there")
+    assert not answer.job.HasField("next_due_time")
+    assert (await node.jobs.ResumeJob(Api.ResumeJobRequest(name=NIGHTLY))).job.HasField("next_due_time")
+    job.name, job.description = NIGHTLY, "a paused definition does not pause a job that is there"
+    applied = await node.jobs.ApplyJobs(Api.ApplyJobsRequest(jobs=[job]))
+    assert applied.jobs[0].state == job_pb2.Job.STATE_ACTIVE
+
+
 async def test_the_due_time_in_the_state_is_the_one_that_was_answered(node):
     job = (await create(node)).job
     assert state_of(node, 1).next_due_ms == job.next_due_time.ToMilliseconds()

@@ -534,6 +534,8 @@ class JobDraft(_message.Message):
     UID_FIELD_NUMBER: _builtins.int
     NEXT_FIRE_MS_FIELD_NUMBER: _builtins.int
     EXPECTED_ABSENT_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    PAUSE_REASON_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
     CALENDAR_REVISIONS_FIELD_NUMBER: _builtins.int
     next_due_ms: _builtins.int
@@ -546,6 +548,10 @@ class JobDraft(_message.Message):
     """When the first due time fires: later by the job's jitter, in milliseconds."""
     expected_absent: _builtins.bool
     """Refuse if the name is taken."""
+    paused: _builtins.bool
+    """A job that is created begins paused."""
+    pause_reason: _builtins.str
+    """Why, for people."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The definition, with defaults filled in and output-only fields empty."""
@@ -567,12 +573,14 @@ class JobDraft(_message.Message):
         uid: _builtins.str = ...,
         next_fire_ms: _builtins.int = ...,
         expected_absent: _builtins.bool = ...,
+        paused: _builtins.bool = ...,
+        pause_reason: _builtins.str = ...,
         pending: Global___PendingRun | None = ...,
         calendar_revisions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_revisions", b"calendar_revisions", "expected_absent", b"expected_absent", "expected_revision", b"expected_revision", "job", b"job", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "pending", b"pending", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_revisions", b"calendar_revisions", "expected_absent", b"expected_absent", "expected_revision", b"expected_revision", "job", b"job", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "pause_reason", b"pause_reason", "paused", b"paused", "pending", b"pending", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
