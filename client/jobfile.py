@@ -105,6 +105,7 @@ OUTPUT_ONLY = (
     "pause_reason",
     "create_time",
     "update_time",
+    "schedule_time",
     "next_due_time",
     "unfinished_execution_count",
     "counters",
@@ -166,6 +167,7 @@ def to_mapping(job: Job) -> dict[str, object]:
             "pause_reason": job.pause_reason,
             "create_time": render_time(job.create_time) if job.HasField("create_time") else None,
             "update_time": render_time(job.update_time) if job.HasField("update_time") else None,
+            "schedule_time": render_time(job.schedule_time) if job.HasField("schedule_time") else None,
             "next_due_time": render_time(job.next_due_time) if job.HasField("next_due_time") else None,
             "unfinished_execution_count": job.unfinished_execution_count,
         }
