@@ -24,7 +24,15 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 import grpc
 import grpc.aio
 
-from horologe.client import calendar_calls, calls, cluster_context, definition_calls, governing_calls, pause_calls
+from horologe.client import (
+    calendar_calls,
+    calls,
+    cluster_context,
+    definition_calls,
+    governing_calls,
+    operation_calls,
+    pause_calls,
+)
 from horologe.client.calls import Call, Method, Pages, Stream
 from horologe.client.channel import (
     AUTHOR_KEY,
@@ -251,6 +259,17 @@ class Client(_BaseClient):
     pause_scope = _unary(pause_calls.pause_scope)
     resume_scope = _unary(pause_calls.resume_scope)
     list_pauses = _unary(pause_calls.list_pauses)
+    list_dead_letters = _pages(operation_calls.list_dead_letters)
+    group_dead_letters = _unary(operation_calls.group_dead_letters)
+    get_dead_letter = _unary(operation_calls.get_dead_letter)
+    redrive_dead_letter = _unary(operation_calls.redrive_dead_letter)
+    redrive_dead_letters = _unary(operation_calls.redrive_dead_letters)
+    purge_dead_letter = _unary(operation_calls.purge_dead_letter)
+    purge_dead_letters = _unary(operation_calls.purge_dead_letters)
+    backfill_job = _unary(operation_calls.backfill_job)
+    get_operation = _unary(operation_calls.get_operation)
+    list_operations = _pages(operation_calls.list_operations)
+    cancel_operation = _unary(operation_calls.cancel_operation)
     cluster_status = _unary(calls.cluster_status)
     list_members = _pages(calls.list_members)
     transfer_leader = _unary(calls.transfer_leader)
@@ -444,6 +463,17 @@ class AsyncClient(_BaseClient):
     pause_scope = _async_unary(pause_calls.pause_scope)
     resume_scope = _async_unary(pause_calls.resume_scope)
     list_pauses = _async_unary(pause_calls.list_pauses)
+    list_dead_letters = _async_pages(operation_calls.list_dead_letters)
+    group_dead_letters = _async_unary(operation_calls.group_dead_letters)
+    get_dead_letter = _async_unary(operation_calls.get_dead_letter)
+    redrive_dead_letter = _async_unary(operation_calls.redrive_dead_letter)
+    redrive_dead_letters = _async_unary(operation_calls.redrive_dead_letters)
+    purge_dead_letter = _async_unary(operation_calls.purge_dead_letter)
+    purge_dead_letters = _async_unary(operation_calls.purge_dead_letters)
+    backfill_job = _async_unary(operation_calls.backfill_job)
+    get_operation = _async_unary(operation_calls.get_operation)
+    list_operations = _async_pages(operation_calls.list_operations)
+    cancel_operation = _async_unary(operation_calls.cancel_operation)
     cluster_status = _async_unary(calls.cluster_status)
     list_members = _async_pages(calls.list_members)
     transfer_leader = _async_unary(calls.transfer_leader)

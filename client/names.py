@@ -23,6 +23,7 @@ __all__ = [
     "limit_name",
     "namespace_id",
     "namespace_name",
+    "operation_name",
     "queue_name",
     "short_name",
     "worker_name",
@@ -33,6 +34,7 @@ DEFAULT_NAMESPACE = "default"
 ID_RULE = "1 to 63 of a-z, 0-9 and -, starting with a letter and not ending with -"
 
 _ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_OPERATION = re.compile(r"namespaces/([^/]+)/operations/([0-9]+)")
 _EXECUTION = re.compile(r"namespaces/([^/]+)/jobs/([^/]+)/executions/([0-9]+)")
 
 
@@ -134,6 +136,18 @@ def calendar_name(name: str, namespace: str = "") -> str:
     if not is_id(bare):
         raise _invalid("name", f"{bare!r} is not a calendar's id: {ID_RULE}")
     return f"{namespace_name(space)}/calendars/{bare}"
+
+
+def operation_name(name: str | int) -> str:
+    """The full name of an operation; a bare number finds it in any namespace."""
+    text = str(name)
+    if text.isascii() and text.isdigit():
+        return f"namespaces/-/operations/{int(text)}"
+    if _OPERATION.fullmatch(text) is None:
+        raise _invalid(
+            "name", f"{text!r} is not an operation: give its number, or namespaces/NAMESPACE/operations/NUMBER"
+        )
+    return text
 
 
 def worker_name(name: str) -> str:

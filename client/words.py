@@ -22,7 +22,7 @@ FINISHED_STATES = frozenset(
         Execution.STATE_SKIPPED,
     }
 )
-"""An execution in one of these never changes again."""
+"""An execution in one of these changes only when somebody asks for it: when it is driven again, or its run in part."""
 
 _HYPHENATED = frozenset({"Dialect"})
 """Enumerations whose words are written as their names are elsewhere: `unix-seconds-first`."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from horologe.v1.execution_pb2 import Execution
     from horologe.v1.output_service_pb2 import ReadOutputResponse
 
-__all__ = ["COLUMNS", "app", "follow"]
+__all__ = ["ATTEMPT_COLUMNS", "COLUMNS", "app", "follow"]
 
 app = typer.Typer(name="execution", help="Runs of jobs, and their attempts.", no_args_is_help=True)
 
@@ -68,7 +68,7 @@ COLUMNS = (
     Column("REASON", "reason"),
 )
 
-_ATTEMPT_COLUMNS = (
+ATTEMPT_COLUMNS = (
     Column("ATTEMPT", "number"),
     Column("STATE", "state"),
     Column("WORKER", "worker"),
@@ -138,7 +138,7 @@ def get(session: Session, execution: ExecutionArgument) -> None:
     print_details([*pairs, ("Start delay", _delay(record)), ("Cancel requested", record["cancel_requested"] or None)])
     if record["attempts"]:
         typer.echo("")
-        print_table(session.output, record["attempts"], _ATTEMPT_COLUMNS, "")
+        print_table(session.output, record["attempts"], ATTEMPT_COLUMNS, "")
 
 
 @app.command("logs")

@@ -14,7 +14,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from horologe.client.cli import calendar, cluster, definitions, execution, job, limit, namespace, queue, worker
+from horologe.client.cli import (
+    backfill,
+    calendar,
+    cluster,
+    dead_letter,
+    definitions,
+    execution,
+    job,
+    limit,
+    namespace,
+    operation,
+    queue,
+    worker,
+)
 from horologe.client.cli.failures import report, warn
 from horologe.client.cli.output import Format
 from horologe.client.cli.session import AddressOption, ContextOption, NamespaceOption, OutputOption, Settings
@@ -51,8 +64,10 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_options)
-    for noun in (job, calendar, execution, queue, limit, namespace, worker, cluster):
+    for noun in (job, calendar, execution, dead_letter, operation, queue, limit, namespace, worker, cluster):
         app.add_typer(noun.app)
+    app.add_typer(dead_letter.app, name="dlq", hidden=True)
+    backfill.register(app)
     definitions.register(app)
     _add_plugins(app)
     return app

@@ -209,6 +209,8 @@ def leaves(command: Any, path: str) -> Iterator[str]:
     if not subcommands:
         yield path
     for name, subcommand in (subcommands or {}).items():
+        if subcommand.hidden:
+            continue  # a second name of another one
         yield from leaves(subcommand, f"{path} {name}")
 
 

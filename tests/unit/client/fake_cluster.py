@@ -14,11 +14,12 @@ from typing import Any
 
 import grpc
 from fake_governing import FakeGoverning
+from fake_operations import FakeOperations
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from horologe.client import calls, definition_calls, governing_calls, names, words
+from horologe.client import calls, definition_calls, governing_calls, names, operation_calls, words
 from horologe.client.calls import Method
 from horologe.client.durations import parse as duration
 from horologe.client.durations import to_proto
@@ -67,11 +68,12 @@ def failure(
     return status_pb2.Status(code=code_pb2.Code.Value(status), message=message, details=packed)
 
 
-class FakeCluster(FakeGoverning, grpc.GenericRpcHandler):
+class FakeCluster(FakeGoverning, FakeOperations, grpc.GenericRpcHandler):
     """One node. `failures[method]` are answered first, in order; `received` holds what came in."""
 
     def __init__(self) -> None:
-        super().__init__()
+        FakeGoverning.__init__(self)
+        FakeOperations.__init__(self)
         self.jobs: dict[str, Job] = {}
         self.versions: dict[str, list[definitions.JobVersion]] = defaultdict(list)
         self.executions: dict[int, Execution] = {}
@@ -97,7 +99,8 @@ class FakeCluster(FakeGoverning, grpc.GenericRpcHandler):
         self.hang.set()
         self._methods = {
             value.path: value
-            for value in [*vars(calls).values(), *vars(definition_calls).values(), *vars(governing_calls).values()]
+            for module in (calls, definition_calls, governing_calls, operation_calls)
+            for value in vars(module).values()
             if isinstance(value, Method)
         }
         self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self])
