@@ -17,6 +17,7 @@ from horologe.node.limit_lines import LimitLines
 from horologe.node.operations_planner import OperationsPlanner
 from horologe.node.pace import Pace
 from horologe.node.retention import Retention
+from horologe.node.room import Room
 from horologe.node.slots import Slots
 from horologe.raft import wheel
 from horologe.raft.commands import ASSIGN, DEADLINE, EXECUTION_TIMEOUT, GIVE_UP, NO_RETRY, RETRY, SESSION, TIMEOUT
@@ -30,6 +31,8 @@ from horologe.raft.tables import Tables
 
 TIMERS_PER_PLAN = 4_000
 ASSIGNS_PER_PLAN = 4_000
+BLOCKED_PER_PLAN = 1_000
+"""Executions without room under a limit that one plan sends to its line."""
 SESSIONS_PER_PLAN = 50
 """Bounds of one plan, so that no entry takes long to apply."""
 TIMEOUT_CHECK_SECONDS = 1.0
@@ -67,6 +70,7 @@ class LeaderPlanner:
         self._crowded: set[int] = set()
         self._lines = LimitLines()
         self._pace = Pace()
+        self._room = Room()
         self._turn = 0
         self._timeout_check_at = 0.0
         self._timeout_from = b""
@@ -108,6 +112,7 @@ class LeaderPlanner:
     def plan(self, tables: Tables, now: float, wall_ms: int) -> log_pb2.Plan | log_pb2.Prune | None:
         self._slots.begin_plan(tables, now)
         self._pace.begin_plan(tables, wall_ms)
+        self._room.begin_plan(tables, now)
         self._firing.begin_plan(tables)
         plan = log_pb2.Plan(
             expired_sessions=self._expired_sessions(tables, now),
@@ -184,14 +189,25 @@ class LeaderPlanner:
         Whether anything still waits is read from the state, never concluded from a plan: its records may come to nothing.
         """
         records = bytearray()
+        blocked = 0
         self._crowded = set(self._waiting)
         for queue in self._lanes_in_turn():
             is_empty = True
             for number in in_order(tables.ready, U32.pack(queue), self._pace.aging_ms(queue)):
                 is_empty = False
-                session = self._slot(queue) if len(records) < ASSIGNS_PER_PLAN * ASSIGN.size else 0
+                if len(records) >= ASSIGNS_PER_PLAN * ASSIGN.size or not self._pace.may_start(queue):
+                    break
+                limits = self._room.limits(number)
+                if limits is None:
+                    if blocked >= BLOCKED_PER_PLAN:
+                        break
+                    blocked += 1
+                    records += ASSIGN.pack(number, 0)
+                    continue
+                session = self._slot(queue)
                 if not session:
                     break
+                self._room.take(limits)
                 records += ASSIGN.pack(number, session)
             else:
                 self._crowded.discard(queue)

@@ -21,7 +21,7 @@ missed ones, from `missed_first_ms` to `missed_last_ms`, share `missed_fate`; `d
 `next_due_ms` and the job's jitter. `session` is 0 when no worker has a free slot: the execution is then queued."""
 
 ASSIGN = Struct(">QQ")
-"""execution, session"""
+"""execution, session (0: it has no room under a limit, and waits in that one's line)"""
 
 RETRY = Struct(">QQQ")
 """execution, next_attempt_ms, session (0: queue it)"""

@@ -35,7 +35,7 @@ from horologe.raft.model import (
 from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.pauses import Pauses, park
 from horologe.raft.records import PAIR, U64, Execution, JobState, LedgerEntry
-from horologe.raft.starting import start_or_queue
+from horologe.raft.starting import line_up_if_blocked, start_or_queue
 from horologe.raft.state import InvariantError, State
 
 _MISSED_ROWS: dict[int, tuple[LedgerOutcome, Reason]] = {
@@ -150,13 +150,19 @@ def _fire_one(
 
 
 def assign(state: State, records: bytes, sessions: OpenSessions) -> None:
-    """Gives queued executions to sessions. One that is no longer queued stays as it is; one that may not start yet waits."""
+    """Gives queued executions to sessions. One that is no longer queued stays as it is; one that may not start yet waits.
+
+    Without a session: to the line of the limit that has no room for it.
+    """
     for number, session in ASSIGN.iter_unpack(records):
         execution = state.execution(number)
         worker = sessions.worker_of(session)
-        if execution is None or execution.state != ExecutionState.QUEUED or worker is None:
+        if execution is None or execution.state != ExecutionState.QUEUED:
             continue
-        start_or_queue(state, number, execution, _job_state(state, execution), (session, worker))
+        if worker is not None:
+            start_or_queue(state, number, execution, _job_state(state, execution), (session, worker))
+        elif not session:
+            line_up_if_blocked(state, number, execution, _job_state(state, execution))
         state.put_execution(number, execution)
 
 

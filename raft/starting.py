@@ -32,6 +32,13 @@ def start_or_queue(
         lines.line_up(state, number, execution, blocker)
 
 
+def line_up_if_blocked(state: State, number: int, execution: Execution, job_state: JobState) -> None:
+    """Takes an execution that has no room out of the way of others, before it is given a session. The caller stores it."""
+    blocker = 0 if execution.line else _without_room(state, execution, job_state)
+    if blocker:
+        lines.line_up(state, number, execution, blocker)
+
+
 def _without_room(state: State, execution: Execution, job_state: JobState) -> int:
     """The first of its limits that has no room; 0 if there is none."""
     return next(

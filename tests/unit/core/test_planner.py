@@ -255,13 +255,22 @@ def test_queues_that_share_workers_take_turns(leader: Leader) -> None:
 def test_a_raised_limit_lets_many_in_with_one_plan(leader: Leader) -> None:
     leader.do(set_limit("db", 1), create("tick", every_ms=0, overlap=Overlap.ALLOW, limits=["db"]))
     leader.do(connect("w1", slot_count=100), *[run("tick") for _ in range(50)])
-    assert len(assigns(leader.act())) == 50
+    assert sorted(session for _, session in assigns(leader.act())) == [0] * 49 + [1]
     assert leader.machine.counters.running == 1
     leader.do(set_limit("db", 30))
     (called,) = CALL.iter_unpack(leader.act().calls)
     assert called[2] == 29
     assert len(assigns(leader.act())) == 29
     assert leader.machine.counters.running == 30
+
+
+def test_what_has_no_room_takes_no_slot_from_others(leader: Leader) -> None:
+    leader.do(set_limit("db", 1), create("load", every_ms=0, overlap=Overlap.ALLOW, limits=["db"], priority=9))
+    leader.do(create("other", every_ms=0, overlap=Overlap.ALLOW))
+    leader.do(connect("w1", slot_count=3), *[run("load") for _ in range(20)], run("other"), run("other"))
+    leader.act()
+    running = [leader.machine.state(number) for number in (1, 21, 22)]
+    assert running == ["RUNNING"] * 3
 
 
 def test_a_new_leader_finds_lines_with_room(leader: Leader) -> None:
