@@ -32,6 +32,7 @@ from horologe.client import (
     governing_calls,
     operation_calls,
     pause_calls,
+    watch_calls,
 )
 from horologe.client.calls import Call, Method, Pages, Stream
 from horologe.client.channel import (
@@ -235,6 +236,7 @@ class Client(_BaseClient):
     list_executions = _pages(calls.list_executions)
     cancel_execution = _unary(calls.cancel_execution)
     watch_executions = _stream(calls.watch_executions)
+    watch_events = _stream(watch_calls.watch_events)
     read_output = _stream(calls.read_output)
     search_output = _unary(calls.search_output)
     list_ledger = _pages(calls.list_ledger)
@@ -439,6 +441,7 @@ class AsyncClient(_BaseClient):
     list_executions = _async_pages(calls.list_executions)
     cancel_execution = _async_unary(calls.cancel_execution)
     watch_executions = _async_stream(calls.watch_executions)
+    watch_events = _async_stream(watch_calls.watch_events)
     read_output = _async_stream(calls.read_output)
     search_output = _async_unary(calls.search_output)
     list_ledger = _async_pages(calls.list_ledger)

@@ -40,6 +40,7 @@ __all__ = [
     "InvalidContext",
     "InvalidFile",
     "NotFound",
+    "OutOfRange",
     "OutcomeUnknown",
     "Problem",
     "ResourceExhausted",
@@ -125,6 +126,10 @@ class Conflict(HorologeError):
     """Somebody changed it in between: the etag is old. Read it again, then decide."""
 
 
+class OutOfRange(HorologeError):
+    """What was asked for is older than what the cluster keeps. List anew, and watch from there."""
+
+
 class FailedPrecondition(HorologeError):
     """Right call, wrong moment: the job is paused, the execution has finished, the overlap policy says no."""
 
@@ -194,6 +199,7 @@ REASONS: Mapping[str, type[HorologeError]] = MappingProxyType(
         "NO_LEADER": Unavailable,
         "BEHIND": Unavailable,
         "OUTCOME_UNKNOWN": OutcomeUnknown,
+        "EVENTS_GONE": OutOfRange,
         "INTERNAL": Internal,
     }
 )
@@ -202,7 +208,7 @@ REASONS: Mapping[str, type[HorologeError]] = MappingProxyType(
 STATUSES: Mapping[str, type[HorologeError]] = MappingProxyType(
     {
         "INVALID_ARGUMENT": InvalidArgument,
-        "OUT_OF_RANGE": InvalidArgument,
+        "OUT_OF_RANGE": OutOfRange,
         "NOT_FOUND": NotFound,
         "ALREADY_EXISTS": AlreadyExists,
         "ABORTED": Conflict,

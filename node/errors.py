@@ -82,6 +82,7 @@ _STATUSES: Mapping[str, grpc.StatusCode] = {
     "OUTPUT_UNREACHABLE": grpc.StatusCode.UNAVAILABLE,
     "BEHIND": grpc.StatusCode.UNAVAILABLE,
     "TRANSFER_TIMED_OUT": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "EVENTS_GONE": grpc.StatusCode.OUT_OF_RANGE,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
 

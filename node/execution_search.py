@@ -18,6 +18,7 @@ from horologe.node.catalog import Catalog
 from horologe.node.job_filter import FOREVER, JobFilter, Range, check_text, read_range
 from horologe.node.ledger_rows import numbers_of_job
 from horologe.node.names import WILDCARD, read_job_pattern
+from horologe.raft.lanes import lanes_of
 from horologe.raft.records import U32, U64, WORKER_VALUE, Execution
 from horologe.raft.search import BLOCK_BITS, LISTED_STATES, STATE_KEY, Block, Term, bit_of
 from horologe.raft.tables import Tables
@@ -120,7 +121,7 @@ class ExecutionSearch:
             raw = tables.namespace.get(wanted.jobs.pattern.namespace.encode())
             self._need(_NAMESPACE, Term.NAMESPACE, [log_pb2.NamespaceRecord.FromString(bytes(raw)).id] if raw else [])
         if wanted.queue:
-            self._need(_QUEUE, Term.QUEUE, views.lanes_of(tables, wanted.queue))
+            self._need(_QUEUE, Term.QUEUE, [number for number, _ in lanes_of(tables, wanted.queue)])
         if wanted.worker:
             raw = tables.worker.get(wanted.worker.encode())
             self._need(_WORKER, Term.WORKER, [WORKER_VALUE.unpack(raw)[0]] if raw else [])

@@ -13,6 +13,7 @@ from horologe.node import errors, views
 from horologe.node.job_filter import FOREVER, JobFilter, Range, check_text, is_of, read_range
 from horologe.node.names import WILDCARD, JobPattern, read_namespace
 from horologe.raft.facets import DEFAULT_QUEUE, Facet, job_of, label_text, prefix_of
+from horologe.raft.pauses import Pauses
 from horologe.raft.records import U64
 from horologe.raft.tables import Tables
 from horologe.v1 import job_pb2, job_service_pb2
@@ -89,7 +90,9 @@ class JobSearch:
             return Facet.OWNER, wanted.jobs.owner
         if wanted.queue not in ("", DEFAULT_QUEUE):
             return Facet.QUEUE, wanted.queue
-        return (Facet.PAUSED, "") if wanted.state == _State.STATE_PAUSED else None
+        # While a namespace or the cluster is paused, jobs are that have not been paused themselves.
+        is_listed = wanted.state == _State.STATE_PAUSED and not Pauses.load(self._tables).by_namespace
+        return (Facet.PAUSED, "") if is_listed else None
 
     def _match(self, job: int) -> job_pb2.Job | None:
         wanted = self._wanted

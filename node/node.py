@@ -45,6 +45,7 @@ from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.proposals import ProposalError, Proposals
 from horologe.node.queue_service import QueueService
 from horologe.node.surroundings import Surroundings
+from horologe.node.watch_service import WatchService
 from horologe.node.worker_service import WorkerService
 from horologe.peer.v1 import peer_service_pb2_grpc
 from horologe.raft.core import CoreSettings
@@ -78,6 +79,8 @@ from horologe.v1 import (
     pause_service_pb2_grpc,
     queue_service_pb2,
     queue_service_pb2_grpc,
+    watch_service_pb2,
+    watch_service_pb2_grpc,
     worker_service_pb2,
     worker_service_pb2_grpc,
 )
@@ -103,6 +106,7 @@ SERVICES = (
     namespace_service_pb2.DESCRIPTOR.services_by_name["NamespaceService"].full_name,
     worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
+    watch_service_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name,
 )
 
 log = structlog.get_logger(__name__)
@@ -387,6 +391,7 @@ class Node:
         calendar_service_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarService(self.context), server)
         pause_service_pb2_grpc.add_PauseServiceServicer_to_server(PauseService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(self.context, self.gateway), server)
+        watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

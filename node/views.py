@@ -10,7 +10,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
 from horologe.node.waiting import queue_name, waits_for
-from horologe.raft import lanes
 from horologe.raft.machine import first_cluster_id_of
 from horologe.raft.model import (
     AttemptState,
@@ -241,14 +240,6 @@ def ledger_row(
 def _is_manual(tables: Tables, number: int) -> bool:
     execution = read_execution(tables, number)
     return execution is not None and execution.trigger == Trigger.MANUAL
-
-
-# Queues
-
-
-def lanes_of(tables: Tables, queue: str) -> list[int]:
-    """The numbers under which executions wait in a queue: one for each set of labels that workers must carry."""
-    return [number for number, _ in lanes.lanes_of(tables, queue)]
 
 
 # Workers

@@ -28,6 +28,7 @@ EXIT_CODES: Mapping[type[HorologeError], int] = {
     errors.AlreadyExists: 4,
     errors.Conflict: 4,
     errors.FailedPrecondition: 4,
+    errors.OutOfRange: 4,
     errors.ResourceExhausted: 5,
     errors.Unavailable: 5,
     errors.OutcomeUnknown: 5,
@@ -57,6 +58,7 @@ _HINTS: Mapping[str, str] = {
     "MEMBER_BEHIND": "`horologe cluster members -o wide` shows who is connected and how far it is, as the leader sees it",
     "QUORUM_AT_RISK": "`horologe cluster members` shows who can be reached",
     "NO_LEADER": "the cluster has no leader now; `horologe cluster members` shows who can be reached",
+    "EVENTS_GONE": "`horologe watch` without --from begins now; `horologe execution list` shows what has happened before",
     "INTERNAL": "this is a defect of the cluster; its log says more",
 }
 

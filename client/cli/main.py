@@ -31,6 +31,7 @@ from horologe.client.cli import (
 from horologe.client.cli.failures import report, warn
 from horologe.client.cli.output import Format
 from horologe.client.cli.session import AddressOption, ContextOption, NamespaceOption, OutputOption, Settings
+from horologe.client.cli.watch import watch
 from horologe.client.errors import HorologeError, InvalidArgument
 
 __all__ = ["app", "build", "main"]
@@ -69,6 +70,7 @@ def build() -> typer.Typer:
     app.add_typer(dead_letter.app, name="dlq", hidden=True)
     backfill.register(app)
     definitions.register(app)
+    app.command("watch")(watch)
     _add_plugins(app)
     return app
 

@@ -19,7 +19,7 @@ from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from horologe.client import calls, definition_calls, governing_calls, names, operation_calls, words
+from horologe.client import calls, definition_calls, governing_calls, names, operation_calls, watch_calls, words
 from horologe.client.calls import Method
 from horologe.client.durations import parse as duration
 from horologe.client.durations import to_proto
@@ -31,12 +31,13 @@ from horologe.v1 import definition_service_pb2 as definitions
 from horologe.v1 import execution_service_pb2 as executions
 from horologe.v1 import job_service_pb2 as jobs
 from horologe.v1 import output_service_pb2 as outputs
+from horologe.v1 import watch_service_pb2 as watching
 from horologe.v1 import worker_service_pb2 as workers
 from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.job_pb2 import Job
 from horologe.v1.worker_pb2 import Worker
 
-STREAMS = {"WatchExecutions", "ReadOutput"}
+STREAMS = {"WatchEvents", "WatchExecutions", "ReadOutput"}
 DUE = timestamp(instant("2027-01-01T00:00:00Z"))
 
 
@@ -92,6 +93,7 @@ class FakeCluster(FakeGoverning, FakeOperations, grpc.GenericRpcHandler):
         """After each piece the node is gone."""
         self.found: list[outputs.SearchOutputResponse] = []
         """Pages; a token is the number of the next one."""
+        self.events: list[watching.Event] = []
         self.changes: list[executions.WatchExecutionsResponse] = []
         self.outcome = Execution.STATE_COMPLETED
         self.ends_by_itself = False
@@ -99,7 +101,7 @@ class FakeCluster(FakeGoverning, FakeOperations, grpc.GenericRpcHandler):
         self.hang.set()
         self._methods = {
             value.path: value
-            for module in (calls, definition_calls, governing_calls, operation_calls)
+            for module in (calls, definition_calls, governing_calls, operation_calls, watch_calls)
             for value in vars(module).values()
             if isinstance(value, Method)
         }
@@ -324,6 +326,14 @@ class FakeCluster(FakeGoverning, FakeOperations, grpc.GenericRpcHandler):
 
     def _WatchExecutions(self, request: Any, context: grpc.ServicerContext) -> Any:
         yield from self.changes
+
+    def _WatchEvents(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Two events, and then the node is gone, as long as there are more."""
+        begin = int(request.resume_token or 0)
+        for position, event in enumerate(self.events[begin : begin + 2], begin + 1):
+            yield watching.WatchEventsResponse(events=[event], resume_token=str(position), revision=self.revision)
+        if begin + 2 < len(self.events):
+            self._abort(context, failure("UNAVAILABLE", message="gone"))
 
     def _ReadOutput(self, request: Any, context: grpc.ServicerContext) -> Any:
         execution = self._run(request.name, context)

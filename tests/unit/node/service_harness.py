@@ -35,6 +35,7 @@ from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import ProposalError
 from horologe.node.queue_service import QueueService
+from horologe.node.watch_service import WatchService
 from horologe.raft.commands import ASSIGN, FIRE, OUTCOME, MissedFate, Outcome, OutcomeFlag
 from horologe.raft.machine import StateMachine
 from horologe.raft.membership import Configuration
@@ -55,6 +56,7 @@ from horologe.v1 import (
     operation_service_pb2_grpc,
     output_service_pb2_grpc,
     queue_service_pb2_grpc,
+    watch_service_pb2_grpc,
     worker_service_pb2_grpc,
 )
 
@@ -222,6 +224,7 @@ class FakeNode:
         operation_service_pb2_grpc.add_OperationServiceServicer_to_server(OperationService(self.context), server)
         backfill_service_pb2_grpc.add_BackfillServiceServicer_to_server(BackfillService(self.context), server)
         definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
+        watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(PeopleOnly(self.context), server)
         limit_service_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(self.context), server)
@@ -238,6 +241,7 @@ class FakeNode:
                 self.definitions = definition_service_pb2_grpc.DefinitionServiceStub(channel)
                 self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
                 self.output = output_service_pb2_grpc.OutputServiceStub(channel)
+                self.watching = watch_service_pb2_grpc.WatchServiceStub(channel)
                 self.cluster = cluster_service_pb2_grpc.ClusterServiceStub(channel)
                 self.workers = worker_service_pb2_grpc.WorkerServiceStub(channel)
                 self.limits = limit_service_pb2_grpc.LimitServiceStub(channel)

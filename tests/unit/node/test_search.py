@@ -9,9 +9,11 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from service_harness import START_MS, FakeNode, interval_job, refused
 
+from horologe.log.v1 import log_pb2
 from horologe.node import execution_search, job_search
 from horologe.raft import search
 from horologe.raft.commands import Outcome
+from horologe.raft.model import Code
 from horologe.v1 import execution_pb2, execution_service_pb2, job_pb2, job_service_pb2
 
 State = execution_pb2.Execution
@@ -191,6 +193,18 @@ async def test_filters_of_jobs(node: FakeNode) -> None:
     await check(lambda _: True, created_from=at(START_MS), created_before=at(START_MS + 1))
     assert await found_jobs(node, created_before=at(START_MS)) == []
     assert await found_jobs(node, due_before=at(START_MS)) == []
+
+
+@pytest.mark.usefixtures("_small_pages")
+async def test_jobs_of_a_paused_namespace_are_paused(node: FakeNode) -> None:
+    jobs = await make(node)
+    pause = log_pb2.PauseScope(namespace="b", paused=True, reason="repair")
+    assert node.apply(log_pb2.Command(pause_scope=pause)).code == Code.OK
+    wanted = {
+        job.name for number, job in jobs.items() if number in (1, 4) or (number not in (3, 6) and number % 2 == 0)
+    }
+    found = await found_jobs(node, state=job_pb2.Job.STATE_PAUSED)
+    assert found == [name.rpartition("/")[2] for name in sorted(wanted)]
 
 
 async def test_questions_that_cannot_be_asked(node: FakeNode) -> None:
