@@ -74,14 +74,14 @@ class JobSearch:
         jobs = self._wanted.jobs
         space = "namespaces/" if jobs.pattern.namespace == WILDCARD else f"namespaces/{jobs.pattern.namespace}/jobs/"
         name = space if jobs.pattern.namespace == WILDCARD else space + jobs.name_prefix
-        facet = self._facet()
+        facet = self._facet(start)
         prefix = name.encode() if facet is None else prefix_of(*facet, name)
         for key, value in (self._tables.job_name if facet is None else self._tables.facet).scan(start or prefix):
             if not key.startswith(prefix):
                 return
             yield bytes(key), int(U64.unpack(value)[0]) if facet is None else job_of(key)
 
-    def _facet(self) -> tuple[Facet, str] | None:
+    def _facet(self, start: bytes | None) -> tuple[Facet, str] | None:
         """The index that names the fewest jobs, as far as that can be guessed."""
         wanted = self._wanted
         if wanted.jobs.labels:
@@ -91,7 +91,10 @@ class JobSearch:
         if wanted.queue not in ("", DEFAULT_QUEUE):
             return Facet.QUEUE, wanted.queue
         # While a namespace or the cluster is paused, jobs are that have not been paused themselves.
-        is_listed = wanted.state == _State.STATE_PAUSED and not Pauses.load(self._tables).by_namespace
+        # A list that has begun goes on as it has.
+        if wanted.state != _State.STATE_PAUSED:
+            return None
+        is_listed = start[0] == Facet.PAUSED if start else not Pauses.load(self._tables).by_namespace
         return (Facet.PAUSED, "") if is_listed else None
 
     def _match(self, job: int) -> job_pb2.Job | None:
