@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from horologe.client import jobs, names, times
@@ -22,6 +23,8 @@ from horologe.v1.job_pb2 import Job
 __all__ = ["Crontab", "Entry", "load", "loads"]
 
 DEFAULT_SHELL = "/bin/sh"
+RANDOM_DELAY_MINUTES_MAX = 1440
+"""A day: more would say that a job need not run when it is due."""
 
 MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 
@@ -50,7 +53,6 @@ _CRON_ONLY = {
     "MAILFROM": "no mail is sent",
     "CONTENT_TYPE": "no mail is sent",
     "CONTENT_TRANSFER_ENCODING": "no mail is sent",
-    "RANDOM_DELAY": "a random delay is not in this release",
     "START_HOURS_RANGE": "it belongs to anacron",
     "CRON_TZ": "",
 }
@@ -69,6 +71,8 @@ class Entry:
     stdin: str
     shell: str
     environment: tuple[tuple[str, str], ...]
+    random_delay_minutes: int = 0
+    """It starts up to so much later."""
 
 
 @dataclass(slots=True)
@@ -174,6 +178,7 @@ class _Reader:
         self._skip_unsupported = skip_unsupported
         self._shell = DEFAULT_SHELL
         self._environment: dict[str, str] = {}
+        self._random_delay_minutes = 0
 
     def line(self, number: int, line: str) -> None:
         """Reads one line."""
@@ -199,6 +204,11 @@ class _Reader:
                 self._problem(number, f"CRON_TZ: {error}")
             else:
                 self._time_zone = value
+        elif name == "RANDOM_DELAY":
+            if not _is_number(value) or int(value) > RANDOM_DELAY_MINUTES_MAX:
+                self._problem(number, f"RANDOM_DELAY: {value!r} is not a number of minutes")
+            else:
+                self._random_delay_minutes = int(value)
         elif name in _CRON_ONLY:
             if value:
                 self._notice(number, f"{name} is not carried over: {_CRON_ONLY[name]}")
@@ -242,6 +252,7 @@ class _Reader:
                 stdin,
                 self._shell,
                 tuple(sorted(self._environment.items())),
+                self._random_delay_minutes,
             )
         )
 
@@ -371,5 +382,6 @@ def _job(entry: Entry, job_id: str, namespace: str, file: str) -> Job:
             cwd=environment.get("HOME", ""),
             stdin=entry.stdin,
         ),
+        jitter=timedelta(minutes=entry.random_delay_minutes) if entry.random_delay_minutes else None,
         description=f"Imported from {Path(file).name}",
     )

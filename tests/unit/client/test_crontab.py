@@ -119,16 +119,19 @@ def test_what_cannot_be_carried_over_is_listed_by_line() -> None:
     table = crontab.loads(text, "t", skip_unsupported=True)
     assert [str(notice) for notice in table.notices] == [
         "t:1: MAILTO is not carried over: no mail is sent; the output is kept, see `horologe execution logs`",
-        "t:3: RANDOM_DELAY is not carried over: a random delay is not in this release",
         "t:4: the leading '-' (do not log) is not carried over",
         "t:5: @reboot cannot be carried over: a cluster has no start of the machine",
     ]
     assert ids(table) == ["a"]
+    assert table.jobs[0].jitter.seconds == 300
+    table = crontab.loads("0 1 * * * a\nRANDOM_DELAY=5\n0 2 * * * b\nRANDOM_DELAY=0\n0 3 * * * c\n")
+    assert [job.jitter.seconds for job in table.jobs] == [0, 300, 0]
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("RANDOM_DELAY=soon", "RANDOM_DELAY: 'soon' is not a number of minutes"),
         ("@reboot x", "@reboot cannot be carried over: a cluster has no start of the machine"),
         (
             "@dayly x",
