@@ -49,7 +49,9 @@ fuzz: $(VENV)/.ready ## let atheris look for texts that the parsers do not survi
 	$(BIN)/pip install --quiet --group fuzz
 	@set -o pipefail; scratch=$$(mktemp -d) && trap 'rm -rf '$$scratch EXIT && cd $$scratch && \
 		$(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz/fuzz_cron.py -dict=$(CURDIR)/tests/fuzz/cron.dict -timeout=1 \
-			-max_len=1200 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 2>&1 | tail -12
+			-max_len=1200 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 2>&1 | tail -12 && \
+		$(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz/fuzz_files.py -dict=$(CURDIR)/tests/fuzz/files.dict -timeout=5 \
+			-max_len=2000 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 2>&1 | tail -12
 
 model: $(VENV)/.ready ## check the model of the lease protocol with spin, which it installs where it may
 	@command -v spin >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \

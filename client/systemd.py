@@ -6,6 +6,7 @@ of the service are not carried over, and listed.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ _SERVICE_READ = {
     "RuntimeMaxSec", "TimeoutStopSec", "TimeoutSec", "SuccessExitStatus", "User", "Group", "StandardOutput", "StandardError",
     "SyslogIdentifier", "RemainAfterExit",
 }  # fmt: skip
+# DATAERR, TEMPFAIL and so on, as sysexits.h numbers them.
+_EXIT_CODES = {name.removeprefix("EX_"): code for name, code in vars(os).items() if name.startswith("EX_")}
 _CAUGHT_UP = "366d"
 """Persistent timers catch up whatever was missed, however long ago."""
 _REFERENCE = re.compile(r"\$\$|\$\{(\w+)\}|\$(\w+)", re.ASCII)
@@ -77,6 +80,7 @@ def _read_timer(importer: Importer, unit: Unit, file: str, service_file: str, se
     line = _read_schedules(importer, unit, job)
     _read_delays(importer, unit, job)
     _report_left_out(importer, unit, "Timer", _TIMER_READ)
+    _report_conditions(importer, unit)
     description = unit.last("Unit", "Description")
     if service is None:
         importer.problem(line, f"{Path(service_file).name}, which it starts, is not beside it")
@@ -175,6 +179,7 @@ def _read_service(importer: Importer, unit: Unit, job: Job) -> None:
     if user is not None:
         importer.notice(user.line, f"runs as the worker's user, not as {user.value!r}")
     _report_left_out(importer, unit, "Service", _SERVICE_READ)
+    _report_conditions(importer, unit)
 
 
 def _environment(importer: Importer, unit: Unit) -> dict[str, str]:
@@ -272,12 +277,12 @@ def _codes(importer: Importer, unit: Unit) -> list[int]:
     codes = {0}
     for setting in unit.all("Service", "SuccessExitStatus"):
         for word in setting.value.split():
-            if re.fullmatch(r"\d{1,3}", word, re.ASCII) and int(word) < 256:
+            if word in _EXIT_CODES:
+                codes.add(_EXIT_CODES[word])
+            elif re.fullmatch(r"\d{1,3}", word, re.ASCII) and int(word) < 256:
                 codes.add(int(word))
             else:
-                importer.problem(
-                    setting.line, f"SuccessExitStatus={word[:60]}: only numbers from 0 to 255 can be carried over"
-                )
+                importer.problem(setting.line, f"SuccessExitStatus={word[:60]}: only exit codes can be carried over")
     return sorted(codes) if len(codes) > 1 else []
 
 
@@ -292,6 +297,14 @@ def _report_left_out(importer: Importer, unit: Unit, section: str, read: set[str
     for key, settings in unit.sections.get(section, {}).items():
         if key not in read and settings:
             importer.notice(settings[-1].line, f"{key}= is not carried over")
+
+
+def _report_conditions(importer: Importer, unit: Unit) -> None:
+    """Under which nothing is started there."""
+    for key, settings in unit.sections.get("Unit", {}).items():
+        if key.startswith(("Condition", "Assert")):
+            for setting in settings:
+                importer.notice(setting.line, f"{key}={setting.value[:60]} is not carried over: it is not asked here")
 
 
 def _is_true(text: str) -> bool:

@@ -91,6 +91,14 @@ def test_other_kinds_of_timers() -> None:
     assert load(DAILY).jobs[0].catchup == CATCHUP_POLICY_SKIP
 
 
+def test_conditions_are_not_asked() -> None:
+    imported = load("[Unit]\nConditionACPower=true\n" + DAILY, "[Unit]\nAssertPathExists=/srv\n" + TRUE)
+    assert [str(notice) for notice in imported.notices] == [
+        "x.service:2: AssertPathExists=/srv is not carried over: it is not asked here",
+        "x.timer:2: ConditionACPower=true is not carried over: it is not asked here",
+    ]
+
+
 def test_an_empty_assignment_forgets() -> None:
     job = load("[Timer]\nOnCalendar=daily\nOnCalendar=\nOnCalendar=hourly\n").jobs[0]
     assert [each.cron.expression for each in job.schedules] == ["0 * * * *"]
@@ -102,7 +110,7 @@ def test_one_command_runs_as_it_is() -> None:
     assert list(action.shell.argv) == ["/bin/echo", "x", "y", "x y", "$", "100%"]
     assert list(action.shell.success_codes) == list(range(256))
     assert action.shell.cwd == "/srv"
-    codes = load(DAILY, TRUE + "SuccessExitStatus=3 75\nTimeoutStopSec=5\nRuntimeMaxSec=2h\n").jobs[0]
+    codes = load(DAILY, TRUE + "SuccessExitStatus=3 TEMPFAIL\nTimeoutStopSec=5\nRuntimeMaxSec=2h\n").jobs[0]
     assert list(codes.action.shell.success_codes) == [0, 3, 75]
     assert (codes.grace.seconds, codes.timeout.seconds) == (5, 7200)
 
@@ -193,7 +201,7 @@ def test_spans() -> None:
         (DAILY, "[Service]\nEnvironmentFile=/e\nExecStart=/bin/a ${B}\n", "x.service:3: $B comes from a file"),
         (DAILY, TRUE + "Environment=A\n", "x.service:3: 'A' is not NAME=value"),
         (DAILY, TRUE + "WorkingDirectory=~\n", "x.service:3: WorkingDirectory=~: write the folder's name"),
-        (DAILY, TRUE + "SuccessExitStatus=SIGTERM\n", "x.service:3: SuccessExitStatus=SIGTERM: only numbers"),
+        (DAILY, TRUE + "SuccessExitStatus=SIGTERM\n", "x.service:3: SuccessExitStatus=SIGTERM: only exit codes"),
     ],
 )
 def test_what_stands_in_the_way_is_named(timer: str, service: str | None, said: str) -> None:
