@@ -43,6 +43,7 @@ class LimitLines:
         """CALL records, for lanes in the order of their lines. `has_free` says whether a lane has a free slot left."""
         budget = LINES_PER_PLAN
         records = bytearray()
+        unfinished: list[int] = []
         while self._eased and budget > 0:
             limit = next(iter(self._eased))
             del self._eased[limit]
@@ -53,6 +54,9 @@ class LimitLines:
                 budget -= 1
                 count = min(room, CALLED_UP_MAX) if has_free(lane) else CALLED_WITHOUT_SLOT
                 records += CALL.pack(limit, lane, count)
+                if count == CALLED_UP_MAX:
+                    unfinished.append(limit)
+        self._eased.update(dict.fromkeys(unfinished))
         if now >= self._check_at:
             records += self._check(tables, has_free)
             if self._check_from == (0, 0):

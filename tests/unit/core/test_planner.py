@@ -23,6 +23,7 @@ from support.driver import START_MS, Driver
 
 from horologe.log.v1 import log_pb2
 from horologe.node import firing as firing_module
+from horologe.node import limit_lines
 from horologe.node import planner as planner_module
 from horologe.node import retention as retention_module
 from horologe.node.firing import ON_TIME_MS
@@ -262,6 +263,19 @@ def test_a_raised_limit_lets_many_in_with_one_plan(leader: Leader) -> None:
     assert called[2] == 29
     assert len(assigns(leader.act())) == 29
     assert leader.machine.counters.running == 30
+
+
+def test_a_limit_that_is_gone_lets_everybody_in_plan_by_plan(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limit_lines, "CALLED_UP_MAX", 4)
+    leader.do(create("tick", every_ms=0, overlap=Overlap.ALLOW, max_running=1))
+    leader.do(connect("w1", slot_count=100), *[run("tick") for _ in range(10)])
+    leader.act()
+    leader.do(update("tick", every_ms=0, overlap=Overlap.ALLOW))
+    called = [row[2] for _ in range(3) for row in CALL.iter_unpack(leader.act().calls)]
+    assert called == [4, 4, 4]
+    leader.act()
+    assert leader.machine.counters.running == 10
+    assert leader.plan() is None
 
 
 def test_what_has_no_room_takes_no_slot_from_others(leader: Leader) -> None:
