@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from support.pages import marked
 
 from horologe.client import jobs, systemd
 from horologe.client.errors import InvalidFile
@@ -115,28 +117,16 @@ def test_one_command_runs_as_it_is() -> None:
     assert (codes.grace.seconds, codes.timeout.seconds) == (5, 7200)
 
 
-@pytest.mark.parametrize(
-    ("event", "expression"),
-    [
-        ("minutely", "* * * * *"),
-        ("hourly", "0 * * * *"),
-        ("daily", "0 0 * * *"),
-        ("weekly", "0 0 * * mon"),
-        ("monthly", "0 0 1 * *"),
-        ("quarterly", "0 0 1 1,4,7,10 *"),
-        ("semiannually", "0 0 1 1,7 *"),
-        ("yearly", "0 0 1 1 *"),
-        ("*:0/15", "0-59/15 * * * *"),
-        ("Sat 23:30", "30 23 * * sat"),
-        ("Fri..Sun 12:00", "0 12 * * fri,sat,sun"),
-        ("mon,Wednesday *-*-1..7 06:00", "0 6 1-7 * mon,wed"),
-        ("12-25", "0 0 25 12 *"),
-        ("*-*-* 8..17/3:05:00", "5 8-17/3 * * *"),
-        ("*-*~3 00:00", "0 0 L-2 * *"),
-    ],
-)
+EVENTS = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", marked("docs/importing.md", "events"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("event", "expression"), EVENTS)
 def test_calendar_events(event: str, expression: str) -> None:
     assert read_calendar(event, "UTC") == jobs.cron(expression, time_zone="UTC", dialect="unix", day_match="both")
+
+
+def test_the_page_has_events() -> None:
+    assert len(EVENTS) == 15
 
 
 def test_calendar_events_with_seconds_and_years() -> None:
