@@ -10,11 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
-import inspect
 import os
-import random
-import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -27,25 +23,21 @@ import grpc.aio
 from horologe.client import (
     calendar_calls,
     calls,
-    cluster_context,
     definition_calls,
     governing_calls,
     operation_calls,
     pause_calls,
     watch_calls,
+    workflow_calls,
 )
-from horologe.client.calls import Call, Method, Pages, Stream
+from horologe.client.base_client import BaseClient, like
+from horologe.client.calls import Call, Pages, Stream
 from horologe.client.channel import (
-    AUTHOR_KEY,
     CHANNEL_OPTIONS,
-    LINEARIZABLE_READ,
     TIMEOUT_SECONDS,
-    CallPolicy,
-    Cluster,
     RpcFailure,
     to_error,
 )
-from horologe.client.errors import DeadlineExceeded, HorologeError
 from horologe.client.words import FINISHED_STATES
 from horologe.v1.execution_pb2 import Execution
 
@@ -53,115 +45,15 @@ __all__ = ["AsyncClient", "Client", "connect"]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-Function = TypeVar("Function", bound=Callable[..., object])
 
 _WAIT_FIRST_SECONDS = 0.05
 _WAIT_MAX_SECONDS = 1.0
 
 
-class _BaseClient:
-    """What the two have in common: settings, and what is remembered about the cluster."""
-
-    def __init__(
-        self,
-        address: str | Iterable[str] | None = None,
-        namespace: str | None = None,
-        *,
-        context_file: str | os.PathLike[str] | None = None,
-        timeout_seconds: float = TIMEOUT_SECONDS,
-        unreachable_seconds: float | None = None,
-        author: str = "",
-    ) -> None:
-        found = cluster_context.load(address, namespace, context_file)
-        self.namespace = found.namespace
-        """Where bare names are looked up."""
-        self.addresses = found.addresses
-        """`host:port` of the nodes."""
-        self._timeout_seconds = timeout_seconds
-        self._unreachable_seconds = unreachable_seconds
-        # What metadata can carry.
-        self._author = re.sub(r"[^ -~]", "?", author)
-        self._is_linearizable = False
-        self._cluster = Cluster(found.addresses)
-        self._channels: dict[str, Any] = {}
-        self._jitter: random.Random | None = None
-
-    @property
-    def revision(self) -> int:
-        """The highest revision that an answer came from; reads ask for at least this one."""
-        return self._cluster.revision
-
-    def with_timeout(self, seconds: float) -> Self:
-        """The same client, same connections, with another deadline for each call."""
-        other = copy.copy(self)
-        other._timeout_seconds = seconds
-        return other
-
-    def linearizable(self) -> Self:
-        """The same client, same connections, with reads that see every write acknowledged before they began, whoever wrote.
-
-        Each such read waits for an entry of the log. Without this, reads see at least what this client has seen before.
-        """
-        other = copy.copy(self)
-        other._is_linearizable = True
-        return other
-
-    def _policy(self, method: Method[Any, Any], request: object) -> CallPolicy:
-        return CallPolicy(
-            self._cluster,
-            self._now(),
-            self._timeout_seconds,
-            request_id=getattr(request, "request_id", ""),
-            unreachable_seconds=self._unreachable_seconds,
-            is_write=method.is_write,
-            jitter=self._jitter,
-        )
-
-    def _now(self) -> float:
-        """Seconds that never go back."""
-        return time.monotonic()
-
-    def _metadata(self, method: Method[Any, Any]) -> tuple[tuple[str, str], ...]:
-        # A node that lags behind must still be able to say so.
-        if method is calls.GET_CLUSTER_STATUS:
-            return ()
-        if self._is_linearizable and not method.is_write:
-            return (*self._cluster.metadata(), LINEARIZABLE_READ)
-        if self._author and method.is_write:
-            return (*self._cluster.metadata(), (AUTHOR_KEY, self._author))
-        return self._cluster.metadata()
-
-    def _saw(self, answer: object) -> None:
-        self._cluster.saw(getattr(answer, "revision", 0))
-
-    def _not_finished(self, execution: Execution, timeout: float) -> HorologeError:
-        return DeadlineExceeded(
-            f"{execution.name} has not ended within {timeout:g} s",
-            metadata={"execution": execution.name},
-        )
-
-
-def _like(build: Callable[..., object]) -> Callable[[Function], Function]:
-    """Gives a method the name, the documentation and the arguments of its builder, with `self` for the namespace."""
-
-    def decorate(method: Function) -> Function:
-        functools.update_wrapper(method, build)
-        signature = inspect.signature(build)
-        own, *rest = signature.parameters.values()
-        method.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[own.replace(name="self", annotation=inspect.Parameter.empty), *rest],
-            return_annotation=inspect.Signature.empty,
-        )
-        del method.__wrapped__  # type: ignore[attr-defined]
-        return method
-
-    return decorate
-
-
 def _unary(
     build: Callable[Concatenate[str, Parameters], Call[Result]],
 ) -> Callable[Concatenate[Client, Parameters], Result]:
-    @_like(build)
+    @like(build)
     def method(self: Client, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         return self._call(build(self.namespace, *args, **kwargs))
 
@@ -171,7 +63,7 @@ def _unary(
 def _pages(
     build: Callable[Concatenate[str, Parameters], Pages[Result]],
 ) -> Callable[Concatenate[Client, Parameters], Iterator[Result]]:
-    @_like(build)
+    @like(build)
     def method(self: Client, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Result]:
         return self._list(build(self.namespace, *args, **kwargs))
 
@@ -181,14 +73,14 @@ def _pages(
 def _stream(
     build: Callable[Concatenate[str, Parameters], Stream[Result]],
 ) -> Callable[Concatenate[Client, Parameters], Iterator[Result]]:
-    @_like(build)
+    @like(build)
     def method(self: Client, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Result]:
         return self._read(build(self.namespace, *args, **kwargs))
 
     return method
 
 
-class Client(_BaseClient):
+class Client(BaseClient):
     """A client for threads. Safe to share between them; close it, or use it in `with`.
 
     `address` is `host:port`, several of them, or a comma list; without it the file that HOROLOGE_CONTEXT names is read.
@@ -235,6 +127,10 @@ class Client(_BaseClient):
     get_execution = _unary(calls.get_execution)
     list_executions = _pages(calls.list_executions)
     cancel_execution = _unary(calls.cancel_execution)
+    list_workflows = _pages(workflow_calls.list_workflows)
+    get_workflow = _unary(workflow_calls.get_workflow)
+    list_runs = _pages(workflow_calls.list_runs)
+    rerun_execution = _unary(workflow_calls.rerun_execution)
     watch_executions = _stream(calls.watch_executions)
     watch_events = _stream(watch_calls.watch_events)
     read_output = _stream(calls.read_output)
@@ -389,7 +285,7 @@ class Client(_BaseClient):
 def _async_unary(
     build: Callable[Concatenate[str, Parameters], Call[Result]],
 ) -> Callable[Concatenate[AsyncClient, Parameters], Coroutine[Any, Any, Result]]:
-    @_like(build)
+    @like(build)
     async def method(self: AsyncClient, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         return await self._call(build(self.namespace, *args, **kwargs))
 
@@ -399,7 +295,7 @@ def _async_unary(
 def _async_pages(
     build: Callable[Concatenate[str, Parameters], Pages[Result]],
 ) -> Callable[Concatenate[AsyncClient, Parameters], AsyncIterator[Result]]:
-    @_like(build)
+    @like(build)
     def method(self: AsyncClient, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> AsyncIterator[Result]:
         return self._list(build(self.namespace, *args, **kwargs))
 
@@ -409,14 +305,14 @@ def _async_pages(
 def _async_stream(
     build: Callable[Concatenate[str, Parameters], Stream[Result]],
 ) -> Callable[Concatenate[AsyncClient, Parameters], AsyncIterator[Result]]:
-    @_like(build)
+    @like(build)
     def method(self: AsyncClient, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> AsyncIterator[Result]:
         return self._read(build(self.namespace, *args, **kwargs))
 
     return method
 
 
-class AsyncClient(_BaseClient):
+class AsyncClient(BaseClient):
     """A client for asyncio, with the same methods as `Client`: await them, or iterate with `async for`.
 
     Belongs to one event loop; close it, or use it in `async with`. The arguments are those of `Client`.
@@ -440,6 +336,10 @@ class AsyncClient(_BaseClient):
     get_execution = _async_unary(calls.get_execution)
     list_executions = _async_pages(calls.list_executions)
     cancel_execution = _async_unary(calls.cancel_execution)
+    list_workflows = _async_pages(workflow_calls.list_workflows)
+    get_workflow = _async_unary(workflow_calls.get_workflow)
+    list_runs = _async_pages(workflow_calls.list_runs)
+    rerun_execution = _async_unary(workflow_calls.rerun_execution)
     watch_executions = _async_stream(calls.watch_executions)
     watch_events = _async_stream(watch_calls.watch_events)
     read_output = _async_stream(calls.read_output)

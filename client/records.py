@@ -46,6 +46,7 @@ def execution(message: Execution) -> Record:
         "namespace": names.namespace_id(message.name),
         "state": words.render(Execution.State, message.state),
         "trigger": words.render(Execution.Trigger, message.trigger),
+        "root": message.root or None,
         "due_time": _time(message, "due_time"),
         "create_time": _time(message, "create_time"),
         "start_time": _time(message, "start_time"),

@@ -47,6 +47,7 @@ from horologe.node.queue_service import QueueService
 from horologe.node.surroundings import Surroundings
 from horologe.node.watch_service import WatchService
 from horologe.node.worker_service import WorkerService
+from horologe.node.workflow_service import WorkflowService
 from horologe.peer.v1 import peer_service_pb2_grpc
 from horologe.raft.core import CoreSettings
 from horologe.raft.machine import cluster_id_of
@@ -83,6 +84,8 @@ from horologe.v1 import (
     watch_service_pb2_grpc,
     worker_service_pb2,
     worker_service_pb2_grpc,
+    workflow_service_pb2,
+    workflow_service_pb2_grpc,
 )
 
 MESSAGE_BYTES_MAX = 4 << 20
@@ -105,6 +108,7 @@ SERVICES = (
     queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"].full_name,
     namespace_service_pb2.DESCRIPTOR.services_by_name["NamespaceService"].full_name,
     worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
+    workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].full_name,
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
     watch_service_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name,
 )
@@ -383,6 +387,7 @@ class Node:
         )
         dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(DeadLetterService(self.context), server)
         operation_service_pb2_grpc.add_OperationServiceServicer_to_server(OperationService(self.context), server)
+        workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(self.context), server)
         backfill_service_pb2_grpc.add_BackfillServiceServicer_to_server(BackfillService(self.context), server)
         definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
         limit_service_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(self.context), server)

@@ -229,17 +229,12 @@ def ledger_row(
         count=entry.count,
         outcome=LedgerOutcome(entry.outcome).value,  # type: ignore[arg-type]
         reason=Reason(entry.reason).text,
-        on_request=number != 0 and _is_manual(tables, number),
+        on_request=number != 0,
     )
     record = catalog.record(tables, job) if entry.execution else None
     if record is not None:
         row.execution = execution_name(record.job.name, entry.execution)
     return row
-
-
-def _is_manual(tables: Tables, number: int) -> bool:
-    execution = read_execution(tables, number)
-    return execution is not None and execution.trigger == Trigger.MANUAL
 
 
 # Workers

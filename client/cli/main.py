@@ -27,6 +27,7 @@ from horologe.client.cli import (
     operation,
     queue,
     worker,
+    workflow,
 )
 from horologe.client.cli.failures import report, warn
 from horologe.client.cli.output import Format
@@ -65,7 +66,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_options)
-    for noun in (job, calendar, execution, dead_letter, operation, queue, limit, namespace, worker, cluster):
+    for noun in (job, calendar, workflow, execution, dead_letter, operation, queue, limit, namespace, worker, cluster):
         app.add_typer(noun.app)
     app.add_typer(dead_letter.app, name="dlq", hidden=True)
     backfill.register(app)

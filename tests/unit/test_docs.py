@@ -20,9 +20,11 @@ from support.pages import ROOT, Block, blocks_of, marked, page_text
 from horologe.client import jobfile
 from horologe.client.cli.main import build
 from horologe.node.config import NodeConfig, describe_options
+from horologe.node.templates import template_violations
+from horologe.node.validation import complete_job
 from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
 
-PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md")
+PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "docs/workflows.md")
 SOURCE_FOLDERS = ("raft", "node", "client", "chaos", "proto", "tests", "examples")
 PROMISE = """
 Each due time is *fired* exactly once; a completion is *recorded* exactly once; an attempt runs at most once per token; with
@@ -299,6 +301,15 @@ def test_the_job_file_in_the_readme_is_one() -> None:
     [shell] = re.findall(r"^    shell: .*$", block.text, flags=re.MULTILINE)
     for other in others:
         jobfile.loads(block.text.replace(shell, f"    {other}"), "README.md")
+
+
+def test_the_job_file_of_the_workflow_is_one() -> None:
+    [block] = [block for block in blocks_of(page_text("docs/workflows.md")) if block.mark == "job file"]
+    found = {sourced.job.name.rpartition("/")[2]: sourced.job for sourced in jobfile.loads(block.text, "workflows.md")}
+    assert list(found) == ["nightly", "extract", "load", "alarm"]
+    for job in found.values():
+        assert not complete_job(job, job.name, 0)[1]
+        assert not list(template_violations(job.action, "action", lambda: found))
 
 
 # Promises

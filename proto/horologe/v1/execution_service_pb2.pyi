@@ -438,7 +438,7 @@ class LedgerRow(_message.Message):
     execution: _builtins.str
     """The execution, where there is one."""
     on_request: _builtins.bool
-    """Made by RunJob, beside the schedule; the due time is the time of the request."""
+    """Beside the schedule: by RunJob (then the due time is that of the request), a backfill, or because other jobs have ended."""
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
         """The due time; the first one of a run."""

@@ -15,11 +15,21 @@ from typing import Any
 import grpc
 from fake_governing import FakeGoverning
 from fake_operations import FakeOperations
+from fake_workflows import FakeWorkflows
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from horologe.client import calls, definition_calls, governing_calls, names, operation_calls, watch_calls, words
+from horologe.client import (
+    calls,
+    definition_calls,
+    governing_calls,
+    names,
+    operation_calls,
+    watch_calls,
+    words,
+    workflow_calls,
+)
 from horologe.client.calls import Method
 from horologe.client.durations import parse as duration
 from horologe.client.durations import to_proto
@@ -69,7 +79,7 @@ def failure(
     return status_pb2.Status(code=code_pb2.Code.Value(status), message=message, details=packed)
 
 
-class FakeCluster(FakeGoverning, FakeOperations, grpc.GenericRpcHandler):
+class FakeCluster(FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcHandler):
     """One node. `failures[method]` are answered first, in order; `received` holds what came in."""
 
     def __init__(self) -> None:
@@ -101,7 +111,7 @@ class FakeCluster(FakeGoverning, FakeOperations, grpc.GenericRpcHandler):
         self.hang.set()
         self._methods = {
             value.path: value
-            for module in (calls, definition_calls, governing_calls, operation_calls, watch_calls)
+            for module in (calls, definition_calls, governing_calls, operation_calls, watch_calls, workflow_calls)
             for value in vars(module).values()
             if isinstance(value, Method)
         }

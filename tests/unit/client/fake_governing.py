@@ -16,6 +16,7 @@ class FakeGoverning:
     """Part of FakeCluster."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.limits: dict[str, Limit] = {}
         self.queues: dict[str, Queue] = {}
         self.namespaces: dict[str, Namespace] = {}

@@ -18,6 +18,7 @@ class FakeOperations:
     """Part of FakeCluster."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.dead: dict[str, DeadLetter] = {}
         self.operations: list[Operation] = []
         self.operation_end = Operation.STATE_DONE

@@ -137,6 +137,7 @@ def test_executions(fake: FakeCluster, run: Run) -> None:
         "namespace": "default",
         "state": "running",
         "trigger": "schedule",
+        "root": None,
         "due_time": "2027-01-01T00:00:00.000Z",
         "create_time": None,
         "start_time": "2027-01-01T00:00:00.012Z",

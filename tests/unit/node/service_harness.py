@@ -36,6 +36,7 @@ from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import ProposalError
 from horologe.node.queue_service import QueueService
 from horologe.node.watch_service import WatchService
+from horologe.node.workflow_service import WorkflowService
 from horologe.raft.commands import ASSIGN, FIRE, OUTCOME, MissedFate, Outcome, OutcomeFlag
 from horologe.raft.machine import StateMachine
 from horologe.raft.membership import Configuration
@@ -58,6 +59,7 @@ from horologe.v1 import (
     queue_service_pb2_grpc,
     watch_service_pb2_grpc,
     worker_service_pb2_grpc,
+    workflow_service_pb2_grpc,
 )
 
 START_MS = 1_800_000_000_000  # 2027-01-15T08:00:00Z
@@ -222,6 +224,7 @@ class FakeNode:
         )
         dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(DeadLetterService(self.context), server)
         operation_service_pb2_grpc.add_OperationServiceServicer_to_server(OperationService(self.context), server)
+        workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(self.context), server)
         backfill_service_pb2_grpc.add_BackfillServiceServicer_to_server(BackfillService(self.context), server)
         definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
@@ -237,6 +240,7 @@ class FakeNode:
                 self.jobs = job_service_pb2_grpc.JobServiceStub(channel)
                 self.dead_letters = dead_letter_service_pb2_grpc.DeadLetterServiceStub(channel)
                 self.operations = operation_service_pb2_grpc.OperationServiceStub(channel)
+                self.workflows = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
                 self.backfills = backfill_service_pb2_grpc.BackfillServiceStub(channel)
                 self.definitions = definition_service_pb2_grpc.DefinitionServiceStub(channel)
                 self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
