@@ -27,6 +27,11 @@ class Row:
     execution: str = ""
     is_on_request: bool = False
 
+    @property
+    def makes_execution(self) -> bool:
+        """Whether its execution is its own: those that were coalesced name the one that runs for them."""
+        return bool(self.execution) and self.outcome != "coalesced"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -76,9 +81,10 @@ class JobAudit:
         """The next row, in the order of the ledger."""
         if row.is_on_request or row.last_ms <= self._period.since_ms:
             return
-        if row.execution and row.execution in self._executions:
-            self._note("double", row.first_ms, row.last_ms, 1, f"{row.execution} stands for another one too")
-        self._executions.add(row.execution)
+        if row.makes_execution:
+            if row.execution in self._executions:
+                self._note("double", row.first_ms, row.last_ms, 1, f"{row.execution} stands for another one too")
+            self._executions.add(row.execution)
         first_ms = max(row.first_ms, self._period.since_ms + 1)
         if first_ms <= self._reached_ms:
             last_ms = min(row.last_ms, self._reached_ms)

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from horologe.chaos.audit import JobAudit, Period, Row
-from horologe.chaos.timetable import timetable_of
+from horologe.chaos.closures import ClosedTooLongError
+from horologe.chaos.timetable import timetable_of, why_not
 from horologe.client.client import AsyncClient
 from horologe.client.errors import HorologeError, NotFound
 from horologe.v1.cluster_service_pb2 import GetStateDigestResponse, Member
@@ -54,6 +55,8 @@ class Verification:
     jobs: int = 0
     paused: int = 0
     """Jobs that are paused: what a pause swallows is accounted for when they are resumed."""
+    unjudged: list[tuple[str, str]] = field(default_factory=list)
+    """Jobs whose ledger cannot be held against anything, and why."""
     unread: list[tuple[str, str]] = field(default_factory=list)
     """Jobs that could not be read, and why."""
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -145,6 +148,10 @@ async def _ask_member(member: Member, revision: int) -> MemberState:
 
 async def _look_at_job(client: AsyncClient, job: Job, oldest_ms: int, grace_ms: int, found: Verification) -> None:
     found.jobs += 1
+    reason = why_not(job)
+    if reason:
+        found.unjudged.append((job.name, reason))
+        return
     try:
         for look in range(1, LOOKS_MAX + 1):
             audit = await _audit(client, job, oldest_ms, grace_ms, found)
@@ -154,6 +161,9 @@ async def _look_at_job(client: AsyncClient, job: Job, oldest_ms: int, grace_ms: 
             job = await client.get_job(job.name)
     except NotFound:
         return  # Deleted meanwhile.
+    except ClosedTooLongError:
+        found.unjudged.append((job.name, "its calendars leave it no opening for more than 40 days on end"))
+        return
     except HorologeError as error:
         found.unread.append((job.name, str(error).splitlines()[0]))
         return
@@ -163,16 +173,41 @@ async def _look_at_job(client: AsyncClient, job: Job, oldest_ms: int, grace_ms: 
 
 
 async def _audit(client: AsyncClient, job: Job, oldest_ms: int, grace_ms: int, found: Verification) -> JobAudit:
-    changed_ms = job.update_time.ToMilliseconds()
+    calendars = [await client.get_calendar(_calendar_name(job, name)) for name in job.calendars]
+    changed_ms = max(
+        job.schedule_time.ToMilliseconds(), *(calendar.update_time.ToMilliseconds() for calendar in calendars), 0
+    )
     since_ms = max(changed_ms, oldest_ms)
-    until_ms = since_ms if job.state == Job.STATE_PAUSED else found.time_ms - grace_ms
     required_ms = since_ms + grace_ms if since_ms == changed_ms else since_ms
+    # A due time of a job with jitter may be on its way for so long.
+    until_ms = found.time_ms - grace_ms - job.jitter.ToMilliseconds()
+    if job.state == Job.STATE_PAUSED:
+        until_ms = since_ms
+    elif job.max_executions and not job.HasField("next_due_time"):
+        until_ms = min(until_ms, await _over_ms(client, job, until_ms, oldest_ms))
     period = Period(since_ms, required_ms, until_ms, job.next_due_time.ToMilliseconds())
-    audit = JobAudit(job.name, timetable_of(job), period)
+    audit = JobAudit(job.name, timetable_of(job, calendars), period)
     async for row in client.list_ledger(job.name):
         audit.take(_row(row))
     audit.finish()
     return audit
+
+
+async def _over_ms(client: AsyncClient, job: Job, until_ms: int, oldest_ms: int) -> int:
+    """The due time with which a job had made all the executions that it may make; `until_ms` if it has not."""
+    made, last_ms = 0, 0
+    async for row in client.list_ledger(job.name):
+        one = _row(row)
+        if one.makes_execution and not one.is_on_request:
+            made, last_ms = made + 1, one.last_ms
+    if made >= job.max_executions or job.create_time.ToMilliseconds() < oldest_ms:
+        # What history has forgotten cannot be counted: then what it still knows is taken to be the end.
+        return last_ms
+    return until_ms
+
+
+def _calendar_name(job: Job, calendar: str) -> str:
+    return f"{job.name.rpartition('/jobs/')[0]}/calendars/{calendar}"
 
 
 def _row(row: LedgerRow) -> Row:

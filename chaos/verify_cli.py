@@ -115,6 +115,7 @@ def _record(found: Verification) -> dict[str, Any]:
             for audit in found.unsound[:JOBS_SHOWN]
             for finding in audit.findings
         ],
+        "unjudged": [{"job": job, "reason": reason} for job, reason in found.unjudged[:JOBS_SHOWN]],
         "unread": [{"job": job, "error": error} for job, error in found.unread[:JOBS_SHOWN]],
     }
 
@@ -127,6 +128,8 @@ def _print(output: Format, found: Verification) -> None:
     typer.echo("")
     if record["findings"]:
         print_table(output, record["findings"], _FINDING_COLUMNS, "")
+    for each in record["unjudged"]:
+        typer.echo(f"{each['job']} is not judged: {each['reason']}")
     for each in record["unread"]:
         typer.echo(f"{each['job']} could not be read: {each['error']}")
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in record["outcomes"].items()) or "none"

@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from horologe.log.v1 import log_pb2
 from horologe.node.backfill_service import BackfillService
 from horologe.node.barriers import Barriers
+from horologe.node.calendar_service import CalendarService
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import MemberConfig, NodeConfig
 from horologe.node.context import NodeContext
@@ -31,6 +32,7 @@ from horologe.node.namespace_service import NamespaceService
 from horologe.node.operation_service import OperationService
 from horologe.node.output_service import OutputService
 from horologe.node.outputs import OutputStore
+from horologe.node.pause_service import PauseService
 from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import ProposalError
@@ -46,6 +48,7 @@ from horologe.raft.step import Inbox, Status
 from horologe.raft.store import StateSnapshot, Store
 from horologe.v1 import (
     backfill_service_pb2_grpc,
+    calendar_service_pb2_grpc,
     cluster_service_pb2_grpc,
     dead_letter_service_pb2_grpc,
     definition_service_pb2_grpc,
@@ -56,6 +59,7 @@ from horologe.v1 import (
     namespace_service_pb2_grpc,
     operation_service_pb2_grpc,
     output_service_pb2_grpc,
+    pause_service_pb2_grpc,
     queue_service_pb2_grpc,
     watch_service_pb2_grpc,
     worker_service_pb2_grpc,
@@ -230,6 +234,8 @@ class FakeNode:
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(PeopleOnly(self.context), server)
+        calendar_service_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarService(self.context), server)
+        pause_service_pb2_grpc.add_PauseServiceServicer_to_server(PauseService(self.context), server)
         limit_service_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(self.context), server)
         queue_service_pb2_grpc.add_QueueServiceServicer_to_server(QueueService(self.context), server)
         namespace_service_pb2_grpc.add_NamespaceServiceServicer_to_server(NamespaceService(self.context), server)
@@ -248,6 +254,8 @@ class FakeNode:
                 self.watching = watch_service_pb2_grpc.WatchServiceStub(channel)
                 self.cluster = cluster_service_pb2_grpc.ClusterServiceStub(channel)
                 self.workers = worker_service_pb2_grpc.WorkerServiceStub(channel)
+                self.calendars = calendar_service_pb2_grpc.CalendarServiceStub(channel)
+                self.pauses = pause_service_pb2_grpc.PauseServiceStub(channel)
                 self.limits = limit_service_pb2_grpc.LimitServiceStub(channel)
                 self.queues = queue_service_pb2_grpc.QueueServiceStub(channel)
                 self.namespaces = namespace_service_pb2_grpc.NamespaceServiceStub(channel)
