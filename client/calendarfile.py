@@ -11,7 +11,7 @@ import yaml
 from horologe.client import names
 from horologe.client.documents import Reader, parse
 from horologe.client.errors import InvalidFile, Problem
-from horologe.client.jobfile_fields import Field, Shape, duration, read_shape, text, word, write_shape
+from horologe.client.jobfile_fields import NOTHING, Field, Shape, duration, read_shape, text, word, write_shape
 from horologe.client.times import render as render_time
 from horologe.v1.calendar_pb2 import Calendar, CronSpan
 from horologe.v1.job_pb2 import CronSchedule
@@ -52,11 +52,11 @@ def _read_spans(reader: Reader, node: yaml.Node, path: str, message: Any, name: 
 
 
 def _write_texts(message: Any, name: str) -> object:
-    return list(getattr(message, name)) or None
+    return list(getattr(message, name)) or NOTHING
 
 
 def _write_hours(message: Any, name: str) -> object:
-    return [write_shape(_HOURS, hours) for hours in getattr(message, name)] or None
+    return [write_shape(_HOURS, hours) for hours in getattr(message, name)] or NOTHING
 
 
 def _write_spans(message: Any, name: str) -> object:
@@ -64,11 +64,11 @@ def _write_spans(message: Any, name: str) -> object:
         {"cron": span.cron.expression, **write_shape(_CRON, span.cron), **write_shape(_SPAN, span)}
         for span in getattr(message, name)
     ]
-    return spans or None
+    return spans or NOTHING
 
 
 def _write_text(message: Any, name: str) -> object:
-    return getattr(message, name) or None
+    return getattr(message, name) or NOTHING
 
 
 _RAW = Field(_read_raw, _write_text)

@@ -314,6 +314,17 @@ def preview_schedule(
     return Call(PREVIEW_SCHEDULE, request, _itself)
 
 
+def preview_job(
+    namespace: str, definition: Job, *, start: datetime | None = None, count: int = 10
+) -> Call[jobs.PreviewScheduleResponse]:
+    """When a job is due after `start` (default: now), by all its schedules, its bounds and its calendars; it need not exist."""
+    request = jobs.PreviewScheduleRequest(definition=definition, count=count)
+    request.definition.name = names.job_name(definition.name, namespace)
+    if start is not None:
+        getattr(request, "from").CopyFrom(times.to_proto(start))
+    return Call(PREVIEW_SCHEDULE, request, _itself)
+
+
 def get_execution(namespace: str, name: str | int) -> Call[Execution]:
     """Reads an execution with its attempts, by its name or its number. NotFound if there is none."""
     del namespace  # Numbers are unique in the cluster.

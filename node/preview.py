@@ -77,6 +77,8 @@ def _definition(request: job_service_pb2.PreviewScheduleRequest, identity: str, 
         raise errors.invalid_field("definition.schedules", f"give 1 to {SCHEDULES_MAX} schedules")
     violations = list(complete_bounds(job, "definition"))
     for position, each in enumerate(job.schedules):
+        if each.WhichOneof("kind") == "once":
+            each.once.allow_past = True  # An instant that has passed is due no more, and no mistake.
         path = "schedule" if is_one else f"definition.schedules[{position}]"
         violations += schedule.validate(each, path, now_ms, job.name)
     if violations:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import json
+import textwrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from horologe.client.cli import filters, job_create, job_files, job_history, job_import, job_logs
+from horologe.client.cli import filters, job_create, job_files, job_history, job_import, job_logs, job_next
 from horologe.client.cli.output import Column, print_data, print_details, print_table
 from horologe.client.cli.session import Session, connected
 
@@ -21,6 +21,7 @@ app = typer.Typer(name="job", help="What to run, when, and under which policies.
 app.command("create")(job_create.create)
 app.command("apply")(job_files.apply)
 app.command("logs")(job_logs.logs)
+app.command("next")(job_next.next_)
 app.add_typer(job_import.import_app)
 job_history.register(app)
 
@@ -159,6 +160,7 @@ def list_(
 def describe(session: Session, name: NameArgument) -> None:
     """Show everything about a job: definition, policies with their defaults, next due times, last executions."""
     from horologe.client.cli.job_describe import describe_job, policies
+    from horologe.client.documents import dump
     from horologe.client.jobfile import to_mapping
 
     job = session.client.get_job(name)
@@ -176,9 +178,10 @@ def describe(session: Session, name: NameArgument) -> None:
     ]
     pairs += [("Pause reason", job.pause_reason)] if job.pause_reason else []
     pairs += [("Schedule", "; ".join(schedules)), ("Meaning", "; ".join(details["schedule_descriptions"]))]
-    pairs += [("Action", json.dumps(mapping["action"], ensure_ascii=False)), ("Labels", mapping.get("labels"))]
-    pairs += [("Counters", mapping.get("counters"))]
+    pairs += [("Labels", mapping.get("labels")), ("Counters", mapping.get("counters"))]
     print_details([*pairs, *policies(job)])
+    typer.echo("\nAction:")
+    typer.echo(textwrap.indent(dump(mapping["action"]), "  "), nl=False)
     if details["next_due_times"]:
         typer.echo("\nNext due times:")
         for due in details["next_due_times"]:

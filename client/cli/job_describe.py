@@ -20,29 +20,21 @@ EXECUTIONS = 5
 
 def describe_job(client: Client, job: Job) -> dict[str, Any]:
     """Next due times over all schedules, a sentence for each schedule, and the last executions."""
-    due: list[str] = []
-    sentences: list[str] = []
-    for schedule in job.schedules:
-        sentence = _sentence(schedule)
-        if sentence:
-            sentences.append(sentence)
-            continue
-        preview = client.preview_schedule(schedule, count=DUE_TIMES, job=job.name)
-        due.extend(times.render(moment) for moment in preview.due_times)
-        sentences.append(preview.description)
+    sentences = [_sentence(client, job, schedule) for schedule in job.schedules]
+    due = {times.render(moment) for moment in client.preview_job(job, count=DUE_TIMES).due_times}
     if job.HasField("next_due_time"):
-        due.append(times.render(job.next_due_time))
+        due.add(times.render(job.next_due_time))
     is_followed = job.state == Job.STATE_ACTIVE
     latest = itertools.islice(client.list_executions(job.name, page_size=EXECUTIONS), EXECUTIONS)
     return {
-        "schedule_descriptions": [sentence for sentence in sentences if sentence],
-        "next_due_times": heapq.nsmallest(DUE_TIMES, set(due)) if is_followed else [],
+        "schedule_descriptions": sentences,
+        "next_due_times": heapq.nsmallest(DUE_TIMES, due) if is_followed else [],
         "recent_executions": [records.execution(execution) for execution in latest],
     }
 
 
-def _sentence(schedule: Schedule) -> str:
-    """What a schedule means, where no preview can say more; empty for the others."""
+def _sentence(client: Client, job: Job, schedule: Schedule) -> str:
+    """What a schedule means."""
     match schedule.WhichOneof("kind"):
         case "interval" if not schedule.interval.HasField("phase"):
             # Its phase follows from the job's identity, which a preview does not know.
@@ -55,7 +47,7 @@ def _sentence(schedule: Schedule) -> str:
         case "manual":
             return "only on request"
         case _:
-            return ""
+            return client.preview_schedule(schedule, count=1, job=job.name).description
 
 
 def policies(job: Job) -> list[tuple[str, object]]:

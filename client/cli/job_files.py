@@ -16,6 +16,7 @@ _OUTCOME_COLUMNS = (
     Column("NAMESPACE", "namespace", is_wide=True),
     Column("NAME", "name"),
     Column("OUTCOME", "outcome"),
+    Column("NEXT DUE", "next_due_time"),
 )
 
 
@@ -36,12 +37,19 @@ def apply(
     places = [(entry.file, entry.line) for entry in sourced]
     jobs = [entry.job for entry in sourced]
     applied = placed(places, lambda: session.client.apply_jobs(jobs, request_id=request_id, validate_only=dry_run))
+    from horologe.client import times
     from horologe.client.names import job_id, namespace_id
 
     records = [
-        {"name": job_id(entry.job.name), "namespace": namespace_id(entry.job.name), "outcome": entry.outcome}
+        {
+            "name": job_id(entry.job.name),
+            "namespace": namespace_id(entry.job.name),
+            "outcome": entry.outcome,
+            "next_due_time": times.render(entry.job.next_due_time) if entry.job.HasField("next_due_time") else None,
+        }
         for entry in applied
     ]
-    session.print_list(records, _OUTCOME_COLUMNS, "Nothing to do.")
+    columns = _OUTCOME_COLUMNS[:-1] if dry_run else _OUTCOME_COLUMNS
+    session.print_list(records, columns, "Nothing to do.")
     if dry_run:
         typer.echo("Dry run: nothing was stored.", err=True)

@@ -82,6 +82,10 @@ def test_reading_jobs(fake: FakeCluster, run: Run) -> None:
     assert "Retry:" in described
     assert "3 attempts, exponential backoff from 5s to 1h" in described
     assert json.loads(run("job", "describe", "beta", "-o", "json").stdout)["next_due_times"] == []
+    assert run("job", "next", "alpha", "--count", "1").stdout.splitlines()[0].split() == ["DUE", "TIME", "LOCAL"]
+    [due] = json.loads(run("job", "next", "alpha", "--from", "2026-01-01T00:00:00Z", "-o", "json").stdout)
+    assert due.keys() == {"due_time", "local_time"}
+    assert run("job", "next", "alpha", "--from", "noon").exit_code == 2
 
 
 def test_changing_jobs(fake: FakeCluster, run: Run) -> None:

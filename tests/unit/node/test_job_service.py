@@ -556,6 +556,17 @@ async def test_preview(node):
     assert "count" in (await refused(node.jobs.PreviewSchedule(Api.PreviewScheduleRequest(count=-1)))).fields
 
 
+async def test_a_preview_of_what_has_passed_shows_that_nothing_comes(node):
+    request = Api.PreviewScheduleRequest()
+    request.definition.name = "namespaces/default/jobs/late"
+    request.definition.schedules.add().once.time.FromSeconds(1)
+    answer = await node.jobs.PreviewSchedule(request)
+    assert list(answer.due_times) == []
+    assert answer.description == "once at 1970-01-01T00:00:01Z"
+    getattr(request, "from").FromSeconds(0)
+    assert [due.seconds for due in (await node.jobs.PreviewSchedule(request)).due_times] == [1]
+
+
 # The way in
 
 
