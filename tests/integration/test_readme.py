@@ -1,34 +1,26 @@
-"""The README's examples, run as they stand there, in a folder of their own against real nodes.
-
-What a block shows is compared in essence: times, durations and numbers may differ, everything else may not.
-"""
+"""The README's examples, run as they stand there, in a folder of their own against real nodes (see support/page_runner.py)."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from random import SystemRandom
 
 import pytest
+from support.page_runner import STOP_SECONDS, UNTIL_EXPECTED_SECONDS, environment, essence, play
 from support.pages import Block, blocks_of, page_text
 
 from horologe.client.accounting import account
 from horologe.client.client import AsyncClient
-
-BLOCK_SECONDS = 30.0
-UNTIL_EXPECTED_SECONDS = 20.0
-STOP_SECONDS = 15.0
 
 
 @pytest.fixture
@@ -42,95 +34,11 @@ def blocks_marked(*marks: str) -> list[Block]:
     return [block for block in blocks_of(page_text("README.md")) if block.mark.startswith(marks)]
 
 
-def environment() -> dict[str, str]:
-    """Ours, without what would lead to another cluster."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("HOROLOGE_")}
-
-
-def run(folder: Path, script: str, until: str = "") -> str:
-    """What a script prints; with `until`, it only looks, and is run again until it shows that."""
-    deadline = time.monotonic() + UNTIL_EXPECTED_SECONDS
-    while True:
-        output = run_once(folder, script)
-        if shows(output, until) or time.monotonic() > deadline:
-            return output
-
-
-def run_once(folder: Path, script: str) -> str:
-    """What a script prints. It must succeed."""
-    done = subprocess.run(
-        ["bash", "-ec", script],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=BLOCK_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, f"{script}\nended with {done.returncode}:\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-@contextmanager
-def background(folder: Path, script: str, log: Path) -> Iterator[subprocess.Popen[str]]:
-    """A program, in the last line of a script, that runs until the end of the context and then ends well on SIGTERM."""
-    *setup, last = script.strip().splitlines()
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            ["bash", "-ec", "\n".join([*setup, f"exec {last}"])],
-            cwd=folder,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as process,
-    ):
-        try:
-            yield process
-            process.terminate()
-            assert process.wait(STOP_SECONDS) == 0, log.read_text()
-        finally:
-            process.kill()
-
-
-def essence(text: str) -> list[str]:
-    """Lines without what differs from run to run."""
-    text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
-    text = re.sub(r"\d+(\.\d+)?(ms|s)\b", "SPAN", text)
-    text = re.sub(r"\b\d+\b", "NUMBER", text)
-    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-
-
-def shows(output: str, expected: str) -> bool:
-    found = essence(output)
-    return all(line in found for line in essence(expected))
-
-
 def test_first_job(folder: Path) -> None:
     terminal, *blocks = blocks_marked("terminal 1", "run", "expect", "file", "worker")
     setup, *blocks = blocks
     assert (terminal.mark, setup.mark) == ("terminal 1", "run")
-    done: list[str] = []
-    with ExitStack() as stack:
-        dev = stack.enter_context(background(folder, terminal.text, folder / "dev.log"))
-        assert dev.stdout is not None
-        # `dev` says this when everything is ready, and ends by itself if that takes too long.
-        assert any("horologe execution list" in line for line in dev.stdout), (folder / "dev.log").read_text()
-        output = ""
-        for block, following in pairwise([*blocks, Block("", "", "")]):
-            match block.mark.partition(" "):
-                case "run", _, until:
-                    output = run(folder, setup.text + block.text, until=following.text if until else "")
-                case "expect", _, _:
-                    assert shows(output, block.text), f"expected\n{block.text}\nfound\n{output}"
-                case "file", _, name:
-                    (folder / name).write_text(block.text)
-                case "worker", _, name:
-                    stack.enter_context(background(folder, setup.text + block.text, folder / f"{name}.log"))
-            done.append(block.mark)
+    done = play(folder, terminal.text, setup.text, blocks)
     assert done.count("expect") >= 5
     assert {"file reports.py", "worker reports.py", "file first.py"} < set(done)
 

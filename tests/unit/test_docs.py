@@ -1,6 +1,6 @@
 """The pages say what is so: names, commands, options, links, diagrams and promises in them are checked against the code.
 
-What happens when the README's examples are run is in tests/integration/test_readme.py.
+What happens when their examples are run is in tests/integration/test_readme.py and test_examples.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from horologe.node.templates import template_violations
 from horologe.node.validation import complete_job
 from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
 
-PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "docs/workflows.md")
+PAGES = (
+    "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
+    "models/README.md", "examples/README.md", "docs/workflows.md",
+)  # fmt: skip
 SOURCE_FOLDERS = ("raft", "node", "client", "chaos", "proto", "tests", "examples")
 PROMISE = """
 Each due time is *fired* exactly once; a completion is *recorded* exactly once; an attempt runs at most once per token; with

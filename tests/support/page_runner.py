@@ -1,0 +1,122 @@
+"""Runs the examples of a page as they stand there, block after block, as somebody would who follows it.
+
+A block says by its mark what it is: `run` must succeed, `run failing` must not, `run until expected` is run again until it shows
+what the block after it expects; `expect` is what the one before has shown; `file NAME` is written; `worker NAME` goes on until
+the end. What a block shows is compared in essence: times, durations and numbers may differ, everything else may not; `expect
+exactly` is for what is the same every day.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+from support.pages import Block
+
+BLOCK_SECONDS = 30.0
+UNTIL_EXPECTED_SECONDS = 20.0
+STOP_SECONDS = 15.0
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what would lead to another cluster."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HOROLOGE_")}
+
+
+def play(folder: Path, terminal: str, setup: str, blocks: Sequence[Block]) -> list[str]:
+    """Plays blocks while what `terminal` starts is running; `setup` comes before each script. Answers the marks of all."""
+    with ExitStack() as stack:
+        dev = stack.enter_context(background(folder, terminal, folder / "dev.log"))
+        assert dev.stdout is not None
+        # `dev` says this when everything is ready, and ends by itself if that takes too long.
+        assert any("horologe execution list" in line for line in dev.stdout), (folder / "dev.log").read_text()
+        output = ""
+        for block, following in pairwise([*blocks, Block("", "", "")]):
+            kind, _, rest = block.mark.partition(" ")
+            match kind:
+                case "run":
+                    until = following.text if rest == "until expected" else ""
+                    output = run(folder, setup + block.text, until=until, failing=rest == "failing")
+                case "expect":
+                    lines = plain if rest == "exactly" else essence
+                    assert shows(output, block.text, lines), f"expected\n{block.text}\nfound\n{output}"
+                case "file":
+                    (folder / rest).write_text(block.text)
+                case "worker":
+                    stack.enter_context(background(folder, setup + block.text, folder / f"{rest}.log"))
+                case _:
+                    raise AssertionError(f"nobody knows how to play {block.mark!r}")
+    return [block.mark for block in blocks]
+
+
+def run(folder: Path, script: str, until: str = "", *, failing: bool = False) -> str:
+    """What a script prints; with `until`, it only looks, and is run again until it shows that."""
+    deadline = time.monotonic() + UNTIL_EXPECTED_SECONDS
+    while True:
+        output = run_once(folder, script, failing=failing)
+        if shows(output, until) or time.monotonic() > deadline:
+            return output
+
+
+def run_once(folder: Path, script: str, *, failing: bool = False) -> str:
+    """What a script prints. It must succeed, or fail if that is what it is there to show: then its errors are printed too."""
+    done = subprocess.run(
+        ["bash", "-ec", script],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=BLOCK_SECONDS,
+        check=False,
+    )
+    assert (done.returncode != 0) is failing, f"{script}\nended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    return done.stdout + (done.stderr if failing else "")
+
+
+@contextmanager
+def background(folder: Path, script: str, log: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program, in the last line of a script, that runs until the end of the context and then ends well on SIGTERM."""
+    *setup, last = script.strip().splitlines()
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            ["bash", "-ec", "\n".join([*setup, f"exec {last}"])],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        try:
+            yield process
+            process.terminate()
+            assert process.wait(STOP_SECONDS) == 0, log.read_text()
+        finally:
+            process.kill()
+
+
+def plain(text: str) -> list[str]:
+    """Lines without what only makes them stand in columns."""
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def essence(text: str) -> list[str]:
+    """Lines without what differs from run to run."""
+    text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
+    text = re.sub(r"\d+(\.\d+)?(ms|s)\b", "SPAN", text)
+    return plain(re.sub(r"\b\d+\b", "NUMBER", text))
+
+
+def shows(output: str, expected: str, lines: Callable[[str], list[str]] = essence) -> bool:
+    """Whether every line that is expected is there, as `lines` reads them."""
+    found = lines(output)
+    return all(line in found for line in lines(expected))
