@@ -1,7 +1,7 @@
 """Judges a run: what handlers saw (evidence.py) against what had to happen and what the cluster says happened (history.py).
 
 Pure functions over plain data, so that the simulator and real processes are judged by the same rules. Every rule has a
-counter of its own and belongs to one of nine criteria; what was attempted is counted too: a run in which nothing happened
+counter of its own and belongs to one of ten criteria; what was attempted is counted too: a run in which nothing happened
 is no proof. What callers were promised is judged in checker_operations.py, the delays are counted in delays.py.
 """
 
@@ -40,6 +40,7 @@ CRITERIA = {
     "C7": "what was acknowledged is there",
     "C8": "a request has happened wholly or not at all, and once",
     "C9": "in the end everything has ended, and work is on time again",
+    "C10": "no more runs at a time than jobs, limits and overlap policies allow",
 }
 
 
@@ -75,9 +76,12 @@ class Rule(enum.Enum):
     NODE_ENDED = ("C9", "nodes that ended by themselves although nothing was wrong with their disks")
     NOT_RECOVERED = ("C9", "faults after which work did not become steady again in time")
 
+    RAN_BESIDE = ("C10", "executions that ran beside another one of their job although its overlap policy forbids it")
+    LIMIT_EXCEEDED = ("C10", "executions that ran although as many as a limit allows ran already")
+
     @property
     def criterion(self) -> str:
-        """C1 to C9."""
+        """C1 to C10."""
         return self.value[0]
 
     @property
@@ -245,7 +249,7 @@ def _check_starts(
         if line.outcome == "RAN" and line.execution not in first_starts:
             outcome = states.get(line.execution)
             # What ended otherwise may have been lost, or cancelled, on its way to the worker.
-            if outcome is None or outcome.state not in ("FAILED", "CANCELLED", "DEAD"):
+            if outcome is None or outcome.state not in ("FAILED", "CANCELLED", "DEAD", "SKIPPED"):
                 verdict.note(Rule.NOT_STARTED, f"{line} {outcome}")
 
 
@@ -274,7 +278,7 @@ def _check_policies(
                 verdict.note(Rule.LEFT_OUT, f"{line}")
             continue
         outcome = states.get(line.execution)
-        if outcome is not None and outcome.state in ("FAILED", "DEAD", "CANCELLED") and not policy.at_most_once:
+        if outcome is not None and outcome.state in ("FAILED", "DEAD", "CANCELLED") and policy.must_complete:
             verdict.note(Rule.NOT_COMPLETED, f"{line} {outcome}")
     starts = Counter(mark.execution for mark in marks if mark.kind == Kind.STARTED and _is_once(mark.job, policies))
     for execution, count in starts.items():

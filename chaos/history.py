@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from horologe.chaos.evidence import Mark
 
-FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "DEAD"})
+FINAL_STATES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "DEAD", "SKIPPED"})
 
 
 ROUNDING_MS = 1.0
@@ -65,6 +65,13 @@ class Policy(NamedTuple):
     """Reasons for which a due time may be left out."""
     at_most_once: bool = False
     """The code of an execution starts at most once; a lost attempt ends it as FAILED."""
+    may_fail: bool = False
+    """Its own code may fail as often as it likes."""
+
+    @property
+    def must_complete(self) -> bool:
+        """Every execution ends well."""
+        return not (self.at_most_once or self.may_fail)
 
 
 class Answer(enum.Enum):

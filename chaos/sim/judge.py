@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from horologe.chaos.checker import Verdict, check
+from horologe.chaos.checker_bounds import check_bounds
 from horologe.chaos.checker_operations import check_operations, check_pauses
 from horologe.chaos.history import Due, JobView, LedgerLine, Outcome, Skew
 from horologe.chaos.recording_worker import job_number
@@ -50,8 +51,10 @@ def judge(world: World, workload: Workload, until_ms: int) -> Verdict:
         outcomes,
         skews=[Skew(0, int(world.timeline.now * 1e9), skew_ms)],
         frozen=frozenset(world.frozen),
-        policies={},
+        policies={number: one.definition.policy for number, one in known.items()},
     )
+    bounds = [bound for number, one in known.items() if (bound := one.definition.bound(number)) is not None]
+    check_bounds(verdict, world.marks, bounds, frozenset(world.frozen))
     jobs = [
         JobView(_job_id(record), record.paused, record.job.description)
         for record in records.values()

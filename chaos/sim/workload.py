@@ -12,18 +12,19 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 
-from horologe.chaos.history import Answer, Policy
+from horologe.chaos.history import Answer
 from horologe.chaos.sim.clients import SimClient
-from horologe.chaos.sim.clocks import START_MS
+from horologe.chaos.sim.definitions import Definition, retries
+from horologe.chaos.sim.definitions import recurring as recurring_job
 from horologe.chaos.sim.workers import HANDLER, payload
 from horologe.chaos.sim.world import World
 from horologe.client import jobs, names
 from horologe.client.errors import FailedPrecondition
 from horologe.v1.execution_pb2 import Execution
-from horologe.v1.job_pb2 import Action, Job, RetryPolicy, Schedule
+from horologe.v1.job_pb2 import Job
 
 TRIES = 4
 LONG_SECONDS = 600.0
@@ -39,18 +40,16 @@ class Recurring:
     Attributes:
         number: At the end of the job's id.
         stored: The job as it was acknowledged, with all that the cluster added; None until then.
-        policy: What may become of its due times.
     """
 
     number: int
-    definition: Job
-    policy: Policy
+    definition: Definition
     stored: Job | None = None
 
     @property
     def job(self) -> str:
         """The job's id."""
-        return self.definition.name
+        return self.definition.job.name
 
 
 @dataclass(slots=True)
@@ -70,7 +69,7 @@ class Workload:
         """Creates `recurring` jobs that nobody touches until the end, and lets callers loose on jobs of their own."""
         owner = self.world.add_client("owner")
         for number in range(1, recurring + 1):
-            self.recurring.append(self._recurring(number))
+            self.recurring.append(Recurring(number, recurring_job(number, self.world.timeline.now, self.randomness)))
         owner.run(self._create_recurring)
         for number in range(1, callers + 1):
             self.world.add_client(f"caller{number}").run(self._keep_asking)
@@ -86,46 +85,6 @@ class Workload:
 
     # The recurring jobs
 
-    def _recurring(self, number: int) -> Recurring:
-        dice = self.randomness
-        at_most_once = dice.random() < 0.2
-        overlap = dice.choice(["skip", "allow", "allow"])
-        definition = jobs.job(
-            f"tick-{number}",
-            self._schedule(),
-            self._action(),
-            overlap=overlap,
-            catchup=dice.choice(["latest", "skip"]),
-            retry=self._retry(),
-            timeout=timedelta(seconds=dice.choice([3, 10, 60])),
-            grace=timedelta(seconds=1),
-            on_lease_loss="fail" if at_most_once else "retry",
-            priority=dice.randint(1, 9),
-        )
-        left_out = {"CATCHUP_LATEST", "CATCHUP_SKIP", "CATCHUP_WINDOW"} | ({"OVERLAP"} if overlap == "skip" else set())
-        # Its own attempts may all fail: whether it ends well is not judged here.
-        return Recurring(number, definition, Policy(frozenset(left_out), at_most_once=False))
-
-    def _schedule(self) -> Schedule | list[Schedule]:
-        dice = self.randomness
-        kind = dice.random()
-        if kind < 0.15:
-            return jobs.cron("* * * * *")
-        if kind < 0.25:
-            soon = START_MS + int(self.world.timeline.now * 1000) + dice.randint(3_000, 30_000)
-            return jobs.once(datetime.fromtimestamp(soon / 1000, UTC), allow_past=True)
-        return jobs.every(timedelta(milliseconds=dice.choice([1_000, 1_500, 2_000, 3_000, 5_000, 7_000])))
-
-    def _retry(self) -> RetryPolicy:
-        return jobs.retry(max_attempts=self.randomness.choice([1, 2, 5]), base="200ms", cap="2s")
-
-    def _action(self) -> Action:
-        dice = self.randomness
-        seconds = round(dice.choice([0.0, 0.05, 0.5, 2.0, 5.0]) * dice.random(), 3)
-        fail, permanent = (0.4, 0.2) if dice.random() < 0.3 else (0.0, 0.0)
-        deaf_seconds = 2.0 if dice.random() < 0.1 else 0.0
-        return jobs.python(HANDLER, payload(seconds, fail, permanent, deaf_seconds))
-
     async def _create_recurring(self, client: SimClient) -> None:
         for recurring in self.recurring:
             request_id = client.new_request_id()
@@ -133,7 +92,7 @@ class Workload:
                 recurring.stored = await client.ask(
                     "create",
                     recurring.job,
-                    client.sdk.create_job(recurring.definition, request_id=request_id),
+                    client.sdk.create_job(recurring.definition.job, request_id=request_id),
                     request_id=request_id,
                 )
 
@@ -170,7 +129,7 @@ class Workload:
         schedule = (
             jobs.manual() if is_long or dice.random() < 0.7 else jobs.every(timedelta(seconds=dice.choice([2, 5])))
         )
-        definition = jobs.job(job, schedule, action, overlap="allow", retry=self._retry(), grace=timedelta(seconds=1))
+        definition = jobs.job(job, schedule, action, overlap="allow", retry=retries(dice), grace=timedelta(seconds=1))
         created = await self._ask(client, "create", job, lambda one: sdk.create_job(definition, request_id=one))
         if created is None:
             return
