@@ -53,6 +53,7 @@ def _changes_by_job(marks: Sequence[Mark]) -> Mapping[int, list[_Change]]:
     changes: dict[int, list[_Change]] = defaultdict(list)
     for mark in marks:
         start = starts.get((mark.execution, mark.token))
-        if mark.kind in (Kind.ENDED, Kind.STOPPED) and start is not None:
+        # What took no time was beside nobody.
+        if mark.kind in (Kind.ENDED, Kind.STOPPED) and start is not None and mark.monotonic_ns > start.monotonic_ns:
             changes[mark.job] += (_Change(start.monotonic_ns, 1, start), _Change(mark.monotonic_ns, -1, mark))
     return changes
