@@ -1,7 +1,7 @@
 """Judges a run: what handlers saw (evidence.py) against what had to happen and what the cluster says happened (history.py).
 
 Pure functions over plain data, so that the simulator and real processes are judged by the same rules. Every rule has a
-counter of its own and belongs to one of ten criteria; what was attempted is counted too: a run in which nothing happened
+counter of its own and belongs to one of eleven criteria; what was attempted is counted too: a run in which nothing happened
 is no proof. What callers were promised is judged in checker_operations.py, the delays are counted in delays.py.
 """
 
@@ -41,6 +41,7 @@ CRITERIA = {
     "C8": "a request has happened wholly or not at all, and once",
     "C9": "in the end everything has ended, and work is on time again",
     "C10": "no more runs at a time than jobs, limits and overlap policies allow",
+    "C11": "the nodes of a workflow keep their order, and its runs end as their nodes did",
 }
 
 
@@ -77,11 +78,14 @@ class Rule(enum.Enum):
     NOT_RECOVERED = ("C9", "faults after which work did not become steady again in time")
 
     RAN_BESIDE = ("C10", "executions that ran beside another one of their job although its overlap policy forbids it")
+    RUN_NOT_OVER = ("C11", "runs of workflows that were not over in the end")
+    RUN_ENDED_OTHERWISE = ("C11", "runs and nodes that ended otherwise than those that they rest on")
+    RUN_OUT_OF_ORDER = ("C11", "nodes that started before, or without, what they are after")
     LIMIT_EXCEEDED = ("C10", "executions that ran although as many as a limit allows ran already")
 
     @property
     def criterion(self) -> str:
-        """C1 to C10."""
+        """C1 to C11."""
         return self.value[0]
 
     @property
@@ -100,6 +104,8 @@ class Verdict:
     executions: int = 0
     retried: int = 0
     """Executions that were started more than once, as their policy allows."""
+    runs: int = 0
+    """Runs of workflows."""
     not_run: Counter[str] = field(default_factory=Counter)
     """Due times that a policy left out, by outcome and reason."""
     frozen_overlaps: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from horologe.chaos.mutants import disk, elections, leases, log, members, output, state
+from horologe.chaos.mutants import disk, elections, leases, log, members, output, policies, state
 
 MUTANTS = (
     *log.MUTANTS,
@@ -11,5 +11,6 @@ MUTANTS = (
     *disk.MUTANTS,
     *leases.MUTANTS,
     *output.MUTANTS,
+    *policies.MUTANTS,
     *state.MUTANTS,
 )

@@ -13,15 +13,20 @@ from horologe.chaos.checker import Rule
 from horologe.chaos.checker_bounds import Bound
 from horologe.chaos.history import Policy
 from horologe.chaos.sim.clocks import START_MS
-from horologe.chaos.sim.workers import HANDLER, payload
+from horologe.chaos.sim.workers import HANDLER, SLOW_QUEUE, ZONE, payload
 from horologe.client import jobs
 from horologe.v1.job_pb2 import Action, Job, RetryPolicy, Schedule
 
 QUEUE_MAX = 3
 CATCHUP_MAX = 3
+SHARED_LIMIT = "shared"
+SHARED_MAX = 3
+"""Callers set the limit anew, but never higher."""
 _CATCHUP = {
     "latest": {"CATCHUP_LATEST", "CATCHUP_WINDOW"},
     "skip": {"CATCHUP_SKIP"},
+    "earliest": {"CATCHUP_EARLIEST", "CATCHUP_WINDOW"},
+    "all": {"CATCHUP_MAX", "CATCHUP_WINDOW"},
 }
 _OVERLAP = {
     "skip": {"OVERLAP"},
@@ -62,10 +67,19 @@ def recurring(number: int, now_seconds: float, dice: random.Random) -> Definitio
     max_running = dice.choice([0, 0, 0, 1, 2])
     # A handler that is deaf goes on after its attempt is over: nobody can say what runs then.
     is_deaf = dice.random() < 0.1
+    deadline = timedelta(seconds=2) if dice.random() < 0.15 else None
     definition = jobs.job(
         f"tick-{number}",
         _schedule(now_seconds, dice),
         _action(dice, is_deaf=is_deaf),
+        start_time=_instant(now_seconds + 5) if dice.random() < 0.1 else None,
+        end_time=_instant(now_seconds + 25) if dice.random() < 0.1 else None,
+        jitter=timedelta(milliseconds=400) if dice.random() < 0.15 else None,
+        deadline=deadline,
+        limits=[SHARED_LIMIT] if not is_deaf and dice.random() < 0.2 else [],
+        queue=SLOW_QUEUE if dice.random() < 0.15 else "",
+        worker_labels={ZONE: "a"} if dice.random() < 0.1 else {},
+        catchup_max=CATCHUP_MAX,
         overlap=overlap,
         queue_max=QUEUE_MAX,
         max_running=max_running,
@@ -78,9 +92,33 @@ def recurring(number: int, now_seconds: float, dice: random.Random) -> Definitio
         priority=dice.randint(1, 9),
     )
     # Its own attempts may all fail, and what is lost or replaced ends badly: only the account is judged.
-    policy = Policy(frozenset(_CATCHUP[catchup] | _OVERLAP[overlap]), may_fail=True)
+    left_out = _CATCHUP[catchup] | _OVERLAP[overlap] | ({"DEADLINE"} if deadline else set())
+    policy = Policy(frozenset(left_out), may_fail=True)
     running_max = 0 if is_deaf else 1 if overlap != "allow" else max_running
     return Definition(definition, policy, running_max)
+
+
+def workflow(first_number: int, dice: random.Random) -> list[Job]:
+    """A workflow and its nodes, numbered from `first_number` on: two ways from the first to the last, and an alarm."""
+    root, first, left, right, last, alarm = (
+        f"{word}-{first_number + position}"
+        for position, word in enumerate(["flow", "first", "left", "right", "last", "alarm"])
+    )
+    period = timedelta(seconds=dice.choice([4, 7]))
+    overlap = dice.choice(["skip", "allow", "queue_one"])
+    condition = dice.choice(["all_succeeded", "all_succeeded", "all_done", "any_succeeded"])
+    nodes = {
+        first: jobs.manual(),
+        left: jobs.after(first),
+        right: jobs.after(first),
+        last: jobs.after([left, right], condition=condition),
+        alarm: jobs.after([left, right], condition="any_failed"),
+    }
+    made = [jobs.job(root, jobs.every(period), jobs.workflow(), overlap=overlap)]
+    for name, schedule in nodes.items():
+        action = jobs.python(HANDLER, payload(dice.choice([0.05, 0.5]), fail=dice.choice([0.0, 0.3])))
+        made.append(jobs.job(name, schedule, action, workflow=root, retry=retries(dice)))
+    return made
 
 
 def retries(dice: random.Random) -> RetryPolicy:
@@ -99,6 +137,8 @@ def _retry(dice: random.Random) -> RetryPolicy:
 
 def _schedule(now_seconds: float, dice: random.Random) -> Schedule | list[Schedule]:
     kind = dice.random()
+    if kind < 0.05:
+        return jobs.fixed_delay(timedelta(seconds=dice.choice([1, 3])))
     if kind < 0.1:
         return jobs.cron("* * * * *")
     if kind < 0.2:
@@ -109,6 +149,10 @@ def _schedule(now_seconds: float, dice: random.Random) -> Schedule | list[Schedu
     if kind < 0.4:
         return [_every(dice, 4_000, 7_000), jobs.cron("*/5 * * * * *", dialect="unix-seconds-first")]
     return _every(dice, 1_000, 1_500, 2_000, 3_000, 5_000, 7_000)
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(START_MS // 1000 + int(seconds), UTC)
 
 
 def _every(dice: random.Random, *periods_ms: int) -> Schedule:

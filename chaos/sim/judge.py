@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from horologe.chaos.checker import Verdict, check
-from horologe.chaos.checker_bounds import check_bounds
+from horologe.chaos.checker import Rule, Verdict, check
+from horologe.chaos.checker_bounds import Bound, check_bounds
 from horologe.chaos.checker_operations import check_operations, check_pauses
+from horologe.chaos.checker_runs import Node, Run, check_runs
 from horologe.chaos.history import Due, JobView, LedgerLine, Outcome, Skew
 from horologe.chaos.recording_worker import job_number
+from horologe.chaos.sim.definitions import SHARED_LIMIT, SHARED_MAX
 from horologe.chaos.sim.observer import InvariantBrokenError
 from horologe.chaos.sim.workload import Recurring, Workload
 from horologe.chaos.sim.world import World
 from horologe.log.v1 import log_pb2
 from horologe.node.timetable import timetable_of
 from horologe.raft.model import FINAL_STATES, AttemptState, ExecutionFlag, ExecutionState, LedgerOutcome, Reason
-from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
+from horologe.raft.records import LEDGER_KEY, PAIR, RUN_HEAD, RUN_NODE, U64, Execution, LedgerEntry
 from horologe.raft.tables import Tables
+from horologe.v1.job_pb2 import AfterSchedule
 
 
 def unfinished(tables: Tables) -> list[int]:
@@ -36,6 +39,7 @@ def judge(world: World, workload: Workload, until_ms: int) -> Verdict:
         records = {U64.unpack(key)[0]: log_pb2.JobRecord.FromString(value) for key, value in tables.job.scan()}
         found = list(_outcomes(tables, records))
         lines = list(_ledger(tables))
+        runs = list(_runs(tables, records))
     skew_ms = float(2 * _wall_error_ms(world) + 1)
     names = {record.id: _job_id(record) for record in records.values() if not record.deleted}
     known = {one.number: one for one in workload.recurring if one.stored is not None}
@@ -54,7 +58,10 @@ def judge(world: World, workload: Workload, until_ms: int) -> Verdict:
         policies={number: one.definition.policy for number, one in known.items()},
     )
     bounds = [bound for number, one in known.items() if (bound := one.definition.bound(number)) is not None]
+    shared = frozenset(number for number, one in known.items() if SHARED_LIMIT in one.definition.job.limits)
+    bounds.append(Bound("the shared limit", shared, SHARED_MAX, Rule.LIMIT_EXCEEDED))
     check_bounds(verdict, world.marks, bounds, frozenset(world.frozen))
+    check_runs(verdict, runs, world.marks)
     jobs = [
         JobView(_job_id(record), record.paused, record.job.description)
         for record in records.values()
@@ -136,6 +143,35 @@ def _outcomes(tables: Tables, records: dict[int, log_pb2.JobRecord]) -> Iterable
             _job_id(record) if record is not None else "",
             execution.token if execution.state == ExecutionState.COMPLETED else 0,
         )
+
+
+def _runs(tables: Tables, records: dict[int, log_pb2.JobRecord]) -> Iterable[Run]:
+    for key, value in tables.run.scan():
+        root, job = PAIR.unpack(key)
+        execution = Execution.unpack(tables.execution.get(U64.pack(root)) or b"")
+        if not job and records[execution.job].job.action.HasField("workflow"):
+            unfinished, _ = RUN_HEAD.unpack(value)
+            nodes = dict(_nodes(tables, records, root, execution.job))
+            yield Run(root, ExecutionState(execution.state).name, unfinished, nodes)
+
+
+def _nodes(
+    tables: Tables, records: dict[int, log_pb2.JobRecord], root: int, workflow: int
+) -> Iterable[tuple[str, Node]]:
+    for key, value in tables.run.scan(PAIR.pack(root, 1)):
+        found, job = PAIR.unpack(key)
+        if found != root:
+            return
+        if job == workflow:
+            continue
+        number, _ = RUN_NODE.unpack(value)
+        execution = Execution.unpack(tables.execution.get(U64.pack(number)) or b"")
+        after = records[job].job.schedules[0].after
+        condition = AfterSchedule.Condition.Name(after.condition or AfterSchedule.CONDITION_ALL_SUCCEEDED)
+        state, short = ExecutionState(execution.state).name, condition.removeprefix("CONDITION_")
+        raw = tables.detail.get(U64.pack(number)) if execution.flags & ExecutionFlag.HAS_DETAIL else None
+        reason = "" if raw is None else log_pb2.ExecutionRecord.FromString(bytes(raw)).reason
+        yield _job_id(records[job]), Node(number, state, short, tuple(after.jobs), reason)
 
 
 def _job_id(record: log_pb2.JobRecord) -> str:

@@ -128,7 +128,9 @@ def _world_options(dice: random.Random, options: SeedOptions) -> WorldOptions:
 def _live(world: World, workload: Workload, nemesis: Nemesis, dice: random.Random, options: SeedOptions) -> Verdict:
     world.start()
     workload.begin(
-        recurring=3 if options.quiet else dice.randint(3, 12), callers=0 if options.quiet else dice.randint(1, 3)
+        recurring=3 if options.quiet else dice.randint(3, 12),
+        callers=0 if options.quiet else dice.randint(1, 3),
+        workflows=0 if options.quiet else dice.randint(0, 2),
     )
     world.run(1.0)
     nemesis.begin()
@@ -162,6 +164,7 @@ def _counts_of(verdict: Verdict) -> Counter[str]:
             "due times judged": verdict.due,
             "executions started": verdict.executions,
             "executions tried again": verdict.retried,
+            "runs of workflows": verdict.runs,
             "overlaps with frozen workers (a documented limit)": verdict.frozen_overlaps,
         }
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from horologe.chaos.sim.world import World
 
 HANDLER = "work"
+SLOW_QUEUE = "slow"
+"""A queue whose rate of starts and whose pauses callers decide about."""
+ZONE = "zone"
+"""A label: the first worker is in `a`, the others are in `b`."""
 Payload = list[float]
 
 
@@ -49,7 +53,8 @@ class SimWorker:
         randomness: random.Random,
         *,
         slot_count: int = 10,
-        queues: Sequence[str] = ("default",),
+        queues: Sequence[str] = ("default", SLOW_QUEUE),
+        labels: Mapping[str, str] | None = None,
         alias: str = "",
     ) -> None:
         """`name` is the machine's; `alias`: the name that the worker gives itself, if that is another one."""
@@ -63,6 +68,7 @@ class SimWorker:
         self._random = randomness
         self._slot_count = slot_count
         self._queues = queues
+        self._labels = labels or {}
 
     @property
     def is_up(self) -> bool:
@@ -93,6 +99,7 @@ class SimWorker:
             self._addresses,
             name=self.alias,
             queues=self._queues,
+            labels=self._labels,
             slot_count=self._slot_count,
             drain_seconds=5.0,
             clock=self.clock.monotonic,

@@ -39,7 +39,7 @@ from horologe.chaos.sim.observer import InvariantBrokenError, Observer, digest_o
 from horologe.chaos.sim.process import Process
 from horologe.chaos.sim.rpc import Rpc
 from horologe.chaos.sim.timeline import Timeline
-from horologe.chaos.sim.workers import SimWorker
+from horologe.chaos.sim.workers import ZONE, SimWorker
 from horologe.raft.core import Protections
 from horologe.raft.replica import Replica
 
@@ -117,7 +117,7 @@ class World:
         for name in names:
             self.add_node(name, names)
         for number in range(1, self.options.workers + 1):
-            self.add_worker(f"w{number}")
+            self.add_worker(f"w{number}", labels={ZONE: "a" if number == 1 else "b"})
 
     # Making
 

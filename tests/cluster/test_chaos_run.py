@@ -1,4 +1,4 @@
-"""`horologe chaos run` in short: one fault of each family, judged by all nine criteria, with the reports that it writes."""
+"""`horologe chaos run` in short: one fault of each family, judged by all criteria, with the reports that it writes."""
 
 from __future__ import annotations
 
