@@ -94,7 +94,7 @@ def ask_no_upstream(ground: Ground) -> AbstractContextManager[object]:
 
     def decide_everything_after(run: workflows.Run, job: int) -> None:
         decide_all_after(run, job)
-        for below in list(downstream_of(run.state, job)):
+        for below in list(downstream_of(run.state.tables, job)):
             decide_all_after(run, below)
 
     stack.enter_context(patch.object(workflows.Run, "decide_all_after", decide_everything_after))
