@@ -27,6 +27,7 @@ from horologe.client import (
     governing_calls,
     operation_calls,
     pause_calls,
+    story_calls,
     watch_calls,
     workflow_calls,
 )
@@ -134,6 +135,8 @@ class Client(BaseClient):
     rerun_execution = _unary(workflow_calls.rerun_execution)
     watch_executions = _stream(calls.watch_executions)
     watch_events = _stream(watch_calls.watch_events)
+    explain_due_time = _unary(story_calls.explain_due_time)
+    execution_story = _unary(story_calls.execution_story)
     read_output = _stream(calls.read_output)
     search_output = _unary(calls.search_output)
     list_ledger = _pages(calls.list_ledger)
@@ -344,6 +347,8 @@ class AsyncClient(BaseClient):
     rerun_execution = _async_unary(workflow_calls.rerun_execution)
     watch_executions = _async_stream(calls.watch_executions)
     watch_events = _async_stream(watch_calls.watch_events)
+    explain_due_time = _async_unary(story_calls.explain_due_time)
+    execution_story = _async_unary(story_calls.execution_story)
     read_output = _async_stream(calls.read_output)
     search_output = _async_unary(calls.search_output)
     list_ledger = _async_pages(calls.list_ledger)

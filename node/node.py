@@ -44,6 +44,7 @@ from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.proposals import ProposalError, Proposals
 from horologe.node.queue_service import QueueService
+from horologe.node.story_service import StoryService
 from horologe.node.surroundings import Surroundings
 from horologe.node.watch_service import WatchService
 from horologe.node.worker_service import WorkerService
@@ -80,6 +81,8 @@ from horologe.v1 import (
     pause_service_pb2_grpc,
     queue_service_pb2,
     queue_service_pb2_grpc,
+    story_service_pb2,
+    story_service_pb2_grpc,
     watch_service_pb2,
     watch_service_pb2_grpc,
     worker_service_pb2,
@@ -110,6 +113,7 @@ SERVICES = (
     worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
     workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].full_name,
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
+    story_service_pb2.DESCRIPTOR.services_by_name["StoryService"].full_name,
     watch_service_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name,
 )
 
@@ -396,6 +400,7 @@ class Node:
         calendar_service_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarService(self.context), server)
         pause_service_pb2_grpc.add_PauseServiceServicer_to_server(PauseService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(self.context, self.gateway), server)
+        story_service_pb2_grpc.add_StoryServiceServicer_to_server(StoryService(self.context), server)
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

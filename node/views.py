@@ -67,9 +67,23 @@ def job_view(tables: Tables, record: log_pb2.JobRecord) -> job_pb2.Job:
         view.pause_reason = scope_pause_text(tables, state)
     if state is not None:
         view.unfinished_execution_count = state.unfinished
+        view.counters.CopyFrom(_counters(state))
         if state.next_due_ms and not record.deleted:
             view.next_due_time.CopyFrom(timestamp(state.next_due_ms))
     return view
+
+
+def _counters(state: JobState) -> job_pb2.JobCounters:
+    return job_pb2.JobCounters(
+        executions=state.executions,
+        completed=state.completed,
+        failed=state.failed,
+        cancelled=state.cancelled,
+        skipped=state.skipped,
+        missed=state.missed,
+        coalesced=state.coalesced,
+        retries=state.retries,
+    )
 
 
 def job_view_state(tables: Tables, record: log_pb2.JobRecord, state: JobState | None) -> job_pb2.Job.State.ValueType:
@@ -140,6 +154,7 @@ def execution_view(
         ("start_time", execution.start_ms),
         ("end_time", execution.end_ms),
         ("next_attempt_time", execution.next_attempt_ms),
+        ("planned_time", execution.planned_ms),
     ):
         if time_ms:
             getattr(view, field).CopyFrom(timestamp(time_ms))

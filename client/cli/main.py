@@ -26,6 +26,7 @@ from horologe.client.cli import (
     namespace,
     operation,
     queue,
+    story,
     worker,
     workflow,
 )
@@ -72,6 +73,8 @@ def build() -> typer.Typer:
     backfill.register(app)
     definitions.register(app)
     app.command("watch")(watch)
+    app.command("explain")(story.explain)
+    execution.app.command("story")(story.story)
     _add_plugins(app)
     return app
 

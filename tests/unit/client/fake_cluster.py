@@ -26,6 +26,7 @@ from horologe.client import (
     governing_calls,
     names,
     operation_calls,
+    story_calls,
     watch_calls,
     words,
     workflow_calls,
@@ -41,6 +42,7 @@ from horologe.v1 import definition_service_pb2 as definitions
 from horologe.v1 import execution_service_pb2 as executions
 from horologe.v1 import job_service_pb2 as jobs
 from horologe.v1 import output_service_pb2 as outputs
+from horologe.v1 import story_service_pb2 as stories
 from horologe.v1 import watch_service_pb2 as watching
 from horologe.v1 import worker_service_pb2 as workers
 from horologe.v1.execution_pb2 import Attempt, Execution
@@ -111,7 +113,15 @@ class FakeCluster(FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcH
         self.hang.set()
         self._methods = {
             value.path: value
-            for module in (calls, definition_calls, governing_calls, operation_calls, watch_calls, workflow_calls)
+            for module in (
+                calls,
+                definition_calls,
+                governing_calls,
+                operation_calls,
+                story_calls,
+                watch_calls,
+                workflow_calls,
+            )
             for value in vars(module).values()
             if isinstance(value, Method)
         }
@@ -344,6 +354,20 @@ class FakeCluster(FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcH
             yield watching.WatchEventsResponse(events=[event], resume_token=str(position), revision=self.revision)
         if begin + 2 < len(self.events):
             self._abort(context, failure("UNAVAILABLE", message="gone"))
+
+    def _ExplainDueTime(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._find(request.name, context)
+        answer = stories.ExplainDueTimeResponse(finding=stories.ExplainDueTimeResponse.FINDING_NOT_DUE, time=DUE)
+        answer.sentences.append("The job was not due.")
+        answer.next_due_time.CopyFrom(DUE)
+        if request.HasField("time"):
+            answer.time.CopyFrom(request.time)
+        return answer
+
+    def _GetExecutionStory(self, request: Any, context: grpc.ServicerContext) -> Any:
+        found = self.executions[names.execution_number(request.name)]
+        entry = stories.StoryEntry(time=DUE, kind="due", text="due by its schedule")
+        return stories.GetExecutionStoryResponse(execution=found, entries=[entry], revision=self.revision)
 
     def _ReadOutput(self, request: Any, context: grpc.ServicerContext) -> Any:
         execution = self._run(request.name, context)

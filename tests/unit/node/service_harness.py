@@ -37,6 +37,7 @@ from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import ProposalError
 from horologe.node.queue_service import QueueService
+from horologe.node.story_service import StoryService
 from horologe.node.watch_service import WatchService
 from horologe.node.workflow_service import WorkflowService
 from horologe.raft.commands import ASSIGN, FIRE, OUTCOME, MissedFate, Outcome, OutcomeFlag
@@ -61,6 +62,7 @@ from horologe.v1 import (
     output_service_pb2_grpc,
     pause_service_pb2_grpc,
     queue_service_pb2_grpc,
+    story_service_pb2_grpc,
     watch_service_pb2_grpc,
     worker_service_pb2_grpc,
     workflow_service_pb2_grpc,
@@ -231,6 +233,7 @@ class FakeNode:
         workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(self.context), server)
         backfill_service_pb2_grpc.add_BackfillServiceServicer_to_server(BackfillService(self.context), server)
         definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
+        story_service_pb2_grpc.add_StoryServiceServicer_to_server(StoryService(self.context), server)
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(PeopleOnly(self.context), server)
@@ -251,6 +254,7 @@ class FakeNode:
                 self.definitions = definition_service_pb2_grpc.DefinitionServiceStub(channel)
                 self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
                 self.output = output_service_pb2_grpc.OutputServiceStub(channel)
+                self.stories = story_service_pb2_grpc.StoryServiceStub(channel)
                 self.watching = watch_service_pb2_grpc.WatchServiceStub(channel)
                 self.cluster = cluster_service_pb2_grpc.ClusterServiceStub(channel)
                 self.workers = worker_service_pb2_grpc.WorkerServiceStub(channel)

@@ -1,0 +1,224 @@
+"""StoryService over gRPC: why due times did or did not run, and what happened to executions."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from service_harness import START_MS, FakeNode, interval_job, manual_job, refused
+
+from horologe.log.v1 import log_pb2
+from horologe.raft.commands import FIRE, MissedFate, Outcome
+from horologe.raft.records import U64, JobState
+from horologe.v1 import execution_pb2, job_pb2, job_service_pb2, story_service_pb2
+
+Answer = story_service_pb2.ExplainDueTimeResponse
+NAME = "namespaces/default/jobs/tick"
+MINUTE = 60_000
+
+
+async def create(node: FakeNode, job: job_pb2.Job | None = None) -> job_pb2.Job:
+    job = job or interval_job()
+    if job.schedules[0].HasField("interval"):
+        job.schedules[0].interval.phase.FromMilliseconds(0)
+    return (await node.jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id="tick", job=job))).job
+
+
+async def explain(node: FakeNode, at_ms: int | None = None) -> Answer:
+    request = story_service_pb2.ExplainDueTimeRequest(name=NAME)
+    if at_ms is not None:
+        request.time.FromMilliseconds(at_ms)
+    return await node.stories.ExplainDueTime(request)
+
+
+async def story(node: FakeNode, number: int) -> list[tuple[str, str]]:
+    name = f"{NAME}/executions/{number}"
+    answer = await node.stories.GetExecutionStory(story_service_pb2.GetExecutionStoryRequest(name=name))
+    times = [entry.time.ToMilliseconds() for entry in answer.entries]
+    assert times == sorted(times)
+    return [(entry.kind, entry.text) for entry in answer.entries]
+
+
+def fire_missed(node: FakeNode, count: int, fate: MissedFate, *, run: bool) -> None:
+    """As the planner does after some minutes without one."""
+    with node.store.read() as tables:
+        state = JobState.unpack(tables.job_state.get(U64.pack(1)))
+    first = state.next_due_ms
+    last = first + (count - 1) * MINUTE
+    due = last + MINUTE if run else 0
+    next_ms = last + (2 if run else 1) * MINUTE
+    node.clock.now_ms = next_ms - 1
+    record = FIRE.pack(1, state.revision, due, next_ms, next_ms, 0, first, last, count, fate, run)
+    node.apply(log_pb2.Command(plan=log_pb2.Plan(fires=record)))
+
+
+async def test_a_due_time_that_ran(node: FakeNode) -> None:
+    await create(node)
+    session = node.open_session()
+    number = node.fire(1, session)
+    due_ms = node.execution(number).due_ms
+    node.clock.now_ms += 40
+    node.complete(number)
+    for at_ms in (None, due_ms, due_ms // 1000 * 1000):
+        answer = await explain(node, at_ms)
+        assert (answer.finding, answer.time.ToMilliseconds()) == (Answer.FINDING_RAN, due_ms)
+        assert answer.sentences[0].startswith(
+            f"It ran as execution {number}: COMPLETED at 2027-01-15T08:01:00.040Z on w1"
+        )
+        assert (
+            answer.sentences[1]
+            == "It started 5 milliseconds late: 0 seconds until it was fired, 5 milliseconds until a worker had it."
+        )
+        assert answer.execution.state == execution_pb2.Execution.STATE_COMPLETED
+        assert answer.next_due_time.ToMilliseconds() == due_ms + MINUTE
+        assert not answer.policy
+
+
+async def test_a_due_time_that_overlap_skipped(node: FakeNode) -> None:
+    await create(node)
+    session = node.open_session()
+    number = node.fire(1, session)
+    node.fire(1, session)
+    answer = await explain(node)
+    assert answer.finding == Answer.FINDING_DID_NOT_RUN
+    assert answer.policy == "overlap: skip"
+    assert "SKIPPED(overlap)" in answer.sentences[0]
+    assert answer.sentences[1] == f"The execution before it is {number}: RUNNING on w1."
+    assert answer.previous_due_time.ToMilliseconds() == node.execution(number).due_ms
+
+
+@pytest.mark.parametrize(
+    ("fate", "run", "policy"),
+    [
+        (MissedFate.COALESCED, True, "catchup: latest"),
+        (MissedFate.MISSED_CATCHUP_SKIP, False, "catchup: latest"),
+        (MissedFate.MISSED_CATCHUP_WINDOW, False, "catchup_window: 1 minute"),
+    ],
+)
+async def test_due_times_that_were_missed(node: FakeNode, fate: MissedFate, run: bool, policy: str) -> None:
+    await create(node)
+    fire_missed(node, 5, fate, run=run)
+    answer = await explain(node, START_MS + 3 * MINUTE)
+    assert (answer.finding, answer.policy) == (Answer.FINDING_DID_NOT_RUN, policy)
+    span = "from 2027-01-15T08:01:00Z to 2027-01-15T08:05:00Z"
+    assert answer.sentences[1] == f"The same holds of 5 due times {span}."
+    assert answer.time.ToMilliseconds() == START_MS + 3 * MINUTE
+    between = await explain(node, START_MS + 3 * MINUTE + 7_001)
+    assert between.finding == Answer.FINDING_NOT_DUE
+    if run:
+        assert answer.row.execution.endswith("/1")
+        latest = await explain(node)
+        assert latest.finding == Answer.FINDING_RAN
+        assert any("5 missed due times" in sentence for sentence in latest.sentences)
+
+
+async def test_instants_at_which_nothing_was_due(node: FakeNode) -> None:
+    await create(node)
+    node.fire(1)
+    answer = await explain(node, START_MS + MINUTE + 7_000)
+    assert answer.finding == Answer.FINDING_NOT_DUE
+    assert answer.sentences == ["The job was not due: its schedule does not name the instant."]
+    assert answer.previous_due_time.ToMilliseconds() == START_MS + MINUTE
+    assert answer.next_due_time.ToMilliseconds() == START_MS + 2 * MINUTE
+    early = await explain(node, START_MS - MINUTE)
+    assert "it was created later" in early.sentences[0]
+    assert early.next_due_time.ToMilliseconds() == START_MS
+    future = await explain(node, START_MS + 20 * MINUTE)
+    assert future.finding == Answer.FINDING_WILL_BE_DUE
+
+
+async def test_what_is_not_decided_yet(node: FakeNode) -> None:
+    await create(node)
+    node.clock.now_ms += MINUTE + 1
+    pending = await explain(node, START_MS + MINUTE)
+    assert pending.finding == Answer.FINDING_PENDING
+    await node.jobs.PauseJob(job_service_pb2.PauseJobRequest(name=NAME, reason="repair"))
+    paused = await explain(node, START_MS + MINUTE)
+    assert paused.finding == Answer.FINDING_PENDING
+    assert "The job is paused (repair)" in paused.sentences[1]
+    node.clock.now_ms += MINUTE
+    await node.jobs.ResumeJob(job_service_pb2.ResumeJobRequest(name=NAME))
+    skipped = await explain(node, START_MS + MINUTE)
+    assert skipped.finding == Answer.FINDING_DID_NOT_RUN
+    assert "SKIPPED(paused)" in skipped.sentences[0]
+
+
+async def test_jobs_without_due_times_and_bounds(node: FakeNode) -> None:
+    await create(node, manual_job())
+    answer = await explain(node)
+    assert answer.sentences == ["The job was not due: it runs on request only."]
+    number = int((await node.jobs.RunJob(job_service_pb2.RunJobRequest(name=NAME))).execution.name.rpartition("/")[2])
+    asked = await explain(node, node.clock.now_ms)
+    assert asked.sentences[0].startswith(f"It ran as execution {number}, on request: QUEUED")
+    await node.jobs.DeleteJob(job_service_pb2.DeleteJobRequest(name=NAME, cancel_running=True))
+    job = interval_job()
+    job.start_time.FromMilliseconds(START_MS + 5 * MINUTE)
+    job.end_time.FromMilliseconds(START_MS + 9 * MINUTE)
+    await create(node, job)
+    assert "(start_time)" in (await explain(node, START_MS + 2 * MINUTE)).sentences[0]
+    assert "(end_time)" in (await explain(node, START_MS + 10 * MINUTE)).sentences[0]
+
+
+async def test_questions_that_have_no_answer(node: FakeNode) -> None:
+    assert (await refused(explain(node))).reason == "JOB_NOT_FOUND"
+    request = story_service_pb2.ExplainDueTimeRequest(name=NAME, time=Timestamp(seconds=-5))
+    assert "time" in (await refused(node.stories.ExplainDueTime(request))).fields
+    missing = story_service_pb2.GetExecutionStoryRequest(name=f"{NAME}/executions/9")
+    assert (await refused(node.stories.GetExecutionStory(missing))).reason == "EXECUTION_NOT_FOUND"
+
+
+async def test_the_story_of_an_execution(node: FakeNode) -> None:
+    await create(node)
+    number = node.fire(1)
+    session = node.open_session()
+    node.clock.now_ms += 2_000
+    node.apply(log_pb2.Command(plan=log_pb2.Plan(assigns=U64.pack(number) + U64.pack(session))))
+    first_token = node.index
+    node.clock.now_ms += 100
+    node.complete(
+        number, Outcome.FAILED, retry_delay_ms=5_000, error="it broke", exit_code=3, output_bytes=9, output_nodes=["n1"]
+    )
+    node.clock.now_ms += 5_000
+    retries = U64.pack(number) + U64.pack(node.clock.now_ms) + U64.pack(session)
+    node.apply(log_pb2.Command(plan=log_pb2.Plan(retries=retries)))
+    second_token = node.index
+    node.apply(log_pb2.Command(cancel_execution=log_pb2.CancelExecution(execution=number, reason="enough")))
+    node.clock.now_ms += 10
+    node.complete(number, Outcome.CANCELLED)
+    assert await story(node, number) == [
+        ("due", "due by its schedule"),
+        ("made", "fired, with priority 5"),
+        ("queued", "queued, in queue default"),
+        ("assigned", f"attempt 1 given to w1 after 2 seconds, with token {first_token}"),
+        ("started", "attempt 1 started"),
+        ("ended", "attempt 1 FAILED, exit code 3, 9 bytes of output on n1: it broke"),
+        ("backoff", "waits 5 seconds for attempt 2"),
+        ("assigned", f"attempt 2 given to w1 after 5 seconds, with token {second_token}"),
+        ("cancel", "its end was asked for"),
+        ("started", "attempt 2 started"),
+        ("ended", "attempt 2 CANCELLED"),
+        ("done", "CANCELLED: enough"),
+    ]
+
+
+async def test_stories_that_are_not_over(node: FakeNode) -> None:
+    await create(node)
+    number = node.fire(1)
+    assert (await story(node, number))[-1] == ("waits", "waits for a worker")
+    session = node.open_session()
+    node.apply(log_pb2.Command(plan=log_pb2.Plan(assigns=U64.pack(number) + U64.pack(session))))
+    assert (await story(node, number))[-1][0] == "assigned"
+    node.complete(number, Outcome.FAILED, retry_delay_ms=5_000)
+    assert (await story(node, number))[-1] == ("next", "attempt 2 is due")
+
+
+async def test_counters_of_a_job(node: FakeNode) -> None:
+    await create(node)
+    session = node.open_session()
+    number = node.fire(1, session)
+    node.fire(1)
+    node.complete(number, Outcome.FAILED, retry_delay_ms=0)
+    node.apply(log_pb2.Command(plan=log_pb2.Plan(assigns=U64.pack(number) + U64.pack(session))))
+    node.complete(number)
+    counters = (await node.jobs.GetJob(job_service_pb2.GetJobRequest(name=NAME))).job.counters
+    told = (counters.executions, counters.completed, counters.failed, counters.skipped, counters.retries)
+    assert told == (1, 1, 0, 1, 1)
