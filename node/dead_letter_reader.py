@@ -18,6 +18,7 @@ from horologe.node.catalog import Catalog
 from horologe.node.names import read_job_name, shorten
 from horologe.node.operation_views import fingerprint_text
 from horologe.raft.dead_letters import DEAD_KEY
+from horologe.raft.model import ExecutionFlag
 from horologe.raft.records import U64, Execution
 from horologe.raft.tables import Tables
 from horologe.v1 import dead_letter_service_pb2
@@ -119,7 +120,7 @@ class DeadLetterReader:
         raw = self._tables.dead.get(DEAD_KEY.pack(execution.namespace, execution.end_ms, number))
         view = dead_letter_service_pb2.DeadLetter(
             execution=views.execution_view(self._tables, self._catalog, number, execution, full=full),
-            error=detail.attempts[-1].detail.error if detail.attempts else detail.reason,
+            error=_error_of(execution, detail),
             fingerprint=fingerprint_text(int(U64.unpack(raw)[0])) if raw is not None else "",
         )
         record = self._catalog.record(self._tables, execution.job)
@@ -156,6 +157,13 @@ class DeadLetterReader:
         execution = views.read_execution(self._tables, number)
         assert execution is not None, f"the dead letter {number} is no execution"
         return execution
+
+
+def _error_of(execution: Execution, detail: log_pb2.ExecutionRecord) -> str:
+    """Of the last attempt, unless it was the time for all of them that was over."""
+    if execution.flags & ExecutionFlag.TIME_IS_UP or not detail.attempts:
+        return detail.reason
+    return detail.attempts[-1].detail.error
 
 
 def _read_fingerprint(text: str) -> int:

@@ -1,13 +1,15 @@
 """Fingerprints of errors: equal for errors that differ only in what changes from one time to the next.
 
-Numbers, hexadecimal digits, UUIDs and what stands in quotes are left out; the first words, the kind and the shape stay.
-Computed by the node that proposes an outcome, since what the patterns say may change with a release.
+Numbers, hexadecimal digits, UUIDs and what stands in quotes are left out; the words, the kind, the exit code or HTTP status
+and the shape stay. Computed by the node that proposes an outcome, since what the patterns say may change with a release.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+
+from horologe.raft.failures import Failure
 
 _CHANGING = re.compile(
     r"""
@@ -22,9 +24,10 @@ _CHANGING = re.compile(
 )
 
 
-def fingerprint_of(kind: str, error: str) -> int:
+def fingerprint_of(failure: Failure, error: str) -> int:
     """64 bits; never one of the small numbers that the state machine gives to its own errors."""
-    digest = hashlib.sha256(f"{kind}\0{normalised(error)}".encode()).digest()
+    said = f"{failure.kind}\0{failure.exit_code}\0{failure.http_status}\0{normalised(error)}"
+    digest = hashlib.sha256(said.encode()).digest()
     return int.from_bytes(digest[:8], "big") | 1 << 63
 
 

@@ -7,14 +7,15 @@ between two plans but which operations go on, and that can be read from the stat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from itertools import islice
 
 from horologe.log.v1 import log_pb2
 from horologe.node.backfills import due_times_of
 from horologe.node.catalog import Catalog
 from horologe.raft.backfills import is_wanted
 from horologe.raft.dead_letters import DEAD_KEY
-from horologe.raft.model import JobFlag
+from horologe.raft.model import Effects, JobFlag
 from horologe.raft.records import U64, Execution, JobState
 from horologe.raft.tables import Tables
 
@@ -23,6 +24,8 @@ DEAD_LETTERS_LOOKED_AT_PER_STEP = 2_000
 DUE_TIMES_LOOKED_AT_PER_PLAN = 200
 """Enumerating one takes some 40 us, and the plan is made inside the step."""
 STEPS_PER_PLAN = 4
+OPERATIONS_LOOKED_AT_PER_PLAN = 100
+NEVER_MS = 1 << 63
 BURST_SECONDS = 1.0
 """What an operation with a rate may make up for at most, when it had to wait."""
 
@@ -35,36 +38,45 @@ class OperationsPlanner:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._running: list[int] = []
-        """In the order in which they get their turn."""
+        self._ready: dict[int, None] = {}
+        """May have something to do, in the order in which they get their turn."""
+        self._asleep: dict[int, int] = {}
+        """Have nothing to do before that instant, if they do not change."""
 
     def lead(self, tables: Tables) -> None:
-        self._running = []
-        self.observe(int(U64.unpack(key)[0]) for key, _ in tables.operation.scan())
+        self.follow()
+        self._ready = {int(U64.unpack(key)[0]): None for key, _ in tables.operation.scan()}
 
     def follow(self) -> None:
-        self._running = []
+        self._ready, self._asleep = {}, {}
 
-    def observe(self, changed: Iterable[int]) -> None:
-        """These may have something to do."""
-        self._running += [number for number in dict.fromkeys(changed) if number not in self._running]
+    def observe(self, effects: Effects) -> None:
+        """What has changed may have something to do; and what a job has become may concern any of them."""
+        awake = list(self._asleep) if effects.jobs_changed else effects.operations_changed
+        for number in awake:
+            self._asleep.pop(number, None)
+            self._ready[number] = None
 
     def steps(self, tables: Tables, wall_ms: int) -> list[Step]:
         """The pieces of this plan, of a few operations at most; the others are first the next time."""
         found: list[Step] = []
         budget = _Budget(DUE_TIMES_LOOKED_AT_PER_PLAN)
-        for number in list(self._running):
-            if len(found) >= STEPS_PER_PLAN:
+        for number in [number for number, wake_ms in self._asleep.items() if wake_ms <= wall_ms]:
+            del self._asleep[number]
+            self._ready[number] = None
+        for number in list(islice(self._ready, OPERATIONS_LOOKED_AT_PER_PLAN)):
+            if len(found) >= STEPS_PER_PLAN or not budget.left:
                 break
+            del self._ready[number]
             record = _read(tables, number)
             if record is None or record.state != Record.STATE_RUNNING:
-                self._running.remove(number)
                 continue
             step = self._step(tables, record, wall_ms, budget)
             if step is not None:
                 found.append(step)
-                self._running.remove(number)
-                self._running.append(number)
+                self._ready[number] = None
+            else:
+                self._asleep[number] = record.next_time_ms if record.next_time_ms > wall_ms else NEVER_MS
         return found
 
     def _step(self, tables: Tables, record: Record, wall_ms: int, budget: _Budget) -> Step | None:
@@ -86,7 +98,7 @@ class OperationsPlanner:
             step.failure = "the job was deleted"
             return step
         room = min(backfill.max_running - record.unfinished, ITEMS_PER_STEP)
-        if room <= 0 or budget.left <= 0:
+        if room <= 0:
             return None
         wanted = bytearray()
         due_times = due_times_of(tables, job, backfill, record.cursor)
@@ -97,7 +109,7 @@ class OperationsPlanner:
                 if len(wanted) >= room * U64.size:
                     break
         step.items, step.cursor, step.exhausted = bytes(wanted), due_times.cursor, due_times.exhausted
-        return step if step.looked_at or step.exhausted or step.cursor != record.cursor else None
+        return step
 
 
 class _Budget:
@@ -107,8 +119,10 @@ class _Budget:
         self.left = left
 
     def spend(self) -> bool:
+        if not self.left:
+            return False
         self.left -= 1
-        return self.left >= 0
+        return True
 
 
 def _dead_letters(tables: Tables, record: Record, selection: log_pb2.DeadLetterSelection, wall_ms: int) -> Step | None:

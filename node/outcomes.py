@@ -115,8 +115,9 @@ def _detail(outcome: worker_pb2.AttemptResult, held: HeldAttempt | None) -> log_
     """None for an attempt that has nothing to say, which is the rule."""
     detail = log_pb2.OutcomeDetail()
     if outcome.outcome in (worker_pb2.AttemptResult.OUTCOME_FAILED, worker_pb2.AttemptResult.OUTCOME_TIMED_OUT):
-        detail.error_kind = failure_of(outcome).kind[:ERROR_KIND_CHARACTERS_MAX]
-        detail.fingerprint = fingerprint_of(detail.error_kind, outcome.error[:ERROR_CHARACTERS_MAX])
+        failure = failure_of(outcome)
+        detail.error_kind = failure.kind[:ERROR_KIND_CHARACTERS_MAX]
+        detail.fingerprint = fingerprint_of(failure, outcome.error[:ERROR_CHARACTERS_MAX])
     if outcome.error:
         detail.error = outcome.error[:ERROR_CHARACTERS_MAX]
     if outcome.HasField("result"):

@@ -96,7 +96,7 @@ class LeaderPlanner:
         self._slots.observe(effects)
         self._waiting.update(effects.queued)
         self._lines.observe(effects)
-        self._operations.observe(effects.operations_changed)
+        self._operations.observe(effects)
         for job in effects.jobs_changed:
             self._catalog.forget(job)
         for calendar in effects.calendars_changed:

@@ -47,7 +47,9 @@ def run(state: State, operation: int, backfill: log_pb2.Backfill, due_ms: int) -
         raise InvariantError(f"job {backfill.job} has no state, and a backfill")
     if job_state.flags & JobFlag.DELETED or not is_wanted(state.tables, backfill.job, due_ms, backfill.only):
         return False
-    number, execution = new_execution(state, backfill.job, job_state, due_ms, Trigger.BACKFILL, None)
+    number, execution = new_execution(
+        state, backfill.job, job_state, due_ms, Trigger.BACKFILL, None, planned_ms=state.now_ms
+    )
     execution.operation = operation
     state.put_execution(number, execution)
     state.put_job_state(backfill.job, job_state)

@@ -397,6 +397,7 @@ def _remember_attempt(
         pass  # the reason is the one of whoever asked
     elif execution.flags & ExecutionFlag.TIME_IS_UP:
         detail.reason = time_limits.TIME_IS_UP
+        attempt.detail.error_kind = failures.TIMEOUT
     else:
         detail.reason = "" if said is None else said.error
     if execution.flags & ExecutionFlag.HAS_EXIT_CODE:

@@ -40,7 +40,10 @@ class StateChoice(enum.StrEnum):
 
 
 def _delay(record: Any) -> str | None:
-    return None if record["start_delay_ms"] is None else f"{record['start_delay_ms']}ms"
+    """Of one that was to start when it was due."""
+    return (
+        None if record["trigger"] == "backfill" or record["start_delay_ms"] is None else f"{record['start_delay_ms']}ms"
+    )
 
 
 def _worker(record: Any) -> str | None:

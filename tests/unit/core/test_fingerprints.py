@@ -6,6 +6,7 @@ import pytest
 
 from horologe.node.fingerprints import fingerprint_of, normalised
 from horologe.raft.dead_letters import EXECUTION_TIMEOUT_FINGERPRINT, LOST_FINGERPRINT, TIMEOUT_FINGERPRINT
+from horologe.raft.failures import EXIT, HTTP, LOST, Failure
 
 
 @pytest.mark.parametrize(
@@ -31,13 +32,14 @@ def test_what_changes_is_left_out(error: str, expected: str) -> None:
 
 
 def test_kinds_and_words_tell_errors_apart() -> None:
-    assert fingerprint_of("exit", "exit code 1") == fingerprint_of("exit", "exit code 2")
-    assert fingerprint_of("exit", "exit code 1") != fingerprint_of("timeout", "exit code 1")
-    assert fingerprint_of("KeyError", "KeyError: 'a'") != fingerprint_of("ValueError", "ValueError: 'a'")
+    assert fingerprint_of(Failure("KeyError"), "order 1") == fingerprint_of(Failure("KeyError"), "order 2")
+    assert fingerprint_of(Failure("KeyError"), "order 1") != fingerprint_of(Failure("ValueError"), "order 1")
+    assert fingerprint_of(Failure(EXIT, 1), "exit code 1") != fingerprint_of(Failure(EXIT, 2), "exit code 2")
+    assert fingerprint_of(Failure(HTTP, None, 404), "HTTP 404") != fingerprint_of(Failure(HTTP, None, 503), "HTTP 503")
 
 
 def test_no_worker_can_say_what_the_cluster_says_itself() -> None:
     own = {LOST_FINGERPRINT, TIMEOUT_FINGERPRINT, EXECUTION_TIMEOUT_FINGERPRINT}
     assert len(own) == 3
-    assert all(fingerprint_of("lost", str(number)) >= 1 << 63 for number in range(100))
+    assert all(fingerprint_of(Failure(LOST), str(number)) >= 1 << 63 for number in range(100))
     assert max(own) < 1 << 63

@@ -14,6 +14,8 @@ from horologe.node.catalog import Catalog
 from horologe.node.fingerprints import fingerprint_of
 from horologe.node.operations_planner import OperationsPlanner
 from horologe.raft.commands import NO_RETRY, Outcome
+from horologe.raft.failures import Failure
+from horologe.raft.model import ExecutionFlag
 from horologe.v1 import dead_letter_service_pb2 as api
 from horologe.v1 import execution_pb2, job_service_pb2, operation_pb2
 from horologe.v1 import operation_service_pb2 as operations
@@ -35,7 +37,7 @@ def die(node: FakeNode, job: int, error: str) -> int:
     """The next execution of a job ends DEAD with this error."""
     number = node.fire(job, node.open_session())
     node.clock.now_ms += 1
-    fingerprint = fingerprint_of("", error)
+    fingerprint = fingerprint_of(Failure(""), error)
     node.complete(number, Outcome.FAILED, retry_delay_ms=NO_RETRY, error=error, fingerprint=fingerprint)
     return number
 
@@ -82,7 +84,7 @@ async def test_dead_letters_are_listed_newest_first_and_filtered(node):
     assert await numbers(node) == [dead[2], dead[1], dead[0]]
     assert await numbers(node, page_size=1) == [dead[2], dead[1], dead[0]]
     assert await numbers(node, job=TICK) == [dead[2], dead[0]]
-    order = f"{fingerprint_of('', 'order 1'):016x}"
+    order = f"{fingerprint_of(Failure(''), 'order 1'):016x}"
     assert await numbers(node, fingerprint=order, page_size=1) == [dead[2], dead[0]]
     since = api.DeadLetterFilter()
     since.start_time.FromMilliseconds(times[1])
@@ -115,12 +117,28 @@ async def test_a_dead_letter_with_its_error_and_payload(node):
     name = f"namespaces/-/jobs/-/executions/{number}"
     letter = (await node.dead_letters.GetDeadLetter(api.GetDeadLetterRequest(name=name))).dead_letter
     assert (letter.execution.state, letter.error) == (State.STATE_DEAD, "order 7 is broken")
-    assert letter.fingerprint == f"{fingerprint_of('', 'order 8 is broken'):016x}"
+    assert letter.fingerprint == f"{fingerprint_of(Failure(''), 'order 8 is broken'):016x}"
     assert letter.payload.string_value == "tick"
     assert [one.error for one in letter.execution.attempts] == ["order 7 is broken"]
     alive = node.fire(1)
     error = await refused(node.dead_letters.GetDeadLetter(api.GetDeadLetterRequest(name=f"{TICK}/executions/{alive}")))
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "DEAD_LETTER_NOT_FOUND")
+
+
+async def test_an_execution_whose_time_was_up_says_so(node):
+    await create(node)
+    number = node.fire(1, node.open_session())
+    execution = node.execution(number)
+    execution.flags |= ExecutionFlag.TIME_IS_UP
+    node.store.tables.execution.put(number.to_bytes(8, "big"), execution.pack())
+    node.complete(number, Outcome.CANCELLED, error="cancelled")
+    request = api.GetDeadLetterRequest(name=f"{TICK}/executions/{number}")
+    letter = (await node.dead_letters.GetDeadLetter(request)).dead_letter
+    assert letter.error == "all attempts together took longer than the execution timeout"
+    assert letter.fingerprint == "0000000000000003"
+    assert [(one.state, one.error_kind) for one in letter.execution.attempts] == [
+        (execution_pb2.Attempt.STATE_TIMED_OUT, "timeout")
+    ]
 
 
 async def test_groups_have_count_first_last_and_a_sample(node, monkeypatch):
