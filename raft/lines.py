@@ -33,23 +33,17 @@ def join(state: State, number: int, execution: Execution) -> None:
 
 def leave(state: State, number: int, execution: Execution, *, starts: bool) -> None:
     """Out of the ready queue or the line that it is in. The caller moves and stores it."""
-    if execution.line:
-        state.tables.limit_line.delete(_line_key(number, execution))
-        execution.line = 0
-        return
-    state.tables.ready.delete(_ready_key(number, execution))
-    state.effects.unqueued.append(execution.queue)
-    if not starts:
+    was_ready = not execution.line
+    _take_out(state, number, execution)
+    if was_ready and not starts:
         _give_way(state, execution, until=0)
 
 
 def line_up(state: State, number: int, execution: Execution, limit: int) -> None:
     """A queued execution waits for room under a limit. The caller stores it."""
-    if execution.line:
-        state.tables.limit_line.delete(_line_key(number, execution))
-    else:
-        state.tables.ready.delete(_ready_key(number, execution))
-        state.effects.unqueued.append(execution.queue)
+    was_ready = not execution.line
+    _take_out(state, number, execution)
+    if was_ready:
         _give_way(state, execution, until=limit)
     execution.line = limit
     state.tables.limit_line.put(_line_key(number, execution), b"")
@@ -61,8 +55,7 @@ def call_up(state: State, limit: int, lane: int) -> bool:
     if number is None:
         return False
     execution = state.known_execution(number)
-    state.tables.limit_line.delete(_line_key(number, execution))
-    execution.line = 0
+    _take_out(state, number, execution)
     join(state, number, execution)
     state.put_execution(number, execution)
     return True
@@ -76,10 +69,15 @@ def call(state: State, records: bytes) -> None:
                 break
 
 
-def ease(state: State, limit: int, lane: int) -> None:
-    """There is room under a limit: for the next one of the lane, or for whom the planner finds."""
-    if not call_up(state, limit, lane):
-        state.effects.eased.append(limit)
+def call_next(state: State) -> None:
+    """For each limit that has room again: the next one of the lane is called up, or the planner looks at the other lanes.
+
+    Between commands, like all that follows from an end: whoever is called up must not be in somebody's hands.
+    """
+    eased, state.eased = state.eased, []
+    for limit, lane in eased:
+        if state.permits.room(limit) and not call_up(state, limit, lane):
+            state.effects.eased.append(limit)
 
 
 def lines_of(table: Table, limit: int = 0, lane: int = 0) -> Iterator[tuple[int, int]]:
@@ -95,6 +93,17 @@ def lines_of(table: Table, limit: int = 0, lane: int = 0) -> Iterator[tuple[int,
         start = LINE.pack(found[0], found[1] + 1)
 
 
+def _take_out(state: State, number: int, execution: Execution) -> None:
+    if execution.line:
+        was_there = state.tables.limit_line.delete(_line_key(number, execution))
+        execution.line = 0
+    else:
+        was_there = state.tables.ready.delete(_ready_key(number, execution))
+        state.effects.unqueued.append(execution.queue)
+    if not was_there:
+        raise state.contradiction(f"execution {number} is queued, and in no line: {execution}")
+
+
 def _give_way(state: State, execution: Execution, until: int) -> None:
     """It was called up, or was the next, and does not start: whoever comes after it under its limits is called instead.
 
@@ -107,7 +116,7 @@ def _give_way(state: State, execution: Execution, until: int) -> None:
         if limit == until:
             return
         if state.permits.room(limit):
-            ease(state, limit, execution.queue)
+            state.eased.append((limit, execution.queue))
 
 
 def _ready_key(number: int, execution: Execution) -> bytes:

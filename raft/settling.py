@@ -7,7 +7,7 @@ that means to others, and one end may lead to the next without recursion.
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import beside, dead_letters, operations, workflows
+from horologe.raft import beside, dead_letters, lines, operations, workflows
 from horologe.raft.jobs import remove_job
 from horologe.raft.model import ExecutionState, JobFlag
 from horologe.raft.overlap import release_next
@@ -26,6 +26,7 @@ def settle(state: State) -> None:
         if execution is None:
             raise InvariantError(f"execution {number} has ended, but is not there")
         _settle_one(state, number, execution)
+    lines.call_next(state)
 
 
 def _settle_one(state: State, number: int, execution: Execution) -> None:

@@ -43,6 +43,7 @@ class State:
 
     __slots__ = (
         "counters",
+        "eased",
         "effects",
         "ended",
         "events",
@@ -70,6 +71,8 @@ class State:
         self.effects = Effects()
         self.ended: list[int] = []
         """Executions that have reached their last state, and whose consequences are to be drawn: see settling.py."""
+        self.eased: list[tuple[int, int]] = []
+        """(limit, lane): there is room for somebody in this line: see lines.py."""
         self.runs: list[int] = []
         """Executions of workflows that have begun, or are to be cancelled: the same."""
         self.events = bytearray()
@@ -160,8 +163,12 @@ class State:
         """One that a table or another record names."""
         execution = self.execution(number)
         if execution is None:
-            raise InvariantError(f"execution {number} is named, and is not there")
+            raise self.contradiction(f"execution {number} is named, and is not there")
         return execution
+
+    def contradiction(self, text: str) -> InvariantError:
+        """To be raised by those whom the state itself calls."""
+        return InvariantError(text)
 
     def put_execution(self, number: int, execution: Execution) -> None:
         self.tables.execution.put(U64.pack(number), execution.pack())
@@ -286,8 +293,7 @@ class State:
         self.effects.freed.append((execution.session, number))
         execution.attempt_state = outcome
         self.lane_uses.count(execution.queue, 0, -1)
-        for limit in self.permits.give_back(execution):
-            lines.ease(self, limit, execution.queue)
+        self.eased += ((limit, execution.queue) for limit in self.permits.give_back(execution))
 
     def detail(self, number: int, execution: Execution) -> log_pb2.ExecutionRecord:
         record = log_pb2.ExecutionRecord()
