@@ -19,8 +19,8 @@ READY_KEY = Struct(">IBQQ")
 RUNNING_VALUE = Struct(">QQI")
 LEDGER_KEY = Struct(">QQQ")
 WORKER_VALUE = Struct(">IQ")
-RUN_HEAD = Struct(">II")
-"""Of a run: nodes that are not finished, nodes that ended badly."""
+RUN_HEAD = Struct(">III")
+"""Of a run: nodes that are not finished, nodes that ended badly, and tallies (see tallies.py)."""
 RUN_NODE = Struct(">QB")
 """Of a node of a run: its latest execution, and that one's final state; 0 while it is not finished."""
 

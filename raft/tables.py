@@ -113,6 +113,8 @@ class Tables(Protocol):
     @property
     def upstream(self) -> Table: ...  # job, job that it is after -> condition: see dependencies.py
     @property
+    def tally(self) -> Table: ...  # root execution, job -> how those before it stand: see tallies.py
+    @property
     def request(self) -> Table: ...  # request id -> log.v1.RequestRecord
     @property
     def request_time(self) -> Table: ...  # time, request id -> nothing
@@ -159,5 +161,6 @@ TABLE_NAMES: tuple[str, ...] = (
     "lane",
     "lane_use",
     "upstream",
+    "tally",
 )
 SET_TABLE_NAMES: tuple[str, ...] = ("timer",)

@@ -20,7 +20,7 @@ PURE_CORE = (
     "settling", "overlap", "cancellation", "starting", "lines", "priorities", "permits",
     "lanes", "rates", "queues", "limits", "namespaces", "sessions",
     "requests", "history", "failures", "time_limits", "beside", "dead_letters", "backfills", "operations",
-    "versions", "apply_sets", "events", "facets", "search", "dependencies", "workflows", "reruns",
+    "versions", "apply_sets", "events", "facets", "search", "dependencies", "tallies", "workflows", "reruns",
     "pending", "pauses", "calendars", "deadlines",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
