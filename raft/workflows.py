@@ -257,6 +257,7 @@ def revive(state: State, number: int, execution: Execution) -> None:
         case _:
             job_state.cancelled -= 1
     state.put_job_state(execution.job, job_state)
+    state.keeping.take_execution(number, execution)
     state.move(number, execution, ExecutionState.RUNNING)
     execution.end_ms = 0
     # A backfill has counted it already.

@@ -35,12 +35,13 @@ def with_a_dead_letter(machine: Driver) -> None:
     die(machine)
 
 
-def test_dead_letters_go_with_the_history(machine: Driver) -> None:
+def test_old_dead_letters_become_history(machine: Driver) -> None:
     with_a_dead_letter(machine)
     assert machine.counters.dead_letters == 1
-    assert machine.do(commands.prune(machine.now_ms, [1])).numbers == (0, 0, 0)
-    assert machine.do(commands.prune(machine.now_ms + 1, [1])).numbers == (1, 0, 0)
+    assert machine.do(commands.prune(machine.now_ms, dead_letters=[1])).numbers == (0, 0, 0, 0, 0)
+    assert machine.do(commands.prune(machine.now_ms + 1, dead_letters=[1])).numbers == (0, 0, 0, 1, 0)
     assert (machine.dead_letters(), machine.counters.dead_letters) == ([], 0)
+    assert machine.do(commands.prune(machine.now_ms + 1, [1])).numbers == (1, 0, 0, 0, 0)
     machine.check()
 
 
@@ -104,6 +105,6 @@ def test_operations_that_are_over_go_with_the_history(machine: Driver) -> None:
     assert isinstance(plan, log_pb2.Prune)
     # The first was over an hour ago; the others were begun then, and have just ended.
     assert list(U64.iter_unpack(plan.operations)) == [(1,)]
-    assert machine.do(log_pb2.Command(prune=plan)).numbers == (0, 0, 1)
+    assert machine.do(log_pb2.Command(prune=plan)).numbers == (0, 0, 1, 0, 0)
     assert machine.operation(1) == Record()
     machine.check()
