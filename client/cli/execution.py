@@ -232,7 +232,7 @@ def follow(session: Session, name: str) -> None:
         print_data(session.output, record)
     is_good = execution.state == Execution.STATE_COMPLETED
     error = next((entry["error"] for entry in reversed(record["attempts"]) if entry["error"]), "")
-    reason = record["reason"] or error
+    reason = record["reason"] or ("" if is_good else error)
     note = f"execution {record['id']}: {record['state']}" + (f": {reason}" if reason else "")
     from horologe.client.cli.failures import printable
 

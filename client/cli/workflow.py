@@ -16,6 +16,9 @@ app = typer.Typer(name="workflow", help="Jobs that are after one another, and th
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The workflow's job, or one that others are after.")]
 
+WaitOption = Annotated[bool, typer.Option("--wait", "-w", help="Exit 0 or 1 as the run ends.")]
+RequestIdOption = Annotated[str, typer.Option("--request-id", help="A UUID that makes the call repeatable.")]
+
 
 def _latest(key: str) -> Any:
     return lambda record: record["latest_run"] and record["latest_run"][key]
@@ -122,8 +125,8 @@ def run_(
     session: Session,
     name: NameArgument,
     force: Annotated[bool, typer.Option("--force", help="Run although the overlap policy says no.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", "-w", help="Exit 0 or 1 as the run ends.")] = False,
-    request_id: Annotated[str, typer.Option("--request-id", help="A UUID that makes the call repeatable.")] = "",
+    wait: WaitOption = False,
+    request_id: RequestIdOption = "",
 ) -> None:
     """Begin a run now."""
     from horologe.client import records
@@ -143,12 +146,17 @@ def rerun(
     execution: Annotated[
         str, typer.Argument(metavar="EXECUTION", help="The run, or one execution of it: that and all after it.")
     ],
-    request_id: Annotated[str, typer.Option("--request-id", help="A UUID that makes the call repeatable.")] = "",
+    wait: WaitOption = False,
+    request_id: RequestIdOption = "",
 ) -> None:
     """Run again what of a run did not end well; the rest keeps its results."""
     from horologe.client import workflow_records
+    from horologe.client.cli.execution import follow
 
     found = session.client.rerun_execution(execution, request_id=request_id)
+    if wait:
+        follow(session, found.name)
+        return
     session.print_one(workflow_records.run(found), _RUN_COLUMNS)
 
 

@@ -134,10 +134,10 @@ def _command_lines(block: Block) -> Iterator[list[str]]:
             words: list[str] = []
             for word in lexer:
                 if set(word) <= set("();<>|&"):
+                    if word.startswith(">") and words[-1:] == ["2"]:
+                        words.pop()  # of a redirection: 2> file
                     break
                 words.append(word)
-            if words[-1:] == ["2"]:
-                words.pop()  # of a redirection: 2> file
             yield words
 
 

@@ -136,6 +136,8 @@ def test_rerun(fake: FakeCluster, run: Run) -> None:
     assert text.splitlines()[1].split()[:2] == ["7", "running"]
     (request,) = fake.requests("RerunExecution")
     assert (request.name, request.request_id) == ("namespaces/-/jobs/-/executions/7", "r")
+    waited = run("workflow", "rerun", "7", "--wait")
+    assert (waited.exit_code, "execution 7" in waited.stderr) == (3, True), "it looks at the run"
     fake.failures["RerunExecution"].append(failure("FAILED_PRECONDITION", "RUN_UNFINISHED", "not over"))
     assert run("workflow", "rerun", "7").exit_code == 4
 

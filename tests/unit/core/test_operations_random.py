@@ -22,7 +22,6 @@ from horologe.raft.model import ExecutionState, LeaseLoss, Overlap
 SECOND, MINUTE = 1_000, 60_000
 SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=1_800.0)
 STEPS = 150
-QUEUES = ("default", "spare")
 
 
 class History:
@@ -57,11 +56,7 @@ class History:
         return (self.driver.now_ms - START_MS) / 1000
 
     def connect(self) -> None:
-        self.do(
-            commands.connect(
-                self.dice.choice(["w1", "w2"]), incarnation=str(self.driver.index), slot_count=4, queues=QUEUES
-            )
-        )
+        self.do(commands.connect(self.dice.choice(["w1", "w2"]), incarnation=str(self.driver.index), slot_count=4))
 
     def pass_time(self) -> None:
         self.driver.now_ms += self.dice.choice([0, 1, SECOND, 5 * SECOND, 12 * SECOND])
@@ -113,12 +108,7 @@ class History:
 
     def disturb(self) -> None:
         dice = self.dice
-        match dice.randrange(7):
-            case 5:
-                changed = commands.job(
-                    "c", every_ms=30 * SECOND, queue=dice.choice(["default", "spare"]), max_attempts=1
-                )
-                self.do(commands.put(commands.UPDATE, commands.draft(changed, self.driver.now_ms + 1)))
+        match dice.randrange(6):
             case 0:
                 self.lead()
             case 1 if self.old:
