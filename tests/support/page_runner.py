@@ -112,6 +112,7 @@ def plain(text: str) -> list[str]:
 def essence(text: str) -> list[str]:
     """Lines without what differs from run to run."""
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
+    text = re.sub(r"\b[0-9a-f]{16}\b", "FINGERPRINT", text)
     text = re.sub(r"\d+(\.\d+)?(ms|s)\b", "SPAN", text)
     return plain(re.sub(r"\b\d+\b", "NUMBER", text))
 
