@@ -108,11 +108,16 @@ def park(state: State, job: int, job_state: JobState) -> None:
 
 
 def leave_parking(state: State, job: int, job_state: JobState) -> None:
-    """The job is parked no longer, if it was. The caller arms and stores it."""
+    """A job that changes, or goes, is parked no longer, if it was. The caller arms and stores it."""
     if job_state.flags & JobFlag.PARKED:
-        job_state.flags &= ~JobFlag.PARKED
-        if not state.tables.parked.delete(parked_key(job, job_state)):
-            raise InvariantError(f"job {job} is parked nowhere")
+        _leave_parking(state, job, job_state)
+        _save(state, Pauses.load(state.tables))
+
+
+def _leave_parking(state: State, job: int, job_state: JobState) -> None:
+    job_state.flags &= ~JobFlag.PARKED
+    if not state.tables.parked.delete(parked_key(job, job_state)):
+        raise InvariantError(f"job {job} is parked nowhere")
 
 
 def unpark(state: State, records: bytes) -> None:
@@ -125,7 +130,7 @@ def unpark(state: State, records: bytes) -> None:
         if pauses.in_force(job_state.namespace) is not None:
             continue
         (parked_ms,) = U64.unpack(state.tables.parked.get(parked_key(job, job_state)) or bytes(8))
-        leave_parking(state, job, job_state)
+        _leave_parking(state, job, job_state)
         if skipped_count:
             row = LedgerEntry(LedgerOutcome.SKIPPED, Reason.PAUSED, 0, parked_ms, skipped_count)
             state.put_not_run(job, job_state, skipped_last_ms, row)
