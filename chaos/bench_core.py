@@ -19,6 +19,7 @@ from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.raft.commands import OUTCOME, Outcome
 from horologe.raft.machine import StateMachine
 from horologe.raft.model import Effects
+from horologe.raft.records import LEDGER_KEY, U64, JobState
 from horologe.raft.store import Store
 from horologe.v1 import job_pb2
 
@@ -87,6 +88,26 @@ class Core:
                 fired += len(assigned)
                 self.apply(log_pb2.Command(complete=log_pb2.Complete(outcomes=b"".join(map(_succeeded, assigned)))))
 
+    def step(self) -> None:
+        """One plan, applied, with the outcomes of what it started: what a leader does in one step."""
+        with self._store.read() as tables:
+            self._planner.renew([1], tables, self._now)
+            plan = self._planner.plan(tables, self._now, self.now_ms)
+        if isinstance(plan, log_pb2.Plan):
+            assigned = self.apply(log_pb2.Command(plan=plan)).assigned
+            if assigned:
+                self.apply(log_pb2.Command(complete=log_pb2.Complete(outcomes=b"".join(map(_succeeded, assigned)))))
+
+    def next_due_ms(self, job: int) -> int:
+        """When a job is due next."""
+        with self._store.read() as tables:
+            return JobState.unpack(bytes(tables.job_state.get(U64.pack(job)) or b"")).next_due_ms
+
+    def ledger_row_count(self, job: int) -> int:
+        """Rows of a job."""
+        with self._store.read() as tables:
+            return sum(LEDGER_KEY.unpack(key)[0] == job for key, _ in tables.ledger.scan())
+
     @property
     def _now(self) -> float:
         return self.now_ms / 1000
@@ -96,7 +117,7 @@ def cost_of_firing(folder: Path, jobs: int, rate: int, fires: int, note: Callabl
     """`jobs` recurring jobs with phases of their own, whose period makes them come to `rate` due times per second."""
     core = Core(folder)
     try:
-        _create(core, jobs, period_ms=max(1_000, jobs * 1000 // rate))
+        create_jobs(core, jobs, period_ms=max(1_000, jobs * 1000 // rate))
         note(f"{jobs:,} jobs are there")
         core.begin()
         # The first rounds find cold pages and an empty catalog.
@@ -112,14 +133,18 @@ def cost_of_firing(folder: Path, jobs: int, rate: int, fires: int, note: Callabl
         core.close()
 
 
-def _create(core: Core, jobs: int, period_ms: int) -> None:
+def create_jobs(core: Core, jobs: int, period_ms: int) -> None:
+    """Plain intervals, spread evenly over their period."""
     for first in range(0, jobs, JOBS_PER_ENTRY):
-        drafts = [_draft(number, jobs, period_ms) for number in range(first, min(jobs, first + JOBS_PER_ENTRY))]
+        drafts = [
+            draft_of_interval(number, jobs, period_ms) for number in range(first, min(jobs, first + JOBS_PER_ENTRY))
+        ]
         put = log_pb2.PutJobs(mode=log_pb2.PutJobs.MODE_CREATE, jobs=drafts)
         core.apply(log_pb2.Command(put_jobs=put))
 
 
-def _draft(number: int, jobs: int, period_ms: int) -> log_pb2.JobDraft:
+def draft_of_interval(number: int, jobs: int, period_ms: int) -> log_pb2.JobDraft:
+    """One of `jobs` with the same period."""
     phase_ms = number * period_ms // jobs
     every = job_pb2.IntervalSchedule(every=_span(period_ms), phase=_span(phase_ms))
     job = job_pb2.Job(

@@ -188,6 +188,31 @@ def cron(
     raise typer.Exit(0 if figures.is_sound else 1)
 
 
+@bench_app.command("missed")
+def missed(
+    count: Annotated[int, typer.Option(min=1, help="How many due times a job has missed.")] = 10_000,
+    folder: Folder = None,
+    output: Output = Format.table,
+) -> None:
+    """A job that has missed thousands of due times: how long do others wait while it is settled? Exits 1 if too long."""
+    import tempfile
+
+    from horologe.chaos.bench_missed import measure
+    from horologe.client.cli.output import Column, print_data, print_table
+
+    found = []
+    for policy in ("latest", "earliest", "all", "skip"):
+        with tempfile.TemporaryDirectory(prefix="horologe-bench-", dir=folder) as scratch:
+            found.append(measure(Path(scratch) / "state", policy, count))
+    records = [each.to_record() for each in found]
+    if output in (Format.json, Format.yaml):
+        print_data(output, records)
+    else:
+        keys = ("policy", "missed", "ledger_rows", "steps", "usual_step_ms", "longest_step_ms")
+        print_table(output, records, [Column(key.replace("_", " ").upper(), key) for key in keys], "")
+    raise typer.Exit(0 if all(each.is_sound for each in found) else 1)
+
+
 @bench_app.command("search")
 def search(
     executions: Annotated[int, typer.Option(min=1, help="Executions in the store.")] = 1_000_000,

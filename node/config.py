@@ -140,7 +140,10 @@ class NodeConfig(BaseSettings):
         description="The rates of two machines' clocks differ by at most this fraction. Clocks need not show the same time.",
     )
     history_retention_days: float = Field(
-        default=30, gt=0, le=36_500, description="Executions and their ledger are kept this long after they ended."
+        default=30,
+        gt=0,
+        le=36_500,
+        description="Executions and their ledger are kept this long after they ended, unless their namespace says otherwise.",
     )
     output_retention_days: int = Field(
         default=30, ge=1, le=36_500, description="Captured output is kept this long; whole days are dropped."

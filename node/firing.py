@@ -136,7 +136,7 @@ class Firing:
         self, head: tuple[int, int], state: JobState, missed: Missed, following: tuple[int, int], take: Take
     ) -> bytes:
         """Each runs, the last `catchup_max` of them; the first of those takes the older ones along, which are over."""
-        runs = list(missed.latest)[-state.catchup_max :]
+        runs = list(missed.latest)[-_runs_at_most(state) :]
         older = missed.count - len(runs)
         rest = (0, 0, 0, MissedFate.NONE)
         if older:
@@ -152,7 +152,7 @@ class Firing:
         """All that was missed from the pending due time to `until_ms`, as of the plan that began to count; None: not yet."""
         missed = self._counts.get(job)
         if missed is None or (missed.revision, missed.pending_ms) != (state.revision, state.next_due_ms):
-            kept = state.catchup_max + 1 if state.catchup == Catchup.ALL else 0
+            kept = _runs_at_most(state) + 1 if state.catchup == Catchup.ALL else 0
             missed = Missed(state.revision, state.next_due_ms, until_ms, kept)
         self._budget -= missed.go_on(timetable, self._budget)
         if not missed.is_complete:
@@ -221,6 +221,11 @@ class Firing:
             if record.id == calendar:
                 return record.revision
         return 0
+
+
+def _runs_at_most(state: JobState) -> int:
+    """Of what was missed; services write the default out, and a log may hold what no service wrote."""
+    return max(state.catchup_max, 1)
 
 
 def _no_slot(queue: int) -> int:

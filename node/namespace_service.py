@@ -4,19 +4,26 @@
 
 from __future__ import annotations
 
+from google.protobuf.duration_pb2 import Duration
+
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, views
 from horologe.node.context import NodeContext
 from horologe.node.errors import ApiError
 from horologe.node.masks import changed_fields
 from horologe.node.names import read_namespace
+from horologe.node.schedule import duration_ms
 from horologe.node.validation import MAX_RUNNING_MAX
 from horologe.node.writes import Context, Writer, WriteRequest
+from horologe.raft.keeping import read_kept
 from horologe.raft.permits import LimitKind, Permits, limit_of
 from horologe.raft.tables import Tables
 from horologe.v1 import namespace_service_pb2, namespace_service_pb2_grpc
 
-CHANGEABLE = frozenset({"max_running"})
+CHANGEABLE = frozenset({"max_running", "history_retention", "history_count_max", "dead_letter_retention"})
+RETENTION_MS_MIN = 3_600_000
+RETENTION_MS_MAX = 36_500 * 86_400_000
+HISTORY_COUNT_MAX = 1_000_000_000
 
 
 class NamespaceService(namespace_service_pb2_grpc.NamespaceServiceServicer):
@@ -57,19 +64,38 @@ class NamespaceService(namespace_service_pb2_grpc.NamespaceServiceServicer):
     ) -> namespace_service_pb2.UpdateNamespaceResponse:
         name = read_namespace(request.namespace.name, "namespace.name")
         command = log_pb2.SetNamespace(name=name)
-        if "max_running" in changed_fields(request.namespace, request.update_mask, CHANGEABLE):
-            wanted = request.namespace.max_running
-            if not 0 <= wanted <= MAX_RUNNING_MAX:
-                raise errors.invalid_field(
-                    "namespace.max_running", f"{wanted} is outside 0 (no limit) to {MAX_RUNNING_MAX}"
-                )
-            command.max_running = wanted
+        wanted = request.namespace
+        changed = changed_fields(wanted, request.update_mask, CHANGEABLE)
+        if "max_running" in changed:
+            command.max_running = _read_limit(wanted.max_running, "max_running", MAX_RUNNING_MAX)
+        if "history_count_max" in changed:
+            command.history_count_max = _read_limit(wanted.history_count_max, "history_count_max", HISTORY_COUNT_MAX)
+        if "history_retention" in changed:
+            command.history_ms = _read_retention(wanted, "history_retention")
+        if "dead_letter_retention" in changed:
+            command.dead_letters_ms = _read_retention(wanted, "dead_letter_retention")
         write = WriteRequest.of("UpdateNamespace", request)
         await self._writer.settle(log_pb2.Command(set_namespace=command), write, context, needs_space=True)
         with self._node.store.read() as tables:
             return namespace_service_pb2.UpdateNamespaceResponse(
                 namespace=_find(tables, name), revision=views.revision(tables)
             )
+
+
+def _read_limit(wanted: int, field: str, highest: int) -> int:
+    if not 0 <= wanted <= highest:
+        raise errors.invalid_field(f"namespace.{field}", f"{wanted} is outside 0 (no limit) to {highest}")
+    return wanted
+
+
+def _read_retention(namespace: namespace_service_pb2.Namespace, field: str) -> int:
+    """In milliseconds; 0 if the default is wanted back, which is said by leaving it out."""
+    if not namespace.HasField(field):  # type: ignore[arg-type]
+        return 0
+    found: Duration = getattr(namespace, field)
+    if not RETENTION_MS_MIN <= duration_ms(found) <= RETENTION_MS_MAX:
+        raise errors.invalid_field(f"namespace.{field}", f"{found.seconds} s are outside 1 hour to 36,500 days")
+    return duration_ms(found)
 
 
 def _find(tables: Tables, name: str) -> namespace_service_pb2.Namespace:
@@ -84,8 +110,17 @@ def _find(tables: Tables, name: str) -> namespace_service_pb2.Namespace:
 
 
 def _view(tables: Tables, name: str, record: log_pb2.NamespaceRecord) -> namespace_service_pb2.Namespace:
-    return namespace_service_pb2.Namespace(
+    kept = read_kept(tables, record.id)
+    view = namespace_service_pb2.Namespace(
         name=f"namespaces/{name}",
         max_running=record.max_running,
         running_count=Permits(tables).running(limit_of(LimitKind.NAMESPACE, record.id)),
+        history_count_max=kept.count_max,
+        finished_count=kept.executions,
+        not_run_count=kept.idle,
     )
+    if kept.history_ms:
+        view.history_retention.FromMilliseconds(kept.history_ms)
+    if kept.dead_letters_ms:
+        view.dead_letter_retention.FromMilliseconds(kept.dead_letters_ms)
+    return view

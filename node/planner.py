@@ -110,6 +110,8 @@ class LeaderPlanner:
         return min(at_ms for at_ms in wanted if at_ms is not None)
 
     def plan(self, tables: Tables, now: float, wall_ms: int) -> log_pb2.Plan | log_pb2.Prune | None:
+        if self._retention.is_late(now) and (prune := self._retention.plan(tables, now, wall_ms)) is not None:
+            return prune
         self._slots.begin_plan(tables, now)
         self._pace.begin_plan(tables, wall_ms)
         self._room.begin_plan(tables, now)

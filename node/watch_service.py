@@ -64,11 +64,11 @@ class WatchService(watch_service_pb2_grpc.WatchServiceServicer):
     async def WatchEvents(
         self, request: watch_service_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[watch_service_pb2.WatchEventsResponse]:
+        del context
         check_text(request, "queue")
         jobs = JobFilter.of(read_job_pattern(request.parent, "parent"), request)
         watcher = Watcher(jobs, read_states(request.states), request.queue)
         place = self._begin(request.resume_token)
-        await context.send_initial_metadata(())
         is_first, told_at = True, self._node.clock.monotonic()
         while True:
             response, place, is_all = self._read(watcher, place)

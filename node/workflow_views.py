@@ -66,7 +66,7 @@ class WorkflowReader:
     def run(self, number: int, root: Execution) -> workflow_service_pb2.Run:
         """A run by the execution that began it."""
         raw = self._tables.run.get(PAIR.pack(number, 0))
-        unfinished, bad = RUN_HEAD.unpack(raw) if raw is not None else (0, 0)
+        unfinished, bad, _ = RUN_HEAD.unpack(raw) if raw is not None else (0, 0, 0)
         state = _state_of(root, unfinished, bad, is_workflow=self._is_workflow(root.job))
         name = views.execution_name(views.job_name_of(self._tables, self._catalog, root), number)
         view = workflow_service_pb2.Run(

@@ -13,7 +13,7 @@ from horologe.raft import beside
 from horologe.raft.creation import new_execution
 from horologe.raft.model import FINAL_STATES, ExecutionState, JobFlag, LedgerOutcome, Reason, Trigger
 from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
-from horologe.raft.state import InvariantError, State
+from horologe.raft.state import State
 from horologe.raft.tables import Tables
 
 Only = log_pb2.Backfill.Only
@@ -43,8 +43,9 @@ def is_wanted(tables: Tables, job: int, due_ms: int, only: log_pb2.Backfill.Only
 def run(state: State, operation: int, backfill: log_pb2.Backfill, due_ms: int) -> bool:
     """Makes the execution of a due time, queued; False if it is not wanted any more. It obeys limits, and no overlap policy."""
     job_state = state.job_state(backfill.job)
+    # A deleted job may have been forgotten.
     if job_state is None:
-        raise InvariantError(f"job {backfill.job} has no state, and a backfill")
+        return False
     if job_state.flags & JobFlag.DELETED or not is_wanted(state.tables, backfill.job, due_ms, backfill.only):
         return False
     number, execution = new_execution(

@@ -41,7 +41,7 @@ def bury(state: State, number: int, execution: Execution) -> None:
 
 
 def take_out(state: State, number: int, execution: Execution) -> None:
-    """The execution is no dead letter any more. The caller stores it, or drops it."""
+    """The execution is no dead letter any more. The caller stores it."""
     if not state.tables.dead.delete(_key(number, execution)):
         raise InvariantError(f"execution {number} is said to be a dead letter, and is not in the queue")
     execution.flags &= ~ExecutionFlag.DEAD_LETTER
@@ -68,6 +68,7 @@ def purge_one(state: State, number: int) -> bool:
     if execution is None:
         return False
     take_out(state, number, execution)
+    state.keeping.put_execution(number, execution)
     state.put_execution(number, execution)
     return True
 

@@ -23,6 +23,8 @@ NODES_MAX = 1_000
 NEIGHBOURS_MAX = 100
 """Jobs that one job is after, and that are after one job: what the end of one execution looks at, or starts. More sources than
 that has a workflow only; its start is a command of its own kind."""
+EDGES_PER_COMMAND_MAX = 10_000
+"""Edges that one command writes: ten for each of a thousand jobs."""
 LOOKED_AT_MAX = 20_000
 """Jobs that one command may touch through their edges: so many are looked at within some 100 ms."""
 NAMES_TOLD_MAX = 10
@@ -139,6 +141,12 @@ def plan_edges(
         left = _listed([graph.name(one) for one in graph.downstream(job)])
         if left:
             return graph, Result(Code.HAS_DEPENDANTS, text=f"{graph.name(job)}: {left}")
+    edges = sum(len(wanted.upstream) for wanted in graph.wanted.values())
+    if edges > EDGES_PER_COMMAND_MAX:
+        text = (
+            f"the jobs of one request have {edges} others that they are after; at most {EDGES_PER_COMMAND_MAX} in one"
+        )
+        return graph, Result(Code.WORKFLOW_TOO_LARGE, text=text)
     changed = [number for number in numbers if graph.wanted[number].changes]
     return graph, (_fault(graph, changed) if changed else None) or Result(Code.OK)
 

@@ -45,6 +45,21 @@ def update(tables: Tables, before: log_pb2.JobRecord | None, after: log_pb2.JobR
         tables.facet.put(key, b"")
 
 
+def forget(tables: Tables, record: log_pb2.JobRecord) -> None:
+    """Nothing is known of the job any more."""
+    for key in _keys_of(record):
+        tables.facet.delete(key)
+
+
+def deleted_jobs(tables: Tables, start: bytes) -> Iterator[bytes]:
+    """The rows of deleted jobs by their names, from `start` on (empty: the first one); see `job_of`."""
+    prefix = prefix_of(Facet.NAME, "", deleted=True)
+    for key, _ in tables.facet.scan(start or prefix):
+        if not key.startswith(prefix):
+            return
+        yield bytes(key)
+
+
 def prefix_of(facet: Facet, text: str, name_prefix: str = "", *, deleted: bool = False) -> bytes:
     """What the keys of the jobs begin with that have this facet and such a name."""
     kind = facet + _DELETED if deleted else facet

@@ -331,7 +331,6 @@ def _hot_part(state: State, job: job_pb2.Job) -> JobState:
         max_executions=job.max_executions,
         namespace=state.namespace_number(namespace_of(job.name)),
         queue=state.lane_number(job.queue, job.worker_labels),
-        max_running=job.max_running,
         queue_max=job.queue_max,
         catchup_max=job.catchup_max,
         flags=_flags(job),

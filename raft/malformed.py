@@ -63,6 +63,8 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
             yield from _packed("executions", command.prune.executions, U64.size)
             yield from _packed("ledger_rows", command.prune.ledger_rows, LEDGER_KEY.size)
             yield from _packed("operations", command.prune.operations, U64.size)
+            yield from _packed("dead_letters", command.prune.dead_letters, U64.size)
+            yield from _packed("jobs", command.prune.jobs, U64.size)
         case "put_jobs":
             for draft in command.put_jobs.jobs:
                 yield from _draft(draft)
@@ -107,6 +109,9 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
         case "set_namespace":
             yield from _name(command.set_namespace.name)
             yield from _natural(command.set_namespace.max_running)
+            yield from _natural(command.set_namespace.history_ms)
+            yield from _natural(command.set_namespace.history_count_max)
+            yield from _natural(command.set_namespace.dead_letters_ms)
         case "redrive_dead_letter":
             yield from _natural(command.redrive_dead_letter.execution)
         case "purge_dead_letter":

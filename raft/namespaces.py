@@ -16,6 +16,13 @@ def set_namespace(state: State, command: log_pb2.SetNamespace) -> Result:
     if command.HasField("max_running"):
         record.max_running = command.max_running
         change_max(state, limit_of(LimitKind.NAMESPACE, number), command.max_running)
+    kept = state.keeping.of(number)
+    if command.HasField("history_ms"):
+        kept.history_ms = command.history_ms
+    if command.HasField("dead_letters_ms"):
+        kept.dead_letters_ms = command.dead_letters_ms
+    if command.HasField("history_count_max"):
+        kept.count_max = command.history_count_max
     write_namespace(state, command.name, record)
     return Result(Code.OK, (number,))
 

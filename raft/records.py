@@ -19,8 +19,8 @@ READY_KEY = Struct(">IBQQ")
 RUNNING_VALUE = Struct(">QQI")
 LEDGER_KEY = Struct(">QQQ")
 WORKER_VALUE = Struct(">IQ")
-RUN_HEAD = Struct(">II")
-"""Of a run: nodes that are not finished, nodes that ended badly."""
+RUN_HEAD = Struct(">III")
+"""Of a run: nodes that are not finished, nodes that ended badly, and tallies (see tallies.py)."""
 RUN_NODE = Struct(">QB")
 """Of a node of a run: its latest execution, and that one's final state; 0 while it is not finished."""
 
@@ -33,7 +33,7 @@ class JobState:
     the planner asks the definition.
     """
 
-    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQIIIIIIIIIIIIIIIIHBBBB")
+    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQIIIIIIIIIIIIIIIHBBBB")
 
     revision: int = 0
     next_due_ms: int = 0
@@ -56,7 +56,6 @@ class JobState:
     unfinished: int = 0
     held: int = 0
     """Of the unfinished ones, those that wait behind others of this job."""
-    max_running: int = 0
     queue_max: int = 0
     catchup_max: int = 0
     flags: int = 0
@@ -93,7 +92,6 @@ class JobState:
             self.queue,
             self.unfinished,
             self.held,
-            self.max_running,
             self.queue_max,
             self.catchup_max,
             self.flags,

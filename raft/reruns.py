@@ -11,7 +11,8 @@ from horologe.raft.dependencies import NODES_MAX, downstream_of
 from horologe.raft.model import FINAL_STATES, Code, ExecutionState, JobFlag, Result
 from horologe.raft.records import PAIR
 from horologe.raft.state import State
-from horologe.raft.workflows import BAD_STATES, Fate, Run, is_workflow, revive
+from horologe.raft.tallies import BAD_STATES, Fate
+from horologe.raft.workflows import Run, is_workflow, revive
 
 
 def rerun(state: State, command: log_pb2.RerunExecution) -> Result:

@@ -123,6 +123,9 @@ class Index:
             block.counts[before] -= 1
             if before in LISTED_STATES:
                 self._tables.by_state.delete(STATE_KEY.pack(before, number))
+            if before == ExecutionState.DEAD:
+                # Its job may have been given another queue before it was driven again.
+                block.add(execution)
         else:
             block.add(execution)
         block.counts[after] += 1

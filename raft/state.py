@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from horologe.log.v1 import log_pb2
 from horologe.raft import events, lines, wheel
 from horologe.raft.events import EVENT, EventKind
+from horologe.raft.keeping import Keeping
 from horologe.raft.lanes import Lane, LaneUses
 from horologe.raft.model import (
     FINAL_STATES,
@@ -48,6 +49,7 @@ class State:
         "ended",
         "events",
         "index",
+        "keeping",
         "lane_uses",
         "now_ms",
         "permits",
@@ -64,6 +66,7 @@ class State:
         self.permits = Permits(tables)
         self.rules = QueueRules(tables)
         self.lane_uses = LaneUses(tables)
+        self.keeping = Keeping(tables)
         if index <= self.counters.revision:
             raise InvariantError(f"entry {index} was applied already (revision {self.counters.revision})")
         self.index = index
@@ -91,6 +94,7 @@ class State:
         self.permits.save()
         self.rules.save()
         self.lane_uses.save()
+        self.keeping.save()
         self.search.save()
         events.keep(self.tables, self.counters, bytes(self.events))
         self.tables.meta.put(Counters.KEY, self.counters.pack())
@@ -195,6 +199,8 @@ class State:
                 execution.end_by_ms = 0
             execution.end_ms = self.now_ms
             self.ended.append(number)
+            if to is not ExecutionState.DEAD:  # That is in the queue of dead letters.
+                self.keeping.put_execution(number, execution)
             if to is ExecutionState.COMPLETED:
                 self.counters.completed += 1
             elif to in (ExecutionState.FAILED, ExecutionState.DEAD):
@@ -325,6 +331,7 @@ class State:
         """
         if not self.is_accounted(job, last_due_ms):
             self.put_ledger(job, last_due_ms, entry)
+            self.keeping.put_idle(job_state.namespace, last_due_ms, job)
             self.counters.not_run += entry.count
             match entry.outcome:
                 case LedgerOutcome.SKIPPED:

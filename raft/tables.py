@@ -113,6 +113,14 @@ class Tables(Protocol):
     @property
     def upstream(self) -> Table: ...  # job, job that it is after -> condition: see dependencies.py
     @property
+    def tally(self) -> Table: ...  # root execution, job -> how those before it stand: see tallies.py
+    @property
+    def over(self) -> Table: ...  # namespace, end, execution -> nothing: see keeping.py
+    @property
+    def idle(self) -> Table: ...  # namespace, due, job -> nothing, of due times that made no execution
+    @property
+    def kept(self) -> Table: ...  # namespace -> how much history there is, and may be
+    @property
     def request(self) -> Table: ...  # request id -> log.v1.RequestRecord
     @property
     def request_time(self) -> Table: ...  # time, request id -> nothing
@@ -159,5 +167,9 @@ TABLE_NAMES: tuple[str, ...] = (
     "lane",
     "lane_use",
     "upstream",
+    "tally",
+    "over",
+    "idle",
+    "kept",
 )
 SET_TABLE_NAMES: tuple[str, ...] = ("timer",)

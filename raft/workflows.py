@@ -12,27 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import beside
 from horologe.raft.cancellation import cancel_one
 from horologe.raft.creation import new_execution, new_skipped
 from horologe.raft.dependencies import NAMES_TOLD_MAX, downstream_of, short_name
-from horologe.raft.model import Condition, ExecutionFlag, ExecutionState, JobFlag, LedgerOutcome, Reason, Trigger
+from horologe.raft.model import ExecutionFlag, ExecutionState, JobFlag, LedgerOutcome, Reason, Trigger
 from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.records import PAIR, RUN_HEAD, RUN_NODE, U64, Execution, JobState, LedgerEntry
 from horologe.raft.state import InvariantError, State
-
-BAD_STATES = frozenset({ExecutionState.FAILED, ExecutionState.DEAD, ExecutionState.CANCELLED})
-
-
-class Fate(Enum):
-    """What becomes of a node whose upstream jobs stand as they do."""
-
-    START = "start"
-    SKIP = "skip"
-    WAIT = "wait"
+from horologe.raft.tallies import BAD_STATES, Fate, Tally, count_upstream
 
 
 @dataclass(slots=True)
@@ -45,6 +35,7 @@ class Run:
     is_cancelled: bool
     unfinished: int = 0
     bad: int = 0
+    tallies: int = 0
 
     @classmethod
     def open(cls, state: State, root: int) -> Run:
@@ -55,11 +46,11 @@ class Run:
         run = cls(state, root, execution.due_ms, is_cancelled)
         raw = state.tables.run.get(PAIR.pack(root, 0))
         if raw is not None:
-            run.unfinished, run.bad = RUN_HEAD.unpack(raw)
+            run.unfinished, run.bad, run.tallies = RUN_HEAD.unpack(raw)
         return run
 
     def save(self) -> None:
-        self.state.tables.run.put(PAIR.pack(self.root, 0), RUN_HEAD.pack(self.unfinished, self.bad))
+        self.state.tables.run.put(PAIR.pack(self.root, 0), RUN_HEAD.pack(self.unfinished, self.bad, self.tallies))
 
     def node(self, job: int) -> tuple[int, int] | None:
         """The node's latest execution and how that ended (0: it has not); None while nothing is decided."""
@@ -77,9 +68,35 @@ class Run:
     def put_node(self, job: int, number: int, final_state: int) -> None:
         self.state.tables.run.put(PAIR.pack(self.root, job), RUN_NODE.pack(number, final_state))
 
-    def decide_all_after(self, job: int) -> None:
+    def decide_all_after(self, job: int, ended: int) -> None:
+        """A job has `ended` in this state."""
         for below in list(downstream_of(self.state.tables, job)):
-            self.decide(below)
+            self._upstream_ended(below, ended)
+
+    def _upstream_ended(self, job: int, ended: int) -> None:
+        job_state = self.state.job_state(job)
+        if self.node(job) is not None or job_state is None:
+            return
+        if self.is_cancelled:
+            self.drop_tally(job)
+            self.decide(job)
+            return
+        key = PAIR.pack(self.root, job)
+        raw = self.state.tables.tally.get(key)
+        tally = Tally.unpack(raw) if raw is not None else None
+        if tally is not None and tally.revision == job_state.revision:
+            tally.add(ended)
+        else:
+            tally = count_upstream(self.state.tables, self.root, job, job_state.revision)
+        if tally.fate() is Fate.WAIT:
+            self.tallies += raw is None
+            self.state.tables.tally.put(key, tally.pack())
+        else:
+            self.drop_tally(job)
+            self.decide(job, tally.fate())
+
+    def drop_tally(self, job: int) -> None:
+        self.tallies -= self.state.tables.tally.delete(PAIR.pack(self.root, job))
 
     def decide(self, job: int, fate: Fate | None = None) -> None:
         """Starts or skips a node that nothing is decided about, if its upstream jobs (or `fate`) say so."""
@@ -89,7 +106,7 @@ class Run:
         if self.is_cancelled:
             self._skip(job, job_state, Reason.RUN_CANCELLED)
             return
-        match fate or fate_of(self, job):
+        match fate or count_upstream(self.state.tables, self.root, job, job_state.revision).fate():
             case Fate.START:
                 self._start(job, job_state)
             case Fate.SKIP:
@@ -125,6 +142,8 @@ class Run:
 
     def finish(self) -> None:
         """Stores the head, and ends the execution of the workflow when nothing of it is left to wait for."""
+        if not self.unfinished and self.tallies:
+            self._drop_tallies()
         self.save()
         if self.unfinished:
             return
@@ -140,6 +159,16 @@ class Run:
             self.state.put_detail(self.root, execution, detail)
         self.state.move(self.root, execution, to)
         self.state.put_execution(self.root, execution)
+
+    def _drop_tallies(self) -> None:
+        """Of nodes that wait for what does not come any more: their definitions were changed on the way."""
+        keys = []
+        for key, _ in self.state.tables.tally.scan(PAIR.pack(self.root, 0)):
+            if PAIR.unpack(key)[0] != self.root:
+                break
+            keys.append(PAIR.unpack(key)[1])
+        for job in keys:
+            self.drop_tally(job)
 
     def _what_went_wrong(self) -> str:
         bad = [(job, ended) for job, _, ended in self.nodes() if ended in BAD_STATES]
@@ -159,7 +188,7 @@ def begin_run(state: State, root: int) -> None:
         if run.node(execution.job) is not None:
             return
     run.put_node(execution.job, root, ExecutionState.COMPLETED)
-    run.decide_all_after(execution.job)
+    run.decide_all_after(execution.job, ExecutionState.COMPLETED)
     run.finish()
 
 
@@ -181,7 +210,7 @@ def node_ended(state: State, number: int, execution: Execution) -> None:
     run.put_node(execution.job, number, execution.state)
     run.unfinished -= 1
     run.bad += execution.state in BAD_STATES
-    run.decide_all_after(execution.job)
+    run.decide_all_after(execution.job, execution.state)
     run.finish()
 
 
@@ -203,6 +232,7 @@ def rejoin(state: State, number: int, execution: Execution) -> None:
     for job in line:
         for below in list(downstream_of(state.tables, job)):
             node = run.node(below)
+            run.drop_tally(below)
             if node is not None and node[1] == ExecutionState.SKIPPED:
                 state.tables.run.delete(PAIR.pack(run.root, below))
                 line.append(below)
@@ -227,6 +257,7 @@ def revive(state: State, number: int, execution: Execution) -> None:
         case _:
             job_state.cancelled -= 1
     state.put_job_state(execution.job, job_state)
+    state.keeping.take_execution(number, execution)
     state.move(number, execution, ExecutionState.RUNNING)
     execution.end_ms = 0
     # A backfill has counted it already.
@@ -238,35 +269,6 @@ def revive(state: State, number: int, execution: Execution) -> None:
         detail.reason = ""
         state.put_detail(number, execution, detail)
     state.put_execution(number, execution)
-
-
-def fate_of(run: Run, job: int) -> Fate:
-    """What the condition of a node says, as its upstream jobs stand in the run."""
-    condition, ended, is_complete = Condition.ALL_SUCCEEDED, set[int](), True
-    for key, value in run.state.tables.upstream.scan(PAIR.pack(job, 0)):
-        owner, upstream = PAIR.unpack(key)
-        if owner != job:
-            break
-        condition = Condition(value[0])
-        node = run.node(upstream)
-        if node is None or not node[1]:
-            is_complete = False
-        else:
-            ended.add(node[1])
-    match condition:
-        case Condition.ALL_SUCCEEDED:
-            if ended - {ExecutionState.COMPLETED}:
-                return Fate.SKIP
-            return Fate.START if is_complete else Fate.WAIT
-        case Condition.ALL_DONE:
-            return Fate.START if is_complete else Fate.WAIT
-        case Condition.ANY_SUCCEEDED:
-            is_met = ExecutionState.COMPLETED in ended
-        case _:
-            is_met = bool(ended & BAD_STATES)
-    if is_met:
-        return Fate.START
-    return Fate.SKIP if is_complete else Fate.WAIT
 
 
 def is_workflow(state: State, execution: Execution) -> bool:

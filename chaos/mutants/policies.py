@@ -18,6 +18,7 @@ from horologe.client import jobs
 from horologe.raft import executions, starting, workflows
 from horologe.raft.dependencies import downstream_of
 from horologe.raft.overlap import Admission
+from horologe.raft.tallies import Fate, Tally
 
 ONE_WORKER = WorldOptions(workers=1)
 RAN_BESIDE = "C10 RAN_BESIDE"
@@ -89,13 +90,13 @@ def ask_no_upstream(ground: Ground) -> AbstractContextManager[object]:
     """A node of a run starts as soon as one that it is after has started or ended; here, with its workflow."""
     del ground
     stack = ExitStack()
-    stack.enter_context(patch.object(workflows, "fate_of", lambda *arguments: workflows.Fate.START))
+    stack.enter_context(patch.object(Tally, "fate", lambda tally: Fate.START))
     decide_all_after = workflows.Run.decide_all_after
 
-    def decide_everything_after(run: workflows.Run, job: int) -> None:
-        decide_all_after(run, job)
+    def decide_everything_after(run: workflows.Run, job: int, ended: int) -> None:
+        decide_all_after(run, job, ended)
         for below in list(downstream_of(run.state.tables, job)):
-            decide_all_after(run, below)
+            decide_all_after(run, below, ended)
 
     stack.enter_context(patch.object(workflows.Run, "decide_all_after", decide_everything_after))
     return stack

@@ -15,6 +15,7 @@ import pytest
 
 from horologe.chaos.bench_core import cost_of_firing
 from horologe.chaos.bench_evidence import Distribution, Recorder, Start, account, read_starts, starts_per_second
+from horologe.chaos.bench_missed import measure as measure_missed
 from horologe.chaos.bench_profiles import Steady
 
 FIGURES = {
@@ -126,6 +127,13 @@ def test_due_times_of_a_steady_run_are_spread_and_complete() -> None:
 def test_the_core_alone(tmp_path: Path) -> None:
     cost = cost_of_firing(tmp_path / "state", jobs=50, rate=50, fires=100, note=lambda text: None)
     assert cost.jobs == 50 and cost.fires >= 100
+
+
+@pytest.mark.parametrize(("policy", "rows"), [("latest", 2), ("earliest", 2), ("all", 101), ("skip", 2)])
+def test_what_was_missed_is_settled_in_few_entries(tmp_path: Path, policy: str, rows: int) -> None:
+    settling = measure_missed(tmp_path / "state", policy, missed=1_200)
+    assert settling.ledger_rows == rows
+    assert 1 < settling.steps < 20
 
 
 def test_starts_are_counted_by_whole_seconds() -> None:

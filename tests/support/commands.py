@@ -278,10 +278,33 @@ def set_namespace(name: str, max_running: int) -> Command:
     return Command(set_namespace=log_pb2.SetNamespace(name=name, max_running=max_running))
 
 
-def prune(before_ms: int, executions: Sequence[int] = (), ledger_rows: Sequence[tuple[int, int, int]] = ()) -> Command:
+def keep_history(
+    name: str, history_ms: int | None = None, count_max: int | None = None, dead_letters_ms: int | None = None
+) -> Command:
+    return Command(
+        set_namespace=log_pb2.SetNamespace(
+            name=name, history_ms=history_ms, history_count_max=count_max, dead_letters_ms=dead_letters_ms
+        )
+    )
+
+
+def prune(
+    before_ms: int,
+    executions: Sequence[int] = (),
+    ledger_rows: Sequence[tuple[int, int, int]] = (),
+    *,
+    dead_letters: Sequence[int] = (),
+    jobs: Sequence[int] = (),
+    operations: Sequence[int] = (),
+) -> Command:
+    """Dead letters have the same age to go."""
     return Command(
         prune=log_pb2.Prune(
             before_ms=before_ms,
+            dead_letters_before_ms=before_ms,
+            dead_letters=b"".join(U64.pack(number) for number in dead_letters),
+            jobs=b"".join(U64.pack(job) for job in jobs),
+            operations=b"".join(U64.pack(number) for number in operations),
             executions=b"".join(U64.pack(number) for number in executions),
             ledger_rows=b"".join(LEDGER_KEY.pack(*row) for row in ledger_rows),
         )

@@ -37,6 +37,7 @@ from horologe.raft.tables import Tables
 from horologe.raft.versions import VERSIONS_MAX
 from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, TIMER
 from support import invariants_search
+from support.history_invariants import check_history
 from support.operation_invariants import check_dead_letters, check_operations
 from support.run_invariants import check_edges, check_runs
 from support.timetable_invariants import check_calendars, check_pauses, check_schedules
@@ -72,6 +73,7 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     check_runs(tables, executions)
     _check_requests(tables)
     invariants_search.check(tables)
+    check_history(tables, executions, ledger)
     check_dead_letters(tables, counters, executions)
     check_operations(tables, counters, executions)
 
@@ -100,7 +102,7 @@ def _check_jobs(tables: Tables, counters: Counters, executions: Executions, job_
     assert records.keys() == job_states.keys()
     assert names == {record.job.name: job for job, record in records.items() if not record.deleted}
     assert counters.jobs == len(names)
-    assert counters.last_job == len(records)
+    assert counters.last_job >= len(records)
     unfinished = Counter(found.job for found in executions.values() if found.state not in FINAL_STATES)
     for job, state in job_states.items():
         record = records[job]

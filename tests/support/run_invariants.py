@@ -9,7 +9,7 @@ from horologe.raft.dependencies import after_of, sibling
 from horologe.raft.model import FINAL_STATES, ExecutionFlag, ExecutionState, JobFlag
 from horologe.raft.records import PAIR, RUN_HEAD, RUN_NODE, U64, Execution, JobState
 from horologe.raft.tables import Tables
-from horologe.raft.workflows import BAD_STATES
+from horologe.raft.tallies import BAD_STATES, Tally, count_upstream
 
 Executions = dict[int, Execution]
 Edges = dict[int, set[int]]
@@ -50,6 +50,13 @@ def check_runs(tables: Tables, executions: Executions) -> None:
     """Each node has at most one execution that is not finished, what a run knows of them is so, and none waits for nobody."""
     heads = {PAIR.unpack(key)[0]: RUN_HEAD.unpack(value) for key, value in tables.run.scan() if not PAIR.unpack(key)[1]}
     nodes = {PAIR.unpack(key): RUN_NODE.unpack(value) for key, value in tables.run.scan() if PAIR.unpack(key)[1]}
+    waiting = {PAIR.unpack(key): Tally.unpack(value) for key, value in tables.tally.scan()}
+    for (root, job), tally in waiting.items():
+        assert (root, job) not in nodes and heads[root][0], f"run {root}, job {job} waits, and need not"
+        revision = JobState.unpack(tables.job_state.get(U64.pack(job)) or b"").revision
+        assert tally.revision != revision or tally == count_upstream(tables, root, job, revision), (
+            f"run {root}, job {job}"
+        )
     for (root, job), (number, ended) in nodes.items():
         execution, story = executions[number], f"run {root}, job {job}, execution {number}"
         assert execution.root == root and execution.job == job, story
@@ -66,10 +73,11 @@ def check_runs(tables: Tables, executions: Executions) -> None:
             elif is_node:
                 is_open = number not in heads or nodes.get((number, execution.job)) == (number, 0)
                 assert is_open, f"{story} has not ended, and those after it are decided"
-    for root, (unfinished, bad) in heads.items():
+    for root, (unfinished, bad, tallies) in heads.items():
         mine = {job: node for (run, job), node in nodes.items() if run == root}
         story = f"run {root}: {unfinished} unfinished, {bad} bad, {mine}"
         assert unfinished == sum(not ended for _, ended in mine.values()), story
+        assert tallies == sum(run == root for run, _ in waiting), f"{story}, {tallies} tallies, {waiting}"
         assert bad == sum(ended in BAD_STATES for _, ended in mine.values()), story
         if _is_workflow(tables, executions[root].job):
             _check_workflow(executions[root], unfinished, bad, story)

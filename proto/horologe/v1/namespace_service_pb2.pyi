@@ -5,6 +5,7 @@ Namespaces: what is said of all jobs in one."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -28,22 +29,50 @@ class Namespace(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MAX_RUNNING_FIELD_NUMBER: _builtins.int
     RUNNING_COUNT_FIELD_NUMBER: _builtins.int
+    HISTORY_RETENTION_FIELD_NUMBER: _builtins.int
+    HISTORY_COUNT_MAX_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_RETENTION_FIELD_NUMBER: _builtins.int
+    FINISHED_COUNT_FIELD_NUMBER: _builtins.int
+    NOT_RUN_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`namespaces/{namespace}`."""
     max_running: _builtins.int
     """How many attempts of its jobs run at a time; more wait. 0: no limit."""
     running_count: _builtins.int
     """Attempts that run. Output only."""
+    history_count_max: _builtins.int
+    """How many finished executions are kept, and how many rows of the ledger for due times that made none. The oldest go first, and
+    nothing of the last ten minutes goes. 0: no limit.
+    """
+    finished_count: _builtins.int
+    """Finished executions that are kept, without dead letters. Output only."""
+    not_run_count: _builtins.int
+    """Rows of the ledger that are kept for due times that made no execution. Output only."""
+    @_builtins.property
+    def history_retention(self) -> _duration_pb2.Duration:
+        """How long its history is kept: executions after their end, and the ledger. Absent: as the setting `history_retention_days`
+        of the nodes says.
+        """
+
+    @_builtins.property
+    def dead_letter_retention(self) -> _duration_pb2.Duration:
+        """How long its dead letters are kept; after that they are history. Absent: 30 days."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_running: _builtins.int = ...,
         running_count: _builtins.int = ...,
+        history_retention: _duration_pb2.Duration | None = ...,
+        history_count_max: _builtins.int = ...,
+        dead_letter_retention: _duration_pb2.Duration | None = ...,
+        finished_count: _builtins.int = ...,
+        not_run_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dead_letter_retention", b"dead_letter_retention", "history_retention", b"history_retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_running", b"max_running", "name", b"name", "running_count", b"running_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letter_retention", b"dead_letter_retention", "finished_count", b"finished_count", "history_count_max", b"history_count_max", "history_retention", b"history_retention", "max_running", b"max_running", "name", b"name", "not_run_count", b"not_run_count", "running_count", b"running_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -174,7 +203,7 @@ class UpdateNamespaceRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """`max_running`. Absent: the fields that are set."""
+        """`max_running`, `history_retention`, `history_count_max`, `dead_letter_retention`. Absent: the fields that are set."""
 
     def __init__(
         self,

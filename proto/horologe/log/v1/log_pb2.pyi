@@ -1326,22 +1326,47 @@ class SetNamespace(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    HISTORY_MS_FIELD_NUMBER: _builtins.int
+    HISTORY_COUNT_MAX_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its id."""
     max_running: _builtins.int
     """How many attempts of its jobs run at a time; 0: no limit."""
+    history_ms: _builtins.int
+    """How long its history is kept, in milliseconds; 0: as the leader's settings say."""
+    history_count_max: _builtins.int
+    """How many executions that are over are kept, and how many rows of due times that made none; 0: no limit."""
+    dead_letters_ms: _builtins.int
+    """How long its dead letters are kept, in milliseconds; 0: 30 days."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_running: _builtins.int | None = ...,
+        history_ms: _builtins.int | None = ...,
+        history_count_max: _builtins.int | None = ...,
+        dead_letters_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_running", b"_max_running", "max_running", b"max_running"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dead_letters_ms", b"_dead_letters_ms", "_history_count_max", b"_history_count_max", "_history_ms", b"_history_ms", "_max_running", b"_max_running", "dead_letters_ms", b"dead_letters_ms", "history_count_max", b"history_count_max", "history_ms", b"history_ms", "max_running", b"max_running"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_running", b"_max_running", "max_running", b"max_running", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_letters_ms", b"_dead_letters_ms", "_history_count_max", b"_history_count_max", "_history_ms", b"_history_ms", "_max_running", b"_max_running", "dead_letters_ms", b"dead_letters_ms", "history_count_max", b"history_count_max", "history_ms", b"history_ms", "max_running", b"max_running", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dead_letters_ms: _TypeAlias = _typing.Literal["dead_letters_ms"]  # noqa: Y015
+    _WhichOneofArgType__dead_letters_ms: _TypeAlias = _typing.Literal["_dead_letters_ms", b"_dead_letters_ms"]  # noqa: Y015
+    _WhichOneofReturnType__history_count_max: _TypeAlias = _typing.Literal["history_count_max"]  # noqa: Y015
+    _WhichOneofArgType__history_count_max: _TypeAlias = _typing.Literal["_history_count_max", b"_history_count_max"]  # noqa: Y015
+    _WhichOneofReturnType__history_ms: _TypeAlias = _typing.Literal["history_ms"]  # noqa: Y015
+    _WhichOneofArgType__history_ms: _TypeAlias = _typing.Literal["_history_ms", b"_history_ms"]  # noqa: Y015
     _WhichOneofReturnType__max_running: _TypeAlias = _typing.Literal["max_running"]  # noqa: Y015
     _WhichOneofArgType__max_running: _TypeAlias = _typing.Literal["_max_running", b"_max_running"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dead_letters_ms) -> _WhichOneofReturnType__dead_letters_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__history_count_max) -> _WhichOneofReturnType__history_count_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__history_ms) -> _WhichOneofReturnType__history_ms | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_running) -> _WhichOneofReturnType__max_running | None: ...
 
 Global___SetNamespace: _TypeAlias = SetNamespace  # noqa: Y015
@@ -1861,14 +1886,23 @@ class Prune(_message.Message):
     EXECUTIONS_FIELD_NUMBER: _builtins.int
     LEDGER_ROWS_FIELD_NUMBER: _builtins.int
     OPERATIONS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
     before_ms: _builtins.int
-    """What ended, or was due, before this instant, in milliseconds, may be dropped."""
+    """What ended, or was due, before this instant, in milliseconds, may be dropped, unless its namespace says something else."""
     executions: _builtins.bytes
     """Numbers of executions, packed: 8 bytes each, big-endian."""
     ledger_rows: _builtins.bytes
     """Keys of ledger rows, packed: job, due time and execution, 8 bytes each, big-endian."""
     operations: _builtins.bytes
     """Numbers of operations, packed: 8 bytes each, big-endian."""
+    dead_letters_before_ms: _builtins.int
+    """What died before this instant, in milliseconds, may leave the queue of dead letters."""
+    dead_letters: _builtins.bytes
+    """Numbers of dead letters, packed: 8 bytes each, big-endian."""
+    jobs: _builtins.bytes
+    """Numbers of deleted jobs, packed: 8 bytes each, big-endian."""
     def __init__(
         self,
         *,
@@ -1876,10 +1910,13 @@ class Prune(_message.Message):
         executions: _builtins.bytes = ...,
         ledger_rows: _builtins.bytes = ...,
         operations: _builtins.bytes = ...,
+        dead_letters_before_ms: _builtins.int = ...,
+        dead_letters: _builtins.bytes = ...,
+        jobs: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_ms", b"before_ms", "executions", b"executions", "ledger_rows", b"ledger_rows", "operations", b"operations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_ms", b"before_ms", "dead_letters", b"dead_letters", "dead_letters_before_ms", b"dead_letters_before_ms", "executions", b"executions", "jobs", b"jobs", "ledger_rows", b"ledger_rows", "operations", b"operations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
