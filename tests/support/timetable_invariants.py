@@ -29,12 +29,18 @@ def check_schedules(tables: Tables, executions: dict[int, Execution], job_states
         is_over = 0 < state.max_executions <= state.scheduled
         if is_over:
             assert state.next_due_ms == 0 and state.scheduled >= state.max_executions, story
-        elif state.fixed_delay_ms and not state.unfinished:
+        elif state.fixed_delay_ms and not state.unfinished and not _may_be_closed(tables, job):
             assert state.next_due_ms, f"{story}: nothing will ever make it due"
     for number, execution in executions.items():
         if execution.deadline_ms:
             waits = execution.state in (ExecutionState.QUEUED, ExecutionState.SCHEDULED)
             assert waits and not execution.attempt, f"execution {number} has started, or ended: {execution}"
+
+
+def _may_be_closed(tables: Tables, job: int) -> bool:
+    """For ever, by an end or by calendars."""
+    definition = log_pb2.JobRecord.FromString(tables.job.get(U64.pack(job)) or b"").job
+    return definition.HasField("end_time") or bool(definition.calendars)
 
 
 def check_pauses(tables: Tables) -> None:
