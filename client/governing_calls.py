@@ -190,14 +190,37 @@ def get_namespace(namespace: str, name: str = "") -> Call[Namespace]:
 
 
 def update_namespace(
-    namespace: str, name: str = "", *, max_running: int | None = None, request_id: str = ""
+    namespace: str,
+    name: str = "",
+    *,
+    max_running: int | None = None,
+    history_retention: str | timedelta | None = None,
+    history_count_max: int | None = None,
+    dead_letter_retention: str | timedelta | None = None,
+    request_id: str = "",
 ) -> Call[Namespace]:
-    """Changes what is said of a namespace (by default the client's own). `max_running` 0: no limit."""
+    """Changes what is said of a namespace (by default the client's own); what is not given stays.
+
+    `max_running` and `history_count_max` 0: no limit. The retentions are durations such as `14d`, or `default`.
+    """
     request = namespaces.UpdateNamespaceRequest(update_mask=FieldMask(), request_id=request_id_or_new(request_id))
     request.namespace.name = names.namespace_name(name or namespace)
     if max_running is not None:
         request.update_mask.paths.append("max_running")
         request.namespace.max_running = max_running
+    if history_count_max is not None:
+        request.update_mask.paths.append("history_count_max")
+        request.namespace.history_count_max = history_count_max
+    if history_retention is not None:
+        request.update_mask.paths.append("history_retention")
+        if history_retention != "default":
+            span = _span("history_retention", history_retention)
+            request.namespace.history_retention.CopyFrom(durations.to_proto(span))
+    if dead_letter_retention is not None:
+        request.update_mask.paths.append("dead_letter_retention")
+        if dead_letter_retention != "default":
+            span = _span("dead_letter_retention", dead_letter_retention)
+            request.namespace.dead_letter_retention.CopyFrom(durations.to_proto(span))
 
     def pick(answer: namespaces.UpdateNamespaceResponse) -> Namespace:
         return answer.namespace

@@ -5,7 +5,7 @@ Jobs are written as in job files; see `jobfile.to_mapping`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from google.protobuf import timestamp_pb2
 
@@ -147,7 +147,17 @@ def namespace(message: Namespace) -> Record:
         "name": names.short_name(message.name),
         "max_running": message.max_running,
         "running_count": message.running_count,
+        "history_retention": _retention(message, "history_retention"),
+        "history_count_max": message.history_count_max,
+        "dead_letter_retention": _retention(message, "dead_letter_retention"),
+        "finished_count": message.finished_count,
+        "not_run_count": message.not_run_count,
     }
+
+
+def _retention(message: Namespace, field: Literal["history_retention", "dead_letter_retention"]) -> str:
+    """`default`: as the nodes' settings say, or 30 days for dead letters."""
+    return durations.render(durations.from_proto(getattr(message, field))) if message.HasField(field) else "default"
 
 
 def worker(message: Worker) -> Record:

@@ -10,6 +10,7 @@ from horologe.client.cli import pause
 from horologe.client.cli.limit import RequestIdOption
 from horologe.client.cli.output import Column
 from horologe.client.cli.session import Session, connected
+from horologe.client.errors import InvalidArgument
 
 __all__ = ["COLUMNS", "NameArgument", "app"]
 
@@ -20,6 +21,11 @@ COLUMNS = (
     Column("NAME", "name"),
     Column("RUNNING", "running_count"),
     Column("MAX RUNNING", lambda record: record["max_running"] or None),
+    Column("FINISHED", "finished_count"),
+    Column("NOT RUN", "not_run_count"),
+    Column("HISTORY", "history_retention"),
+    Column("MAX COUNT", lambda record: record["history_count_max"] or None),
+    Column("DEAD LETTERS", "dead_letter_retention"),
 )
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The namespace.")]
 
@@ -49,12 +55,40 @@ def set_(
     session: Session,
     name: NameArgument,
     max_running: Annotated[
-        int, typer.Option("--max-running", metavar="N", min=0, help="So many attempts run at a time; 0: no limit.")
-    ],
+        int | None,
+        typer.Option("--max-running", metavar="N", min=0, help="So many attempts run at a time; 0: no limit."),
+    ] = None,
+    history: Annotated[
+        str | None,
+        typer.Option("--history", metavar="DURATION", help="Executions and ledger are kept so long: 14d; or default."),
+    ] = None,
+    history_count: Annotated[
+        int | None,
+        typer.Option(
+            "--history-count",
+            metavar="N",
+            min=0,
+            help="So many finished executions are kept, and due times that made none; 0: no limit.",
+        ),
+    ] = None,
+    dead_letters: Annotated[
+        str | None,
+        typer.Option("--dead-letters", metavar="DURATION", help="Dead letters are kept so long; or default (30d)."),
+    ] = None,
     request_id: RequestIdOption = "",
 ) -> None:
-    """Change what holds for a namespace."""
+    """Change what holds for a namespace; what is not named stays."""
     from horologe.client import records
 
-    found = session.client.update_namespace(name, max_running=max_running, request_id=request_id)
+    if (max_running, history, history_count, dead_letters) == (None,) * 4:
+        options = "--max-running, --history, --history-count or --dead-letters"
+        raise InvalidArgument(f"name what to change: {options}", reason="INVALID_FIELD")
+    found = session.client.update_namespace(
+        name,
+        max_running=max_running,
+        history_retention=history,
+        history_count_max=history_count,
+        dead_letter_retention=dead_letters,
+        request_id=request_id,
+    )
     session.print_one(records.namespace(found), COLUMNS)

@@ -19,8 +19,8 @@ PURE_CORE = (
     "model", "records", "tables", "wheel", "commands", "malformed", "state", "machine", "jobs", "creation", "executions",
     "settling", "overlap", "cancellation", "starting", "lines", "priorities", "permits",
     "lanes", "rates", "queues", "limits", "namespaces", "sessions",
-    "requests", "history", "failures", "time_limits", "beside", "dead_letters", "backfills", "operations",
-    "versions", "apply_sets", "events", "facets", "search", "dependencies", "workflows", "reruns",
+    "requests", "history", "keeping", "failures", "time_limits", "beside", "dead_letters", "backfills", "operations",
+    "versions", "apply_sets", "events", "facets", "search", "dependencies", "tallies", "workflows", "reruns",
     "pending", "pauses", "calendars", "deadlines",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(

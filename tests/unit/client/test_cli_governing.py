@@ -68,11 +68,23 @@ def test_a_queue_is_paused_and_resumed(fake: FakeCluster, run: Run) -> None:
 
 
 def test_a_namespace_gets_a_limit(fake: FakeCluster, run: Run) -> None:
-    assert rows(run("namespace", "set", "shop", "--max-running", "20")) == [["shop", "0", "20"]]
-    assert rows(run("namespace", "list")) == [["shop", "0", "20"]]
-    assert rows(run("namespace", "get", "shop")) == [["shop", "0", "20"]]
+    shop = [["shop", "0", "20", "0", "0", "default", "-", "default"]]
+    assert rows(run("namespace", "set", "shop", "--max-running", "20")) == shop
+    assert rows(run("namespace", "list")) == shop
+    assert rows(run("namespace", "get", "shop")) == shop
     run("namespace", "set", "shop", "--max-running", "0")
     assert list(fake.requests("UpdateNamespace")[-1].update_mask.paths) == ["max_running"]
+    assert run("namespace", "set", "shop").exit_code == 2
+
+
+def test_a_namespace_keeps_its_history_as_it_likes(fake: FakeCluster, run: Run) -> None:
+    words = ("--history", "14d", "--history-count", "100000", "--dead-letters", "60d")
+    assert rows(run("namespace", "set", "shop", *words))[0][-3:] == ["14d", "100000", "60d"]
+    asked = fake.requests("UpdateNamespace")[-1]
+    assert list(asked.update_mask.paths) == ["history_count_max", "history_retention", "dead_letter_retention"]
+    found = json.loads(run("namespace", "set", "shop", "--history", "default", "-o", "json").stdout)
+    assert found["history_retention"] == "default"
+    assert run("namespace", "set", "shop", "--history", "forever").exit_code == 2
 
 
 def test_the_sdk_raises_what_it_means(fake: FakeCluster) -> None:

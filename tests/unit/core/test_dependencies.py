@@ -101,6 +101,17 @@ def test_sizes(flow: Flow) -> None:
     assert "n999 would be next to 101 jobs" in result.text
 
 
+def test_edges_of_one_command(flow: Flow) -> None:
+    flow.create({f"a{number}": [] for number in range(100)})
+    above = [f"a{number}" for number in range(100)]
+    result = flow.put(*[flow.draft(f"b{number}", above) for number in range(101)])
+    assert result.code is Code.WORKFLOW_TOO_LARGE and "10100 others" in result.text
+    assert flow.put(*[flow.draft(f"b{number}", above) for number in range(100)]).code is Code.OK
+    root = flow.run()
+    flow.end_all(root)
+    assert flow.driver.state(root) == "COMPLETED"
+
+
 def test_a_long_chain(flow: Flow) -> None:
     flow.create({f"n{number}": [f"n{number - 1}"] if number else [] for number in range(1_000)})
     result = flow.put(flow.draft("n0", ["n999"]))

@@ -22,6 +22,7 @@ from horologe.raft.model import ExecutionState, LeaseLoss, Overlap
 SECOND, MINUTE = 1_000, 60_000
 SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=1_800.0)
 STEPS = 150
+QUEUES = ("default", "spare")
 
 
 class History:
@@ -56,7 +57,11 @@ class History:
         return (self.driver.now_ms - START_MS) / 1000
 
     def connect(self) -> None:
-        self.do(commands.connect(self.dice.choice(["w1", "w2"]), incarnation=str(self.driver.index), slot_count=4))
+        self.do(
+            commands.connect(
+                self.dice.choice(["w1", "w2"]), incarnation=str(self.driver.index), slot_count=4, queues=QUEUES
+            )
+        )
 
     def pass_time(self) -> None:
         self.driver.now_ms += self.dice.choice([0, 1, SECOND, 5 * SECOND, 12 * SECOND])
@@ -108,7 +113,12 @@ class History:
 
     def disturb(self) -> None:
         dice = self.dice
-        match dice.randrange(6):
+        match dice.randrange(7):
+            case 5:
+                changed = commands.job(
+                    "c", every_ms=30 * SECOND, queue=dice.choice(["default", "spare"]), max_attempts=1
+                )
+                self.do(commands.put(commands.UPDATE, commands.draft(changed, self.driver.now_ms + 1)))
             case 0:
                 self.lead()
             case 1 if self.old:

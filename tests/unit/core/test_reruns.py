@@ -106,7 +106,7 @@ def test_refusals(flow: Flow) -> None:
     assert flow.rerun(-1).code is Code.MALFORMED
 
 
-def test_history_goes_from_the_root_on(flow: Flow) -> None:
+def test_history_of_a_run_goes_with_its_root(flow: Flow) -> None:
     flow.create({"a": [], "b": ["a"]})
     root = flow.run()
     flow.end("a", root)
@@ -116,10 +116,10 @@ def test_history_goes_from_the_root_on(flow: Flow) -> None:
     flow.end("b", root)
     nodes = [flow.node("a", root), flow.node("b", root)]
     assert flow.driver.do(commands.prune(late_ms, nodes)).numbers[0] == 0, "the root is still there"
-    assert flow.driver.do(commands.prune(late_ms, [root])).numbers[0] == 1
+    assert flow.driver.do(commands.prune(late_ms, [root])).numbers[0] == 3
     flow.driver.check()
     assert flow.rerun(nodes[0]).code is Code.EXECUTION_NOT_FOUND
-    assert flow.driver.do(commands.prune(late_ms, nodes)).numbers[0] == 2
+    assert flow.driver.do(commands.prune(late_ms, nodes)).numbers[0] == 0
     assert list(flow.driver.tables.run.scan()) == []
 
 
@@ -163,14 +163,15 @@ def test_what_runs_again_is_no_dead_letter_any_more(flow: Flow) -> None:
     assert flow.driver.do(redrive).code is Code.DEAD_LETTER_NOT_FOUND
 
 
-def test_a_dead_letter_whose_run_is_history_stands_alone(flow: Flow) -> None:
+def test_a_run_stays_while_one_of_it_is_a_dead_letter(flow: Flow) -> None:
     flow.create({"a": [], "b": ["a"]})
     root = flow.run()
     flow.end("a", root, Outcome.FAILED, delay_ms=NO_RETRY)
     dead = flow.node("a", root)
-    assert flow.driver.do(commands.prune(flow.driver.now_ms + 1, [root])).numbers[0] == 1
-    assert flow.driver.do(log_pb2.Command(redrive_dead_letter={"execution": dead})).code is Code.OK
-    flow.start()
-    execution = flow.driver.execution(dead)
-    flow.driver.do(commands.complete(commands.outcome(dead, execution.token, execution.attempt)))
-    assert flow.states(dead) == {"a": "COMPLETED", "b": "QUEUED"}, "it has begun a run of its own"
+    late_ms = flow.driver.now_ms + 1
+    assert flow.driver.do(commands.prune(late_ms, [root, dead])).numbers[0] == 0
+    assert flow.driver.do(commands.prune(late_ms, dead_letters=[dead])).numbers[3] == 1
+    flow.driver.check()
+    assert flow.driver.do(commands.prune(late_ms, [root])).numbers[0] == 3
+    assert list(flow.driver.tables.execution.scan()) == []
+    flow.driver.check()

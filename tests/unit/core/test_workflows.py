@@ -114,6 +114,28 @@ def test_a_condition_that_is_met_early_starts_once(flow: Flow) -> None:
     assert flow.driver.job_state(flow.job("last")).executions == 1
 
 
+def test_a_definition_that_changes_on_the_way_is_counted_anew(flow: Flow) -> None:
+    flow.create({"a": [], "b": [], "c": [], "last": ["a", "b"]})
+    root = flow.run()
+    flow.end("a", root)
+    flow.put(flow.draft("last", ["a", "b", "c"]))
+    flow.end("b", root)
+    assert flow.states(root)["last"] == "-"
+    flow.end("c", root)
+    assert flow.states(root)["last"] == "QUEUED"
+
+
+def test_a_run_does_not_wait_for_what_does_not_come_any_more(flow: Flow) -> None:
+    flow.create({"a": [], "b": [], "last": ["a", "b"]})
+    root = flow.run()
+    flow.end("a", root)
+    flow.put(flow.draft("last", ["a"]))
+    flow.end("b", root)
+    assert flow.states(root)["last"] == "-", "nothing told it"
+    assert flow.driver.state(root) == "COMPLETED"
+    assert list(flow.driver.tables.tally.scan()) == []
+
+
 def test_retries_are_not_the_end(flow: Flow) -> None:
     flow.create({"a": [], "b": ["a"]})
     root = flow.run()

@@ -190,6 +190,38 @@ async def test_a_namespace_gets_and_loses_a_limit(node):
     assert [each.name for each in listed.namespaces] == [name]
 
 
+async def test_a_namespace_keeps_its_history_as_it_likes(node):
+    await create(node)
+    wanted = namespaces.Namespace(name="namespaces/default", history_count_max=1000)
+    wanted.history_retention.FromSeconds(14 * 86_400)
+    wanted.dead_letter_retention.FromSeconds(3_600)
+    answer = await node.namespaces.UpdateNamespace(namespaces.UpdateNamespaceRequest(namespace=wanted))
+    assert answer.namespace == wanted
+    mask = FieldMask(paths=["history_retention", "history_count_max"])
+    bare = namespaces.Namespace(name="namespaces/default")
+    request = namespaces.UpdateNamespaceRequest(namespace=bare, update_mask=mask)
+    found = (await node.namespaces.UpdateNamespace(request)).namespace
+    assert not found.HasField("history_retention"), "the default again"
+    assert (found.history_count_max, found.dead_letter_retention.seconds) == (0, 3_600)
+    for field in ("history_retention", "dead_letter_retention"):
+        wanted = namespaces.Namespace(name="namespaces/default")
+        getattr(wanted, field).FromSeconds(3_599)
+        error = await refused(node.namespaces.UpdateNamespace(namespaces.UpdateNamespaceRequest(namespace=wanted)))
+        assert (error.reason, list(error.fields)) == ("INVALID_FIELD", [f"namespace.{field}"])
+    wanted = namespaces.Namespace(name="namespaces/default", history_count_max=-1)
+    error = await refused(node.namespaces.UpdateNamespace(namespaces.UpdateNamespaceRequest(namespace=wanted)))
+    assert error.reason == "INVALID_FIELD"
+
+
+async def test_finished_executions_are_counted(node):
+    await create(node)
+    number = await run(node)
+    name = f"namespaces/-/jobs/-/executions/{number}"
+    await node.executions.CancelExecution(execution_service_pb2.CancelExecutionRequest(name=name))
+    request = namespaces.GetNamespaceRequest(name="namespaces/default")
+    assert (await node.namespaces.GetNamespace(request)).namespace.finished_count == 1
+
+
 async def test_namespaces_that_cannot_be(node):
     wanted = namespaces.Namespace(name="namespaces/default", max_running=-1)
     error = await refused(node.namespaces.UpdateNamespace(namespaces.UpdateNamespaceRequest(namespace=wanted)))

@@ -158,6 +158,19 @@ async def test_jobs_without_due_times_and_bounds(node: FakeNode) -> None:
     assert "(end_time)" in (await explain(node, START_MS + 10 * MINUTE)).sentences[0]
 
 
+async def test_a_deleted_job_is_explained_until_its_name_is_taken(node: FakeNode) -> None:
+    await create(node)
+    number = node.fire(1)
+    await node.jobs.DeleteJob(job_service_pb2.DeleteJobRequest(name=NAME, cancel_running=True))
+    answer = await explain(node)
+    assert (answer.finding, answer.execution.name) == (Answer.FINDING_RAN, f"{NAME}/executions/{number}")
+    after = await explain(node, node.clock.now_ms + MINUTE)
+    assert "it was deleted at" in after.sentences[0]
+    assert not after.HasField("next_due_time")
+    await create(node, manual_job())
+    assert "on request only" in (await explain(node)).sentences[0]
+
+
 async def test_questions_that_have_no_answer(node: FakeNode) -> None:
     assert (await refused(explain(node))).reason == "JOB_NOT_FOUND"
     request = story_service_pb2.ExplainDueTimeRequest(name=NAME, time=Timestamp(seconds=-5))
