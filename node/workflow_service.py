@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, views
 from horologe.node.catalog import Catalog
@@ -60,6 +62,12 @@ class WorkflowService(workflow_service_pb2_grpc.WorkflowServiceServicer):
     ) -> workflow_service_pb2.GetWorkflowResponse:
         del context
         name = read_job_name(request.name, "name")
+        # A thousand nodes take their time.
+        return await asyncio.to_thread(self._get, name, request)
+
+    def _get(
+        self, name: str, request: workflow_service_pb2.GetWorkflowRequest
+    ) -> workflow_service_pb2.GetWorkflowResponse:
         with self._node.store.read() as tables:
             record = views.find_job(tables, name)
             if record is None:

@@ -36,6 +36,8 @@ class Run:
     unfinished: int = 0
     bad: int = 0
     tallies: int = 0
+    latest: tuple[int, int] = (0, 0)
+    """The job that has ended last, and how."""
 
     @classmethod
     def open(cls, state: State, root: int) -> Run:
@@ -70,6 +72,7 @@ class Run:
 
     def decide_all_after(self, job: int, ended: int) -> None:
         """A job has `ended` in this state."""
+        self.latest = (job, ended)
         for below in list(downstream_of(self.state.tables, job)):
             self._upstream_ended(below, ended)
 
@@ -131,6 +134,11 @@ class Run:
 
     def _skip(self, job: int, job_state: JobState, reason: Reason) -> None:
         number, execution = new_skipped(self.state, job, job_state, self.due_ms, Trigger.DEPENDENCY, reason)
+        upstream, ended = self.latest
+        if reason is Reason.UPSTREAM and upstream:
+            detail = self.state.detail(number, execution)
+            detail.reason = f"{reason.text}: {_name(self.state, upstream)} {ExecutionState(ended).name}"
+            self.state.put_detail(number, execution, detail)
         self._add(job, job_state, number, execution)
 
     def _add(self, job: int, job_state: JobState, number: int, execution: Execution) -> None:

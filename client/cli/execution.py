@@ -136,7 +136,17 @@ def get(session: Session, execution: ExecutionArgument) -> None:
     if session.is_data:
         print_data(session.output, record)
         return
-    labels = ["name", "state", "waits_for", "trigger", "due_time", "start_time", "end_time", "next_attempt_time"]
+    labels = [
+        "name",
+        "state",
+        "waits_for",
+        "trigger",
+        "root",
+        "due_time",
+        "start_time",
+        "end_time",
+        "next_attempt_time",
+    ]
     pairs = [(label.replace("_", " ").capitalize(), record[label]) for label in [*labels, "reason", "result", "queue"]]
     print_details([*pairs, ("Start delay", _delay(record)), ("Cancel requested", record["cancel_requested"] or None)])
     if record["attempts"]:

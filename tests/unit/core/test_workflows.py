@@ -69,7 +69,8 @@ def test_what_cannot_run_is_skipped_with_all_that_is_after_it(flow: Flow) -> Non
     assert flow.driver.detail(root).reason == "did not end well: left FAILED"
     number = flow.node("report", root)
     assert flow.driver.ledger(flow.job("report"))[0][3:] == ("SKIPPED", "upstream", number)
-    assert flow.driver.detail(number).reason == "upstream"
+    assert flow.driver.detail(number).reason == "upstream: load SKIPPED"
+    assert flow.driver.detail(flow.node("load", root)).reason == "upstream: left FAILED"
     assert flow.driver.job_state(flow.job("report")).skipped == 1
 
 
