@@ -26,7 +26,7 @@ from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
 
 PAGES = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
-    "models/README.md", "examples/README.md", "docs/workflows.md",
+    "models/README.md", "examples/README.md", "docs/workflows.md", "docs/schedules.md",
 )  # fmt: skip
 SOURCE_FOLDERS = ("raft", "node", "client", "chaos", "proto", "tests", "examples")
 PROMISE = """
@@ -304,6 +304,18 @@ def test_the_job_file_in_the_readme_is_one() -> None:
     [shell] = re.findall(r"^    shell: .*$", block.text, flags=re.MULTILINE)
     for other in others:
         jobfile.loads(block.text.replace(shell, f"    {other}"), "README.md")
+
+
+def test_the_job_file_of_the_schedules_is_one() -> None:
+    text = page_text("docs/schedules.md")
+    [block] = [block for block in blocks_of(text) if block.mark == "job file"]
+    [sourced] = jobfile.loads(block.text, "schedules.md")
+    assert not complete_job(sourced.job, sourced.job.name, 0)[1]
+    # Each kind of schedule in the table must be one as well.
+    kinds = re.findall(r"`(\{[^`]*\})`[^|]*\|", text.partition("```yaml")[0])
+    assert len(kinds) >= 6
+    for kind in kinds:
+        jobfile.loads(f"name: x\naction: {{shell: {{script: x}}}}\nschedule: {kind}", kind)
 
 
 def test_the_job_file_of_the_workflow_is_one() -> None:
