@@ -113,14 +113,14 @@ class Firing:
             until_ms, fate = wall_ms - ON_TIME_MS, MissedFate.MISSED_CATCHUP_SKIP
         elif state.next_due_ms < window_from_ms:
             until_ms, fate = window_from_ms - 1, MissedFate.MISSED_CATCHUP_WINDOW
-        missed = self._count(job, state, timetable, until_ms)
+        missed = self._count(job, state, timetable, until_ms, fate)
         if missed is None:
             return b""
         next_ms, fire_ms = (missed.next_ms, timetable.fire_ms(missed.next_ms)) if missed.next_ms else (0, 0)
         first_ms, last_ms = missed.pending_ms, missed.last_ms
         head = job, state.revision
-        if fate:
-            return FIRE.pack(*head, 0, next_ms, fire_ms, 0, first_ms, last_ms, missed.count, fate, 0)
+        if missed.fate:
+            return FIRE.pack(*head, 0, next_ms, fire_ms, 0, first_ms, last_ms, missed.count, missed.fate, 0)
         if state.catchup == Catchup.ALL:
             return self._all(head, state, missed, (next_ms, fire_ms), take)
         session = take(state.queue)
@@ -148,12 +148,14 @@ class Firing:
             rest = (0, 0, 0, MissedFate.NONE)
         return bytes(records)
 
-    def _count(self, job: int, state: JobState, timetable: Timetable, until_ms: int) -> Missed | None:
+    def _count(
+        self, job: int, state: JobState, timetable: Timetable, until_ms: int, fate: MissedFate = MissedFate.NONE
+    ) -> Missed | None:
         """All that was missed from the pending due time to `until_ms`, as of the plan that began to count; None: not yet."""
         missed = self._counts.get(job)
         if missed is None or (missed.revision, missed.pending_ms) != (state.revision, state.next_due_ms):
             kept = _runs_at_most(state) + 1 if state.catchup == Catchup.ALL else 0
-            missed = Missed(state.revision, state.next_due_ms, until_ms, kept)
+            missed = Missed(state.revision, state.next_due_ms, until_ms, fate, kept)
         self._budget -= missed.go_on(timetable, self._budget)
         if not missed.is_complete:
             self._counted[job] = missed

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections import deque
 
 from horologe.node.timetable import Timetable
+from horologe.raft.commands import MissedFate
 
 
 class Missed:
     """The due times from a job's pending one to an instant that is not before it."""
 
-    def __init__(self, revision: int, pending_ms: int, until_ms: int, kept: int) -> None:
-        """`kept`: how many of the last ones are to be remembered; at least 2."""
+    def __init__(self, revision: int, pending_ms: int, until_ms: int, fate: MissedFate, kept: int) -> None:
+        """`fate`: what becomes of all of them, if that is known already. `kept`: how many of the last ones are remembered."""
         self.revision = revision
         self.pending_ms = pending_ms
         self.until_ms = until_ms
+        self.fate = fate
         self.count = 1
         self.latest: deque[int] = deque([pending_ms], maxlen=max(2, kept))
         """The last ones, oldest first."""

@@ -425,6 +425,17 @@ def test_what_was_missed_is_counted_over_as_many_plans_as_it_takes(
     ]
 
 
+def test_the_window_is_where_it_was_when_the_count_began(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(firing_module, "LOOKS_PER_PLAN", 2)
+    command = create("tick", DUE, catchup_window_ms=5 * MINUTE)
+    command.put_jobs.jobs[0].job.schedules.add().CopyFrom(command.put_jobs.jobs[0].job.schedules[0])
+    leader.do(command)
+    assert leader.plan(after_ms=5 * MINUTE + 50_000) is None
+    leader.plan(after_ms=20_000)
+    leader.act()
+    assert [row[3] for row in leader.machine.ledger()] == ["COALESCED", "RAN"]
+
+
 @pytest.mark.parametrize("catchup", list(Catchup))
 def test_a_due_time_that_the_schedule_no_longer_names_is_accounted_for_all_the_same(
     leader: Leader, catchup: Catchup
