@@ -78,7 +78,7 @@ def run(folder: Path, jobs: int, executions: int, say: Callable[[str], None]) ->
     """Fills a store in `folder` and measures. Takes a minute or two for a million executions."""
     store = Store(folder / "search", "bench")
     try:
-        filling = _Filling(store)
+        filling = Filling(store)
         filling.make_jobs(jobs)
         say(f"{jobs} jobs")
         filling.run_all(executions, say)
@@ -90,7 +90,7 @@ def run(folder: Path, jobs: int, executions: int, say: Callable[[str], None]) ->
     return report
 
 
-class _Filling:
+class Filling:
     """A log of its own, applied at once and committed rarely."""
 
     def __init__(self, store: Store) -> None:
@@ -108,11 +108,11 @@ class _Filling:
                 slot_count=10_000,
                 gateway="bench",
             )
-            self._apply(log_pb2.Command(open_session=opened))
+            self.apply(log_pb2.Command(open_session=opened))
         for start in range(0, count, JOBS_PER_ENTRY):
             drafts = [_draft(number) for number in range(start, min(start + JOBS_PER_ENTRY, count))]
             create = log_pb2.PutJobs(mode=log_pb2.PutJobs.MODE_CREATE, jobs=drafts)
-            self._apply(log_pb2.Command(put_jobs=create))
+            self.apply(log_pb2.Command(put_jobs=create))
             self._revisions += [self._index] * len(drafts)
         self._store.commit()
 
@@ -122,10 +122,10 @@ class _Filling:
         for entries, batch in enumerate(self._batches(count)):
             fires, round_ms = batch
             command = log_pb2.Command(plan=log_pb2.Plan(fires=b"".join(fires)))
-            self._apply(command, round_ms)
+            self.apply(command, round_ms)
             outcomes = [_outcome(made + position + 1, self._index) for position in range(len(fires))]
             made += len(fires)
-            self._apply(log_pb2.Command(complete=log_pb2.Complete(outcomes=b"".join(outcomes))), round_ms)
+            self.apply(log_pb2.Command(complete=log_pb2.Complete(outcomes=b"".join(outcomes))), round_ms)
             if entries % ENTRIES_PER_COMMIT == 0:
                 self._store.commit()
                 say(f"{made} executions")
@@ -146,7 +146,8 @@ class _Filling:
                 fires.append(FIRE.pack(job, revision, due_ms, next_ms, next_ms, session, 0, 0, 0, 0, 1))
             yield fires, START_MS + start * PERIOD_MS // jobs + PERIOD_MS
 
-    def _apply(self, command: log_pb2.Command, time_ms: int = START_MS) -> None:
+    def apply(self, command: log_pb2.Command, time_ms: int = START_MS) -> None:
+        """One entry, which is not durable yet."""
         self._index += 1
         entry = log_pb2.Entry(time_ms=time_ms, commands=[command])
         StateMachine().apply(self._store.tables, self._index, entry)

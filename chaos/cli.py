@@ -213,6 +213,28 @@ def missed(
     raise typer.Exit(0 if all(each.is_sound for each in found) else 1)
 
 
+@bench_app.command("history")
+def history(
+    executions: Annotated[int, typer.Option(min=1, help="Executions in the store.")] = 1_000_000,
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs that they are of.")] = 10_000,
+    folder: Folder = None,
+    output: Output = Format.table,
+) -> None:
+    """Dropping history out of a store that is filled for the purpose: how long does a step take?"""
+    import tempfile
+
+    from horologe.chaos import bench_history
+    from horologe.client.cli.output import Column, print_data, print_table
+
+    with tempfile.TemporaryDirectory(prefix="horologe-bench-", dir=folder) as scratch:
+        walks = bench_history.run(Path(scratch), jobs, executions, lambda line: typer.echo(line, err=True))
+    records = [walk.to_record() for walk in walks]
+    if output in (Format.json, Format.yaml):
+        print_data(output, records)
+        return
+    print_table(output, records, [Column(key.replace("_", " ").upper(), key) for key in records[0]], "")
+
+
 @bench_app.command("search")
 def search(
     executions: Annotated[int, typer.Option(min=1, help="Executions in the store.")] = 1_000_000,

@@ -16,14 +16,14 @@ from horologe.raft.records import LEDGER_KEY, U64, Execution, JobState
 from horologe.raft.tables import Table, Tables
 
 DEAD_LETTER_RETENTION_MS = 30 * 86_400_000
-ROWS_PER_WALK = 1_000
+ROWS_PER_WALK = 500
 """Rows looked at, and so dropped at the most, by one entry; a run is one row, and then its nodes."""
 ROWS_PER_JOB = 10
 """Looking at a deleted job costs about as much as so many rows."""
-WALK_SECONDS = 0.1
+WALK_SECONDS = 0.05
 REST_SECONDS = 30.0
 """Between two steps of a walk, and between two walks."""
-LATE_SECONDS = 0.2
+LATE_SECONDS = 0.05
 """After so long a step does not wait any longer for a leader that has nothing else to do."""
 
 

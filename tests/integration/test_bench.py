@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from horologe.chaos import bench_history
 from horologe.chaos.bench_core import cost_of_firing
 from horologe.chaos.bench_evidence import Distribution, Recorder, Start, account, read_starts, starts_per_second
 from horologe.chaos.bench_missed import measure as measure_missed
@@ -134,6 +135,14 @@ def test_what_was_missed_is_settled_in_few_entries(tmp_path: Path, policy: str, 
     settling = measure_missed(tmp_path / "state", policy, missed=1_200)
     assert settling.ledger_rows == rows
     assert 1 < settling.steps < 20
+
+
+def test_dropping_history(tmp_path: Path) -> None:
+    nothing, too_many, too_old = bench_history.run(tmp_path, jobs=50, executions=2_000, say=lambda text: None)
+    assert (nothing.dropped, too_many.dropped) == (0, 198), "two are dead letters"
+    # All but the dead letters, which become history first.
+    assert too_old.executions - too_old.dropped == 2
+    assert too_old.to_record()["steps"] == 4
 
 
 def test_starts_are_counted_by_whole_seconds() -> None:

@@ -34,7 +34,7 @@ PLAIN = ["namespaces/shop/jobs/skips", "namespaces/shop/jobs/plain", "namespaces
 MEMBERS = [f"namespaces/default/jobs/{name}" for name in ("a", "b", "c")]
 FLOW = "namespaces/default/jobs/flow"
 names = st.sampled_from([*PLAIN, FLOW, FLOW, *MEMBERS])
-numbers = st.integers(0, 30)
+numbers = st.integers(0, 9)
 
 
 class RandomPruning(RuleBasedStateMachine):
@@ -61,7 +61,9 @@ class RandomPruning(RuleBasedStateMachine):
         self.apply(commands.bootstrap("cluster"))
         self.planner.lead(self.driver.tables, self.seconds, self.driver.now_ms)
         self.put_all()
-        self.work([Outcome.SUCCEEDED], 0)
+        assert self.driver.counters.jobs == len(PLAIN) + len(MEMBERS) + 1
+        self.apply(commands.run(FLOW))
+        self.work([Outcome.SUCCEEDED], 0, 3, 4)
 
     def put_all(self) -> None:
         next_ms = (self.driver.now_ms // MINUTE + 1) * MINUTE
@@ -87,19 +89,27 @@ class RandomPruning(RuleBasedStateMachine):
 
     @rule(number=numbers)
     def cancel(self, number: int) -> None:
-        self.apply(commands.cancel(number, "enough"))
+        self.apply(commands.cancel(self.latest(number), "enough"))
 
-    @rule(number=numbers)
-    def rerun(self, number: int) -> None:
-        self.apply(commands.rerun(number))
+    @rule(number=numbers, later_ms=st.sampled_from([0, HOUR]))
+    def rerun(self, number: int, later_ms: int) -> None:
+        self.driver.now_ms += later_ms
+        self.apply(commands.rerun(self.latest(number)))
+        self.work([Outcome.SUCCEEDED], 0, number, 2)
 
     @rule(number=numbers)
     def redrive(self, number: int) -> None:
-        self.apply(commands.redrive(number))
+        dead = self.driver.dead_letters()
+        self.apply(commands.redrive(dead[number % len(dead)] if dead else number))
 
     @rule(number=numbers)
     def purge(self, number: int) -> None:
-        self.apply(commands.purge(number))
+        dead = self.driver.dead_letters()
+        self.apply(commands.purge(dead[number % len(dead)] if dead else number))
+
+    def latest(self, number: int) -> int:
+        """Counted from the latest execution."""
+        return self.driver.counters.last_execution - number
 
     @rule(job=st.integers(1, 3), hours=st.integers(1, 3))
     def backfill(self, job: int, hours: int) -> None:
@@ -120,19 +130,22 @@ class RandomPruning(RuleBasedStateMachine):
         self.apply(commands.keep_history(name, history_ms, count_max, dead_letters_ms))
 
     @rule(
-        said=st.lists(st.sampled_from(Outcome), min_size=1, max_size=4),
+        said=st.lists(st.sampled_from([Outcome.SUCCEEDED, *Outcome]), min_size=1, max_size=4),
         delay_ms=st.sampled_from([0, NO_RETRY, GIVE_UP]),
+        spared=st.integers(0, 9),
+        rounds=st.integers(1, 4),
     )
-    def work(self, said: list[Outcome], delay_ms: int) -> None:
+    def work(self, said: list[Outcome], delay_ms: int, spared: int, rounds: int) -> None:
         """The worker comes back if it was lost, takes all that the planner gives it, and tells how some of it ended."""
         self.apply(commands.connect(slot_count=50))
-        self.lead(2)
-        outcomes = [
-            commands.outcome(number, found.token, found.attempt, said[number % len(said)], retry_delay_ms=delay_ms)
-            for number, found in self.executions().items()
-            if found.state == ExecutionState.RUNNING and found.session and number % 3
-        ]
-        self.apply(commands.complete(*outcomes))
+        for _ in range(rounds):
+            self.lead(2)
+            outcomes = [
+                commands.outcome(number, found.token, found.attempt, said[number % len(said)], retry_delay_ms=delay_ms)
+                for number, found in self.executions().items()
+                if found.state == ExecutionState.RUNNING and found.session and number % 10 != spared
+            ]
+            self.apply(commands.complete(*outcomes))
 
     # The leader
 
@@ -156,12 +169,13 @@ class RandomPruning(RuleBasedStateMachine):
         if position < len(self.old):
             self.prune(self.old[position])
 
-    @rule(age_ms=st.sampled_from([0, MINUTE, DAY]), some=st.lists(numbers, max_size=20))
+    @rule(age_ms=st.sampled_from([0, MINUTE, DAY]), some=st.lists(st.integers(0, 30), max_size=20))
     def a_leader_proposes_what_it_likes(self, age_ms: int, some: list[int]) -> None:
         rows = list(invariants.read_ledger(self.driver.tables))
         chosen = [rows[number] for number in some if number < len(rows)]
         everything = {"dead_letters": some, "jobs": some, "operations": some}
-        self.prune(commands.prune(self.driver.now_ms - age_ms, some, chosen, **everything))  # type: ignore[arg-type]
+        executions = [self.latest(number) for number in some if self.latest(number) > 0]
+        self.prune(commands.prune(self.driver.now_ms - age_ms, executions, chosen, **everything))  # type: ignore[arg-type]
 
     def prune(self, command: log_pb2.Command) -> None:
         """What goes was over, of no dead letter, and older than its namespace says, or one of too many that are not recent."""
