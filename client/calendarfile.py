@@ -136,6 +136,11 @@ def _read_document(reader: Reader, document: yaml.Node, namespace: str) -> Itera
             else:
                 reader.problem(key, f"the file: unknown key {name!r} beside `calendars`")
         return
+    for key, _ in document.value if isinstance(document, yaml.MappingNode) else ():
+        if key.value in ("jobs", "workflows"):
+            said = "are in files of their own, which `horologe job apply --file` takes"
+            reader.problem(key, f"the file: {key.value} {said}")
+            return
     yield _read_calendar(reader, document, namespace)
 
 

@@ -183,7 +183,12 @@ def _read_document(reader: Reader, document: yaml.Node, namespace: str) -> Itera
     if isinstance(document, yaml.SequenceNode):
         yield from _read_jobs(reader, document, "the file", namespace)
         return
-    if isinstance(document, yaml.MappingNode) and not any(key.value in LISTS for key, _ in document.value):
+    keys = {key.value: key for key, _ in document.value} if isinstance(document, yaml.MappingNode) else {}
+    if "calendars" in keys and "name" not in keys:
+        said = "are in files of their own, which `horologe calendar set --file` takes"
+        reader.problem(keys["calendars"], f"the file: calendars {said}")
+        return
+    if keys and not any(name in LISTS for name in keys):
         yield from _read_job(reader, document, namespace)
         return
     for name, (key, source) in (reader.mapping(document, "the file") or {}).items():

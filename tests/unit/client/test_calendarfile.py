@@ -50,6 +50,7 @@ def test_what_the_cluster_adds_is_not_in_the_way() -> None:
         ("name: a\nhours: {from: 22:00}", 2, "must be a list"),
         ("calendars: []", 1, "holds no calendar"),
         ("calendars: []\njobs: []", 2, "unknown key 'jobs'"),
+        ("workflows: []", 1, "workflows are in files of their own, which `horologe job apply --file` takes"),
     ],
 )
 def test_mistakes_are_named_by_line(text: str, line: int, said: str) -> None:

@@ -193,6 +193,8 @@ MISTAKES: list[tuple[str, str]] = [
     ("a: {b: c", "1:9: not valid YAML: expected ',' or '}', but got '<stream end>'"),
     ("jobs:\n- name: a\n  <<: {}\n  schedule: {manual: true}\n  action: {shell: {argv: [a]}}",
      "3:3: job: merge keys (<<) are not read; repeat the entries"),
+    ("jobs: []\ncalendars: []", "2:1: the file: calendars are in files of their own, which `horologe calendar set --file` takes"),
+    ("{}", "1: holds no job: write `jobs:` and a list, or a single job"),
     ("jobs: []\nversion: 1", "2:1: the file: unknown key 'version' beside `jobs`; a job's keys go into the list"),
     ("workflows:\n- name: w\n  schedule: {manual: true}", "2:3: w: `jobs` is missing: the list of what it runs"),
     ("workflows:\n- {name: w, action: {workflow: {}}, schedule: {manual: true}, jobs: []}",
