@@ -68,6 +68,8 @@ class Rule(enum.Enum):
     TOKEN_SHARED = ("C6", "fencing tokens that two attempts had for the same execution")
     TOKEN_NOT_GROWING = ("C6", "attempts whose fencing token is not above that of the attempt before")
     ACKNOWLEDGED_LOST = ("C7", "acknowledged operations whose effect is not there")
+    EVENT_LOST = ("C7", "moves of executions that somebody who followed did not see")
+    BACKFILLED_AGAIN = ("C8", "due times that had run well and were run again to fill a gap")
     STATES_DIFFER = ("C7", "members that do not hold the state of the others at the end, or could not say")
     TWO_LEADERS = ("C7", "terms in which two nodes said that they lead")
     HALF_DONE = ("C8", "requests that happened in part")

@@ -23,6 +23,8 @@ class Node(NamedTuple):
     upstream: tuple[str, ...] = ()
     reason: str = ""
     """Why it was skipped."""
+    redriven: bool = False
+    """It was dead, and driven again: those after it may have been decided before."""
 
 
 class Run(NamedTuple):
@@ -64,7 +66,8 @@ def _check_end(verdict: Verdict, run: Run) -> None:
 
 def _check_node(verdict: Verdict, run: Run, job: str, node: Node) -> None:
     states = [run.nodes[one].state for one in node.upstream if one in run.nodes]
-    if not node.upstream or len(states) < len(node.upstream) or run.state == "CANCELLED":
+    redriven = any(run.nodes[one].redriven for one in node.upstream if one in run.nodes)
+    if not node.upstream or len(states) < len(node.upstream) or run.state == "CANCELLED" or redriven:
         return
     completed, bad = states.count("COMPLETED"), sum(state in BAD_STATES for state in states)
     is_met = {

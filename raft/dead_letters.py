@@ -2,7 +2,8 @@
 
 They lie in the table `dead`, in the order in which they died, each with the fingerprint of its error. Purging takes an execution
 out of there and leaves it in the history. Driving it again makes the same execution QUEUED, with new attempts and the same
-idempotency key; it obeys limits like others, and does not ask the overlap policy.
+idempotency key. It obeys limits like others, and is never left out: where the overlap policy allows no two at a time, it waits
+behind what is not finished.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from struct import Struct
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import beside
-from horologe.raft.model import Code, ExecutionFlag, ExecutionState, JobFlag, Result
+from horologe.raft.model import Code, ExecutionFlag, ExecutionState, JobFlag, Overlap, Result
 from horologe.raft.records import U64, Execution, JobState
 from horologe.raft.state import InvariantError, State
 from horologe.raft.workflows import rejoin
@@ -88,7 +89,11 @@ def redrive_one(state: State, number: int, asked: Asked) -> Code:
     take_out(state, number, execution)
     _begin_anew(state, number, execution, job_state, asked)
     rejoin(state, number, execution)
-    state.move(number, execution, ExecutionState.QUEUED)
+    if job_state.unfinished and job_state.overlap != Overlap.ALLOW:
+        state.hold(number, execution)
+        job_state.held += 1
+    else:
+        state.move(number, execution, ExecutionState.QUEUED)
     state.put_execution(number, execution)
     job_state.unfinished += 1
     job_state.failed -= 1

@@ -54,6 +54,7 @@ LEGAL_MOVES: frozenset[tuple[ExecutionState | None, ExecutionState]] = frozenset
         (ExecutionState.QUEUED, ExecutionState.DEAD),
         # It is driven again out of the dead letter queue.
         (ExecutionState.DEAD, ExecutionState.QUEUED),
+        (ExecutionState.DEAD, ExecutionState.SCHEDULED),
         # A workflow whose failed nodes run again.
         (ExecutionState.FAILED, ExecutionState.RUNNING),
         (ExecutionState.CANCELLED, ExecutionState.RUNNING),

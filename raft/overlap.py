@@ -95,7 +95,12 @@ def _replace(state: State, job: int, job_state: JobState) -> None:
     """Those that wait will not run, and those that run are asked to end."""
     for number in held_of(state, job, job_state.held):
         execution = state.execution(number)
-        if execution is not None:
+        if execution is None:
+            continue
+        if execution.attempt_base:
+            # A dead letter that was driven again: its due time ran.
+            cancel_one(state, number, execution, REPLACED)
+        else:
             state.skip(number, execution, Reason.REPLACED)
             state.put_execution(number, execution)
     job_state.held = 0

@@ -57,6 +57,11 @@ class SimClient:
         """Begins to call the cluster as `work` says, beside what it does already."""
         self.process.start(work(self))
 
+    @property
+    def now_seconds(self) -> float:
+        """Simulated time since the beginning."""
+        return self._world.timeline.now
+
     def new_request_id(self) -> str:
         return str(new_uuid(self.random))
 

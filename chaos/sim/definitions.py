@@ -92,7 +92,8 @@ def recurring(number: int, now_seconds: float, dice: random.Random) -> Definitio
         priority=dice.randint(1, 9),
     )
     # Its own attempts may all fail, and what is lost or replaced ends badly: only the account is judged.
-    left_out = _CATCHUP[catchup] | _OVERLAP[overlap] | ({"DEADLINE"} if deadline else set())
+    # The operator pauses the namespace.
+    left_out = {"PAUSED"} | _CATCHUP[catchup] | _OVERLAP[overlap] | ({"DEADLINE"} if deadline else set())
     policy = Policy(frozenset(left_out), may_fail=True)
     running_max = 0 if is_deaf else 1 if overlap != "allow" else max_running
     return Definition(definition, policy, running_max)

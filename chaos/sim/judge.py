@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 from horologe.chaos.checker import Rule, Verdict, check
 from horologe.chaos.checker_bounds import Bound, check_bounds
@@ -16,7 +18,15 @@ from horologe.chaos.sim.workload import Recurring, Workload
 from horologe.chaos.sim.world import World
 from horologe.log.v1 import log_pb2
 from horologe.node.timetable import timetable_of
-from horologe.raft.model import FINAL_STATES, AttemptState, ExecutionFlag, ExecutionState, LedgerOutcome, Reason
+from horologe.raft.model import (
+    FINAL_STATES,
+    AttemptState,
+    ExecutionFlag,
+    ExecutionState,
+    LedgerOutcome,
+    Reason,
+    Trigger,
+)
 from horologe.raft.records import LEDGER_KEY, PAIR, RUN_HEAD, RUN_NODE, U64, Execution, LedgerEntry
 from horologe.raft.tables import Tables
 from horologe.v1.job_pb2 import AfterSchedule
@@ -31,6 +41,12 @@ def unfinished(tables: Tables) -> list[int]:
     ]
 
 
+def has_operations(tables: Tables) -> bool:
+    """Whether an operation goes on."""
+    record = log_pb2.OperationRecord
+    return any(record.FromString(value).state == record.STATE_RUNNING for _, value in tables.operation.scan())
+
+
 def judge(world: World, workload: Workload, until_ms: int) -> Verdict:
     """Judges what happened, with due times up to `until_ms`. Raises InvariantBrokenError if anything must not have."""
     node = next(node for node in world.nodes.values() if node.is_up and node.store is not None)
@@ -40,6 +56,10 @@ def judge(world: World, workload: Workload, until_ms: int) -> Verdict:
         found = list(_outcomes(tables, records))
         lines = list(_ledger(tables))
         runs = list(_runs(tables, records))
+        all_executions = {U64.unpack(key)[0]: Execution.unpack(value) for key, value in tables.execution.scan()}
+    states: Any = {number: execution.state for number, execution in all_executions.items()}
+    backfilled = frozenset(number for number, one in all_executions.items() if one.trigger == Trigger.BACKFILL)
+    twice = list(_filled_although_it_ran(all_executions))
     skew_ms = float(2 * _wall_error_ms(world) + 1)
     names = {record.id: _job_id(record) for record in records.values() if not record.deleted}
     known = {one.number: one for one in workload.recurring if one.stored is not None}
@@ -48,8 +68,10 @@ def judge(world: World, workload: Workload, until_ms: int) -> Verdict:
     expanded = [line for row in lines for line in _expanded(row, by_number, known)]
     judged = {line.execution for line in expanded if Due(line.job, line.due_ms) in set(expected)}
     outcomes = [one if one.execution in judged else one._replace(succeeded_token=0) for one in found]
+    # What fills gaps is beside the schedule: it answers for due times that the ledger has settled otherwise.
+    scheduled = [mark for mark in world.marks if mark.execution not in backfilled]
     verdict = check(
-        world.marks,
+        scheduled,
         expected,
         expanded,
         outcomes,
@@ -60,7 +82,13 @@ def judge(world: World, workload: Workload, until_ms: int) -> Verdict:
     bounds = [bound for number, one in known.items() if (bound := one.definition.bound(number)) is not None]
     shared = frozenset(number for number, one in known.items() if SHARED_LIMIT in one.definition.job.limits)
     bounds.append(Bound("the shared limit", shared, SHARED_MAX, Rule.LIMIT_EXCEEDED))
-    check_bounds(verdict, world.marks, bounds, frozenset(world.frozen))
+    overlaps = [bound for bound in bounds if bound.rule is Rule.RAN_BESIDE]
+    check_bounds(verdict, scheduled, overlaps, frozenset(world.frozen))
+    check_bounds(verdict, world.marks, [one for one in bounds if one not in overlaps], frozenset(world.frozen))
+    for text in [*workload.watcher.gaps, *(workload.watcher.missing(states) if workload.watcher.revision else [])]:
+        verdict.note(Rule.EVENT_LOST, text)
+    for text in twice:
+        verdict.note(Rule.BACKFILLED_AGAIN, text)
     check_runs(verdict, runs, world.marks)
     jobs = [
         JobView(_job_id(record), record.paused, record.job.description)
@@ -83,6 +111,22 @@ def judge(world: World, workload: Workload, until_ms: int) -> Verdict:
         rule = min(verdict.violations, key=lambda rule: (rule.criterion, rule.name))
         raise InvariantBrokenError(f"{rule.criterion} {rule.name}", verdict.summary())
     return verdict
+
+
+def _filled_although_it_ran(executions: dict[int, Execution]) -> Iterable[str]:
+    """Backfills of what is missing, for due times for which an execution had ended well before."""
+    ran: dict[tuple[int, int], list[tuple[int, Execution]]] = defaultdict(list)
+    for number, execution in executions.items():
+        if execution.trigger in (Trigger.SCHEDULE, Trigger.BACKFILL):
+            ran[execution.job, execution.due_ms].append((number, execution))
+    for those in ran.values():
+        for number, execution in those:
+            if execution.trigger != Trigger.BACKFILL:
+                continue
+            for other, before in those:
+                is_done = before.state == ExecutionState.COMPLETED and before.end_ms <= execution.create_ms
+                if other != number and is_done:
+                    yield f"execution {number} of job {execution.job}, due {execution.due_ms}, after execution {other}"
 
 
 def _wall_error_ms(world: World) -> int:
@@ -171,7 +215,7 @@ def _nodes(
         state, short = ExecutionState(execution.state).name, condition.removeprefix("CONDITION_")
         raw = tables.detail.get(U64.pack(number)) if execution.flags & ExecutionFlag.HAS_DETAIL else None
         reason = "" if raw is None else log_pb2.ExecutionRecord.FromString(bytes(raw)).reason
-        yield _job_id(records[job]), Node(number, state, short, tuple(after.jobs), reason)
+        yield _job_id(records[job]), Node(number, state, short, tuple(after.jobs), reason, bool(execution.attempt_base))
 
 
 def _job_id(record: log_pb2.JobRecord) -> str:

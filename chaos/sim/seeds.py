@@ -11,7 +11,7 @@ from functools import partial
 from horologe.chaos.checker import Verdict
 from horologe.chaos.delays import Delays
 from horologe.chaos.sim.clocks import START_MS
-from horologe.chaos.sim.judge import judge, unfinished
+from horologe.chaos.sim.judge import has_operations, judge, unfinished
 from horologe.chaos.sim.nemesis import Nemesis
 from horologe.chaos.sim.observer import InvariantBrokenError
 from horologe.chaos.sim.workload import Workload
@@ -143,7 +143,16 @@ def _live(world: World, workload: Workload, nemesis: Nemesis, dice: random.Rando
     world.run_until(partial(_is_drained, world, workload), DRAIN_SECONDS, "that everything ends")
     world.run_until(world.is_converged, DRAIN_SECONDS, "that all nodes have the same entries")
     world.compare_states()
+    _let_watcher_see(world, workload)
     return judge(world, workload, until_ms)
+
+
+def _let_watcher_see(world: World, workload: Workload) -> None:
+    """Until whoever follows has seen the end."""
+    watcher = workload.watcher
+    revision = max(node.status.revision for node in world.nodes.values() if node.status is not None)
+    if watcher.revision:
+        world.run_until(lambda: watcher.revision >= revision, DRAIN_SECONDS, "that a watcher sees everything")
 
 
 def _is_drained(world: World, workload: Workload) -> bool:
@@ -153,7 +162,7 @@ def _is_drained(world: World, workload: Workload) -> bool:
         if not node.is_up or node.store is None:
             return False
         with node.store.read() as tables:
-            if unfinished(tables):
+            if unfinished(tables) or has_operations(tables):
                 return False
     return True
 

@@ -19,15 +19,16 @@ from horologe.chaos.history import Answer
 from horologe.chaos.sim.clients import SimClient
 from horologe.chaos.sim.definitions import SHARED_LIMIT, SHARED_MAX, Definition, retries, workflow
 from horologe.chaos.sim.definitions import recurring as recurring_job
-from horologe.chaos.sim.workers import HANDLER, SLOW_QUEUE, payload
+from horologe.chaos.sim.operator import Operator, insist
+from horologe.chaos.sim.watcher import Watcher
+from horologe.chaos.sim.workers import HANDLER, payload
 from horologe.chaos.sim.world import World
 from horologe.client import jobs, names
-from horologe.client.errors import DeadlineExceeded, FailedPrecondition, OutcomeUnknown, Unavailable
+from horologe.client.errors import FailedPrecondition
 from horologe.v1.execution_pb2 import Execution
 from horologe.v1.job_pb2 import Job
 
 TRIES = 4
-RETRY_SECONDS = 0.5
 WORKFLOWS_FROM = 9_000
 """The numbers at the end of their ids, far from those of recurring jobs."""
 LONG_SECONDS = 600.0
@@ -54,6 +55,11 @@ class Recurring:
         """The job's id."""
         return self.definition.job.name
 
+    @property
+    def has_timetable(self) -> bool:
+        """Its due times can be computed."""
+        return all(not each.HasField("fixed_delay") for each in self.definition.job.schedules)
+
 
 @dataclass(slots=True)
 class Workload:
@@ -63,6 +69,7 @@ class Workload:
     randomness: random.Random
     recurring: list[Recurring] = field(default_factory=list)
     workflows: list[list[Job]] = field(default_factory=list)
+    watcher: Watcher = field(default_factory=Watcher)
     is_over: bool = False
     is_drained: bool = False
     """After `end`: everything was paused or cancelled."""
@@ -72,7 +79,7 @@ class Workload:
     def begin(self, *, recurring: int, callers: int, workflows: int = 0) -> None:
         """Creates `recurring` jobs and `workflows` that nobody touches until the end; lets callers loose on jobs of their own.
 
-        With callers there is an operator too, who changes what is shared: the limit and the slow queue.
+        With callers there are an operator, who changes what is shared, and a watcher.
         """
         for number in range(workflows):
             self.workflows.append(workflow(WORKFLOWS_FROM + 10 * number, self.randomness))
@@ -84,6 +91,7 @@ class Workload:
             self.world.add_client(f"caller{number}").run(self._keep_asking)
         if callers:
             self.world.add_client("operator").run(self._keep_operating)
+            self.world.add_client("watcher").run(self.watcher.follow)
 
     def end(self) -> None:
         """No more due times: the callers come to their end, every job is paused, and what would never end is cancelled."""
@@ -97,9 +105,9 @@ class Workload:
     # The recurring jobs
 
     async def _create_recurring(self, client: SimClient) -> None:
-        await self._insist(lambda one: client.sdk.set_limit(SHARED_LIMIT, SHARED_MAX, request_id=one), client)
+        await insist(client, lambda one: client.sdk.set_limit(SHARED_LIMIT, SHARED_MAX, request_id=one))
         for made in self.workflows:
-            await self._insist(lambda one, jobs=made: client.sdk.apply_jobs(jobs, request_id=one), client)  # type: ignore[misc]
+            await insist(client, lambda one, jobs=made: client.sdk.apply_jobs(jobs, request_id=one))  # type: ignore[misc]
         for recurring in self.recurring:
             request_id = client.new_request_id()
             while recurring.stored is None:
@@ -109,15 +117,6 @@ class Workload:
                     client.sdk.create_job(recurring.definition.job, request_id=request_id),
                     request_id=request_id,
                 )
-
-    async def _insist(self, call: Callable[[str], Awaitable[Found]], client: SimClient) -> Found:
-        """The answer to an operation that has to succeed before anything else makes sense."""
-        request_id = client.new_request_id()
-        while True:
-            try:
-                return await call(request_id)
-            except (OutcomeUnknown, DeadlineExceeded, Unavailable):
-                await asyncio.sleep(RETRY_SECONDS)
 
     async def _pause_everything(self, client: SimClient) -> None:
         async for job in client.sdk.list_jobs():
@@ -139,26 +138,12 @@ class Workload:
 
     async def _keep_operating(self, client: SimClient) -> None:
         self._callers += 1
-        sdk, dice = client.sdk, client.random
-        await self._insist(lambda one: sdk.update_queue(SLOW_QUEUE, start_rate="5/s", request_id=one), client)
-        while not self.is_over:
-            await asyncio.sleep(dice.uniform(0.5, 5.0))
-            match dice.choice(["limit", "rate", "pause"]):
-                case "limit":
-                    most = dice.randint(1, SHARED_MAX)
-                    await self._insist(lambda one, most=most: sdk.set_limit(SHARED_LIMIT, most, request_id=one), client)  # type: ignore[misc]
-                case "rate":
-                    rate = dice.choice(["none", "2/s", "20/s"])
-                    await self._insist(
-                        lambda one, rate=rate: sdk.update_queue(SLOW_QUEUE, start_rate=rate, request_id=one),  # type: ignore[misc]
-                        client,
-                    )
-                case _:
-                    await self._insist(lambda one: sdk.pause_queue(SLOW_QUEUE, request_id=one), client)
-                    await asyncio.sleep(dice.uniform(0.1, 3.0))
-                    await self._insist(lambda one: sdk.resume_queue(SLOW_QUEUE, request_id=one), client)
+        await Operator(client, self._jobs_there).work(lambda: self.is_over)
         self._callers -= 1
         self._pause_when_alone()
+
+    def _jobs_there(self) -> list[str]:
+        return [one.job for one in self.recurring if one.stored is not None and one.has_timetable]
 
     # The callers
 

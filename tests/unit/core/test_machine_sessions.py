@@ -233,7 +233,11 @@ def test_a_leader_whose_clock_is_behind_still_spreads_what_has_arrived(machine: 
 @pytest.mark.parametrize("before", [None, *ExecutionState])
 def test_only_legal_moves(before: ExecutionState | None, to: ExecutionState) -> None:
     state = State(dict_tables(), 1, START_MS)
-    execution = Execution(job=1, due_ms=DUE, create_ms=START_MS, queue=1, priority=5, state=before or 0)
+    execution = Execution(job=1, due_ms=DUE, create_ms=START_MS, queue=1, priority=5)
+    if before is ExecutionState.QUEUED:
+        # It waits in its queue.
+        state.move(1, execution, before)
+    execution.state = before or 0
     if (before, to) in LEGAL_MOVES:
         state.move(1, execution, to)
         assert execution.state == to
