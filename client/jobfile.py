@@ -183,7 +183,8 @@ def _read_document(reader: Reader, document: yaml.Node, namespace: str) -> Itera
     if isinstance(document, yaml.SequenceNode):
         yield from _read_jobs(reader, document, "the file", namespace)
         return
-    keys = {key.value: key for key, _ in document.value} if isinstance(document, yaml.MappingNode) else {}
+    pairs = document.value if isinstance(document, yaml.MappingNode) else []
+    keys = {str(key.value): key for key, _ in pairs}
     if "calendars" in keys and "name" not in keys:
         said = "are in files of their own, which `horologe calendar set --file` takes"
         reader.problem(keys["calendars"], f"the file: calendars {said}")
