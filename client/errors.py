@@ -7,6 +7,7 @@ The tree:
     ├── NotFound              no such job, execution, worker or member
     ├── AlreadyExists         the name is taken
     ├── Conflict              somebody changed it in between (the etag is old)
+    ├── OutOfRange            older than what the cluster keeps: list anew, and watch from there
     ├── FailedPrecondition    right call, wrong moment: it is paused, finished, overlapping...
     ├── ResourceExhausted     a limit; `.retry_after` says when to come again
     ├── Unavailable           no node answers, or there is no leader; nothing was changed
