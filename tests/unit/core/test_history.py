@@ -107,6 +107,7 @@ def test_the_oldest_go_when_there_are_too_many(driver: Driver) -> None:
     driver.do(commands.keep_history("shop", count_max=2))
     assert kept(driver, 2) == Kept(0, 0, 2, 5, 0)
     assert leader.walk() == [], "they are young"
+    assert driver.do(commands.prune(0, mine)).numbers[0] == 0
     driver.now_ms += RECENT_MS + 1
     # Whatever is proposed, no more go than are too many.
     assert driver.do(commands.prune(0, [unfinished, *others, *mine[:1]])).numbers[0] == 1
@@ -197,6 +198,22 @@ def test_a_run_goes_when_all_of_it_may(driver: Driver) -> None:
     results = leader.walk() + leader.walk()
     assert sum(numbers[0] for numbers in results) == 4
     assert left(driver) == []
+
+
+def test_a_run_stays_while_one_of_it_is_young(driver: Driver) -> None:
+    leader = Leader(driver)
+    flow = Flow(driver)
+    flow.create({"a": [], "b": ["a"]}, workflow="")
+    root = flow.run("a")
+    flow.start()
+    flow.end("a", root)
+    driver.now_ms += 31 * DAY
+    flow.end("b", root)
+    driver.now_ms += HOUR
+    assert leader.walk() == []
+    assert driver.do(commands.prune(driver.now_ms - DAY, [root])).numbers[0] == 0
+    driver.now_ms += 31 * DAY
+    assert leader.walk() == [(2, 0, 0, 0, 0)]
 
 
 def test_a_deleted_job_goes_when_nothing_tells_of_it(driver: Driver) -> None:

@@ -264,4 +264,4 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 TestRandomPruning = RandomPruning.TestCase
-TestRandomPruning.settings = settings(max_examples=60, stateful_step_count=40)
+TestRandomPruning.settings = settings(max_examples=100, stateful_step_count=40)
