@@ -45,6 +45,8 @@ _MISSED_ROWS: dict[int, tuple[LedgerOutcome, Reason]] = {
     MissedFate.COALESCED_EARLIEST: (LedgerOutcome.COALESCED, Reason.CATCHUP_EARLIEST),
     MissedFate.MISSED_CATCHUP_MAX: (LedgerOutcome.MISSED, Reason.CATCHUP_MAX),
 }
+_MISSED_OTHERWISE = (LedgerOutcome.MISSED, Reason.NONE)
+"""For a fate that this program does not know: the due times are accounted for all the same."""
 _ATTEMPT_STATES: dict[int, AttemptState] = {
     Outcome.SUCCEEDED: AttemptState.SUCCEEDED,
     Outcome.FAILED: AttemptState.FAILED,
@@ -107,7 +109,7 @@ def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
         planned_ms = job_state.next_fire_ms if due_ms == job_state.next_due_ms else due_ms
         number = _fire_one(state, job, job_state, (due_ms, planned_ms), session, sessions) if run else 0
         if missed_count:
-            outcome, reason = _MISSED_ROWS[fate]
+            outcome, reason = _MISSED_ROWS.get(fate, _MISSED_OTHERWISE)
             into = number if outcome == LedgerOutcome.COALESCED else 0
             row = LedgerEntry(outcome, reason, into, missed_first_ms, missed_count)
             state.put_not_run(job, job_state, missed_last_ms, row)

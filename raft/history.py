@@ -14,6 +14,7 @@ from horologe.raft.dead_letters import purge_one
 from horologe.raft.keeping import Kept
 from horologe.raft.model import FINAL_STATES, Code, ExecutionFlag, ExecutionState, Result
 from horologe.raft.operations import find, forget
+from horologe.raft.permits import LimitKind, limit_of
 from horologe.raft.records import LEDGER_KEY, PAIR, RUN_HEAD, RUN_NODE, U64, Execution, LedgerEntry
 from horologe.raft.requests import REQUEST_RETENTION_MS
 from horologe.raft.state import State, ledger_key
@@ -176,6 +177,7 @@ class _Pruning:
         facets.forget(tables, record)
         for table in (tables.job, tables.job_state, tables.job_limit):
             table.delete(key)
+        self._state.permits.set_max(limit_of(LimitKind.JOB, job), 0)
         self._state.effects.jobs_changed.append(job)
         return True
 

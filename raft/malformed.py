@@ -25,10 +25,12 @@ from horologe.raft.commands import (
     TIMEOUT,
     UNPARK,
 )
+from horologe.raft.dead_letters import ATTEMPT_NUMBER_MAX
 from horologe.raft.dependencies import sibling
 from horologe.raft.lanes import SEPARATOR, Lane
 from horologe.raft.limits import limit_name
 from horologe.raft.model import Code, Condition
+from horologe.raft.priorities import RANK_COUNT
 from horologe.raft.rates import BURST_MAX, COUNT_MAX, PER_MS_MAX
 from horologe.raft.records import LEDGER_KEY, U64
 
@@ -38,7 +40,11 @@ REQUEST_ID_BYTES_MAX = 64
 """Ids are UUIDs; they are part of keys too."""
 
 UINT8_MAX, UINT16_MAX = 255, 65_535
-"""What fits the fields of a job's packed state; see model.JobState."""
+"""What fits the fields of packed records; see records.py."""
+ATTEMPTS_MAX = UINT16_MAX - ATTEMPT_NUMBER_MAX
+"""So many more fit an execution that is driven again."""
+DUE_TIMES_MAX = 1_000_000_000_000
+"""One a second for thirty thousand years: counters that add them up do not overflow."""
 SPAN_SECONDS_MAX = 315_576_000_000
 """Ten thousand years: the longest duration that protobuf has a meaning for."""
 LOOKED_AT_PER_STEP_MAX = 1_000_000
@@ -77,7 +83,8 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
         case "pause_job":
             pause = command.pause_job
             yield from _name(pause.name)
-            yield from _natural(pause.next_due_ms, pause.next_fire_ms, pause.skipped_count, pause.skipped_last_ms)
+            yield from _natural(pause.next_due_ms, pause.next_fire_ms, pause.skipped_last_ms)
+            yield from _due_times(pause.skipped_count)
         case "pause_scope":
             yield from _name(command.pause_scope.namespace or "cluster")
         case "set_calendar":
@@ -131,8 +138,8 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
     job = draft.job
     yield from _name(job.name)
     yield from _name(job.queue)
-    yield from _name(Lane(job.queue, job.worker_labels).key.decode())
-    if any(SEPARATOR in text for pair in job.worker_labels.items() for text in (job.queue, *pair)):
+    yield from _key(Lane(job.queue, job.worker_labels).key.decode())
+    if any(SEPARATOR in text for pair in job.worker_labels.items() for text in pair):
         yield "a label of a worker that no lane can have"
     yield from _natural(draft.next_due_ms, draft.next_fire_ms, *draft.calendar_revisions)
     yield from _natural(job.retry.max_attempts, job.priority, job.max_running, job.queue_max)
@@ -151,10 +158,12 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
             yield f"a condition {each.after.condition}"
     for name in calendar_names(job.name, job.calendars):
         yield from _name(name)
-    if job.retry.max_attempts > UINT16_MAX:
+    if job.retry.max_attempts > ATTEMPTS_MAX:
         yield f"{job.retry.max_attempts} attempts"
-    if max(job.priority, job.overlap, job.catchup, job.on_lease_loss) > UINT8_MAX:
-        yield "a priority or policy that no record can hold"
+    if job.priority >= RANK_COUNT:
+        yield f"a priority of {job.priority}"
+    if max(job.overlap, job.catchup, job.on_lease_loss) > UINT8_MAX:
+        yield "a policy that no record can hold"
     limits = (job.timeout, job.execution_timeout, job.retry.retry_window, job.deadline, job.catchup_window, job.jitter)
     periods = [span for one in job.schedules for span in (one.interval.every, one.fixed_delay.delay)]
     for span in (*limits, *periods):
@@ -169,7 +178,8 @@ def _rate(rate: log_pb2.StartRate) -> Iterator[str]:
 
 
 def _pending(run: log_pb2.PendingRun) -> Iterator[str]:
-    yield from _natural(run.first_ms, run.last_ms, run.count)
+    yield from _natural(run.first_ms, run.last_ms)
+    yield from _due_times(run.count)
 
 
 def _plan(plan: log_pb2.Plan) -> Iterator[str]:
@@ -186,6 +196,8 @@ def _plan(plan: log_pb2.Plan) -> Iterator[str]:
             yield f"{count} executions of one line at once"
     yield from _packed("deadlines", plan.deadlines, DEADLINE.size)
     yield from _packed("unparks", plan.unparks, UNPARK.size)
+    for _, _, _, _, count, _ in UNPARK.iter_unpack(plan.unparks[: len(plan.unparks) // UNPARK.size * UNPARK.size]):
+        yield from _due_times(count)
     yield from _packed("rearms", plan.rearms, REARM.size)
     for piece in plan.operation_steps:
         yield from _operation_step(piece)
@@ -220,9 +232,20 @@ def _packed(name: str, records: bytes, size: int) -> Iterator[str]:
 
 
 def _name(name: str) -> Iterator[str]:
+    yield from _key(name)
+    if SEPARATOR in name:
+        yield "a name with a zero in it"
+
+
+def _key(name: str) -> Iterator[str]:
     length = len(name.encode())
     if not 0 < length <= NAME_BYTES_MAX:
         yield f"a name of {length} bytes"
+
+
+def _due_times(count: int) -> Iterator[str]:
+    if not 0 <= count <= DUE_TIMES_MAX:
+        yield f"{count} due times"
 
 
 def _natural(*numbers: int) -> Iterator[str]:

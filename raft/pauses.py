@@ -55,7 +55,7 @@ class Pauses:
 
     def parked(self, tables: Tables) -> Iterator[tuple[int, int]]:
         """The parked jobs that no pause holds back any more, and the due times at which they are parked."""
-        start: bytes | None = b""
+        start: bytes | None = None if self.in_force(CLUSTER) is not None else b""
         while start is not None:
             rows, start = tables.parked.scan(start), None
             for key, value in rows:

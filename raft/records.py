@@ -33,7 +33,7 @@ class JobState:
     the planner asks the definition.
     """
 
-    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQIIIIIIIIIIIIIIIHBBBB")
+    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQIIIIIIIQQQQQQQQHBBBB")
 
     revision: int = 0
     next_due_ms: int = 0

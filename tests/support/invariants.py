@@ -19,7 +19,7 @@ from horologe.raft.model import (
     TimerKind,
     Trigger,
 )
-from horologe.raft.permits import LIMIT_USE, LimitKind, limit_of
+from horologe.raft.permits import LIMIT_USE, LimitKind, kind_of, limit_of
 from horologe.raft.rates import QueueRule
 from horologe.raft.records import (
     LEDGER_KEY,
@@ -217,6 +217,10 @@ def _check_limits(tables: Tables, executions: Executions, job_states: JobStates)
             assert not found.flags & ExecutionFlag.LIMITED, f"it counts, and does not run: {found}"
     uses = {U64.unpack(key)[0]: LIMIT_USE.unpack(value) for key, value in tables.limit_use.scan()}
     assert {limit: running for limit, (_, running) in uses.items() if running} == +wanted
+    own_limits = {limit_of(LimitKind.JOB, job) for job in job_states}
+    assert {limit for limit in uses if kind_of(limit) is LimitKind.JOB} <= own_limits, (
+        "a job is gone, and its limit is not"
+    )
     for name, record in records.items():
         assert uses[limit_of(LimitKind.NAMED, record.id)][0] == record.max_running > 0, name
         assert record.job_count == naming[name], name

@@ -229,6 +229,15 @@ def test_a_deleted_job_goes_when_nothing_tells_of_it(driver: Driver) -> None:
     assert driver.do(commands.create(SHOP)).numbers[0] == 3, "its number is not given again"
 
 
+def test_the_limit_of_a_job_goes_with_it(driver: Driver) -> None:
+    driver.do(commands.create("short", every_ms=0, max_running=1))
+    driver.do(commands.delete("short"))
+    assert len(list(driver.tables.limit_use.scan())) == 1
+    driver.now_ms += REQUEST_RETENTION_MS + 1
+    assert driver.do(commands.prune(driver.now_ms, jobs=[3])).numbers[4] == 1
+    assert list(driver.tables.limit_use.scan()) == []
+
+
 def test_a_deleted_job_stays_while_it_has_history(driver: Driver) -> None:
     leader = Leader(driver)
     driver.do(commands.delete(SHOP))

@@ -12,7 +12,7 @@ from support import commands
 from support.driver import Driver
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.commands import ASSIGN, EXECUTION_TIMEOUT, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT
+from horologe.raft.commands import ASSIGN, EXECUTION_TIMEOUT, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT, UNPARK
 from horologe.raft.malformed import fault_of
 from horologe.raft.model import Code
 
@@ -34,6 +34,8 @@ BITS = {FieldDescriptor.CPPTYPE_INT32: 32, FieldDescriptor.CPPTYPE_INT64: 64}
         log_pb2.Command(pause_job=log_pb2.PauseJob(name="tick", skipped_count=-1)),
         log_pb2.Command(open_session=log_pb2.OpenSession(worker="w1", queues=[""])),
         log_pb2.Command(close_session=log_pb2.CloseSession(session=-1)),
+        log_pb2.Command(set_queue=log_pb2.SetQueue(name="a\0b=c")),
+        log_pb2.Command(plan=log_pb2.Plan(unparks=UNPARK.pack(1, 1, 0, 0, 1 << 60, 0))),
         log_pb2.Command(change_membership=log_pb2.ChangeMembership(refusal=99)),
         log_pb2.Command(run_job=log_pb2.RunJob(name="tick"), request_id=b"x" * 600),
     ],
@@ -45,6 +47,30 @@ def test_broken_forms_are_refused_and_leave_no_trace(command: log_pb2.Command) -
     assert driver.do(command).code == Code.MALFORMED
     assert driver.counters.jobs == 0
     driver.check()
+
+
+@pytest.mark.parametrize("field", ["priority", "retry.max_attempts"])
+def test_a_job_that_no_execution_could_be_made_of_is_refused(field: str) -> None:
+    command = commands.create("tick")
+    job = command.put_jobs.jobs[0].job
+    if field == "priority":
+        job.priority = 10
+    else:
+        job.retry.max_attempts = 60_000
+    assert Driver().do(command).code == Code.MALFORMED
+
+
+def test_due_times_with_an_unknown_fate_are_accounted_for_and_counted() -> None:
+    """However many: a count is no reason to stop."""
+    driver = Driver()
+    driver.apply(commands.create("tick", next_due_ms=driver.now_ms + 60_000))
+    for _ in range(2):
+        state = driver.job_state()
+        due_ms, count = state.next_due_ms, 2**32 - 1
+        fire = FIRE.pack(1, state.revision, 0, due_ms + 60_000, due_ms + 60_000, 0, due_ms, due_ms, count, 200, 0)
+        assert driver.do(log_pb2.Command(plan=log_pb2.Plan(fires=fire)), after_ms=60_000).code == Code.OK
+    assert driver.job_state().missed == 2 * (2**32 - 1)
+    assert [row[3:5] for row in driver.ledger()] == [("MISSED", "")] * 2
 
 
 @pytest.mark.parametrize("seed", range(60))
