@@ -12,6 +12,8 @@ from google.protobuf import json_format, struct_pb2
 
 # The API keeps no more of a handler's result.
 RESULT_BYTES_MAX = 64 * 1024
+NESTING_MAX = 20
+"""Lists and objects inside each other: a node cannot read messages that are nested much deeper."""
 
 
 def to_python(value: struct_pb2.Value) -> Any:
@@ -39,10 +41,19 @@ def struct_to_python(struct: struct_pb2.Struct) -> dict[str, Any]:
 def from_python(value: Any) -> struct_pb2.Value:
     """The message for a JSON-able value.
 
-    ValueError or TypeError when it is none, or when its JSON is larger than the API keeps.
+    ValueError or TypeError when it is none, or when its JSON is larger, or nested deeper, than the API keeps.
     """
+    if _is_too_deep(value, NESTING_MAX):
+        raise ValueError(f"it has more than {NESTING_MAX} lists and objects inside each other")
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     size_bytes = len(text.encode("utf-8"))
     if size_bytes > RESULT_BYTES_MAX:
         raise ValueError(f"it has {size_bytes} bytes as JSON; at most {RESULT_BYTES_MAX} are kept")
     return json_format.Parse(text, struct_pb2.Value())
+
+
+def _is_too_deep(value: Any, levels: int) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, dict | list | tuple) and (
+        levels == 0 or any(_is_too_deep(item, levels - 1) for item in inside)
+    )

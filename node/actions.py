@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from google.protobuf.struct_pb2 import Value
 
+from horologe.node.json_values import NESTING_RULE, is_too_deep
 from horologe.node.names import shorten
 from horologe.node.schedule import Violation
 from horologe.node.templates import skeleton
@@ -55,7 +56,12 @@ def payload_violations(payload: Value, path: str) -> list[Violation]:
     size = payload.ByteSize()
     if size > PAYLOAD_BYTES_MAX:
         return [Violation(path, f"{size} bytes are too many; a payload has at most {PAYLOAD_BYTES_MAX}")]
-    return []
+    return list(_nesting(payload, path))
+
+
+def _nesting(value: Value, path: str) -> Iterator[Violation]:
+    if is_too_deep(value):
+        yield Violation(path, f"{NESTING_RULE}; make it flatter, or give it as text")
 
 
 def _shell(shell: job_pb2.ShellAction, path: str) -> Iterator[Violation]:
@@ -159,8 +165,11 @@ def _sql(sql: job_pb2.SqlAction, path: str) -> Iterator[Violation]:
         yield Violation(f"{path}.statement", "the statement is empty; give an SQL statement")
     elif "\0" in sql.statement:
         yield Violation(f"{path}.statement", "the statement has a NUL character; remove it")
+    for name, value in sorted(sql.parameters.fields.items()):
+        yield from _nesting(value, f"{path}.parameters[{shorten(name)}]")
 
 
 def _python(python: job_pb2.PythonAction, path: str) -> Iterator[Violation]:
     if not _NAME.fullmatch(python.handler):
         yield Violation(f"{path}.handler", f"{shorten(python.handler)} is no handler's name; use {NAME_RULE}")
+    yield from _nesting(python.payload, f"{path}.payload")

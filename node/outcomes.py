@@ -9,6 +9,7 @@ from google.protobuf import json_format
 
 from horologe.log.v1 import log_pb2
 from horologe.node.fingerprints import fingerprint_of
+from horologe.node.json_values import NESTING_RULE, is_too_deep
 from horologe.node.sessions import HeldAttempt, WorkerSession
 from horologe.raft.commands import COMMAND_BYTES_MAX, GIVE_UP, NO_RETRY, OUTCOME, Outcome, OutcomeFlag
 from horologe.raft.failures import EXIT, HTTP, TIMEOUT, Failure, is_retried
@@ -139,6 +140,8 @@ def _detail(outcome: worker_pb2.AttemptResult, held: HeldAttempt | None) -> log_
 
 def _result_complaint(outcome: worker_pb2.AttemptResult) -> str:
     """Why a result cannot be kept; empty if it can."""
+    if is_too_deep(outcome.result):
+        return f"the result was dropped: {NESTING_RULE}"
     try:
         size = len(json_format.MessageToJson(outcome.result, indent=None))
     except (json_format.Error, ValueError, RecursionError) as error:

@@ -1160,7 +1160,7 @@ class PythonAction(_message.Message):
     """The handler's name."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Value:
-        """Any JSON value, handed to the handler."""
+        """Any JSON value with at most 20 lists and objects inside each other, handed to the handler."""
 
     def __init__(
         self,

@@ -645,7 +645,7 @@ class AttemptResult(_message.Message):
     """
     @_builtins.property
     def result(self) -> _struct_pb2.Value:
-        """What the handler returned; at most 64 KiB as JSON."""
+        """What the handler returned; at most 64 KiB as JSON, with at most 20 lists and objects inside each other."""
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
