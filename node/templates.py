@@ -93,10 +93,10 @@ def _complaint(text: str, upstream: Upstream) -> str:
     if len(text.encode()) > TEXT_BYTES_MAX:
         return f"a text with templates has at most {TEXT_BYTES_MAX} bytes; {WAY_OUT}"
     try:
-        tree = _environment().parse(text)
-    except (TemplateSyntaxError, RecursionError) as error:
+        return next(_complaints(_environment().parse(text), upstream), "")
+    except (TemplateSyntaxError, ValueError, RecursionError) as error:
+        # A number of thousands of digits, or a chain of thousands of filters.
         return f"it has {{{{ and is no template ({error}); {WAY_OUT}"
-    return next(_complaints(tree, upstream), "")
 
 
 def _complaints(node: nodes.Node, upstream: Upstream) -> Iterator[str]:

@@ -65,6 +65,8 @@ def test_what_is_taken(text: str) -> None:
         ("{{ upstream.extract.result[foo] }}", "there is no 'foo'"),
         ("{{ execution.id | default(foo) }}", "there is no 'foo'"),
         ("{{ due_time }}" + "x" * 70_000, "at most 65536 bytes"),
+        ("{{ due_time" + " | upper" * 7_000 + " }}", "is no template (maximum recursion depth"),
+        ("{{ " + "9" * 5_000 + " }}", "is no template (Exceeds the limit"),
     ],
 )
 def test_what_is_refused(text: str, expected: str) -> None:
