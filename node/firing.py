@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
+
 from horologe.log.v1 import log_pb2
 from horologe.node.calendars import exclusions_of
 from horologe.node.catalog import Catalog
@@ -32,6 +34,10 @@ WORKFLOWS_PER_PLAN = 10
 UNPARKS_PER_PLAN = 500
 USERS_PER_PLAN = 500
 """Jobs whose calendars one plan looks at after one of them has changed."""
+PUT_OFF_MS = 60_000
+"""When a job is looked at again whose timetable this node cannot read."""
+
+log = structlog.get_logger(__name__)
 
 Take = Callable[[int], int]
 """Reserves a slot for a queue and answers its session, or 0."""
@@ -75,7 +81,20 @@ class Firing:
     # Due times
 
     def record(self, tables: Tables, job: int, state: JobState, wall_ms: int, take: Take) -> bytes:
-        """The records for a job whose due time has come; empty if it must wait for the next plan."""
+        """The records for a job whose due time has come; empty if it must wait for the next plan.
+
+        A job that this node cannot read (its time zones are older than those of the node that took the job) holds up nobody: its
+        due time stays as it is, and is looked at again later, by whoever leads then.
+        """
+        try:
+            return self._record(tables, job, state, wall_ms, take)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs have nothing to do with it
+            _complain(job, error)
+            put_off_ms = wall_ms + PUT_OFF_MS
+            self.rearms += REARM.pack(job, state.revision, state.next_due_ms, state.next_due_ms, put_off_ms, 0, 0)
+            return b""
+
+    def _record(self, tables: Tables, job: int, state: JobState, wall_ms: int, take: Take) -> bytes:
         due_ms = state.next_due_ms
         if self._pauses.in_force(state.namespace) is not None:
             # The machine parks it.
@@ -170,21 +189,28 @@ class Firing:
         for count, (job, parked_ms) in enumerate(self._pauses.parked(tables)):
             if count >= UNPARKS_PER_PLAN or self._budget <= 0:
                 break
-            raw = tables.job_state.get(U64.pack(job))
-            state = None if raw is None else JobState.unpack(raw)
-            record = None if state is None else self._catalog.record(tables, job, state.revision)
-            if state is None or record is None:
-                continue
-            if self._pauses.catches_up(state.namespace):
-                records += UNPARK.pack(job, state.revision, parked_ms, parked_ms, 0, 0)
-                continue
-            timetable = _timetable(tables, record)
-            state.next_due_ms = parked_ms
-            missed = self._count(job, state, timetable, max(wall_ms, parked_ms))
-            if missed is not None:
-                next_ms, fire_ms = (missed.next_ms, timetable.fire_ms(missed.next_ms)) if missed.next_ms else (0, 0)
-                records += UNPARK.pack(job, state.revision, next_ms, fire_ms, missed.count, missed.last_ms)
+            try:
+                records += self._unpark(tables, job, parked_ms, wall_ms)
+            except Exception as error:  # noqa: BLE001 - as above: it stays parked, and the others go on
+                _complain(job, error)
         return bytes(records)
+
+    def _unpark(self, tables: Tables, job: int, parked_ms: int, wall_ms: int) -> bytes:
+        """Empty while it cannot be said yet, or if the job is gone."""
+        raw = tables.job_state.get(U64.pack(job))
+        state = None if raw is None else JobState.unpack(raw)
+        record = None if state is None else self._catalog.record(tables, job, state.revision)
+        if state is None or record is None:
+            return b""
+        if self._pauses.catches_up(state.namespace):
+            return UNPARK.pack(job, state.revision, parked_ms, parked_ms, 0, 0)
+        timetable = _timetable(tables, record)
+        state.next_due_ms = parked_ms
+        missed = self._count(job, state, timetable, max(wall_ms, parked_ms))
+        if missed is None:
+            return b""
+        next_ms, fire_ms = (missed.next_ms, timetable.fire_ms(missed.next_ms)) if missed.next_ms else (0, 0)
+        return UNPARK.pack(job, state.revision, next_ms, fire_ms, missed.count, missed.last_ms)
 
     def recompute(self, tables: Tables, wall_ms: int) -> None:
         """Adds to `rearms` the jobs whose next due time rests on an older revision of a calendar."""
@@ -214,7 +240,11 @@ class Firing:
             # It has come up already, or is looked at when it does, or when the pause is over.
             return REARM.pack(job, state.revision, due_ms, due_ms, state.next_fire_ms, *calendar)
         self._budget -= 1
-        next_ms, fire_ms = _next(_timetable(tables, record), now_ms)
+        try:
+            next_ms, fire_ms = _next(_timetable(tables, record), now_ms)
+        except Exception as error:  # noqa: BLE001 - as above: it is looked at when its due time comes
+            _complain(job, error)
+            next_ms, fire_ms = due_ms, state.next_fire_ms
         return REARM.pack(job, state.revision, due_ms, next_ms, fire_ms, *calendar)
 
     def _revision_of(self, tables: Tables, calendar: int) -> int:
@@ -223,6 +253,10 @@ class Firing:
             if record.id == calendar:
                 return record.revision
         return 0
+
+
+def _complain(job: int, error: Exception) -> None:
+    log.error("cannot tell when a job is due", job=job, error=str(error))
 
 
 def _runs_at_most(state: JobState) -> int:

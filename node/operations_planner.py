@@ -102,13 +102,17 @@ class OperationsPlanner:
         if room <= 0:
             return None
         wanted = bytearray()
-        due_times = due_times_of(tables, job, backfill, record.cursor)
-        for due_ms in due_times.take(budget.spend):
-            step.looked_at += 1
-            if is_wanted(tables, backfill.job, due_ms, backfill.only):
-                wanted += U64.pack(due_ms)
-                if len(wanted) >= room * U64.size:
-                    break
+        try:
+            due_times = due_times_of(tables, job, backfill, record.cursor)
+            for due_ms in due_times.take(budget.spend):
+                step.looked_at += 1
+                if is_wanted(tables, backfill.job, due_ms, backfill.only):
+                    wanted += U64.pack(due_ms)
+                    if len(wanted) >= room * U64.size:
+                        break
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this operation alone
+            step.failure = f"the due times of the job cannot be told: {error}"
+            return step
         step.items, step.cursor, step.exhausted = bytes(wanted), due_times.cursor, due_times.exhausted
         return step
 
