@@ -25,7 +25,7 @@ from horologe.raft.commands import (
     TIMEOUT,
     UNPARK,
 )
-from horologe.raft.dead_letters import ATTEMPT_NUMBER_MAX
+from horologe.raft.dead_letters import ATTEMPT_NUMBER_MAX, DEAD_KEY
 from horologe.raft.dependencies import sibling
 from horologe.raft.lanes import SEPARATOR, Lane
 from horologe.raft.limits import limit_name
@@ -33,6 +33,7 @@ from horologe.raft.model import Code, Condition
 from horologe.raft.priorities import RANK_COUNT
 from horologe.raft.rates import BURST_MAX, COUNT_MAX, PER_MS_MAX
 from horologe.raft.records import LEDGER_KEY, U64
+from horologe.v1 import job_pb2
 
 NAME_BYTES_MAX = 500
 """Names are keys of tables, and the store takes keys of up to 511 bytes."""
@@ -48,6 +49,8 @@ DUE_TIMES_MAX = 1_000_000_000_000
 SPAN_SECONDS_MAX = 315_576_000_000
 """Ten thousand years: the longest duration that protobuf has a meaning for."""
 LOOKED_AT_PER_STEP_MAX = 1_000_000
+CURSOR_BYTES_MAX = DEAD_KEY.size
+"""Operations go on at a due time, a number, or the key of a dead letter."""
 _CODES = frozenset(int(code) for code in Code)
 _CONDITIONS = frozenset(int(condition) for condition in Condition)
 
@@ -162,13 +165,17 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
         yield f"{job.retry.max_attempts} attempts"
     if job.priority >= RANK_COUNT:
         yield f"a priority of {job.priority}"
-    if max(job.overlap, job.catchup, job.on_lease_loss) > UINT8_MAX:
+    if not 0 <= min(_policies(job)) <= max(_policies(job)) <= UINT8_MAX:
         yield "a policy that no record can hold"
     limits = (job.timeout, job.execution_timeout, job.retry.retry_window, job.deadline, job.catchup_window, job.jitter)
     periods = [span for one in job.schedules for span in (one.interval.every, one.fixed_delay.delay)]
     for span in (*limits, *periods):
         if not 0 <= span.seconds <= SPAN_SECONDS_MAX or span.nanos < 0:
             yield f"a span of {span.seconds} s"
+
+
+def _policies(job: job_pb2.Job) -> tuple[int, int, int]:
+    return job.overlap, job.catchup, job.on_lease_loss
 
 
 def _rate(rate: log_pb2.StartRate) -> Iterator[str]:
@@ -206,6 +213,8 @@ def _plan(plan: log_pb2.Plan) -> Iterator[str]:
 def _operation_step(piece: log_pb2.OperationStep) -> Iterator[str]:
     yield from _packed("items", piece.items, U64.size)
     yield from _natural(piece.operation, piece.step, piece.looked_at, piece.next_time_ms)
+    if len(piece.cursor) > CURSOR_BYTES_MAX:
+        yield f"a cursor of {len(piece.cursor)} bytes"
     if piece.looked_at > LOOKED_AT_PER_STEP_MAX:
         yield f"a piece of {piece.looked_at} things"
 

@@ -9,16 +9,28 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from support import commands
-from support.driver import Driver
+from support.driver import START_MS, Driver
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.commands import ASSIGN, EXECUTION_TIMEOUT, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT, UNPARK
-from horologe.raft.malformed import fault_of
+from horologe.raft.commands import (
+    ASSIGN,
+    CALL,
+    DEADLINE,
+    EXECUTION_TIMEOUT,
+    FIRE,
+    OUTCOME,
+    REARM,
+    RETRY,
+    SESSION,
+    TIMEOUT,
+    UNPARK,
+)
+from horologe.raft.malformed import CURSOR_BYTES_MAX, fault_of
 from horologe.raft.model import Code
 
 KINDS = [field.name for field in log_pb2.Command.DESCRIPTOR.oneofs_by_name["kind"].fields]
-NUMBERS = (0, 1, -1, 2, 7, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63))
-TEXTS = ("", "a", "tick", "namespaces/default/jobs/tick", "x" * 600, "€" * 300)
+NUMBERS = (0, 1, -1, 2, 7, 10, 300, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63))
+TEXTS = ("", "a", "tick", "l1", "\0", "namespaces/default/jobs/tick", "x" * 600, "€" * 300)
 BITS = {FieldDescriptor.CPPTYPE_INT32: 32, FieldDescriptor.CPPTYPE_INT64: 64}
 
 
@@ -30,6 +42,11 @@ BITS = {FieldDescriptor.CPPTYPE_INT32: 32, FieldDescriptor.CPPTYPE_INT64: 64}
         log_pb2.Command(complete=log_pb2.Complete(outcomes=b"\0")),
         log_pb2.Command(prune=log_pb2.Prune(executions=b"\0" * 9)),
         log_pb2.Command(put_jobs=log_pb2.PutJobs(jobs=[log_pb2.JobDraft()])),
+        commands.create(overlap=-1),
+        commands.create(catchup=256),
+        log_pb2.Command(
+            plan=log_pb2.Plan(operation_steps=[log_pb2.OperationStep(cursor=b"x" * (CURSOR_BYTES_MAX + 1))])
+        ),
         log_pb2.Command(delete_job=log_pb2.DeleteJob(name="x" * 600)),
         log_pb2.Command(pause_job=log_pb2.PauseJob(name="tick", skipped_count=-1)),
         log_pb2.Command(open_session=log_pb2.OpenSession(worker="w1", queues=[""])),
@@ -84,7 +101,20 @@ def test_no_command_of_a_known_kind_raises(seed: int) -> None:
 
 
 def _sense(dice: random.Random) -> log_pb2.Command:
-    return dice.choice((commands.connect("w1"), commands.create("tick"), commands.run("tick", force=True)))
+    return dice.choice(
+        (
+            commands.connect("w1"),
+            commands.create("tick", START_MS, limits=["l1"]),
+            commands.create("a", every_ms=0, is_workflow=True),
+            commands.create("l1", every_ms=0, workflow="a"),
+            commands.run(dice.choice(("tick", "a")), force=True),
+            commands.set_limit("l1", 1),
+            commands.pause_scope(dice.choice(("", "default"))),
+            commands.resume_scope(dice.choice(("", "default"))),
+            commands.backfill(1, START_MS - 60_000, START_MS),
+            commands.redrive_all(rate=1.0),
+        )
+    )
 
 
 def _nonsense(dice: random.Random) -> log_pb2.Command:
@@ -135,7 +165,9 @@ def _value(field: FieldDescriptor, dice: random.Random) -> object:
 
 def _records(dice: random.Random) -> bytes:
     """Packed records: of the right size or not, with small numbers that may name something, or noise."""
-    form: struct.Struct = dice.choice((ASSIGN, EXECUTION_TIMEOUT, FIRE, OUTCOME, RETRY, SESSION, TIMEOUT))
+    form: struct.Struct = dice.choice(
+        (ASSIGN, CALL, DEADLINE, EXECUTION_TIMEOUT, FIRE, OUTCOME, REARM, RETRY, SESSION, TIMEOUT, UNPARK)
+    )
     if dice.random() < 0.3:
         return dice.randbytes(dice.choice((form.size, 2 * form.size, form.size + 1)))
     return b"".join(form.pack(*(dice.randrange(4) for _ in form.unpack(bytes(form.size)))) for _ in range(2))
