@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -105,27 +106,63 @@ def _action(given: dict[str, Any]) -> Action:
         raise typer.BadParameter(f"unexpected {command[0]!r}; a command goes behind --argv --", param_hint="action")
     if kind == "argv" and not command:
         raise typer.BadParameter("the command is missing: --argv -- CMD ARG...", param_hint="--argv")
-    is_command = kind in ("shell", "argv")
-    for flag in ("header", "body", "expect"):
-        _only_with(given, f"--{flag}", flag, kind == "http", "--http")
-    for flag in ("env", "cwd", "user"):
-        _only_with(given, f"--{flag}", flag, is_command, "--shell or --argv")
-    _only_with(given, "--payload", "payload", kind == "python", "--python")
-    if is_command:
-        return jobs.shell(
-            command if kind == "argv" else given["shell"],
-            env=pairs(given["env"], "--env"),
-            cwd=given["cwd"],
-            user=given["user"],
-        )
-    if kind == "http":
-        headers = pairs(given["header"], "--header", separator=":")
-        return jobs.http(*given["http"], headers=headers, body=given["body"] or b"", expect=given["expect"] or ())
-    if kind == "sql":
-        return jobs.sql(*given["sql"])
-    if kind == "run_members":
-        return jobs.workflow()
+    _refuse_flags_of_others(given, kind)
+    match kind:
+        case "shell" | "argv":
+            return jobs.shell(
+                command if kind == "argv" else given["shell"],
+                interpreter=shlex.split(given["interpreter"]),
+                env=pairs(given["env"], "--env"),
+                cwd=given["cwd"],
+                stdin=given["stdin"],
+                success_codes=given["success_code"] or (),
+                user=given["user"],
+                rlimits=_numbers(given["rlimit"], "--rlimit"),
+            )
+        case "http":
+            return jobs.http(
+                *given["http"],
+                headers=pairs(given["header"], "--header", separator=":"),
+                body=given["body"] or b"",
+                expect=given["expect"] or (),
+                follow_redirects=given["follow_redirects"],
+                connect_timeout=given["connect_timeout"],
+                read_timeout=given["read_timeout"],
+            )
+        case "sql":
+            return jobs.sql(*given["sql"], _object(given["parameters"], "--parameters"))
+        case "run_members":
+            return jobs.workflow()
     return jobs.python(given["python"], json_value(given["payload"], "--payload"))
+
+
+def _refuse_flags_of_others(given: dict[str, Any], kind: str) -> None:
+    """A flag that means nothing to this kind of action is a mistake."""
+    is_command = kind in ("shell", "argv")
+    for key in ("header", "body", "expect", "follow_redirects", "connect_timeout", "read_timeout"):
+        _only_with(given, f"--{key.replace('_', '-')}", key, kind == "http", "--http")
+    for key in ("env", "cwd", "user", "stdin", "success_code", "rlimit"):
+        _only_with(given, f"--{key.replace('_', '-')}", key, is_command, "--shell or --argv")
+    _only_with(given, "--interpreter", "interpreter", kind == "shell", "--shell")
+    _only_with(given, "--parameters", "parameters", kind == "sql", "--sql")
+    _only_with(given, "--payload", "payload", kind == "python", "--python")
+
+
+def _numbers(items: Iterable[str] | None, flag: str) -> dict[str, int]:
+    """NAME=NUMBER flags as a mapping."""
+    named = pairs(items, flag)
+    wrong = next((f"{name}={text}" for name, text in named.items() if not text.isascii() or not text.isdigit()), None)
+    if wrong is not None:
+        raise typer.BadParameter(f"{wrong!r} is not NAME=NUMBER", param_hint=flag)
+    return {name: int(text) for name, text in named.items()}
+
+
+def _object(text: str | None, flag: str) -> dict[str, object] | None:
+    """A flag's value, which is a JSON object."""
+    value = json_value(text, flag)
+    if value is not None and not isinstance(value, dict):
+        raise typer.BadParameter(f"{text!r} is no JSON object", param_hint=flag)
+    return value
 
 
 def _retry(given: dict[str, Any]) -> RetryPolicy | None:

@@ -10,7 +10,7 @@ from horologe.client import records, times, words
 from horologe.client.client import Client
 from horologe.client.durations import from_proto, render
 from horologe.v1 import job_pb2
-from horologe.v1.job_pb2 import AfterSchedule, Job, RetryPolicy, Schedule
+from horologe.v1.job_pb2 import AfterSchedule, CronSchedule, Job, RetryPolicy, Schedule
 
 __all__ = ["describe_job", "policies"]
 
@@ -46,8 +46,21 @@ def _sentence(client: Client, job: Job, schedule: Schedule) -> str:
             return f"after {', '.join(schedule.after.jobs)}: {condition}"
         case "manual":
             return "only on request"
+        case "cron":
+            return client.preview_schedule(schedule, count=1, job=job.name).description + _rules(schedule.cron)
         case _:
             return client.preview_schedule(schedule, count=1, job=job.name).description
+
+
+def _rules(cron: CronSchedule) -> str:
+    """How a cron expression is read, and what daylight saving does to it: the defaults too."""
+    rules = {
+        "dialect": words.render(CronSchedule.Dialect, cron.dialect) or "unix",
+        "dst_gap": words.render(CronSchedule.GapPolicy, cron.dst_gap) or "run_after",
+        "dst_overlap": words.render(CronSchedule.OverlapPolicy, cron.dst_overlap) or "first",
+        "day_match": words.render(CronSchedule.DayMatch, cron.day_match) or "either",
+    }
+    return f" [{', '.join(f'{name}={value}' for name, value in rules.items())}]"
 
 
 def policies(job: Job) -> list[tuple[str, object]]:
@@ -92,6 +105,9 @@ def _retry(retry: RetryPolicy) -> list[tuple[str, object]]:
     attempts = retry.max_attempts or 3
     backoff = words.render(RetryPolicy.Backoff, retry.backoff) or "exponential"
     growth = f"{backoff} backoff from {_span(retry, 'base', '5s')} to {_span(retry, 'cap', '1h')}"
+    if backoff == "exponential":
+        growth += f", factor {retry.factor or 2:g}"
+    growth += f", jitter {words.render(RetryPolicy.Jitter, retry.jitter) or 'full'}"
     return [
         ("Retry", "none" if attempts == 1 else f"{attempts} attempts, {growth}"),
         ("Retry on", list(retry.retry_on)),

@@ -21,14 +21,16 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Id in the namespace, 
 Command = Annotated[list[str] | None, typer.Argument(metavar="CMD ARG", help="With --argv: the command.")]
 Every = Annotated[
     list[str] | None,
-    typer.Option("--every", metavar="DURATION", help="At a fixed distance, like 5s.", rich_help_panel=WHEN),
+    typer.Option(
+        "--every", "--interval", metavar="DURATION", help="At a fixed distance, like 5s.", rich_help_panel=WHEN
+    ),
 ]
 Cron = Annotated[
     list[str] | None, typer.Option("--cron", metavar="EXPR", help='Like "0 2 * * *" or @daily.', rich_help_panel=WHEN)
 ]
 At = Annotated[
     list[str] | None,
-    typer.Option("--at", metavar="TIME", help="Once, RFC 3339; local time needs --tz.", rich_help_panel=WHEN),
+    typer.Option("--at", "--once", metavar="TIME", help="Once, RFC 3339; local time needs --tz.", rich_help_panel=WHEN),
 ]
 FixedDelay = Annotated[
     str | None, typer.Option("--fixed-delay", metavar="DURATION", help="So long after each end.", rich_help_panel=WHEN)
@@ -47,10 +49,13 @@ Condition = Annotated[
     ),
 ]
 In = Annotated[
-    list[str] | None, typer.Option("--in", metavar="DURATION", help="Once, so long from now.", rich_help_panel=WHEN)
+    list[str] | None,
+    typer.Option("--in", "--delay", metavar="DURATION", help="Once, so long from now.", rich_help_panel=WHEN),
 ]
 Manual = Annotated[bool, typer.Option("--manual", help="Only on request.", rich_help_panel=WHEN)]
-Tz = Annotated[str, typer.Option("--tz", metavar="ZONE", help="Time zone of --cron and --at.", rich_help_panel=WHEN)]
+Tz = Annotated[
+    str, typer.Option("--tz", "--time-zone", metavar="ZONE", help="Time zone of --cron and --at.", rich_help_panel=WHEN)
+]
 AllowPast = Annotated[bool, typer.Option("--allow-past", help="Accept an --at that has passed.", rich_help_panel=WHEN)]
 Phase = Annotated[str | None, typer.Option("--phase", metavar="DURATION", help="Of --every.", rich_help_panel=WHEN)]
 Anchor = Annotated[
@@ -133,6 +138,32 @@ User = Annotated[
     str, typer.Option("--user", metavar="NAME", help="For a command: run as this user.", rich_help_panel=WHAT)
 ]
 Cwd = Annotated[str, typer.Option("--cwd", metavar="DIR", help="For a command.", rich_help_panel=WHAT)]
+Stdin = Annotated[str, typer.Option("--stdin", metavar="TEXT", help="For a command.", rich_help_panel=WHAT)]
+Interpreter = Annotated[
+    str,
+    typer.Option("--interpreter", metavar="COMMAND", help="For --shell, like 'bash -eu'.", rich_help_panel=WHAT),
+]
+SuccessCode = Annotated[
+    list[int] | None,
+    typer.Option("--success-code", metavar="CODE", help="For a command; repeatable.", rich_help_panel=WHAT),
+]
+Rlimit = Annotated[
+    list[str] | None,
+    typer.Option("--rlimit", metavar="NAME=N", help="For a command, like nofile=64; repeatable.", rich_help_panel=WHAT),
+]
+FollowRedirects = Annotated[bool, typer.Option("--follow-redirects", help="For --http.", rich_help_panel=WHAT)]
+ConnectTimeout = Annotated[
+    str | None,
+    typer.Option("--connect-timeout", metavar="DURATION", help="For --http.", rich_help_panel=WHAT),
+]
+ReadTimeout = Annotated[
+    str | None,
+    typer.Option("--read-timeout", metavar="DURATION", help="For --http.", rich_help_panel=WHAT),
+]
+Parameters = Annotated[
+    str | None,
+    typer.Option("--parameters", metavar="JSON", help='For --sql, like {"day": 1}.', rich_help_panel=WHAT),
+]
 Timeout = Annotated[
     str | None, typer.Option("--timeout", metavar="DURATION", help="Of one attempt.", rich_help_panel=POLICIES)
 ]
@@ -279,6 +310,14 @@ FLAGS: dict[str, tuple[Any, Any]] = {
     "env": (Env, None),
     "cwd": (Cwd, ""),
     "user": (User, ""),
+    "stdin": (Stdin, ""),
+    "interpreter": (Interpreter, ""),
+    "success_code": (SuccessCode, None),
+    "rlimit": (Rlimit, None),
+    "follow_redirects": (FollowRedirects, False),
+    "connect_timeout": (ConnectTimeout, None),
+    "read_timeout": (ReadTimeout, None),
+    "parameters": (Parameters, None),
     "timeout": (Timeout, None),
     "execution_timeout": (ExecutionTimeout, None),
     "deadline": (Deadline, None),

@@ -80,7 +80,7 @@ def test_reading_jobs(fake: FakeCluster, run: Run) -> None:
     ]
     described = run("job", "describe", "alpha").stdout
     assert "Retry:" in described
-    assert "3 attempts, exponential backoff from 5s to 1h" in described
+    assert "3 attempts, exponential backoff from 5s to 1h, factor 2, jitter full" in described
     assert json.loads(run("job", "describe", "beta", "-o", "json").stdout)["next_due_times"] == []
     assert run("job", "next", "alpha", "--count", "1").stdout.splitlines()[0].split() == ["DUE", "TIME", "LOCAL"]
     [due] = json.loads(run("job", "next", "alpha", "--from", "2026-01-01T00:00:00Z", "-o", "json").stdout)

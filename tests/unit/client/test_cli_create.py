@@ -56,6 +56,34 @@ CREATE: list[tuple[list[str], Any, Any]] = [
         jobs.cron("0 0 2 ? * MON", dialect="quartz"),
         jobs.shell("x"),
     ),
+    (
+        [
+            *["--interval", "1h", "--shell", "x", "--interpreter", "bash -eu", "--stdin", "text"],
+            *["--success-code", "0", "--success-code", "3", "--rlimit", "nofile=64", "--user", "nobody"],
+        ],
+        jobs.every("1h"),
+        jobs.shell(
+            "x",
+            interpreter=["bash", "-eu"],
+            stdin="text",
+            success_codes=[0, 3],
+            rlimits={"nofile": 64},
+            user="nobody",
+        ),
+    ),
+    (
+        [
+            *["--once", "2027-01-01T00:00:00", "--time-zone", "Europe/Berlin", "--http", "GET", "http://x"],
+            *["--follow-redirects", "--connect-timeout", "1s", "--read-timeout", "1m"],
+        ],
+        jobs.once("2026-12-31T23:00:00Z"),
+        jobs.http("GET", "http://x", follow_redirects=True, connect_timeout="1s", read_timeout="1m"),
+    ),
+    (
+        ["--delay", "5m", "--sql", "db", "select :day", "--parameters", '{"day": 1}'],
+        jobs.after_delay("5m"),
+        jobs.sql("db", "select :day", {"day": 1}),
+    ),
 ]
 
 
