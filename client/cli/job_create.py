@@ -130,7 +130,7 @@ def _action(given: dict[str, Any]) -> Action:
                 read_timeout=given["read_timeout"],
             )
         case "sql":
-            return jobs.sql(*given["sql"], _object(given["parameters"], "--parameters"))
+            return jobs.sql(*given["sql"], parameters=_object(given["parameters"], "--parameters"))
         case "run_members":
             return jobs.workflow()
     return jobs.python(given["python"], json_value(given["payload"], "--payload"))
