@@ -130,7 +130,8 @@ def _action(given: dict[str, Any]) -> Action:
                 read_timeout=given["read_timeout"],
             )
         case "sql":
-            return jobs.sql(*given["sql"], parameters=_object(given["parameters"], "--parameters"))
+            connection, statement = given["sql"]
+            return jobs.sql(connection, statement, _object(given["parameters"], "--parameters"))
         case "run_members":
             return jobs.workflow()
     return jobs.python(given["python"], json_value(given["payload"], "--payload"))
