@@ -99,7 +99,9 @@ class HorologeError(Exception):
         self.metadata: Mapping[str, str] = MappingProxyType(dict(metadata or {}))
         """Every value that the message mentions."""
         self.violations = tuple(violations)
-        """Fields that break a rule; only with InvalidArgument."""
+        """Fields that break a rule, or that say what the cluster refuses."""
+        self.problems: tuple[Problem, ...] = ()
+        """The places of files that it is about, where those are known."""
         self.retry_after = retry_after
         """Seconds after which the server asks to be called again; None where it did not say."""
         self.request_id = request_id

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from horologe.client import names, words
+from horologe.client import names, places, words
 from horologe.client.documents import Mapped, Reader, parse
 from horologe.client.errors import InvalidFile, Problem
 from horologe.client.jobfile_actions import read_action, write_action
@@ -50,6 +50,11 @@ class SourcedJob:
     job: Job
     file: str
     line: int
+    node: yaml.Node
+
+    def place(self, field: str) -> Problem:
+        """Where a field of the job was written, as a problem without a text yet."""
+        return Problem(self.file, *places.find(self.node, field), "")
 
 
 RETRY = Shape(
@@ -134,7 +139,7 @@ def loads(content: str, file: str = "<text>", namespace: str = names.DEFAULT_NAM
     try:
         for document in parse(reader, content):
             found += (
-                SourcedJob(job, file, node.start_mark.line + 1)
+                SourcedJob(job, file, node.start_mark.line + 1, node)
                 for node, job in _read_document(reader, document, namespace)
             )
     except RecursionError as error:

@@ -72,7 +72,7 @@ def register(app: typer.Typer) -> None:
 @connected
 def plan(session: Session, file: FileOption, prune: PruneOption = False, set_: SetOption = "") -> None:
     """Show what `horologe apply` would do with these files. Changes nothing."""
-    _, steps = _plan(session, file, prune, set_)
+    *_, steps = _plan(session, file, prune, set_)
     _show(session, steps)
 
 
@@ -88,13 +88,13 @@ def apply(
     ] = "",
 ) -> None:
     """Make the cluster hold the jobs of these files: show what that changes, ask, and do exactly that, all or nothing."""
-    changes, steps = _plan(session, file, prune, set_)
+    sourced, changes, steps = _plan(session, file, prune, set_)
     if not session.is_data:
         _show(session, steps)
     if any(step.outcome != "unchanged" for step in steps):
         if not yes:
             _ask(session)
-        session.client.apply_plan(changes, request_id=request_id)
+        placed(sourced, lambda: session.client.apply_plan(changes, request_id=request_id))
         if not session.is_data:
             typer.echo("Done.")
     if session.is_data:
@@ -110,17 +110,17 @@ def print_differences(differences: Iterable[Difference], indent: str = "    ") -
             typer.secho(f"{indent}{sign} {printable(text)}", fg=_COLOURS.get(sign))
 
 
-def _plan(session: Session, files: Sequence[str], prune: bool, set_: str) -> tuple[list[JobChange], list[_Step]]:
+def _plan(
+    session: Session, files: Sequence[str], prune: bool, set_: str
+) -> tuple[list[SourcedJob], list[JobChange], list[_Step]]:
     sourced = load_files(files, session.namespace)
     if set_:
         _put_into_set(sourced, set_)
-    places = [(entry.file, entry.line) for entry in sourced]
     jobs = [entry.job for entry in sourced]
     prune_set = _set_of(sourced) if prune else ""
-    changes = placed(places, lambda: session.client.plan_jobs(jobs, prune_set=prune_set))
-    return changes, [
-        _step(change, entry) for change, entry in zip(changes, _padded(sourced, len(changes)), strict=True)
-    ]
+    changes = placed(sourced, lambda: session.client.plan_jobs(jobs, prune_set=prune_set))
+    padded = _padded(sourced, len(changes))
+    return sourced, changes, [_step(change, entry) for change, entry in zip(changes, padded, strict=True)]
 
 
 def _padded(sourced: Sequence[SourcedJob], length: int) -> list[SourcedJob | None]:

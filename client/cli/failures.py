@@ -76,8 +76,10 @@ def report(error: HorologeError) -> int:
         count = len(error.problems)
         _line(f"Error: {count} problem{'s' if count > 1 else ''}; nothing was changed", colour=True)
         return exit_code(error)
+    for problem in error.problems:
+        _line(str(problem))
     _line(f"Error: {error.message}", colour=True)
-    for violation in error.violations:
+    for violation in () if error.problems else error.violations:
         # A single violation is usually what the message says already.
         if violation.description not in error.message or violation.field not in error.message:
             _line(f"  {violation.field}: {violation.description}")

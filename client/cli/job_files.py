@@ -34,9 +34,8 @@ def apply(
 ) -> None:
     """Make the cluster hold the jobs of these files, creating or updating as needed, all or none."""
     sourced = load_files(file, session.namespace)
-    places = [(entry.file, entry.line) for entry in sourced]
     jobs = [entry.job for entry in sourced]
-    applied = placed(places, lambda: session.client.apply_jobs(jobs, request_id=request_id, validate_only=dry_run))
+    applied = placed(sourced, lambda: session.client.apply_jobs(jobs, request_id=request_id, validate_only=dry_run))
     from horologe.client import times
     from horologe.client.names import job_id, namespace_id
 

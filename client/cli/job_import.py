@@ -21,8 +21,7 @@ from horologe.client.cli.session import Session, connected
 
 if TYPE_CHECKING:
     from horologe.client.crontab import Crontab
-    from horologe.client.imports import Imported, Options
-    from horologe.v1.job_pb2 import Job
+    from horologe.client.imports import Found, Imported, Options
 
 __all__ = ["import_app"]
 
@@ -71,6 +70,7 @@ def import_crontab(
 ) -> None:
     """Create a job for each entry of a crontab, all or none. What cannot be carried over is listed by line."""
     from horologe.client import crontab, times
+    from horologe.client.imports import Found
 
     zone = _local_zone() if tz is None else tz
     try:
@@ -86,8 +86,8 @@ def import_crontab(
         table = crontab.loads(content, label, skip_unsupported=skip_unsupported, **options)  # type: ignore[arg-type]
     for notice in table.notices:
         warn(str(notice))
-    places = [(label, entry.line) for entry in table.entries]
-    outcomes = ["would be created"] * len(places) if dry_run else _store(session, table.jobs, places, update)
+    found = [Found(label, entry.line, job) for entry, job in zip(table.entries, table.jobs, strict=True)]
+    outcomes = ["would be created"] * len(found) if dry_run else _store(session, found, update)
     _print_import(session, table, outcomes)
 
 
@@ -198,8 +198,7 @@ def _finish(session: Session, imported: Imported, update: bool, dry_run: bool) -
 
     for notice in imported.notices:
         warn(str(notice))
-    places = [(found.file, found.line) for found in imported.found]
-    outcomes = ["would be created"] * len(places) if dry_run else _store(session, imported.jobs, places, update)
+    outcomes = ["would be created"] * len(imported.found) if dry_run else _store(session, imported.found, update)
     records = [
         {
             **to_mapping(found.job),
@@ -215,12 +214,13 @@ def _finish(session: Session, imported: Imported, update: bool, dry_run: bool) -
     session.print_list(records, columns, "")
 
 
-def _store(session: Session, jobs: Sequence[Job], places: Sequence[tuple[str, int]], update: bool) -> list[str]:
+def _store(session: Session, found: Sequence[Found], update: bool) -> list[str]:
+    jobs = [each.job for each in found]
     if update:
-        applied = placed(places, lambda: session.client.apply_jobs(jobs))
+        applied = placed(found, lambda: session.client.apply_jobs(jobs))
         return [entry.outcome for entry in applied]
     try:
-        placed(places, lambda: session.client.batch_create_jobs(jobs))
+        placed(found, lambda: session.client.batch_create_jobs(jobs))
     except errors.AlreadyExists as error:
         warn("Nothing was imported. --update changes jobs that are there already; --prefix gives other names.")
         raise error from None

@@ -9,13 +9,16 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from horologe.client import errors
+from horologe.client.names import job_id
 
 if TYPE_CHECKING:
     from horologe.client.jobfile import SourcedJob
+    from horologe.v1.job_pb2 import Job
 
 __all__ = ["load_files", "placed", "standard_input"]
 
@@ -85,19 +88,37 @@ def standard_input() -> str:
         raise errors.InvalidFile([errors.Problem("<stdin>", 1, 0, "is not UTF-8 text")]) from error
 
 
-def placed(places: Sequence[tuple[str, int]], send: Callable[[], Result]) -> Result:
-    """`send()`, with violations of `jobs[3]...` pointing at the line where that job was written."""
+class Source(Protocol):
+    """Something that says where a job was written."""
+
+    @property
+    def job(self) -> Job:
+        """As it is sent."""
+
+    def place(self, field: str) -> errors.Problem:
+        """Where a field of the job was written, as a problem without a text yet."""
+
+
+def placed(sources: Sequence[Source], send: Callable[[], Result]) -> Result:
+    """`send()`, with violations of `jobs[3]...` pointing at the place where that was written."""
     try:
         return send()
-    except errors.InvalidArgument as error:
-        problems = []
-        for violation in error.violations:
-            match = re.match(r"jobs\[(\d+)\]\.?(.*)", violation.field)
-            if match is None or int(match[1]) >= len(places):
-                raise
-            file, line = places[int(match[1])]
-            text = f"{match[2]}: {violation.description}" if match[2] else violation.description
-            problems.append(errors.Problem(file, line, 0, text))
-        if not problems:
+    except errors.HorologeError as error:
+        problems = [_problem(sources, violation) for violation in error.violations]
+        known = [problem for problem in problems if problem is not None]
+        if not known or len(known) < len(problems):
             raise
-        raise errors.InvalidFile(problems) from error
+        if isinstance(error, errors.InvalidArgument):
+            raise errors.InvalidFile(known) from error
+        # Not the file is wrong, but what it says of others: the error stays what it is.
+        error.problems = tuple(known)
+        raise
+
+
+def _problem(sources: Sequence[Source], violation: errors.Violation) -> errors.Problem | None:
+    match = re.match(r"jobs\[(\d+)\]\.?(.*)", violation.field)
+    if match is None or int(match[1]) >= len(sources):
+        return None
+    source = sources[int(match[1])]
+    path = ".".join(part for part in (job_id(source.job.name), match[2]) if part)
+    return replace(source.place(match[2]), text=f"{path}: {violation.description}")

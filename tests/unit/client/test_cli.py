@@ -340,9 +340,19 @@ def test_apply_names_the_line_that_the_cluster_refused(fake: FakeCluster, run: R
     result = run("job", "apply", "-f", str(file))
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
-        f"{file}:5: schedules[0].cron.expression: never comes",
+        f"{file}:6:20: b.schedules[0].cron.expression: never comes",
         "Error: 1 problem; nothing was changed",
     ]
+
+
+def test_what_others_lack_is_named_by_line_and_keeps_its_exit_code(fake: FakeCluster, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.yaml"
+    file.write_text(JOBS)
+    missing = failure("NOT_FOUND", "LIMIT_NOT_FOUND", "limits/db does not exist", {"jobs[0].limits[0]": "names it"})
+    fake.failures["ApplyJobs"].append(missing)
+    result = run("job", "apply", "-f", str(file))
+    assert result.exit_code == 3
+    assert result.stderr.splitlines()[:2] == [f"{file}:2:3: a.limits[0]: names it", "Error: limits/db does not exist"]
 
 
 def test_apply_reports_the_mistakes_of_all_files(fake: FakeCluster, run: Run, tmp_path: Path) -> None:
@@ -395,7 +405,10 @@ def test_nothing_is_half_imported(fake: FakeCluster, run: Run, tmp_path: Path) -
         "INVALID_ARGUMENT", "INVALID_FIELD", "bad", {"jobs[1].schedules[0].cron.expression": "never comes"}
     )
     fake.failures["BatchCreateJobs"].append(refused)
-    assert f"{file}:2: schedules[0]" in run("job", "import", "crontab", str(file)).stderr
+    assert (
+        f"{file}:2: never.schedules[0].cron.expression: never comes"
+        in run("job", "import", "crontab", str(file)).stderr
+    )
     assert run("job", "import", "crontab", str(file), "--tz", "Mars").exit_code == 2
 
 

@@ -97,7 +97,7 @@ def test_what_the_cluster_refuses_is_named_by_file_and_line(fake: FakeCluster, r
     fake.failures["PlanJobs"].append(wrong)
     result = run("plan", "-f", str(folder))
     assert result.exit_code == 2
-    assert "down/b.json:1: action.shell: is empty" in result.stderr
+    assert "down/b.json:1:78: beta.action.shell: is empty" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--prune"], ["--prune", "--set", ""]])

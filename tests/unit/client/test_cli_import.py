@@ -83,4 +83,4 @@ def test_what_the_cluster_refuses_is_named_by_line(fake: FakeCluster, run: Run, 
     fake.failures["BatchCreateJobs"].append(wrong)
     result = run("job", "import", "quartz", str(files["quartz"]), "--tz", "UTC")
     assert result.exit_code == 2
-    assert "quartz:13: schedules[0].cron.expression: is bad" in result.stderr
+    assert "quartz:13: report-t1.schedules[0].cron.expression: is bad" in result.stderr
