@@ -6,6 +6,7 @@ Here belongs what needs the timetable of a job. When to look, and who runs the e
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
 import structlog
 
@@ -32,6 +33,7 @@ RUNS_PER_JOB = 200
 WORKFLOWS_PER_PLAN = 10
 """Each may start a thousand executions in the entry that fires it; the next plan goes on."""
 UNPARKS_PER_PLAN = 500
+CALENDARS_PER_PLAN = 500
 USERS_PER_PLAN = 500
 """Jobs whose calendars one plan looks at after one of them has changed."""
 PUT_OFF_MS = 60_000
@@ -56,6 +58,8 @@ class Firing:
         self._pauses = Pauses()
         self._calendars: dict[int, int] = {}
         """Calendars that have changed, and the job from which on their users are to be looked at."""
+        self._revisions: dict[int, int] = {}
+        """Of all calendars; empty when they are to be read again."""
         self.rearms = bytearray()
 
     @property
@@ -65,11 +69,12 @@ class Firing:
 
     def lead(self, tables: Tables) -> None:
         """Whoever led before may not have got to the end: all calendars are looked at once."""
-        records = (log_pb2.CalendarRecord.FromString(bytes(raw)) for _, raw in tables.calendar.scan())
-        self._calendars = {record.id: 0 for record in records}
+        self._revisions = _revisions(tables)
+        self._calendars = dict.fromkeys(self._revisions, 0)
 
     def calendar_changed(self, calendar: int) -> None:
         self._calendars[calendar] = 0
+        self._revisions = {}
 
     def begin_plan(self, tables: Tables) -> None:
         self._budget = LOOKS_PER_PLAN
@@ -214,10 +219,13 @@ class Firing:
 
     def recompute(self, tables: Tables, wall_ms: int) -> None:
         """Adds to `rearms` the jobs whose next due time rests on an older revision of a calendar."""
+        if not self._calendars:
+            return
+        self._revisions = self._revisions or _revisions(tables)
         now_ms = max(wall_ms, Counters.load(tables).log_time_ms)
         looks = USERS_PER_PLAN
-        for calendar, from_job in list(self._calendars.items()):
-            revision = self._revision_of(tables, calendar)
+        for calendar, from_job in list(islice(self._calendars.items(), CALENDARS_PER_PLAN)):
+            revision = self._revisions.get(calendar, 0)
             for job, seen in users_of(tables, calendar, from_job):
                 if looks <= 0 or self._budget <= 0:
                     self._calendars[calendar] = job
@@ -247,13 +255,6 @@ class Firing:
             next_ms, fire_ms = due_ms, state.next_fire_ms
         return REARM.pack(job, state.revision, due_ms, next_ms, fire_ms, *calendar)
 
-    def _revision_of(self, tables: Tables, calendar: int) -> int:
-        for _, raw in tables.calendar.scan():
-            record = log_pb2.CalendarRecord.FromString(bytes(raw))
-            if record.id == calendar:
-                return record.revision
-        return 0
-
 
 def _complain(job: int, error: Exception) -> None:
     log.error("cannot tell when a job is due", job=job, error=str(error))
@@ -272,6 +273,12 @@ def _no_slot(queue: int) -> int:
 
 def _timetable(tables: Tables, record: log_pb2.JobRecord) -> Timetable:
     return timetable_of(record.job, exclusions_of(tables, record.job), record.schedule_time_ms)
+
+
+def _revisions(tables: Tables) -> dict[int, int]:
+    """The revision of each calendar, by its number."""
+    records = (log_pb2.CalendarRecord.FromString(bytes(raw)) for _, raw in tables.calendar.scan())
+    return {record.id: record.revision for record in records}
 
 
 def _next(timetable: Timetable, after_ms: int) -> tuple[int, int]:

@@ -213,7 +213,7 @@ def _want(graph: Graph, job: job_pb2.Job, number: int, by_name: dict[str, int]) 
 def _fault(graph: Graph, changed: Sequence[int]) -> Result | None:
     affected = _reach(graph, changed, LOOKED_AT_MAX)
     if affected is None:
-        return Result(Code.WORKFLOW_TOO_LARGE, text=f"the command concerns more than {LOOKED_AT_MAX} jobs; split it")
+        return _too_many_concerned()
     cycle = _find_cycle(graph, affected)
     if cycle:
         return Result(Code.CYCLE, text=" -> ".join(graph.name(job) for job in cycle))
@@ -221,11 +221,20 @@ def _fault(graph: Graph, changed: Sequence[int]) -> Result | None:
         fault = _node_fault(graph, job)
         if fault is not None:
             return fault
+    left = LOOKED_AT_MAX
     for origin in dict.fromkeys(graph.origin(job) for job in affected):
-        if _reach(graph, [origin], NODES_MAX + 1) is None:
+        whole = _reach(graph, [origin], NODES_MAX + 1)
+        if whole is None:
             text = f"{graph.name(origin)} would have more than {NODES_MAX} jobs"
             return Result(Code.WORKFLOW_TOO_LARGE, text=text)
+        left -= len(whole)
+        if left < 0:
+            return _too_many_concerned()
     return None
+
+
+def _too_many_concerned() -> Result:
+    return Result(Code.WORKFLOW_TOO_LARGE, text=f"the command concerns more than {LOOKED_AT_MAX} jobs; split it")
 
 
 def _node_fault(graph: Graph, job: int) -> Result | None:

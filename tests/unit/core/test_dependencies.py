@@ -10,6 +10,7 @@ from support.driver import Driver
 from support.flow import Flow
 
 from horologe.log.v1 import log_pb2
+from horologe.raft import dependencies
 from horologe.raft.model import Code, JobFlag, Result
 
 
@@ -99,6 +100,16 @@ def test_sizes(flow: Flow) -> None:
     result = flow.put(flow.draft("n999", [f"n{number}" for number in range(101)]))
     assert result.code is Code.WORKFLOW_TOO_LARGE
     assert "n999 would be next to 101 jobs" in result.text
+
+
+def test_what_one_command_concerns(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what is beside it: all jobs of the workflows that it changes are counted."""
+    flow.create({f"n{number}": [] for number in range(30)})
+    monkeypatch.setattr(dependencies, "LOOKED_AT_MAX", 20)
+    result = flow.put(flow.draft("n0", ["n1"]))
+    assert result.code is Code.WORKFLOW_TOO_LARGE and "more than 20 jobs; split it" in result.text
+    monkeypatch.setattr(dependencies, "LOOKED_AT_MAX", 31)
+    assert flow.put(flow.draft("n0", ["n1"])).code is Code.OK
 
 
 def test_edges_of_one_command(flow: Flow) -> None:

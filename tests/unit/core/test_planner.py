@@ -26,6 +26,7 @@ from horologe.node import firing as firing_module
 from horologe.node import limit_lines
 from horologe.node import planner as planner_module
 from horologe.node import retention as retention_module
+from horologe.node.catalog import Catalog
 from horologe.node.firing import ON_TIME_MS
 from horologe.node.planner import (
     IDLE_MS,
@@ -36,6 +37,8 @@ from horologe.node.planner import (
 from horologe.raft.commands import ASSIGN, CALL, FIRE, GIVE_UP, RETRY, SESSION, TIMEOUT, Outcome
 from horologe.raft.model import Catchup, Overlap
 from horologe.raft.records import U64
+from horologe.raft.tables import Tables
+from horologe.v1 import calendar_pb2
 
 MINUTE = 60_000
 DUE = START_MS + MINUTE
@@ -476,3 +479,28 @@ def test_a_timeout_that_the_policy_does_not_take_ends_the_execution(leader: Lead
     ((_, _, retry_delay_ms),) = TIMEOUT.iter_unpack(made.timeouts)
     assert retry_delay_ms == GIVE_UP
     assert leader.machine.state() == "FAILED"
+
+
+def test_all_calendars_are_looked_at_once_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new leader does not know which ones its predecessor had got to; one that changes is looked at again."""
+    driver, reads, left = Driver(), list[int](), list[int]()
+    for number in range(7):
+        calendar = calendar_pb2.Calendar(name=f"namespaces/default/calendars/c{number}")
+        driver.do(log_pb2.Command(set_calendar=log_pb2.SetCalendar(calendar=calendar)))
+    revisions = firing_module._revisions
+
+    def reading(tables: Tables) -> dict[int, int]:
+        reads.append(1)
+        return revisions(tables)
+
+    monkeypatch.setattr(firing_module, "_revisions", reading)
+    monkeypatch.setattr(firing_module, "CALENDARS_PER_PLAN", 3)
+    firing = firing_module.Firing(Catalog())
+    firing.lead(driver.tables)
+    for _ in range(4):
+        firing.recompute(driver.tables, driver.now_ms)
+        left.append(len(firing._calendars))
+    assert (left, len(reads)) == ([4, 1, 0, 0], 1)
+    firing.calendar_changed(1)
+    firing.recompute(driver.tables, driver.now_ms)
+    assert len(reads) == 2
