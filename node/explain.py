@@ -252,9 +252,10 @@ class Explanation:
         state = views.read_job_state(self._tables, self._record.id)
         scope = views.scope_pause_text(self._tables, state)
         if self._record.paused:
+            who = f" by {self._record.paused_by}" if self._record.paused_by else ""
             reason = f" ({self._record.pause_reason})" if self._record.pause_reason else ""
             self._say(
-                f"the job is paused{reason}; when it is resumed, its due times are skipped unless they are caught up"
+                f"the job is paused{who}{reason}; when it is resumed, its due times are skipped unless they are caught up"
             )
         elif scope:
             self._say(scope)

@@ -131,7 +131,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> job_service_pb2.PauseJobResponse:
         name = read_job_name(request.name, "name")
         _check_reason(request.reason)
-        command = log_pb2.Command(pause_job=log_pb2.PauseJob(name=name, paused=True, reason=request.reason))
+        pause = log_pb2.PauseJob(name=name, paused=True, reason=request.reason, by=author_of(context))
+        command = log_pb2.Command(pause_job=pause)
         result = await self._writer.settle(command, WriteRequest.of("PauseJob", request), context)
         job, revision = self._job_of(result.numbers[0])
         return job_service_pb2.PauseJobResponse(job=job, revision=revision)

@@ -28,6 +28,7 @@ OUTPUT_ONLY = (
     "etag",
     "state",
     "pause_reason",
+    "paused_by",
     "create_time",
     "update_time",
     "next_due_time",

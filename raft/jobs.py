@@ -171,6 +171,7 @@ def pause_job(state: State, command: log_pb2.PauseJob) -> Result:
     state.put_job_state(record.id, job_state)
     record.paused = command.paused
     record.pause_reason = command.reason if command.paused else ""
+    record.paused_by = command.by if command.paused else ""
     record.revision = state.index
     record.update_time_ms = state.now_ms
     _put_record(state, record)
@@ -243,6 +244,7 @@ def _create(state: State, draft: log_pb2.JobDraft, author: str) -> int:
     job_state = _hot_part(state, draft.job)
     if draft.paused:
         record.paused, record.pause_reason, record.pause_time_ms = True, draft.pause_reason, draft.next_due_ms
+        record.paused_by = author
         job_state.flags |= JobFlag.PAUSED
     else:
         state.arm_fire(job, job_state, draft.next_due_ms, draft.next_fire_ms)

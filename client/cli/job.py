@@ -176,6 +176,7 @@ def describe(session: Session, name: NameArgument) -> None:
         ("Owner", job.owner),
         ("State", mapping.get("state")),
     ]
+    pairs += [("Paused by", job.paused_by)] if job.paused_by else []
     pairs += [("Pause reason", job.pause_reason)] if job.pause_reason else []
     pairs += [("Schedule", "; ".join(schedules)), ("Meaning", "; ".join(details["schedule_descriptions"]))]
     pairs += [("Labels", mapping.get("labels")), ("Counters", mapping.get("counters"))]

@@ -400,13 +400,14 @@ async def test_delete_frees_the_name(node):
 async def test_pause_and_resume_account_for_what_was_swallowed(node):
     await create(node, interval_job(60))
     first_ms = state_of(node, 1).next_due_ms
-    job = (await node.jobs.PauseJob(Api.PauseJobRequest(name=NIGHTLY, reason="audit"))).job
-    assert (job.state, job.pause_reason) == (job_pb2.Job.STATE_PAUSED, "audit")
+    request = Api.PauseJobRequest(name=NIGHTLY, reason="audit")
+    job = (await node.jobs.PauseJob(request, metadata=(("horologe-author", "ann"),))).job
+    assert (job.state, job.pause_reason, job.paused_by) == (job_pb2.Job.STATE_PAUSED, "audit", "ann")
     assert not job.HasField("next_due_time")
     assert (await refused(node.jobs.PauseJob(Api.PauseJobRequest(name=NIGHTLY)))).reason == "JOB_PAUSED"
     node.clock.now_ms = first_ms + 3 * 60_000 + 1
     job = (await node.jobs.ResumeJob(Api.ResumeJobRequest(name=NIGHTLY))).job
-    assert (job.state, job.pause_reason) == (job_pb2.Job.STATE_ACTIVE, "")
+    assert (job.state, job.pause_reason, job.paused_by) == (job_pb2.Job.STATE_ACTIVE, "", "")
     assert job.next_due_time.ToMilliseconds() == first_ms + 4 * 60_000
     rows = ledger_of(node, 1)
     assert [(due, row.first_due_ms, row.count) for due, row in rows] == [(first_ms + 180_000, first_ms, 4)]

@@ -667,6 +667,7 @@ class PauseJob(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     NEXT_FIRE_MS_FIELD_NUMBER: _builtins.int
     CATCHUP_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     paused: _builtins.bool
@@ -685,6 +686,8 @@ class PauseJob(_message.Message):
     """On resume: when `next_due_ms` fires, in milliseconds."""
     catchup: _builtins.bool
     """On resume: what the pause swallowed is not skipped but caught up, by the job's policy."""
+    by: _builtins.str
+    """On pause: who asked for it, as far as known."""
     def __init__(
         self,
         *,
@@ -697,10 +700,11 @@ class PauseJob(_message.Message):
         expected_revision: _builtins.int = ...,
         next_fire_ms: _builtins.int = ...,
         catchup: _builtins.bool = ...,
+        by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catchup", b"catchup", "expected_revision", b"expected_revision", "name", b"name", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "paused", b"paused", "reason", b"reason", "skipped_count", b"skipped_count", "skipped_last_ms", b"skipped_last_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "catchup", b"catchup", "expected_revision", b"expected_revision", "name", b"name", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "paused", b"paused", "reason", b"reason", "skipped_count", b"skipped_count", "skipped_last_ms", b"skipped_last_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1939,6 +1943,7 @@ class JobRecord(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     SCHEDULE_TIME_MS_FIELD_NUMBER: _builtins.int
+    PAUSED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Its number."""
     revision: _builtins.int
@@ -1950,7 +1955,7 @@ class JobRecord(_message.Message):
     paused: _builtins.bool
     """Paused."""
     pause_reason: _builtins.str
-    """Who paused it and why."""
+    """Why."""
     pause_time_ms: _builtins.int
     """The first due time that the pause swallowed, in milliseconds; 0 if it has swallowed none."""
     deleted: _builtins.bool
@@ -1959,6 +1964,8 @@ class JobRecord(_message.Message):
     """Who wrote the definition, as far as known."""
     schedule_time_ms: _builtins.int
     """Since when its due times follow from this definition, in milliseconds: its creation, or the last change of its schedule."""
+    paused_by: _builtins.str
+    """Who paused it, as far as known."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The definition."""
@@ -1977,10 +1984,11 @@ class JobRecord(_message.Message):
         deleted: _builtins.bool = ...,
         author: _builtins.str = ...,
         schedule_time_ms: _builtins.int = ...,
+        paused_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time_ms", b"create_time_ms", "deleted", b"deleted", "id", b"id", "job", b"job", "pause_reason", b"pause_reason", "pause_time_ms", b"pause_time_ms", "paused", b"paused", "revision", b"revision", "schedule_time_ms", b"schedule_time_ms", "update_time_ms", b"update_time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time_ms", b"create_time_ms", "deleted", b"deleted", "id", b"id", "job", b"job", "pause_reason", b"pause_reason", "pause_time_ms", b"pause_time_ms", "paused", b"paused", "paused_by", b"paused_by", "revision", b"revision", "schedule_time_ms", b"schedule_time_ms", "update_time_ms", b"update_time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
