@@ -48,7 +48,12 @@ class DefinitionService(definition_service_pb2_grpc.DefinitionServiceServicer):
             changes = [_change(tables, draft) for draft in drafts]
             if request.prune_set:
                 changes += _deletions(tables, request.prune_set, {draft.job.name for draft in drafts})
-            return definition_service_pb2.PlanJobsResponse(changes=changes, revision=views.revision(tables))
+            response = definition_service_pb2.PlanJobsResponse(changes=changes, revision=views.revision(tables))
+        doomed = [change.before.name for change in changes if change.kind == _Change.KIND_DELETE]
+        deletions = [log_pb2.DeleteJob(name=name) for name in doomed]
+        put = log_pb2.PutJobs(mode=log_pb2.PutJobs.MODE_APPLY, jobs=drafts, deletions=deletions)
+        self._drafts.judge(put, request.jobs)
+        return response
 
     async def ApplyPlan(
         self, request: definition_service_pb2.ApplyPlanRequest, context: Context
@@ -66,7 +71,7 @@ class DefinitionService(definition_service_pb2_grpc.DefinitionServiceServicer):
             )
             return await self._writer.propose(log_pb2.Command(put_jobs=put), write, context, needs_space=True)
 
-        result = await self._writer.race(write, propose, give_up_at_once=True)
+        result = await self._writer.race(write, propose, give_up_at_once=True, jobs=request.jobs)
         with self._node.store.read() as tables:
             records = [views.read_job(tables, number) for number in result.numbers[::2]]
             jobs = [views.job_view(tables, record) for record in records if record is not None]

@@ -13,7 +13,7 @@ from functools import partial
 from google.protobuf.message import Message
 
 from horologe.log.v1 import log_pb2
-from horologe.node import errors, views
+from horologe.node import errors, refusals, views
 from horologe.node.calendars import exclusions_of, revisions_of
 from horologe.node.context import NodeContext
 from horologe.node.dependencies import upstream_ids
@@ -24,8 +24,8 @@ from horologe.node.schedule import Violation
 from horologe.node.templates import template_violations
 from horologe.node.timetable import Timetable, default_catchup_window_ms, timetable_of
 from horologe.node.validation import OUTPUT_ONLY, complete_job
-from horologe.raft.jobs import same_definition, same_timetable
-from horologe.raft.model import Counters
+from horologe.raft.jobs import refusal, same_definition, same_timetable
+from horologe.raft.model import Code, Counters
 from horologe.raft.records import LEDGER_KEY, JobState
 from horologe.raft.tables import Tables
 from horologe.v1 import job_pb2, job_service_pb2
@@ -117,6 +117,14 @@ class Drafts:
         for deletion, pending in found:
             # Counting what a long pause swallowed may take a while.
             deletion.pending.CopyFrom(await asyncio.to_thread(pending.count, now_ms))
+
+    def judge(self, command: log_pb2.PutJobs, jobs: Sequence[job_pb2.Job]) -> None:
+        """Raises what a request with these jobs would be refused for in the state as it stands here. Proposes nothing."""
+        with self._node.store.read() as tables:
+            result = refusal(tables, command)
+        # What came due meanwhile is counted anew when the command is proposed.
+        if result.code not in (Code.OK, Code.MOVED_ON):
+            raise refusals.of_batch(result, jobs)
 
     def outcomes(self, drafts: Sequence[log_pb2.JobDraft]) -> list[_Applied.Outcome.ValueType]:
         """What ApplyJobs would do with each draft as the state stands on this node."""

@@ -52,7 +52,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         if result is None:
             draft = await self._drafts.of_create(request)
             if request.validate_only:
-                self._refuse_taken([draft])
+                self._drafts.judge(log_pb2.PutJobs(mode=_PutJobs.MODE_CREATE, jobs=[draft]), ())
                 return job_service_pb2.CreateJobResponse(job=draft.job, revision=self._node.status().revision)
             result = await self._put(_PutJobs.MODE_CREATE, [draft], write, context)
         jobs, revision = self._jobs_of(accepted(result))
@@ -66,12 +66,12 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         if result is None:
             drafts = await self._drafts.of_batch(request.jobs)
             if request.validate_only:
-                self._refuse_taken(drafts)
+                self._drafts.judge(log_pb2.PutJobs(mode=_PutJobs.MODE_CREATE, jobs=drafts), request.jobs)
                 return job_service_pb2.BatchCreateJobsResponse(
                     jobs=[draft.job for draft in drafts], revision=self._node.status().revision
                 )
             result = await self._put(_PutJobs.MODE_CREATE, drafts, write, context)
-        jobs, revision = self._jobs_of(accepted(result))
+        jobs, revision = self._jobs_of(accepted(result, request.jobs))
         return job_service_pb2.BatchCreateJobsResponse(jobs=jobs, revision=revision)
 
     async def ApplyJobs(
@@ -80,6 +80,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         write = WriteRequest.of("ApplyJobs", request)
         if request.validate_only and self._writer.first_answer(write) is None:
             drafts = await self._drafts.of_batch(request.jobs, use_etags=True)
+            self._drafts.judge(log_pb2.PutJobs(mode=_PutJobs.MODE_APPLY, jobs=drafts), request.jobs)
             return job_service_pb2.ApplyJobsResponse(
                 jobs=[draft.job for draft in drafts],
                 outcomes=self._drafts.outcomes(drafts),
@@ -90,7 +91,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             drafts = await self._drafts.of_batch(request.jobs, use_etags=True)
             return await self._put(_PutJobs.MODE_APPLY, drafts, write, context)
 
-        result = await self._writer.race(write, propose, give_up_at_once=True)
+        result = await self._writer.race(write, propose, give_up_at_once=True, jobs=request.jobs)
         jobs, revision = self._jobs_of(result)
         outcomes: Any = result.numbers[1::2]
         return job_service_pb2.ApplyJobsResponse(jobs=jobs, outcomes=outcomes, revision=revision)
@@ -247,12 +248,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     def _job_of(self, number: int) -> tuple[job_pb2.Job, int]:
         jobs, revision = self._jobs_of(Result(Code.OK, (number, 0)))
         return jobs[0], revision
-
-    def _refuse_taken(self, drafts: list[log_pb2.JobDraft]) -> None:
-        with self._node.store.read() as tables:
-            for draft in drafts:
-                if tables.job_name.get(draft.job.name.encode()) is not None:
-                    raise errors.of_result(Result(Code.JOB_EXISTS, text=draft.job.name))
 
 
 def _check_reason(reason: str) -> None:

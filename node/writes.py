@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,14 @@ import grpc
 from google.protobuf.message import Message
 
 from horologe.log.v1 import log_pb2
-from horologe.node import errors
+from horologe.node import errors, refusals
 from horologe.node.context import NodeContext
 from horologe.node.errors import ApiError
 from horologe.node.names import shorten
 from horologe.node.proposals import ProposalError
 from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.model import Code, Result
+from horologe.v1 import job_pb2
 
 PROPOSE_SECONDS_MAX = 20.0
 ANSWER_SECONDS = 0.05
@@ -151,11 +152,12 @@ class Writer:
         propose: Callable[[WriteRequest], Awaitable[Result]],
         *,
         give_up_at_once: bool = False,
+        jobs: Sequence[job_pb2.Job] = (),
     ) -> Result:
         """The good result of a write that rests on what it read, tried again while others come in between.
 
-        `give_up_at_once`: what the caller itself expected has changed, so that trying again would not help. A repetition of the
-        request walks over the answers of its first tries to the one that counted.
+        `give_up_at_once`: what the caller itself expected has changed, so that trying again would not help. A repetition
+        of the request walks over the answers of its first tries to the one that counted. `jobs`: what the request is about.
         """
         result = Result(Code.ETAG_MISMATCH)
         for number in range(RACES_MAX):
@@ -164,13 +166,13 @@ class Writer:
             result = await propose(mine) if answered is None else answered
             if result.code != Code.MOVED_ON and (result.code != Code.ETAG_MISMATCH or give_up_at_once):
                 break
-        return accepted(result)
+        return accepted(result, jobs)
 
 
-def accepted(result: Result) -> Result:
-    """The result if it is OK; else raises what it means."""
+def accepted(result: Result, jobs: Sequence[job_pb2.Job] = ()) -> Result:
+    """The result if it is OK; else raises what it means to a request with these jobs."""
     if result.code != Code.OK:
-        raise errors.of_result(result)
+        raise refusals.of_batch(result, jobs)
     return result
 
 

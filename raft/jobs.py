@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import count
 
 from horologe.log.v1 import log_pb2
@@ -11,24 +12,64 @@ from horologe.raft.apply_sets import drop_from_set, put_into_set
 from horologe.raft.calendars import unknown_calendar, use_calendars
 from horologe.raft.cancellation import cancel_unfinished
 from horologe.raft.creation import new_execution
-from horologe.raft.dependencies import dependants_text, link, plan_edges, unlink
+from horologe.raft.dependencies import Wanted, dependants_text, link, plan_edges, unlink
 from horologe.raft.events import EventKind
 from horologe.raft.failures import LOST, Failure, is_retried
 from horologe.raft.limits import forget_limits, name_limits, namespace_of, unknown_limit
-from horologe.raft.model import Code, JobFlag, LeaseLoss, LedgerOutcome, Reason, Result, Trigger
+from horologe.raft.model import Code, Counters, JobFlag, LeaseLoss, LedgerOutcome, Reason, Result, Trigger
 from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.pauses import leave_parking
 from horologe.raft.records import U64, JobState, LedgerEntry
 from horologe.raft.state import InvariantError, State
+from horologe.raft.tables import Tables
 from horologe.raft.versions import drop_versions, put_version
 from horologe.v1 import job_pb2, job_service_pb2
 
 _APPLIED = job_service_pb2.ApplyJobsResponse
 
 
+@dataclass(slots=True)
+class _Batch:
+    """What a PutJobs command is about, as the state stands."""
+
+    found: list[log_pb2.JobRecord | None] = field(default_factory=list)
+    """For each draft, the job that has its name now."""
+    doomed: list[tuple[log_pb2.JobRecord, log_pb2.DeleteJob]] = field(default_factory=list)
+    edges: dict[int, Wanted] = field(default_factory=dict)
+    """What each job is to be after, by the number that it has or gets."""
+
+
 def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
     """All or none. Answers (job, ApplyJobsResponse.Outcome) for each draft, in their order."""
-    found: list[log_pb2.JobRecord | None] = []
+    batch = _Batch()
+    fault = _judge(state, command, batch)
+    if fault is not None:
+        return fault
+    for doomed, deletion in batch.doomed:
+        _delete(state, doomed, deletion)
+    numbers: list[int] = []
+    for draft, record in zip(command.jobs, batch.found, strict=True):
+        if record is None:
+            numbers += (_create(state, draft, command.author), _APPLIED.OUTCOME_CREATED)
+        elif same_definition(record.job, draft.job):
+            numbers += (record.id, _APPLIED.OUTCOME_UNCHANGED)
+        else:
+            _update(state, record, draft, command.author)
+            numbers += (record.id, _APPLIED.OUTCOME_UPDATED)
+    for job, wanted in batch.edges.items():
+        if wanted.changes:
+            link(state, job, wanted)
+    return Result(Code.OK, tuple(numbers))
+
+
+def refusal(tables: Tables, command: log_pb2.PutJobs) -> Result:
+    """What the command would be refused for in the state as it stands, or OK. Writes nothing."""
+    state = State(tables, Counters.load(tables).revision + 1, 0)
+    return _judge(state, command, _Batch()) or Result(Code.OK)
+
+
+def _judge(state: State, command: log_pb2.PutJobs, batch: _Batch) -> Result | None:
+    """Fills in the batch, and answers what is wrong with the command. Writes nothing."""
     names: set[str] = set()
     for draft in command.jobs:
         if draft.job.name in names:
@@ -46,8 +87,7 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
         unknown = unknown_calendar(state.tables, draft.job.name, draft.job.calendars)
         if unknown:
             return Result(Code.CALENDAR_NOT_FOUND, text=unknown)
-        found.append(record)
-    doomed: list[tuple[log_pb2.JobRecord, log_pb2.DeleteJob]] = []
+        batch.found.append(record)
     for deletion in command.deletions:
         record = find_job(state, deletion.name)
         if record is None or deletion.name in names or not _is_expected(record, deletion.expected_revision):
@@ -56,26 +96,11 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
         if pending.is_outdated(state, record, _state_of(state, record.id), deletion.pending):
             return Result(Code.MOVED_ON, text=deletion.name)
         names.add(deletion.name)
-        doomed.append((record, deletion))
-    jobs = _numbers(state, found)
-    graph, fault = plan_edges(state, command.jobs, jobs, [record.id for record, _ in doomed])
-    if fault.code is not Code.OK:
-        return fault
-    for record, deletion in doomed:
-        _delete(state, record, deletion)
-    numbers: list[int] = []
-    for draft, record in zip(command.jobs, found, strict=True):
-        if record is None:
-            numbers += (_create(state, draft, command.author), _APPLIED.OUTCOME_CREATED)
-        elif same_definition(record.job, draft.job):
-            numbers += (record.id, _APPLIED.OUTCOME_UNCHANGED)
-        else:
-            _update(state, record, draft, command.author)
-            numbers += (record.id, _APPLIED.OUTCOME_UPDATED)
-    for job, wanted in graph.wanted.items():
-        if wanted.changes:
-            link(state, job, wanted)
-    return Result(Code.OK, tuple(numbers))
+        batch.doomed.append((record, deletion))
+    jobs = _numbers(state, batch.found)
+    graph, fault = plan_edges(state, command.jobs, jobs, [record.id for record, _ in batch.doomed])
+    batch.edges = graph.wanted
+    return None if fault.code is Code.OK else fault
 
 
 def _refusal_of_draft(
@@ -262,8 +287,8 @@ def _create(state: State, draft: log_pb2.JobDraft, author: str) -> int:
 def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft, author: str) -> None:
     before = _state_of(state, record.id)
     after = _hot_part(state, draft.job)
-    for field in _KEPT_FIELDS:
-        setattr(after, field, getattr(before, field))
+    for name in _KEPT_FIELDS:
+        setattr(after, name, getattr(before, name))
     after.flags |= before.flags & _KEPT_FLAGS
     if not same_timetable(record.job, draft.job):
         # Both schedules may name a due time that has just come: then it is not lost.
