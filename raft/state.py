@@ -33,6 +33,8 @@ from horologe.raft.search import Index
 from horologe.raft.tables import Tables
 
 _LEGAL_MOVES = frozenset((before or 0, after) for before, after in LEGAL_MOVES)
+_LATEST_MS = (1 << 63) - 1
+"""Records for people have signed times."""
 
 
 class InvariantError(Exception):
@@ -111,9 +113,9 @@ class State:
     def arm_fire(self, job: int, state: JobState, due_ms: int, fire_ms: int = 0) -> None:
         """Sets the next due time and its timer, which is later if `fire_ms` is; 0 sets none. The caller stores `state`.
 
-        A job that has made all executions that it may make is not due any more.
+        A job that has made all executions that it may make is not due any more, nor is one at an instant that no record can hold.
         """
-        if state.max_executions and state.scheduled >= state.max_executions:
+        if (state.max_executions and state.scheduled >= state.max_executions) or due_ms > _LATEST_MS:
             due_ms = 0
         if state.next_due_ms:
             wheel.disarm(self.tables.timer, state.next_fire_ms, TimerKind.FIRE, job)

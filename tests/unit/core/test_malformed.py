@@ -90,6 +90,14 @@ def test_due_times_with_an_unknown_fate_are_accounted_for_and_counted() -> None:
     assert [row[3:5] for row in driver.ledger()] == [("MISSED", "")] * 2
 
 
+def test_an_instant_that_no_record_can_hold_never_comes() -> None:
+    driver = Driver()
+    driver.do(commands.create("tick", START_MS))
+    driver.do(commands.plan(fires=[commands.fire(1, 1, START_MS, 2**64 - 1)]))
+    assert driver.job_state().next_due_ms == 0
+    assert driver.do(commands.pause("tick")).code == Code.OK
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_no_command_of_a_known_kind_raises(seed: int) -> None:
     """Extreme values everywhere, over a state that has jobs, sessions and executions."""
