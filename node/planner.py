@@ -129,6 +129,7 @@ class LeaderPlanner:
         plan.rearms = bytes(self._firing.rearms)
         plan.unparks = self._firing.unparks(tables, wall_ms)
         plan.calls = self._lines.calls(tables, now, self._has_free)
+        plan.cancellations = next((bytes(job) for job, _ in tables.cancelling.scan()), b"")
         if plan.ByteSize():
             return plan
         return self._retention.plan(tables, now, wall_ms)

@@ -19,10 +19,10 @@ def forget(state: State, number: int, execution: Execution) -> None:
         state.tables.beside.delete(PAIR.pack(execution.job, number))
 
 
-def noted_of(state: State, job: int, count_max: int) -> list[int]:
-    """At most `count_max` of them."""
+def noted_of(state: State, job: int, count_max: int, first: int = 0) -> list[int]:
+    """At most `count_max` of them, from this one on."""
     numbers: list[int] = []
-    for key, _ in state.tables.beside.scan(PAIR.pack(job, 0)):
+    for key, _ in state.tables.beside.scan(PAIR.pack(job, first)):
         owner, number = PAIR.unpack(key)
         if owner != job or len(numbers) >= count_max:
             break

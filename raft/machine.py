@@ -186,6 +186,8 @@ def _plan(state: State, plan: log_pb2.Plan) -> Result:
         executions_.fire(state, plan.fires, open_sessions)
     if plan.calls:
         lines.call(state, plan.calls)
+    if plan.cancellations:
+        cancellation.go_on(state, plan.cancellations)
     for piece in plan.operation_steps:
         operations.step(state, piece)
     return Result(Code.OK)

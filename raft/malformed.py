@@ -198,6 +198,9 @@ def _plan(plan: log_pb2.Plan) -> Iterator[str]:
     yield from _packed("retries", plan.retries, RETRY.size)
     yield from _packed("fires", plan.fires, FIRE.size)
     yield from _packed("calls", plan.calls, CALL.size)
+    yield from _packed("cancellations", plan.cancellations, U64.size)
+    if len(plan.cancellations) > U64.size:
+        yield "cancellations of more than one job"
     for _, _, count in CALL.iter_unpack(plan.calls[: len(plan.calls) // CALL.size * CALL.size]):
         if count > CALLED_UP_MAX:
             yield f"{count} executions of one line at once"

@@ -105,6 +105,8 @@ class Tables(Protocol):
     @property
     def beside(self) -> Table: ...  # job, unfinished execution of an old due time -> nothing: see backfills.py
     @property
+    def cancelling(self) -> Table: ...  # deleted job -> how far its executions are cancelled: see cancellation.py
+    @property
     def facet(self) -> Table: ...  # kind, text, job's name, job -> nothing: see facets.py
     @property
     def lane(self) -> Table: ...  # lane -> its queue, and its key in `queue`
@@ -171,5 +173,6 @@ TABLE_NAMES: tuple[str, ...] = (
     "over",
     "idle",
     "kept",
+    "cancelling",
 )
 SET_TABLE_NAMES: tuple[str, ...] = ("timer",)

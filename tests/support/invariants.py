@@ -102,6 +102,9 @@ def _check_jobs(tables: Tables, counters: Counters, executions: Executions, job_
     assert records.keys() == job_states.keys()
     assert names == {record.job.name: job for job, record in records.items() if not record.deleted}
     assert counters.jobs == len(names)
+    for key, _ in tables.cancelling.scan():
+        (job,) = U64.unpack(key)
+        assert job not in records or records[job].deleted, f"job {job} is cancelled, and is not deleted"
     assert counters.last_job >= len(records)
     unfinished = Counter(found.job for found in executions.values() if found.state not in FINAL_STATES)
     for job, state in job_states.items():

@@ -1125,6 +1125,7 @@ class Plan(_message.Message):
     REARMS_FIELD_NUMBER: _builtins.int
     EXECUTION_TIMEOUTS_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
+    CANCELLATIONS_FIELD_NUMBER: _builtins.int
     OPERATION_STEPS_FIELD_NUMBER: _builtins.int
     advance_to_ms: _builtins.int
     """The wheel's cursor moves to here, in milliseconds."""
@@ -1148,6 +1149,8 @@ class Plan(_message.Message):
     """Executions whose time for all attempts is over."""
     calls: _builtins.bytes
     """Lines of limits that have room: so many of each are called up."""
+    cancellations: _builtins.bytes
+    """A deleted job of whose executions more are to be cancelled, 8 bytes, big-endian."""
     @_builtins.property
     def operation_steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationStep]:
         """The next pieces of operations."""
@@ -1166,11 +1169,12 @@ class Plan(_message.Message):
         rearms: _builtins.bytes = ...,
         execution_timeouts: _builtins.bytes = ...,
         calls: _builtins.bytes = ...,
+        cancellations: _builtins.bytes = ...,
         operation_steps: _abc.Iterable[Global___OperationStep] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_to_ms", b"advance_to_ms", "assigns", b"assigns", "calls", b"calls", "deadlines", b"deadlines", "execution_timeouts", b"execution_timeouts", "expired_sessions", b"expired_sessions", "fires", b"fires", "operation_steps", b"operation_steps", "rearms", b"rearms", "retries", b"retries", "timeouts", b"timeouts", "unparks", b"unparks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_to_ms", b"advance_to_ms", "assigns", b"assigns", "calls", b"calls", "cancellations", b"cancellations", "deadlines", b"deadlines", "execution_timeouts", b"execution_timeouts", "expired_sessions", b"expired_sessions", "fires", b"fires", "operation_steps", b"operation_steps", "rearms", b"rearms", "retries", b"retries", "timeouts", b"timeouts", "unparks", b"unparks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
