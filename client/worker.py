@@ -288,9 +288,10 @@ class Worker:
             await asyncio.wait({stop_now, ended}, return_when=asyncio.FIRST_COMPLETED)
             if not self._stop_now.is_set():
                 ended.result()
+                # Said before the goodbye: the end of the stream may end this task first.
+                log.info("drained", worker=self.name)
                 if self._session is not None:
                     await self._session.leave()
-                log.info("drained", worker=self.name)
         finally:
             for task in (stop_now, ended):
                 task.cancel()

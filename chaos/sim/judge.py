@@ -194,7 +194,7 @@ def _runs(tables: Tables, records: dict[int, log_pb2.JobRecord]) -> Iterable[Run
         root, job = PAIR.unpack(key)
         execution = Execution.unpack(tables.execution.get(U64.pack(root)) or b"")
         if not job and records[execution.job].job.action.HasField("workflow"):
-            unfinished, _ = RUN_HEAD.unpack(value)
+            unfinished, *_ = RUN_HEAD.unpack(value)
             nodes = dict(_nodes(tables, records, root, execution.job))
             yield Run(root, ExecutionState(execution.state).name, unfinished, nodes)
 
