@@ -19,7 +19,7 @@ from horologe.chaos.bench_fleet import BenchError
 from horologe.chaos.bench_report import Report
 from horologe.chaos.bench_stage import CATCH_UP_SECONDS, SETTLE_SECONDS, Stage, every, once
 from horologe.client import jobs
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError
 from horologe.v1.job_pb2 import Schedule
 

@@ -21,7 +21,7 @@ from horologe.chaos.bench_fleet import BenchError, Fleet, Usage
 from horologe.chaos.bench_progress import Steps
 from horologe.chaos.bench_worker import HANDLER
 from horologe.client import jobs
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError, NotFound
 from horologe.v1.cluster_service_pb2 import GetClusterStatusResponse
 from horologe.v1.job_pb2 import Job, Schedule

@@ -18,7 +18,7 @@ from horologe.chaos.history import Answer, Operation
 from horologe.chaos.recording_worker import HOLD, NOOP
 from horologe.chaos.workload import state_of
 from horologe.client import jobs, names
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.errors import DeadlineExceeded, HorologeError, OutcomeUnknown, Unavailable
 from horologe.v1.execution_pb2 import Execution
 from horologe.v1.job_pb2 import Job

@@ -22,7 +22,7 @@ from horologe.chaos.disk import discard, small_disk
 from horologe.chaos.links import Links
 from horologe.chaos.network import CLIENT_PORT, PEER_PORT, LoopbackNetwork, Network, Place
 from horologe.chaos.proxy import Weather
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError
 from horologe.node.clock import CLOCK_FILE_VARIABLE
 from horologe.node.local_cluster import LocalCluster, LocalProcess, NodeAddresses, free_port

@@ -12,7 +12,7 @@ from horologe.chaos.history import Due, LedgerLine, Policy
 from horologe.chaos.recording_worker import FAIL, HOLD, NOOP, PROVE
 from horologe.chaos.workload import RecurringJobs, each
 from horologe.client import jobs
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.v1.job_pb2 import Action
 
 PROVEN_EACH = 20

@@ -28,7 +28,7 @@ from horologe.chaos.nemesis import Fault, Freeze, Nemesis, Scene, make_whole, wa
 from horologe.chaos.network import LoopbackNetwork, NamespaceNetwork
 from horologe.chaos.verify import Verification, compare_members
 from horologe.chaos.workload import read_outcomes
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.v1.job_pb2 import Job
 
 WARM_UP_SECONDS = 5.0

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from horologe.chaos.audit import JobAudit, Period, Row
 from horologe.chaos.closures import ClosedTooLongError
 from horologe.chaos.timetable import timetable_of, why_not
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError, NotFound
 from horologe.v1.cluster_service_pb2 import GetStateDigestResponse, Member
 from horologe.v1.execution_service_pb2 import LedgerRow

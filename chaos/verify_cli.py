@@ -47,7 +47,7 @@ def verify(
     something is wrong, 2 when not everything could be looked at.
     """
     from horologe.client import durations
-    from horologe.client.client import AsyncClient
+    from horologe.client.async_client import AsyncClient
 
     try:
         grace_ms = int(durations.parse(grace).total_seconds() * 1000)

@@ -17,7 +17,7 @@ from typing import TypeVar
 from horologe.chaos.history import Due, LedgerLine, Outcome, Policy
 from horologe.chaos.recording_worker import HOLD, NOOP, job_number
 from horologe.client import jobs, names
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.errors import DeadlineExceeded, HorologeError, OutcomeUnknown, Unavailable
 from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.execution_service_pb2 import LedgerRow

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from horologe.client import jobs
+    from horologe.client.async_client import AsyncClient
     from horologe.client.calls import AppliedJob
-    from horologe.client.client import AsyncClient, Client, connect
+    from horologe.client.client import Client, connect
     from horologe.client.cluster_context import ClusterContext
     from horologe.client.context import AttemptCancelledError, Context, PermanentError
     from horologe.client.errors import (
@@ -73,7 +74,7 @@ __all__ = [
 # Where a name lives, unless it is an error.
 _HOMES = {
     "AppliedJob": "calls",
-    "AsyncClient": "client",
+    "AsyncClient": "async_client",
     "AttemptCancelledError": "context",
     "Client": "client",
     "ClusterContext": "cluster_context",

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.v1 import execution_pb2, execution_service_pb2, job_pb2
 
 PREVIEW_COUNT = 1_000

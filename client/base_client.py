@@ -1,6 +1,6 @@
 """What both clients have in common: settings, what is remembered about the cluster, and how methods come by their signatures.
 
-The clients themselves are in `client.py`.
+The clients themselves are in `client.py` and `async_client.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Self, TypeVar
 
-from horologe.client import calls, cluster_context
+from horologe.client import cluster_calls, cluster_context
 from horologe.client.calls import Method
 from horologe.client.channel import AUTHOR_KEY, LINEARIZABLE_READ, TIMEOUT_SECONDS, CallPolicy, Cluster
 from horologe.client.errors import DeadlineExceeded, HorologeError
 from horologe.v1.execution_pb2 import Execution
 
-__all__ = ["BaseClient", "like"]
+__all__ = ["WAIT_FIRST_SECONDS", "WAIT_MAX_SECONDS", "BaseClient", "like"]
+
+WAIT_FIRST_SECONDS = 0.05
+WAIT_MAX_SECONDS = 1.0
+"""Between two looks of `wait_execution`."""
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -90,7 +94,7 @@ class BaseClient:
 
     def _metadata(self, method: Method[Any, Any]) -> tuple[tuple[str, str], ...]:
         # A node that lags behind must still be able to say so.
-        if method is calls.GET_CLUSTER_STATUS:
+        if method is cluster_calls.GET_CLUSTER_STATUS:
             return ()
         if self._is_linearizable and not method.is_write:
             return (*self._cluster.metadata(), LINEARIZABLE_READ)

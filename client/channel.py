@@ -1,7 +1,7 @@
 """One call to a cluster of several nodes: which node, how often, how long, and what its failure means.
 
 Everything here is shared by the synchronous and the asynchronous client. `CallPolicy` decides and does no I/O; the two
-clients (`client.py`) make the attempts that it names and wait as long as it says.
+clients (`client.py`, `async_client.py`) make the attempts that it names and wait as long as it says.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from rich.table import Column, Table
 
 from horologe.client import crontab, jobfile
 from horologe.client.accounting import JobAccount, account
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError
 from horologe.node.config import load_config
 from horologe.node.local_cluster import LocalCluster, LocalProcess, free_port

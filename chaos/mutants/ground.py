@@ -23,7 +23,7 @@ from horologe.chaos.sim.process import Process
 from horologe.chaos.sim.workers import HANDLER, payload
 from horologe.chaos.sim.world import World, WorldOptions
 from horologe.client import jobs, names
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.log.v1 import log_pb2
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.core import RaftCore

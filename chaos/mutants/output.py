@@ -14,7 +14,7 @@ from horologe.chaos.sim.observer import InvariantBrokenError
 from horologe.chaos.sim.rpc import Message
 from horologe.chaos.sim.workers import HANDLER, payload
 from horologe.client import jobs
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError
 from horologe.node.output_copies import OutputCopies
 from horologe.node.outputs import OutputPiece

@@ -16,7 +16,7 @@ from horologe.chaos.history import Operation
 from horologe.chaos.sim.clocks import START_MS, SimClock
 from horologe.chaos.sim.process import Process
 from horologe.chaos.sim.rpc_client import SimChannel
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.errors import DeadlineExceeded, HorologeError, OutcomeUnknown, Unavailable
 from horologe.node.ids import new_uuid
 

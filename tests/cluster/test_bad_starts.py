@@ -15,7 +15,7 @@ import pytest
 from horologe.chaos.cluster import ChaosCluster, eventually
 from horologe.chaos.workload import each
 from horologe.client import jobs
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError
 from horologe.node.local_cluster import COMMAND, LocalCluster, free_port
 

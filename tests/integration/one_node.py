@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from horologe.chaos.cluster import eventually
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.executors.shell import ShellExecutor
 from horologe.client.worker import Context, Worker
 from horologe.node.config import NodeConfig

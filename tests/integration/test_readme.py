@@ -20,7 +20,7 @@ from support.page_runner import STOP_SECONDS, UNTIL_EXPECTED_SECONDS, environmen
 from support.pages import Block, blocks_of, page_text
 
 from horologe.client.accounting import account
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 
 
 @pytest.fixture

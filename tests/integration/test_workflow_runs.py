@@ -10,7 +10,7 @@ from one_node import OneNode, one_node
 
 from horologe.chaos.cluster import eventually
 from horologe.client import jobs
-from horologe.client.client import AsyncClient
+from horologe.client.async_client import AsyncClient
 from horologe.client.context import Context, PermanentError
 from horologe.client.errors import FailedPrecondition, InvalidArgument
 from horologe.v1.execution_pb2 import Execution

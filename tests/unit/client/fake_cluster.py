@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 
 from horologe.client import (
     calls,
+    cluster_calls,
     definition_calls,
     governing_calls,
     names,
@@ -115,6 +116,7 @@ class FakeCluster(FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcH
             value.path: value
             for module in (
                 calls,
+                cluster_calls,
                 definition_calls,
                 governing_calls,
                 operation_calls,
