@@ -15,7 +15,7 @@ from horologe.raft.creation import new_execution
 from horologe.raft.dependencies import Wanted, dependants_text, link, plan_edges, unlink
 from horologe.raft.events import EventKind
 from horologe.raft.failures import LOST, Failure, is_retried
-from horologe.raft.limits import forget_limits, name_limits, namespace_of, unknown_limit
+from horologe.raft.limits import count_running, forget_limits, name_limits, namespace_of, unknown_limit
 from horologe.raft.model import Code, Counters, JobFlag, LeaseLoss, LedgerOutcome, Reason, Result, Trigger
 from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.pauses import leave_parking
@@ -47,6 +47,11 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
         return fault
     for doomed, deletion in batch.doomed:
         _delete(state, doomed, deletion)
+    gaining = frozenset(
+        record.id
+        for draft, record in zip(command.jobs, batch.found, strict=True)
+        if record is not None and _gets_limits(_state_of(state, record.id), draft.job)
+    )
     numbers: list[int] = []
     for draft, record in zip(command.jobs, batch.found, strict=True):
         if record is None:
@@ -56,6 +61,8 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
         else:
             _update(state, record, draft, command.author)
             numbers += (record.id, _APPLIED.OUTCOME_UPDATED)
+    if gaining:
+        count_running(state, gaining)
     for job, wanted in batch.edges.items():
         if wanted.changes:
             link(state, job, wanted)
@@ -399,6 +406,11 @@ def _flags(job: job_pb2.Job) -> int:
     if job.delete_when_finished:
         flags |= JobFlag.DELETE_WHEN_FINISHED
     return flags
+
+
+def _gets_limits(job_state: JobState, wanted: job_pb2.Job) -> bool:
+    """Whether a job that may have something running had no limits so far."""
+    return bool(job_state.unfinished and not job_state.flags & JobFlag.LIMITED and _flags(wanted) & JobFlag.LIMITED)
 
 
 _KEPT_FLAGS = JobFlag.PAUSED | JobFlag.DELETED | JobFlag.PARKED | JobFlag.UPSTREAM

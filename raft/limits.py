@@ -6,13 +6,13 @@ in the same way, and have no record of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import lines
-from horologe.raft.model import Code, Result
+from horologe.raft.model import Code, ExecutionFlag, Result
 from horologe.raft.permits import LimitKind, limit_of
-from horologe.raft.records import U32, U64
+from horologe.raft.records import PAIR, U32, U64
 from horologe.raft.state import InvariantError, State
 from horologe.v1 import job_pb2
 
@@ -68,7 +68,7 @@ def unknown_limit(state: State, job: job_pb2.Job) -> str:
 
 
 def name_limits(state: State, number: int, job: job_pb2.Job) -> None:
-    """A job has these limits from now on. Those of its attempts that run are counted by the new ones too."""
+    """A job has these limits from now on. Those of its attempts that count by limits already count by the new ones too."""
     before = set(state.permits.named(number))
     numbers = _count_job(state, (limit_name(job, id_) for id_ in job.limits), 1)
     after = {limit_of(LimitKind.NAMED, each) for each in numbers}
@@ -83,6 +83,16 @@ def name_limits(state: State, number: int, job: job_pb2.Job) -> None:
     elif before:
         state.tables.job_limit.delete(U64.pack(number))
     change_max(state, limit_of(LimitKind.JOB, number), job.max_running)
+
+
+def count_running(state: State, jobs: Collection[int]) -> None:
+    """Jobs have got their first limits: those of their attempts that run count by them. Looks at all that run, once."""
+    for key, _ in state.tables.running.scan():
+        number = PAIR.unpack(key)[1]
+        execution = state.known_execution(number)
+        if execution.job in jobs and not execution.flags & ExecutionFlag.LIMITED:
+            state.permits.count_in(execution)
+            state.put_execution(number, execution)
 
 
 def forget_limits(state: State, job: job_pb2.Job) -> None:

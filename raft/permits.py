@@ -56,9 +56,13 @@ class Permits:
         """An attempt starts. The caller stores the execution."""
         self._use(limit_of(LimitKind.NAMESPACE, execution.namespace))[1] += 1
         if job_state.flags & JobFlag.LIMITED:
-            execution.flags |= ExecutionFlag.LIMITED
-            for limit in self._of_job(execution.job):
-                self._use(limit)[1] += 1
+            self.count_in(execution)
+
+    def count_in(self, execution: Execution) -> None:
+        """An attempt that runs counts by the limits of its job. The caller stores the execution."""
+        execution.flags |= ExecutionFlag.LIMITED
+        for limit in self._of_job(execution.job):
+            self._use(limit)[1] += 1
 
     def give_back(self, execution: Execution) -> list[int]:
         """An attempt has ended: answers the limits that have room again. The caller stores the execution."""

@@ -130,3 +130,22 @@ def test_replacing_asks_a_bounded_number(machine: Driver) -> None:
     assert machine.job_state().cancelled == ROWS_LOOKED_AT_MAX
     assert machine.job_state().unfinished == 6
     machine.check()
+
+
+# Limits
+
+
+def test_what_runs_counts_by_the_first_limit_of_its_job(machine: Driver) -> None:
+    """Whoever bounds a job because too much of it runs does not want one more."""
+    machine.apply(commands.connect(), commands.set_limit("db", 2))
+    machine.do(commands.create(every_ms=0, overlap=Overlap.ALLOW))
+    for number in (1, 2):
+        machine.apply(commands.run(), commands.plan(assigns=[(number, 1)]))
+    machine.do(commands.update(every_ms=0, overlap=Overlap.ALLOW, max_running=3, limits=["db"]))
+    machine.apply(commands.run(), commands.plan(assigns=[(3, 1)]))
+    assert [machine.state(number) for number in (1, 2, 3)] == ["RUNNING", "RUNNING", "QUEUED"]
+    machine.check()
+    machine.do(commands.complete(commands.outcome(1, machine.execution(1).token)))
+    machine.apply(commands.plan(assigns=[(3, 1)]))
+    assert machine.state(3) == "RUNNING"
+    machine.check()
