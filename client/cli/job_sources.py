@@ -108,9 +108,9 @@ def placed(sources: Sequence[Source], send: Callable[[], Result]) -> Result:
         known = [problem for problem in problems if problem is not None]
         if not known or len(known) < len(problems):
             raise
-        if isinstance(error, errors.InvalidArgument):
+        if error.reason == "INVALID_FIELD":
             raise errors.InvalidFile(known) from error
-        # Not the file is wrong, but what it says of others: the error stays what it is.
+        # No field breaks a rule by itself: the error stays what it is, and says more.
         error.problems = tuple(known)
         raise
 
