@@ -11,7 +11,9 @@ from zoneinfo import ZoneInfo
 
 from google.protobuf import timestamp_pb2
 
-__all__ = ["parse", "render", "to_proto", "zone"]
+from horologe.client import durations
+
+__all__ = ["moment", "parse", "render", "to_proto", "zone"]
 
 _RFC_3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?\s*([Zz]|[+-]\d\d:\d\d)?", re.ASCII
@@ -50,6 +52,24 @@ def parse(text: str, time_zone: str = "") -> datetime:
     if instant.astimezone(zone(time_zone)).replace(tzinfo=None) != naive:
         raise ValueError(f"{text!r} does not exist in {time_zone}: the clocks are put forward over it")
     return instant
+
+
+def moment(text: str, time_zone: str = "", now: datetime | None = None) -> datetime:
+    """An instant as people at a terminal name it: `now`, `-1h` (an hour ago), `+1h`, or as `parse` reads it."""
+    bare = text.strip()
+    now = now or datetime.now(UTC)
+    if bare == "now":
+        return now
+    if bare[:1] in ("-", "+"):
+        span = durations.parse(bare[1:])
+        try:
+            return now + (span if bare[0] == "+" else -span)
+        except OverflowError as error:
+            raise ValueError(f"{text!r} is not an instant: no calendar goes so far") from error
+    try:
+        return parse(text, time_zone)
+    except ValueError as error:
+        raise ValueError(f"{error}; or -1h for an hour ago") from error
 
 
 def to_proto(value: datetime) -> timestamp_pb2.Timestamp:

@@ -256,11 +256,13 @@ def _print_table(found: list[Occurrence]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("TIME (UTC)", "LOCAL", "NOTE"):
+    has_notes = any(occurrence.note for occurrence in found)
+    for heading in ("TIME (UTC)", "LOCAL", "NOTE") if has_notes else ("TIME (UTC)", "LOCAL"):
         table.add_column(heading, no_wrap=heading != "NOTE")
     for occurrence in found:
         row = _as_data(occurrence)
-        table.add_row(row["time"], f"{occurrence.local:%a} {row['local']}", row["note"])
+        cells = (row["time"], f"{occurrence.local:%a} {row['local']}", row["note"])
+        table.add_row(*cells[: len(table.columns)])
     Console(highlight=False).print(table)
 
 
@@ -274,5 +276,5 @@ def _print_data(data: object, output: OutputFormat) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"Error: {message}", err=True)
     raise typer.Exit(2)

@@ -195,7 +195,10 @@ class Explanation:
             self._response.time.CopyFrom(views.timestamp(due_ms))
             if due_ms > self._now_ms:
                 self._response.finding = Response.FINDING_WILL_BE_DUE
-                self._say("it will be due then, if nothing changes")
+                is_paused = self._record.paused or views.scope_pause_text(self._tables, state)
+                self._say(
+                    f"it will be due then, {'unless the pause lasts so long' if is_paused else 'if nothing changes'}"
+                )
                 self._say_pause()
                 return
             if (

@@ -18,8 +18,10 @@ __all__ = ["register"]
 def backfill(
     session: Session,
     job: Annotated[str, typer.Argument(metavar="JOB", help="Id in the namespace, or the full name.")],
-    from_: Annotated[str, typer.Option("--from", metavar="TIME", help="The first due time that counts, RFC 3339.")],
-    to: Annotated[str, typer.Option("--to", metavar="TIME", help="The end, not part of the range.")],
+    from_: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="The first due time that counts: RFC 3339, or -1d.")
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="TIME", help="The end, not part of the range; or now.")],
     order: Annotated[
         str, typer.Option("--order", metavar="forwards|backwards", help="The earliest or the latest first.")
     ] = "forwards",
@@ -72,7 +74,7 @@ def instant(flag: str, text: str, time_zone: str) -> datetime:
     from horologe.client import times
 
     try:
-        return times.parse(text, time_zone)
+        return times.moment(text, time_zone)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=flag) from error
 

@@ -33,10 +33,12 @@ ScheduleOption = Annotated[
     ),
 ]
 CreatedFromOption = Annotated[
-    str, typer.Option("--created-from", metavar="TIME", help="Made at this instant or later.")
+    str, typer.Option("--created-from", metavar="TIME", help="Made at this instant or later: RFC 3339, or -1h.")
 ]
 CreatedBeforeOption = Annotated[str, typer.Option("--created-before", metavar="TIME", help="Made before this instant.")]
-DueFromOption = Annotated[str, typer.Option("--due-from", metavar="TIME", help="Due at this instant or later.")]
+DueFromOption = Annotated[
+    str, typer.Option("--due-from", metavar="TIME", help="Due at this instant or later: RFC 3339, or -1h.")
+]
 DueBeforeOption = Annotated[str, typer.Option("--due-before", metavar="TIME", help="Due before this instant.")]
 
 
@@ -47,6 +49,6 @@ def instant(text: str, option: str) -> datetime | None:
     if not text:
         return None
     try:
-        return times.parse(text)
+        return times.moment(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error

@@ -96,16 +96,20 @@ def _action(given: dict[str, Any]) -> Action:
     from horologe.client import jobs
 
     chosen = [kind for kind in ("shell", "argv", "http", "sql", "python", "run_members") if given[kind]]
+    if not chosen and given["command"]:
+        # As docker and kubectl take it: what stands behind -- is the command.
+        chosen = ["argv"]
     if len(chosen) != 1:
         raise typer.BadParameter(
-            "give exactly one of --shell, --argv, --http, --sql, --python and --run-members", param_hint="action"
+            "give exactly one of --shell, --argv, --http, --sql, --python and --run-members, or a command behind --",
+            param_hint="action",
         )
     kind = chosen[0]
     command = given["command"] or []
     if command and kind != "argv":
-        raise typer.BadParameter(f"unexpected {command[0]!r}; a command goes behind --argv --", param_hint="action")
+        raise typer.BadParameter(f"unexpected {command[0]!r}; there is another action already", param_hint="action")
     if kind == "argv" and not command:
-        raise typer.BadParameter("the command is missing: --argv -- CMD ARG...", param_hint="--argv")
+        raise typer.BadParameter("the command is missing: -- CMD ARG...", param_hint="--argv")
     _refuse_flags_of_others(given, kind)
     match kind:
         case "shell" | "argv":

@@ -31,7 +31,9 @@ _COLUMNS = (
 def next_(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Id in the namespace, or the full name.")],
-    start: Annotated[str, typer.Option("--from", metavar="TIME", help="RFC 3339, exclusive. Default: now.")] = "",
+    start: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="RFC 3339, or -1d; exclusive. Default: now.")
+    ] = "",
     count: Annotated[int, typer.Option("--count", metavar="N", min=1, max=COUNT_MAX, help="How many to show.")] = 5,
 ) -> None:
     """Show when a job is due: by all its schedules, within its bounds, outside its calendars."""

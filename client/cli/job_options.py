@@ -18,7 +18,9 @@ WHAT = "What (exactly one)"
 POLICIES = "Policies"
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Id in the namespace, or the full name.")]
-Command = Annotated[list[str] | None, typer.Argument(metavar="CMD ARG", help="With --argv: the command.")]
+Command = Annotated[
+    list[str] | None, typer.Argument(metavar="CMD ARG", help="The action: a command without a shell. Behind --.")
+]
 Every = Annotated[
     list[str] | None,
     typer.Option(
@@ -106,7 +108,7 @@ Shell = Annotated[
     str | None, typer.Option("--shell", metavar="SCRIPT", help="A script for /bin/sh.", rich_help_panel=WHAT)
 ]
 Argv = Annotated[
-    bool, typer.Option("--argv", help="A command without a shell: --argv -- CMD ARG...", rich_help_panel=WHAT)
+    bool, typer.Option("--argv", help="The action is the command behind --; may be left out.", rich_help_panel=WHAT)
 ]
 Http = Annotated[
     tuple[str, str] | None, typer.Option("--http", metavar="METHOD URL", help="An HTTP request.", rich_help_panel=WHAT)

@@ -18,6 +18,7 @@ Run = Callable[..., Result]
 CREATE: list[tuple[list[str], Any, Any]] = [
     (["--every", "5s", "--shell", "echo hi"], jobs.every("5s"), jobs.shell("echo hi")),
     (["--manual", "--argv", "--", "sleep", "-x", "5"], jobs.manual(), jobs.shell(["sleep", "-x", "5"])),
+    (["--manual", "--", "sleep", "-x", "5"], jobs.manual(), jobs.shell(["sleep", "-x", "5"])),
     (
         [
             *["--cron", "0 2 * * *", "--tz", "Europe/Berlin", "--dst-gap", "skip", "--http", "post", "http://x"],
@@ -172,7 +173,7 @@ def test_create_with_every_policy(fake: FakeCluster, run: Run) -> None:
         ("--manual --every 5s --shell x", "or --manual alone"),
         ("--every 5s", "give exactly one of --shell, --argv, --http, --sql, --python and --run-members"),
         ("--every 5s --shell x --python y", "give exactly one of"),
-        ("--every 5s --shell x y", "unexpected 'y'; a command goes behind --argv --"),
+        ("--every 5s --shell x y", "unexpected 'y'; there is another action already"),
         ("--every 5s --argv", "the command is missing"),
         ("--every soon --shell x", "every: 'soon' is not a duration"),
         ("--at 2027-01-01T00:00:00 --shell x", "is a local time"),

@@ -136,6 +136,35 @@ def test_instants_that_are_refused(text: str, zone: str, said: str) -> None:
         times.parse(text, zone)
 
 
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("now", datetime(2027, 1, 1, 12, tzinfo=UTC)),
+        ("-1h", datetime(2027, 1, 1, 11, tzinfo=UTC)),
+        ("-1d12h", datetime(2026, 12, 31, tzinfo=UTC)),
+        ("+90s", datetime(2027, 1, 1, 12, 1, 30, tzinfo=UTC)),
+        ("2027-01-01T00:00:00Z", datetime(2027, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_instants_seen_from_now(text: str, instant: datetime) -> None:
+    assert times.moment(text, now=datetime(2027, 1, 1, 12, tzinfo=UTC)) == instant
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1h", "or -1h for an hour ago"),
+        ("-1", "has no unit"),
+        ("--1h", "has a sign"),
+        ("-3000000d", "no calendar"),
+        ("-", "is empty"),
+    ],
+)
+def test_instants_that_lead_nowhere(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        times.moment(text)
+
+
 def test_instants_as_they_are_written() -> None:
     moment = times.parse("2027-01-01T00:00:00.5+00:00")
     assert times.render(times.to_proto(moment)) == "2027-01-01T00:00:00.500Z"

@@ -135,6 +135,8 @@ async def test_what_is_not_decided_yet(node: FakeNode) -> None:
     paused = await explain(node, START_MS + MINUTE)
     assert paused.finding == Answer.FINDING_PENDING
     assert "The job is paused (repair)" in paused.sentences[1]
+    later = await explain(node, START_MS + 20 * MINUTE)
+    assert later.sentences[0] == "It will be due then, unless the pause lasts so long."
     node.clock.now_ms += MINUTE
     await node.jobs.ResumeJob(job_service_pb2.ResumeJobRequest(name=NAME))
     skipped = await explain(node, START_MS + MINUTE)

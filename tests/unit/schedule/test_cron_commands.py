@@ -61,7 +61,7 @@ def test_next_prints_a_table_by_default(app: typer.Typer) -> None:
         app, "next", "30 2 * * *", *BERLIN, "--dst-gap", "skip", "--from", "2027-03-27T12:00:00Z", "--count", "1"
     )
     assert out.split() == [
-        *("TIME", "(UTC)", "LOCAL", "NOTE"),
+        *("TIME", "(UTC)", "LOCAL"),
         *("2027-03-29T00:30:00Z", "Mon", "2027-03-29T02:30:00+02:00"),
     ]
 
@@ -91,7 +91,7 @@ def test_bad_input_is_one_line_and_exit_code_2(app: typer.Typer, arguments: tupl
     out, err = run(app, "next", *arguments, exit_code=2)
     assert out == ""
     assert message in err
-    assert err.startswith("error: ")
+    assert err.startswith("Error: ")
     assert err.count("\n") == 1
 
 
@@ -274,6 +274,6 @@ def test_explain_does_not_warn_without_cause(app: typer.Typer, expression: str) 
 def test_explain_refuses_in_one_line(app: typer.Typer) -> None:
     _, err = run(app, "explain", "0 0 L * *", "--dialect", "kubernetes", exit_code=2)
     assert err == (
-        'error: day of month field "L": `L`, `W` and `#` are not part of the kubernetes dialect; '
+        'Error: day of month field "L": `L`, `W` and `#` are not part of the kubernetes dialect; '
         "the unix and quartz dialects have them\n"
     )
