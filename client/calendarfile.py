@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 
 from horologe.client import names
-from horologe.client.documents import Reader, parse
-from horologe.client.errors import InvalidFile, Problem
+from horologe.client.documents import Reader, parse, read_text
 from horologe.client.jobfile_fields import NOTHING, Field, Shape, duration, read_shape, text, word, write_shape
 from horologe.client.times import render as render_time
 from horologe.v1.calendar_pb2 import Calendar, CronSpan
@@ -89,13 +88,7 @@ _CALENDAR = Shape(
 
 def load(path: str | Path, namespace: str = names.DEFAULT_NAMESPACE) -> list[Calendar]:
     """Reads a calendar file. InvalidFile lists everything that is wrong with it."""
-    try:
-        content = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidFile([Problem(str(path), 1, 0, f"is not UTF-8 text (byte {error.start})")]) from error
-    except OSError as error:
-        raise InvalidFile([Problem(str(path), 1, 0, f"cannot be read: {error.strerror or error}")]) from error
-    return loads(content, str(path), namespace)
+    return loads(read_text(path), str(path), namespace)
 
 
 def loads(content: str, file: str = "<text>", namespace: str = names.DEFAULT_NAMESPACE) -> list[Calendar]:

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 import yaml
@@ -17,7 +18,7 @@ import yaml
 from horologe.client import words
 from horologe.client.errors import InvalidFile, Problem
 
-__all__ = ["DEPTH_MAX", "VALUES_MAX", "Mapped", "Reader", "dump", "is_sound", "parse"]
+__all__ = ["DEPTH_MAX", "VALUES_MAX", "Mapped", "Reader", "dump", "is_sound", "parse", "read_text"]
 
 VALUES_MAX = 1_000_000
 """Values in one file, aliases counted as often as they are used: a few lines of aliases can stand for billions."""
@@ -212,6 +213,16 @@ class Reader:
             raise self.fail(
                 node.start_mark.line + 1, node.start_mark.column + 1, f"more than {VALUES_MAX:,} values in one file"
             )
+
+
+def read_text(path: str | Path) -> str:
+    """What a file says. Raises InvalidFile for one that cannot be read, or is no text."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidFile([Problem(str(path), 1, 0, f"is not UTF-8 text (byte {error.start})")]) from error
+    except OSError as error:
+        raise InvalidFile([Problem(str(path), 1, 0, f"cannot be read: {error.strerror or error}")]) from error
 
 
 def parse(reader: Reader, text: str) -> list[yaml.Node]:

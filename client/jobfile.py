@@ -14,8 +14,8 @@ from pathlib import Path
 import yaml
 
 from horologe.client import names, places, words
-from horologe.client.documents import Mapped, Reader, parse
-from horologe.client.errors import InvalidFile, Problem
+from horologe.client.documents import Mapped, Reader, parse, read_text
+from horologe.client.errors import Problem
 from horologe.client.jobfile_actions import read_action, write_action
 from horologe.client.jobfile_fields import (
     INT32_MAX,
@@ -124,13 +124,7 @@ LISTS = ("jobs", "workflows")
 
 def load(path: str | Path, namespace: str = names.DEFAULT_NAMESPACE) -> list[SourcedJob]:
     """Reads a job file. InvalidFile lists everything that is wrong with it."""
-    try:
-        content = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidFile([Problem(str(path), 1, 0, f"is not UTF-8 text (byte {error.start})")]) from error
-    except OSError as error:
-        raise InvalidFile([Problem(str(path), 1, 0, f"cannot be read: {error.strerror or error}")]) from error
-    return loads(content, str(path), namespace)
+    return loads(read_text(path), str(path), namespace)
 
 
 def loads(content: str, file: str = "<text>", namespace: str = names.DEFAULT_NAMESPACE) -> list[SourcedJob]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from horologe.log.v1 import log_pb2
+from horologe.node.views import running_count
 from horologe.raft.lanes import lanes_of, read_lane
 from horologe.raft.model import Effects
 from horologe.raft.records import PAIR, U64
@@ -104,7 +105,7 @@ class Slots:
             self._open(tables, number)
         unread, self._unread = self._unread, []
         for session in unread:
-            self._read(tables, session, now, _running_count(tables, session))
+            self._read(tables, session, now, running_count(tables, session))
 
     def take(self, queue: int) -> int:
         """A session with a free slot for this queue, in turns, reserved for this plan; 0 if there is none."""
@@ -135,7 +136,7 @@ class Slots:
         gone: list[int] = []
         for session in sessions:
             if session not in self._sessions:
-                self._read(tables, session, now, _running_count(tables, session))
+                self._read(tables, session, now, running_count(tables, session))
             known = self._sessions.get(session)
             if known is None or known.closed:
                 gone.append(session)
@@ -192,12 +193,3 @@ class Slots:
             if (queue, session) not in self._in_line:
                 self._in_line.add((queue, session))
                 self._lines[queue].append(session)
-
-
-def _running_count(tables: Tables, session: int) -> int:
-    count = 0
-    for key, _ in tables.running.scan(PAIR.pack(session, 0)):
-        if PAIR.unpack(key)[0] != session:
-            break
-        count += 1
-    return count

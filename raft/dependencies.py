@@ -175,15 +175,6 @@ def dependants_text(state: State, job: int) -> str:
     return _listed(names)
 
 
-def condition_of(state: State, job: int) -> int:
-    """The condition of a job that is after others."""
-    for key, value in state.tables.upstream.scan(PAIR.pack(job, 0)):
-        if PAIR.unpack(key)[0] == job:
-            return int(value[0])
-        break
-    return Condition.ALL_SUCCEEDED
-
-
 def _want(graph: Graph, job: job_pb2.Job, number: int, by_name: dict[str, int]) -> Result | None:
     state = graph.state
     after, job_state = after_of(job), state.job_state(number)
