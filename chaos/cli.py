@@ -14,7 +14,7 @@ import typer
 from horologe.chaos.mutants.cli import mutants
 from horologe.chaos.sim.cli import sim
 from horologe.chaos.verify_cli import verify
-from horologe.client.cli.output import Format
+from horologe.client.cli.output import Format, print_data
 
 if TYPE_CHECKING:
     from horologe.chaos.bench_profiles import Profile
@@ -158,7 +158,6 @@ def core(
     from dataclasses import asdict
 
     from horologe.chaos.bench_core import cost_of_firing
-    from horologe.client.cli.output import print_data
 
     costs = []
     for count in jobs or [1_000, 10_000, 100_000]:
@@ -178,7 +177,6 @@ def cron(
 ) -> None:
     """The next due time of a cron expression: common ones, and the worst that are legal; exit 1 if one is too slow."""
     from horologe.chaos.bench_cron import measure, summary
-    from horologe.client.cli.output import print_data
 
     figures = measure(count)
     if output in (Format.json, Format.yaml):
@@ -290,7 +288,6 @@ def _run(
     from horologe.chaos.bench import InterruptedRunError, run
     from horologe.chaos.bench_fleet import BenchError, FleetOptions
     from horologe.chaos.bench_report import print_report
-    from horologe.client.cli.output import print_data
 
     if pid and not address:
         raise typer.BadParameter("--pid belongs to --address; nodes that are started here are always measured")
@@ -388,7 +385,6 @@ def _play(plan: Plan, folder: Path | None, picture: Path | None, output: Format,
 
     from horologe.chaos import picture as picture_module
     from horologe.chaos import report
-    from horologe.client.cli.output import print_data
 
     kept = Path(tempfile.mkdtemp(prefix="horologe-chaos-")) if folder is None else folder.resolve()
     kept.mkdir(parents=True, exist_ok=True)
@@ -439,12 +435,16 @@ def _run_chaos(folder: Path, plan: Plan, *, namespaces: bool) -> Run:
 
 
 @chaos_app.command("faults")
-def list_faults() -> None:
+def list_faults(output: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table) -> None:
     """List the faults that `horologe chaos run` knows, by family."""
     from horologe.chaos.faults import FAULTS
 
-    for kind in FAULTS:
-        typer.echo(f"{kind.name:24} {kind.family:10} {(kind.__doc__ or '').splitlines()[0]}")
+    found = [(kind.name, kind.family, (kind.__doc__ or "").splitlines()[0]) for kind in FAULTS]
+    if output in (Format.json, Format.yaml):
+        print_data(output, [{"name": name, "family": family, "meaning": meaning} for name, family, meaning in found])
+        return
+    for name, family, meaning in found:
+        typer.echo(f"{name:24} {family:10} {meaning}")
 
 
 @chaos_app.command("members")

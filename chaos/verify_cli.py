@@ -124,7 +124,8 @@ def _print(output: Format, found: Verification) -> None:
     record = _record(found)
     print_table(output, record["members"], _MEMBER_COLUMNS, "No members.")
     same = "one state" if len(found.digests) == 1 else f"{len(found.digests)} different states"
-    typer.echo(f"{len(found.members)} members, {same} at revision {found.revision}")
+    members = "1 member" if len(found.members) == 1 else f"{len(found.members)} members"
+    typer.echo(f"{members}, {same} at revision {found.revision}")
     typer.echo("")
     if record["findings"]:
         print_table(output, record["findings"], _FINDING_COLUMNS, "")

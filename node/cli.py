@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from horologe.node import cron_commands
+from horologe.node.cron_commands import OutputFormat, print_data
 
 node_app = typer.Typer(help="Run a node of the cluster.", no_args_is_help=True)
 
@@ -51,13 +52,18 @@ def run(
 
 
 @node_app.command("options")
-def options() -> None:
+def options(
+    output: Annotated[OutputFormat, typer.Option("--output", "-o", help="How to print.")] = OutputFormat.TABLE,
+) -> None:
     """List every option of a node with its default, its environment variable and its meaning."""
     from rich.console import Console
     from rich.table import Table
 
     from horologe.node.config import describe_options
 
+    if output is not OutputFormat.TABLE:
+        print_data([option._asdict() for option in describe_options()], output)
+        return
     table = Table("Option", "Environment", "Default", "Meaning")
     for option in describe_options():
         table.add_row(option.name, option.environment, option.default, option.description)

@@ -101,7 +101,7 @@ def next_times(
     if output is OutputFormat.TABLE:
         _print_table(found)
     else:
-        _print_data([_as_data(occurrence) for occurrence in found], output)
+        print_data([_as_data(occurrence) for occurrence in found], output)
 
 
 def explain(
@@ -129,7 +129,7 @@ def explain(
         _fail(str(error))
     if output is not OutputFormat.TABLE:
         times = [_as_data(occurrence) for occurrence in found]
-        _print_data({"description": sentence, "dialect": str(dialect), "times": times, "warnings": warnings}, output)
+        print_data({"description": sentence, "dialect": str(dialect), "times": times, "warnings": warnings}, output)
         return
     typer.echo(sentence)
     typer.echo()
@@ -266,7 +266,7 @@ def _print_table(found: list[Occurrence]) -> None:
     Console(highlight=False).print(table)
 
 
-def _print_data(data: object, output: OutputFormat) -> None:
+def print_data(data: object, output: OutputFormat) -> None:
     if output is OutputFormat.JSON:
         typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
         return

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from horologe.client import errors
 from horologe.client.cli.operation import RequestIdOption, WaitOption, show
 from horologe.client.cli.output import print_data, print_details
 from horologe.client.cli.session import Session, connected
 
 __all__ = ["register"]
+
+_FLAGS = {"start_time": "--from", "end_time": "--to"}
+"""What the fields of the request are called here."""
 
 
 @connected
@@ -21,7 +25,7 @@ def backfill(
     from_: Annotated[
         str, typer.Option("--from", metavar="TIME", help="The first due time that counts: RFC 3339, or -1d.")
     ],
-    to: Annotated[str, typer.Option("--to", metavar="TIME", help="The end, not part of the range; or now.")],
+    to: Annotated[str, typer.Option("--to", metavar="TIME", help="The end, not part of the range: RFC 3339, or -1h.")],
     order: Annotated[
         str, typer.Option("--order", metavar="forwards|backwards", help="The earliest or the latest first.")
     ] = "forwards",
@@ -37,20 +41,26 @@ def backfill(
 ) -> None:
     """Run a job for due times of the past, beside its schedule.
 
-    For example: horologe backfill nightly --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --max-running 3
+    For example: horologe backfill nightly --from 2026-10-01T00:00:00Z --to 2026-11-01T00:00:00Z --max-running 3
     """
     from horologe.client import operation_records
 
-    answer = session.client.backfill_job(
-        job,
-        instant("--from", from_, tz),
-        instant("--to", to, tz),
-        order=order,
-        only=only,
-        max_running=max_running,
-        validate_only=dry_run,
-        request_id=request_id,
-    )
+    try:
+        answer = session.client.backfill_job(
+            job,
+            instant("--from", from_, tz),
+            instant("--to", to, tz),
+            order=order,
+            only=only,
+            max_running=max_running,
+            validate_only=dry_run,
+            request_id=request_id,
+        )
+    except errors.InvalidArgument as error:
+        for violation in error.violations:
+            if violation.field in _FLAGS:
+                raise typer.BadParameter(violation.description, param_hint=_FLAGS[violation.field]) from error
+        raise
     if not dry_run:
         show(session, answer.operation, wait=wait)
         return

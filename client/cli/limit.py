@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from horologe.client.cli.output import Column
+from horologe.client.cli.output import Column, print_data
 from horologe.client.cli.session import Session, connected
 
 __all__ = ["app"]
@@ -55,4 +55,11 @@ def list_(session: Session) -> None:
 @connected
 def delete(session: Session, name: NameArgument, request_id: RequestIdOption = "") -> None:
     """Delete a limit that no job names."""
+    from horologe.client.names import limit_name
+
     session.client.delete_limit(name, request_id=request_id)
+    full = limit_name(name, session.namespace)
+    if session.is_data:
+        print_data(session.output, {"name": full, "outcome": "deleted"})
+    else:
+        typer.echo(f"deleted {full}")

@@ -26,7 +26,8 @@ def test_a_limit_is_set_listed_and_deleted(fake: FakeCluster, run: Run) -> None:
     assert run("-n", "other", "limit", "list").stderr == "There are no limits.\n"
     (found,) = json.loads(run("limit", "list", "-o", "json").stdout)
     assert (found["name"], found["namespace"], found["max_running"]) == ("db", "default", 5)
-    assert run("limit", "delete", "db").exit_code == 0
+    deleted = run("limit", "delete", "db", "-o", "json")
+    assert json.loads(deleted.stdout) == {"name": "namespaces/default/limits/db", "outcome": "deleted"}
     assert fake.limits == {}
     assert [request.name for request in fake.requests("SetLimit")] == ["namespaces/default/limits/db"]
 

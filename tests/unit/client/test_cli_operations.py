@@ -107,6 +107,9 @@ def test_a_backfill_is_tried_begun_and_waited_for(fake: FakeCluster, run: Run) -
     fake.operation_end = Operation.STATE_FAILED
     assert run("backfill", "report", *span, "--wait").exit_code == 1
     assert run("backfill", "report", "--from", "then", "--to", "now").exit_code == 2
+    assert run("backfill", "report", "--from", "-2d", "--to", "-1d", "--dry-run").exit_code == 0
+    fake.failures["BackfillJob"].append(failure("INVALID_ARGUMENT", "INVALID_FIELD", "no", {"end_time": "is ahead"}))
+    assert "Invalid value for --to: is ahead" in run("backfill", "report", *span).stderr
     assert "allowed: missing, failed, all" in run("backfill", "report", *span, "--only", "some").stderr
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import structlog
+from typer.testing import CliRunner
 
+from horologe.node.cli import node_app
 from horologe.node.config import Address, ConfigError, NodeConfig, describe_options, load_config
 from horologe.node.logging_setup import configure
 
@@ -148,6 +150,8 @@ def test_every_option_is_described():
     assert options[0].default == "required"
     assert {option.name: option.default for option in options}["lease_term_ms"] == "10000"
     assert options[1].environment == "HOROLOGE_NODE_DATA_DIR"
+    printed = CliRunner().invoke(node_app, ["options", "-o", "json"])
+    assert json.loads(printed.stdout) == [option._asdict() for option in options]
 
 
 # Logs
