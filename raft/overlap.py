@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from itertools import islice
 
+from horologe.raft.beside import noted_of
 from horologe.raft.cancellation import cancel_one
 from horologe.raft.model import (
     FINAL_STATES,
@@ -109,8 +110,18 @@ def _replace(state: State, job: int, job_state: JobState) -> None:
 
 
 def _others(state: State, job: int, unfinished: int) -> list[tuple[int, Execution]]:
-    """Executions of the job that are not finished and were not asked to end by an earlier replacement, latest due time first."""
-    found: list[tuple[int, Execution]] = []
+    """Executions of the job that are not finished and were not asked to end by an earlier replacement.
+
+    Those of old due times are noted; the others are looked for from the latest due time on.
+    """
+    noted = {
+        number: state.known_execution(number) for number in noted_of(state, job, min(unfinished, ROWS_LOOKED_AT_MAX))
+    }
+    found = [
+        (number, each)
+        for number, each in noted.items()
+        if each.state not in FINAL_STATES and not each.flags & ExecutionFlag.CANCEL_REQUESTED
+    ]
     rows = state.tables.ledger.scan_down(LEDGER_KEY.pack(job + 1, 0, 0))
     for key, value in islice(rows, ROWS_LOOKED_AT_MAX):
         if LEDGER_KEY.unpack(key)[0] != job or len(found) >= unfinished:
@@ -119,7 +130,7 @@ def _others(state: State, job: int, unfinished: int) -> list[tuple[int, Executio
         execution = state.execution(entry.execution) if entry.is_of_execution else None
         if execution is None:
             continue
-        if execution.state not in FINAL_STATES:
+        if execution.state not in FINAL_STATES and entry.execution not in noted:
             found.append((entry.execution, execution))
         if execution.flags & ExecutionFlag.REPLACES:
             break

@@ -106,7 +106,7 @@ def _move_attempts(state: State, old: int, new: int) -> None:
         state.tables.running.delete(PAIR.pack(old, number))
         state.tables.running.put(PAIR.pack(new, number), bytes(value))
         state.put_execution(number, execution)
-        if execution.flags & ExecutionFlag.CANCEL_REQUESTED:
+        if execution.flags & (ExecutionFlag.CANCEL_REQUESTED | ExecutionFlag.TIME_IS_UP):
             state.effects.cancelled.append((new, number, execution.attempt, execution.token))
 
 

@@ -13,7 +13,7 @@ from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.retention import REST_SECONDS
 from horologe.raft.commands import NO_RETRY, Outcome
 from horologe.raft.dead_letters import ATTEMPT_NUMBER_MAX, PAST_ATTEMPTS_KEPT
-from horologe.raft.model import Code, ExecutionFlag
+from horologe.raft.model import Code, ExecutionFlag, Overlap
 from horologe.raft.records import U64
 
 HOUR_SECONDS = 3_600.0
@@ -42,6 +42,27 @@ def test_old_dead_letters_become_history(machine: Driver) -> None:
     assert machine.do(commands.prune(machine.now_ms + 1, dead_letters=[1])).numbers == (0, 0, 0, 1, 0)
     assert (machine.dead_letters(), machine.counters.dead_letters) == ([], 0)
     assert machine.do(commands.prune(machine.now_ms + 1, [1])).numbers == (1, 0, 0, 0, 0)
+    machine.check()
+
+
+def test_what_was_driven_again_is_replaced_like_others(machine: Driver) -> None:
+    """Its due time is an old one, behind executions that have replaced others: it is found all the same."""
+    machine.do(commands.create("tick", every_ms=0, max_attempts=1, overlap=Overlap.REPLACE))
+    machine.do(commands.connect())
+    machine.do(commands.run("tick"))
+    die(machine)
+    for number in (2, 3):
+        machine.do(commands.run("tick"), after_ms=1)
+        if number == 2:
+            machine.do(commands.plan(assigns=[(2, 1)]))
+    machine.do(commands.complete(commands.outcome(2, machine.execution(2).token)), after_ms=1)
+    machine.do(commands.plan(assigns=[(3, 1)]))
+    machine.do(commands.complete(commands.outcome(3, machine.execution(3).token)), after_ms=1)
+    machine.do(commands.redrive(1))
+    machine.do(commands.plan(assigns=[(1, 1)]))
+    machine.do(commands.run("tick"), after_ms=1)
+    assert [machine.state(number) for number in range(1, 5)] == ["RUNNING", "COMPLETED", "COMPLETED", "SCHEDULED"]
+    assert [number for _, number, _, _ in machine.effects.cancelled] == [1]
     machine.check()
 
 

@@ -23,7 +23,7 @@ from support.tables import dict_tables, dump
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import sessions, wheel
-from horologe.raft.commands import CompletionStatus, Outcome
+from horologe.raft.commands import EXECUTION_TIMEOUT, CompletionStatus, Outcome
 from horologe.raft.machine import StateMachine, cluster_id_of, counters_of
 from horologe.raft.model import LEGAL_MOVES, Code, ExecutionState, Overlap, Result
 from horologe.raft.records import U64, Execution
@@ -64,6 +64,17 @@ def test_the_same_process_takes_its_attempts_along(machine: Driver) -> None:
     assert machine.do(complete(outcome(1, token), outcome(2, token))).numbers == (0, 0)
     machine.do(plan(expired=[1]))
     assert machine.counters.workers == 1
+
+
+def test_whose_time_is_up_is_told_again(machine: Driver) -> None:
+    machine.apply(create("tick", execution_timeout_ms=1_000), connect(), run("tick"))
+    machine.do(plan(assigns=[(1, 1)]))
+    token, end_by_ms = machine.index, machine.execution().end_by_ms
+    ended = log_pb2.Plan(execution_timeouts=EXECUTION_TIMEOUT.pack(1, end_by_ms))
+    machine.do(log_pb2.Command(plan=ended), after_ms=1_000)
+    assert machine.effects.cancelled == [(1, 1, 1, token)]
+    machine.do(connect("w1", incarnation="a"))
+    assert machine.effects.cancelled == [(2, 1, 1, token)]
 
 
 def test_another_process_fences_the_old_session(machine: Driver) -> None:
