@@ -17,11 +17,13 @@ from horologe.node.ids import new_uuid
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import NoLeaderError, ProposalError
 from horologe.node.sessions import WorkerSession
+from horologe.node.validation import QUEUE_RULE, is_queue
 from horologe.raft.machine import first_cluster_id_of
 from horologe.v1 import worker_pb2, worker_service_pb2
 
 PROTOCOL_VERSION = 1
 SLOTS_MAX = 10_000
+QUEUES_MAX = 100
 NAME_PATTERN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 LABELS_MAX = 64
 LABEL_LENGTH_MAX = 256
@@ -182,8 +184,8 @@ def _complaint(first: worker_service_pb2.ConnectRequest) -> str | None:
         return "hello.incarnation must have 1 to 64 characters, made anew by each process"
     if not 0 <= hello.slot_count <= SLOTS_MAX:
         return f"hello.slot_count is {hello.slot_count}, must be from 0 to {SLOTS_MAX}"
-    if len(hello.queues) > 100 or any(not 0 < len(queue) <= 64 for queue in hello.queues):
-        return "hello.queues: at most 100 names of 1 to 64 characters"
+    if len(hello.queues) > QUEUES_MAX or not all(map(is_queue, hello.queues)):
+        return f"hello.queues: at most {QUEUES_MAX}, each of {QUEUE_RULE}"
     if len(hello.labels) > LABELS_MAX or any(
         len(text) > LABEL_LENGTH_MAX for label in hello.labels.items() for text in label
     ):
@@ -192,4 +194,6 @@ def _complaint(first: worker_service_pb2.ConnectRequest) -> str | None:
         return f"hello.version has {len(hello.version)} characters, at most {VERSION_LENGTH_MAX} are possible"
     if len(hello.held_attempts) > SLOTS_MAX:
         return f"hello.held_attempts has {len(hello.held_attempts)} entries, at most {SLOTS_MAX} are possible"
+    if any(attempt.execution < 1 for attempt in hello.held_attempts):
+        return "hello.held_attempts names an execution below 1; there is none"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from google.protobuf.struct_pb2 import Value
 from service_harness import FakeNode, interval_job
 
@@ -94,3 +95,18 @@ def test_a_hello_that_would_not_fit_a_command_is_refused():
     first.hello.labels.clear()
     first.hello.version = "1" * 65
     assert "hello.version" in (_complaint(first) or "")
+
+
+@pytest.mark.parametrize("queue", ["", "q\0gpu=1", "q\n", "-", "x" * 65])
+def test_a_queue_that_no_job_can_have_is_refused(queue):
+    first = worker_service_pb2.ConnectRequest()
+    first.hello.CopyFrom(
+        worker_pb2.Hello(worker="w1", incarnation="a", slot_count=1, queues=["good", queue], protocol_version=1)
+    )
+    assert "hello.queues: at most 100, each of 1 to 64 letters" in (_complaint(first) or "")
+
+
+def test_held_attempts_of_executions_that_cannot_be_are_refused():
+    hello = worker_pb2.Hello(worker="w1", incarnation="a", slot_count=1, protocol_version=1)
+    hello.held_attempts.add(execution=-1, attempt=1, fencing_token=1)
+    assert "below 1" in (_complaint(worker_service_pb2.ConnectRequest(hello=hello)) or "")
