@@ -24,7 +24,8 @@ from horologe.raft.model import Code, ExecutionFlag, Result
 from horologe.v1 import dead_letter_service_pb2, dead_letter_service_pb2_grpc, operation_pb2
 
 NAMES_MAX = 1_000
-RATE_MAX = 10_000.0
+RATE_MIN, RATE_MAX = 1e-5, 10_000.0
+"""About one a day, to more than any cluster starts. 0: as fast as it goes."""
 _LAST = (1 << 64) - 1
 
 
@@ -117,8 +118,9 @@ class DeadLetterService(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
         self, request: dead_letter_service_pb2.RedriveDeadLettersRequest, context: Context
     ) -> dead_letter_service_pb2.RedriveDeadLettersResponse:
         _check_payload(request)
-        if not 0 <= request.rate <= RATE_MAX:
-            raise errors.invalid_field("rate", f"{request.rate:g} is outside 0 to {RATE_MAX:g} a second")
+        if request.rate != 0 and not RATE_MIN <= request.rate <= RATE_MAX:
+            allowed = f"{RATE_MIN:g} to {RATE_MAX:g} a second, or 0 for as fast as it goes"
+            raise errors.invalid_field("rate", f"{request.rate:g} is outside {allowed}")
         namespace = read_namespace(request.parent, "parent")
         chosen = self._selection(namespace, request.names, request.filter)
         chosen.rate = request.rate

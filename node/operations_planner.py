@@ -27,6 +27,7 @@ DUE_TIMES_LOOKED_AT_PER_PLAN = 100
 STEPS_PER_PLAN = 4
 OPERATIONS_LOOKED_AT_PER_PLAN = 100
 NEVER_MS = 1 << 63
+FAILURE_LENGTH_MAX = 500
 BURST_SECONDS = 1.0
 """What an operation with a rate may make up for at most, when it had to wait."""
 
@@ -72,7 +73,11 @@ class OperationsPlanner:
             record = _read(tables, number)
             if record is None or record.state != Record.STATE_RUNNING:
                 continue
-            step = self._step(tables, record, wall_ms, budget)
+            try:
+                step = self._step(tables, record, wall_ms, budget)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this operation alone, and no leader stops
+                failure = f"it cannot be planned: {error}"[:FAILURE_LENGTH_MAX]
+                step = Step(operation=number, step=record.step, failure=failure)
             if step is not None:
                 found.append(step)
                 self._ready[number] = None
@@ -102,17 +107,13 @@ class OperationsPlanner:
         if room <= 0:
             return None
         wanted = bytearray()
-        try:
-            due_times = due_times_of(tables, job, backfill, record.cursor)
-            for due_ms in due_times.take(budget.spend):
-                step.looked_at += 1
-                if is_wanted(tables, backfill.job, due_ms, backfill.only):
-                    wanted += U64.pack(due_ms)
-                    if len(wanted) >= room * U64.size:
-                        break
-        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this operation alone
-            step.failure = f"the due times of the job cannot be told: {error}"
-            return step
+        due_times = due_times_of(tables, job, backfill, record.cursor)
+        for due_ms in due_times.take(budget.spend):
+            step.looked_at += 1
+            if is_wanted(tables, backfill.job, due_ms, backfill.only):
+                wanted += U64.pack(due_ms)
+                if len(wanted) >= room * U64.size:
+                    break
         step.items, step.cursor, step.exhausted = bytes(wanted), due_times.cursor, due_times.exhausted
         return step
 

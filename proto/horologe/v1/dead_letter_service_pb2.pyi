@@ -395,7 +395,7 @@ class RedriveDeadLettersRequest(_message.Message):
     parent: _builtins.str
     """`namespaces/{namespace}`."""
     rate: _builtins.float
-    """So many a second at most. 0: as fast as it goes."""
+    """So many a second at most: 0.00001 to 10,000. 0: as fast as it goes."""
     request_id: _builtins.str
     """A UUID that makes the call repeatable."""
     @_builtins.property

@@ -35,6 +35,22 @@ def with_a_dead_letter(machine: Driver) -> None:
     die(machine)
 
 
+@pytest.mark.parametrize("rate", [1e-300, 5e-324])
+def test_a_rate_that_no_instant_can_be_told_of_stops_the_operation_and_no_leader(machine: Driver, rate: float) -> None:
+    with_a_dead_letter(machine)
+    machine.do(commands.redrive_all(rate=rate))
+    settings = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=HOUR_SECONDS)
+    planner = LeaderPlanner(settings, random.Random(1))
+    planner.lead(machine.tables, 0.0, machine.now_ms)
+    plan = planner.plan(machine.tables, 0.0, machine.now_ms)
+    assert isinstance(plan, log_pb2.Plan)
+    machine.do(log_pb2.Command(plan=plan))
+    assert machine.operation().state == Record.STATE_FAILED
+    assert machine.operation().reason.startswith("it cannot be planned: ")
+    assert len(machine.dead_letters()) == 1
+    machine.check()
+
+
 def test_old_dead_letters_become_history(machine: Driver) -> None:
     with_a_dead_letter(machine)
     assert machine.counters.dead_letters == 1

@@ -98,4 +98,4 @@ def test_a_backfill_of_it_fails(driver: Driver) -> None:
     driver.do(commands.backfill(1, START_MS - MINUTE, START_MS))
     lead(driver)
     assert driver.operation().state == log_pb2.OperationRecord.STATE_FAILED
-    assert "cannot be told" in driver.operation().reason and ZONE in driver.operation().reason
+    assert "cannot be planned" in driver.operation().reason and ZONE in driver.operation().reason

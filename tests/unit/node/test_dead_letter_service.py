@@ -247,6 +247,8 @@ async def test_what_operations_on_dead_letters_refuse(node):
         (api.RedriveDeadLettersRequest(parent=PARENT, names=[name] * 1_001), "names"),
         (api.RedriveDeadLettersRequest(parent=PARENT, rate=-1), "rate"),
         (api.RedriveDeadLettersRequest(parent=PARENT, rate=float("nan")), "rate"),
+        (api.RedriveDeadLettersRequest(parent=PARENT, rate=1e-300), "rate"),
+        (api.RedriveDeadLettersRequest(parent=PARENT, rate=float("inf")), "rate"),
         (
             api.RedriveDeadLettersRequest(
                 parent="namespaces/other", names=[name], filter=api.DeadLetterFilter(fingerprint="0" * 16)
