@@ -44,7 +44,9 @@ PrefixOption = Annotated[str, typer.Option("--prefix", metavar="TEXT", help="Goe
 UpdateOption = Annotated[
     bool, typer.Option("--update", help="Change jobs that are there already, instead of refusing.")
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be created; store nothing.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be created, checked by the cluster; store nothing.")
+]
 FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="- for standard input.")]
 
 
@@ -66,7 +68,9 @@ def import_crontab(
     skip_unsupported: Annotated[
         bool, typer.Option("--skip-unsupported", help="Leave out entries that cannot run here (@reboot).")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be created; store nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be created, checked by the cluster; store nothing.")
+    ] = False,
 ) -> None:
     """Create a job for each entry of a crontab, all or none. What cannot be carried over is listed by line."""
     from horologe.client import crontab, times
@@ -87,7 +91,7 @@ def import_crontab(
     for notice in table.notices:
         warn(str(notice))
     found = [Found(label, entry.line, job) for entry, job in zip(table.entries, table.jobs, strict=True)]
-    outcomes = ["would be created"] * len(found) if dry_run else _store(session, found, update)
+    outcomes = _check(session, found, update) if dry_run else _store(session, found, update)
     _print_import(session, table, outcomes)
 
 
@@ -198,7 +202,7 @@ def _finish(session: Session, imported: Imported, update: bool, dry_run: bool) -
 
     for notice in imported.notices:
         warn(str(notice))
-    outcomes = ["would be created"] * len(imported.found) if dry_run else _store(session, imported.found, update)
+    outcomes = (_check if dry_run else _store)(session, imported.found, update)
     records = [
         {
             **to_mapping(found.job),
@@ -212,6 +216,20 @@ def _finish(session: Session, imported: Imported, update: bool, dry_run: bool) -
     shown = [column for column in COLUMNS if column.header in ("NAME", "SCHEDULE", "ACTION", "STATE")]
     columns = [Column("FILE", "file", is_wide=True), Column("LINE", "line"), *shown, Column("OUTCOME", "outcome")]
     session.print_list(records, columns, "")
+
+
+def _check(session: Session, found: Sequence[Found], update: bool) -> list[str]:
+    """What would happen, after the cluster has judged the jobs; files can be looked at without a cluster, too."""
+    jobs = [each.job for each in found]
+    said = {"created": "would be created"}
+    if update:
+        said["updated"] = "would be updated"
+    try:
+        applied = placed(found, lambda: session.client.apply_jobs(jobs, validate_only=True))
+    except errors.Unavailable as error:
+        warn(f"Not checked by a cluster: {error.message}")
+        return ["would be created"] * len(jobs)
+    return [said.get(entry.outcome, entry.outcome if update else "is there already") for entry in applied]
 
 
 def _store(session: Session, found: Sequence[Found], update: bool) -> list[str]:

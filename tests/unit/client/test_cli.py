@@ -379,7 +379,7 @@ def test_import_crontab(fake: FakeCluster, run: Run, tmp_path: Path) -> None:
     dry = run("job", "import", "crontab", str(file), "--dry-run")
     assert dry.exit_code == 0
     assert "would be created" in dry.stdout
-    assert fake.received == []
+    assert fake.jobs == {} and fake.requests("ApplyJobs")[0].validate_only
     result = run("job", "import", "crontab", str(file))
     assert result.stderr.startswith(f"{file}:1: MAILTO is not carried over")
     assert [line.split()[:3] for line in result.stdout.splitlines()[1:]] == [
@@ -389,6 +389,8 @@ def test_import_crontab(fake: FakeCluster, run: Run, tmp_path: Path) -> None:
     again = run("job", "import", "crontab", str(file))
     assert again.exit_code == 4
     assert "Nothing was imported" in again.stderr
+    assert run("job", "import", "crontab", str(file), "--dry-run").stdout.count("is there already") == 2
+    assert run("job", "import", "crontab", str(file), "--dry-run", "--update").stdout.count("would be updated") == 2
     updated = json.loads(run("job", "import", "crontab", "-", "--update", "-o", "json", input=CRONTAB).stdout)
     assert [(entry["line"], entry["outcome"]) for entry in updated] == [(3, "updated"), (4, "updated")]
 

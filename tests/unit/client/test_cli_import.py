@@ -48,7 +48,7 @@ def test_all_jobs_are_created_at_once(
     assert dry.exit_code == 0, dry.output
     assert "would be created" in dry.stdout
     assert "is not carried over" in dry.stderr
-    assert fake.received == []
+    assert fake.jobs == {}
     result = run("job", "import", form, str(files[form]), "--tz", "UTC", "--prefix", "new-", "-o", "json")
     assert result.exit_code == 0, result.output
     sent = fake.requests("BatchCreateJobs")[0].jobs
@@ -81,6 +81,16 @@ def test_what_is_wrong_is_named_by_line_and_nothing_is_stored(fake: FakeCluster,
 def test_what_the_cluster_refuses_is_named_by_line(fake: FakeCluster, run: Run, files: dict[str, Path]) -> None:
     wrong = failure("INVALID_ARGUMENT", "INVALID_FIELD", "no", {"jobs[1].schedules[0].cron.expression": "is bad"})
     fake.failures["BatchCreateJobs"].append(wrong)
+    fake.failures["ApplyJobs"].append(wrong)
+    dry = run("job", "import", "quartz", str(files["quartz"]), "--tz", "UTC", "--dry-run")
+    assert "quartz:13: report-t1.schedules[0].cron.expression: is bad" in dry.stderr
     result = run("job", "import", "quartz", str(files["quartz"]), "--tz", "UTC")
     assert result.exit_code == 2
     assert "quartz:13: report-t1.schedules[0].cron.expression: is bad" in result.stderr
+
+
+def test_a_dry_run_needs_no_cluster(fake: FakeCluster, run: Run, files: dict[str, Path]) -> None:
+    dry = run("job", "import", "quartz", str(files["quartz"]), "--tz", "UTC", "--dry-run", "--address", "127.0.0.1:1")
+    assert dry.exit_code == 0
+    assert "Not checked by a cluster: no node answers" in dry.stderr
+    assert "would be created" in dry.stdout
