@@ -61,11 +61,14 @@ def set_(
         list[str] | None,
         typer.Option("--hours", metavar="HOURS", help="sat,sun or mon-fri@22:00-06:00 or @22:00-06:00; repeatable."),
     ] = None,
-    time_zone: Annotated[str, typer.Option("--time-zone", metavar="ZONE", help="Of dates and hours.")] = "",
+    time_zone: Annotated[str, typer.Option("--tz", "--time-zone", metavar="ZONE", help="Of dates and hours.")] = "",
     description: Annotated[str, typer.Option("--description", metavar="TEXT", help="For people.")] = "",
     request_id: RequestIdOption = "",
 ) -> None:
-    """Create a calendar or replace it, from flags or a file. The jobs that name it are due anew."""
+    """Create a calendar or replace it, from flags or a file. The jobs that name it are due anew.
+
+    For example: horologe calendar set holidays --date '*-12-25' --hours sat,sun --tz Europe/Berlin
+    """
     from horologe.client.calendarfile import load
     from horologe.client.calendarfile import to_mapping as mapping_of
     from horologe.v1.calendar_pb2 import Calendar

@@ -123,6 +123,8 @@ def redrive(
     """Drive dead letters again: the same executions, with new attempts.
 
     One is driven at once; more, or --all that fit, by an operation.
+
+    For example: horologe dead-letter redrive --all --job nightly --rate 5
     """
     from horologe.client import records
     from horologe.client.cli.execution import COLUMNS as EXECUTION_COLUMNS

@@ -71,7 +71,10 @@ def register(app: typer.Typer) -> None:
 
 @connected
 def plan(session: Session, file: FileOption, prune: PruneOption = False, set_: SetOption = "") -> None:
-    """Show what `horologe apply` would do with these files. Changes nothing."""
+    """Show what `horologe apply` would do with these files. Changes nothing.
+
+    For example: horologe plan -f jobs/ --prune --set shop
+    """
     *_, steps = _plan(session, file, prune, set_)
     _show(session, steps)
 
@@ -87,7 +90,10 @@ def apply(
         str, typer.Option("--request-id", metavar="UUID", help="Makes the call repeatable. Default: a new one.")
     ] = "",
 ) -> None:
-    """Make the cluster hold the jobs of these files: show what that changes, ask, and do exactly that, all or nothing."""
+    """Make the cluster hold the jobs of these files: show what that changes, ask, and do exactly that, all or nothing.
+
+    For example: horologe apply -f jobs/ --prune --set shop --yes
+    """
     sourced, changes, steps = _plan(session, file, prune, set_)
     if not session.is_data:
         _show(session, steps)

@@ -103,7 +103,10 @@ def list_(
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of every namespace.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many; 0: all.")] = 50,
 ) -> None:
-    """List executions, newest first."""
+    """List executions, newest first.
+
+    For example: horologe execution list --state dead --label team=data --created-from -1h
+    """
     from horologe.client import calls, records, words
     from horologe.v1.execution_pb2 import Execution
 

@@ -32,7 +32,10 @@ def apply(
         str, typer.Option("--request-id", metavar="UUID", help="Makes the call repeatable. Default: a new one.")
     ] = "",
 ) -> None:
-    """Make the cluster hold the jobs of these files, creating or updating as needed, all or none."""
+    """Make the cluster hold the jobs of these files, creating or updating as needed, all or none.
+
+    For example: horologe job apply -f jobs.yaml --dry-run
+    """
     sourced = load_files(file, session.namespace)
     jobs = [entry.job for entry in sourced]
     applied = placed(sourced, lambda: session.client.apply_jobs(jobs, request_id=request_id, validate_only=dry_run))

@@ -35,7 +35,10 @@ def set_(
     max_running: Annotated[int, typer.Argument(metavar="N", min=1, help="So many attempts run at a time.")],
     request_id: RequestIdOption = "",
 ) -> None:
-    """Make a limit, or change it. What runs already goes on."""
+    """Make a limit, or change it. What runs already goes on.
+
+    For example: horologe limit set database 5
+    """
     from horologe.client import records
 
     session.print_one(records.limit(session.client.set_limit(name, max_running, request_id=request_id)), COLUMNS)

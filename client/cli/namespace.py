@@ -77,7 +77,10 @@ def set_(
     ] = None,
     request_id: RequestIdOption = "",
 ) -> None:
-    """Change what holds for a namespace; what is not named stays."""
+    """Change what holds for a namespace; what is not named stays.
+
+    For example: horologe namespace set shop --max-running 50 --history 14d
+    """
     from horologe.client import records
 
     if (max_running, history, history_count, dead_letters) == (None,) * 4:

@@ -74,7 +74,10 @@ def set_(
     ] = None,
     request_id: RequestIdOption = "",
 ) -> None:
-    """Change the settings of a queue; those that are not named stay."""
+    """Change the settings of a queue; those that are not named stay.
+
+    For example: horologe queue set reports --start-rate 100/1h --burst 5
+    """
     from horologe.client import records
 
     if burst is not None and start_rate in (None, "none"):

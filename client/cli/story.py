@@ -27,7 +27,10 @@ def explain(
         str, typer.Option("--at", metavar="TIME", help="The instant; a whole second stands for all of it.")
     ] = "",
 ) -> None:
-    """Say why a job ran at an instant, or did not; without --at, at its last due time."""
+    """Say why a job ran at an instant, or did not; without --at, at its last due time.
+
+    For example: horologe explain nightly --at 2026-11-01T02:00:00+01:00
+    """
     from horologe.client import records, times, words
     from horologe.v1.story_service_pb2 import ExplainDueTimeResponse
 

@@ -149,7 +149,10 @@ def rerun(
     wait: WaitOption = False,
     request_id: RequestIdOption = "",
 ) -> None:
-    """Run again what of a run did not end well; the rest keeps its results."""
+    """Run again what of a run did not end well; the rest keeps its results.
+
+    For example: horologe workflow rerun 417 --wait
+    """
     from horologe.client import workflow_records
     from horologe.client.cli.execution import follow
 
