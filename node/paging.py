@@ -1,7 +1,7 @@
 """Pages of lists: their sizes, and the tokens that lead from one to the next.
 
-A token holds the key where the next page begins and a hash of the request's other fields. It is not secret and not signed:
-a token that somebody made up reads nothing that a list would not show.
+A token holds the key where the next page begins, and a hash of it and of the request's other fields. It is not secret and not
+signed: who computes one reads nothing that a list would not show; who makes one up, or changes one, is told so.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def clamp_count(value: int, field: str, default: int) -> int:
 
 def next_token(request: Message, key: bytes) -> str:
     """The token of the page after the one that ended at `key`."""
-    content = json.dumps([key.hex(), _filter_hash(request)], separators=(",", ":"))
+    content = json.dumps([key.hex(), _hash(request, key)], separators=(",", ":"))
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
@@ -49,20 +49,20 @@ def start_key(request: Message) -> bytes | None:
         return None
     try:
         content = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
-        key, filter_hash = bytes.fromhex(content[0]), content[1]
-    except (binascii.Error, ValueError, TypeError, LookupError):
+        key, known_hash = bytes.fromhex(content[0]), content[1]
+    except (binascii.Error, ValueError, TypeError, LookupError, RecursionError):
         raise errors.invalid_field("page_token", "it is not a token that a list answered; begin without one") from None
-    if filter_hash != _filter_hash(request):
+    if known_hash != _hash(request, key):
         raise errors.invalid_field(
             "page_token", "it belongs to a list with other fields; send the same fields, or begin without a token"
         )
     return key
 
 
-def _filter_hash(request: Message) -> str:
+def _hash(request: Message, key: bytes) -> str:
     bare = type(request)()
     bare.CopyFrom(request)
     for field in ("page_token", "page_size"):
         bare.ClearField(field)
-    content = bare.DESCRIPTOR.full_name.encode() + bare.SerializeToString(deterministic=True)
+    content = key + bare.DESCRIPTOR.full_name.encode() + bare.SerializeToString(deterministic=True)
     return hashlib.sha256(content).hexdigest()[:16]
