@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from horologe.client import names, times, words
 from horologe.client.errors import InvalidArgument
+from horologe.client.json_value import NESTING_RULE, is_too_deep
 from horologe.v1 import execution_service_pb2 as executions
 from horologe.v1 import job_service_pb2 as jobs
 from horologe.v1 import output_service_pb2 as outputs
@@ -408,6 +409,8 @@ def to_value(payload: object) -> struct_pb2.Value:
     """Any JSON value as it travels. InvalidArgument when it is none."""
     if isinstance(payload, struct_pb2.Value):
         return payload
+    if is_too_deep(payload):
+        raise InvalidArgument(f"payload has {NESTING_RULE}", reason="INVALID_FIELD")
     try:
         return json_format.ParseDict(payload, struct_pb2.Value())  # type: ignore[arg-type]
     except (json_format.ParseError, TypeError, ValueError, RecursionError) as error:

@@ -17,6 +17,7 @@ from google.protobuf import json_format, struct_pb2
 
 from horologe.client import durations, times, words
 from horologe.client.documents import Mapped, Reader
+from horologe.client.json_value import NESTING_RULE, is_too_deep
 
 __all__ = [
     "INT32_MAX",
@@ -291,6 +292,10 @@ struct = Field(_read_struct, _write_struct)
 
 
 def _copy_json(reader: Reader, node: yaml.Node, path: str, plain: object, message: Any) -> None:
+    values = plain.values() if isinstance(message, struct_pb2.Struct) and isinstance(plain, dict) else [plain]
+    if any(map(is_too_deep, values)):
+        reader.problem(node, f"{path} has {NESTING_RULE}")
+        return
     try:
         json_format.ParseDict(plain, message)  # type: ignore[arg-type]
     except (json_format.ParseError, OverflowError, UnicodeEncodeError) as error:

@@ -14,6 +14,7 @@ from google.protobuf import json_format, struct_pb2
 RESULT_BYTES_MAX = 64 * 1024
 NESTING_MAX = 20
 """Lists and objects inside each other: a node cannot read messages that are nested much deeper."""
+NESTING_RULE = f"more than {NESTING_MAX} lists and objects inside each other"
 
 
 def to_python(value: struct_pb2.Value) -> Any:
@@ -43,8 +44,8 @@ def from_python(value: Any) -> struct_pb2.Value:
 
     ValueError or TypeError when it is none, or when its JSON is larger, or nested deeper, than the API keeps.
     """
-    if _is_too_deep(value, NESTING_MAX):
-        raise ValueError(f"it has more than {NESTING_MAX} lists and objects inside each other")
+    if is_too_deep(value):
+        raise ValueError(f"it has {NESTING_RULE}")
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     size_bytes = len(text.encode("utf-8"))
     if size_bytes > RESULT_BYTES_MAX:
@@ -52,8 +53,9 @@ def from_python(value: Any) -> struct_pb2.Value:
     return json_format.Parse(text, struct_pb2.Value())
 
 
-def _is_too_deep(value: Any, levels: int) -> bool:
+def is_too_deep(value: object, levels: int = NESTING_MAX) -> bool:
+    """Whether a JSON value has more than so many lists and objects inside each other."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return isinstance(value, dict | list | tuple) and (
-        levels == 0 or any(_is_too_deep(item, levels - 1) for item in inside)
+        levels == 0 or any(is_too_deep(item, levels - 1) for item in inside)
     )

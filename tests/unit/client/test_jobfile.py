@@ -340,6 +340,10 @@ def test_a_job_that_is_there_twice() -> None:
         ("&a [*a]", "must be a mapping|nested too deeply"),
         ("x: &a {y: *a}", "unknown key"),
         (f"name: x\nschedule: {SCHEDULE}\naction: {{python: {{handler: a, payload: &a [*a]}}}}", "nested too deeply"),
+        (
+            f"name: x\nschedule: {SCHEDULE}\naction: {{python: {{handler: a, payload: {'[' * 50 + ']' * 50}}}}}",
+            "payload has more than 20 lists and objects inside each other",
+        ),
         ("[" * 5000, "nested too deeply|not valid YAML"),
         ('{"a":' * 50_000, "nested too deeply"),
     ],

@@ -6,6 +6,8 @@ import pytest
 from google.protobuf.struct_pb2 import Value
 from support import commands
 
+from horologe.client import jobs
+from horologe.client.errors import InvalidArgument
 from horologe.client.json_value import NESTING_MAX as CLIENT_NESTING_MAX
 from horologe.client.json_value import from_python
 from horologe.log.v1 import log_pb2
@@ -89,3 +91,12 @@ def test_a_worker_sends_nothing_that_no_node_reads() -> None:
     endless.append(endless)
     with pytest.raises(ValueError, match="inside each other"):
         from_python(endless)
+
+
+def test_a_client_says_so_before_it_sends() -> None:
+    value: object = 1
+    for _ in range(NESTING_MAX):
+        value = [value]
+    assert action_violations(jobs.python("h", value), "action") == []
+    with pytest.raises(InvalidArgument, match="payload has more than 20 lists and objects inside each other"):
+        jobs.python("h", [value])
