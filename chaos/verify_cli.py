@@ -134,7 +134,8 @@ def _print(output: Format, found: Verification) -> None:
     for each in record["unread"]:
         typer.echo(f"{each['job']} could not be read: {each['error']}")
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in record["outcomes"].items()) or "none"
-    typer.echo(f"{found.jobs} jobs ({found.paused} paused), {found.due} due times: {outcomes}")
+    jobs = "1 job" if found.jobs == 1 else f"{found.jobs} jobs"
+    typer.echo(f"{jobs} ({found.paused} paused), {found.due} due times: {outcomes}")
     wrong = ", ".join(f"{count} {kind}" for kind, count in record["wrong"].items())
     if wrong:
         typer.secho(f"Not accounted for exactly once: {wrong}", fg=typer.colors.RED)

@@ -57,11 +57,11 @@ def _violations(result: Result, jobs: Sequence[job_pb2.Job]) -> Iterator[Violati
 def _unknown(code: Code, name: str, jobs: Sequence[job_pb2.Job]) -> Iterator[Violation]:
     for position, job in enumerate(jobs):
         if code is Code.LIMIT_NOT_FOUND:
-            field, named = "limits", [limit_name(job, each) for each in job.limits]
+            field, kind, named = "limits", "limit", [limit_name(job, each) for each in job.limits]
         else:
-            field, named = "calendars", list(calendar_names(job.name, job.calendars))
+            field, kind, named = "calendars", "calendar", list(calendar_names(job.name, job.calendars))
         if name in named:
-            yield Violation(f"jobs[{position}].{field}[{named.index(name)}]", f"there is no {short_name(name)}")
+            yield Violation(f"jobs[{position}].{field}[{named.index(name)}]", f"there is no {kind} {short_name(name)}")
 
 
 def _upstream(code: Code, text: str, jobs: Sequence[job_pb2.Job]) -> Iterator[Violation]:
