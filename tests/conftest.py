@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # No deadlines: machines that build are slow now and then. No database: what fails is printed and becomes a test of its own.
@@ -21,3 +24,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def rewrite(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--rewrite"))
+
+
+@pytest.fixture(autouse=True)
+def logs_as_by_default() -> Iterator[None]:
+    """A program that a test runs in this process configures its log, and its stream is closed with the test."""
+    yield
+    structlog.reset_defaults()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from horologe.client import names
+from horologe.client.errors import DeadlineExceeded, Unavailable
 from horologe.v1.execution_pb2 import Execution
 from horologe.v1.watch_service_pb2 import Event
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from horologe.chaos.sim.clients import SimClient
 
 State = Execution.State
+RETRY_SECONDS = 0.5
 
 
 class Watcher:
@@ -26,12 +29,18 @@ class Watcher:
         """Moves that did not begin where the one before had ended."""
 
     async def follow(self, client: SimClient) -> None:
-        """Until the end of the world."""
-        async for batch in client.sdk.watch_events():
-            for event in batch.events:
-                if event.kind == Event.KIND_EXECUTION_MOVED:
-                    self._note(event)
-            self.revision = max(self.revision, batch.revision)
+        """Until the end of the world; when no node answers for long, again behind what was seen last."""
+        token = ""
+        while True:
+            try:
+                async for batch in client.sdk.watch_events(resume_token=token):
+                    for event in batch.events:
+                        if event.kind == Event.KIND_EXECUTION_MOVED:
+                            self._note(event)
+                    token = batch.resume_token
+                    self.revision = max(self.revision, batch.revision)
+            except (Unavailable, DeadlineExceeded):
+                await asyncio.sleep(RETRY_SECONDS)
 
     def _note(self, event: Event) -> None:
         number = names.execution_number(event.execution)
