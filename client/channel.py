@@ -63,6 +63,9 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # The server bounds requests; answers (a page of large jobs) may be larger than the default of 4 MiB.
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    # A stream on which nothing comes (a watcher, followed output) must find out that its node is gone without a word.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     # Nodes are neighbours: a proxy from the environment is never meant for them.
     ("grpc.enable_http_proxy", 0),
     # One connection for each client, so that closing one never touches another.

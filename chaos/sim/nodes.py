@@ -11,6 +11,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -180,6 +181,7 @@ class _SimSurroundings(Surroundings):
             failed,
             self._node.stepped,
             lambda: self._world.count("snapshots installed"),
+            partial(self._node.kill, silently=True),
         )
         return cast("Stepper", stepper)
 

@@ -38,8 +38,10 @@ class SimStepper:
         failed: Callable[[BaseException], None],
         stepped: Callable[[Replica], None],
         installed: Callable[[], None],
+        power_lost: Callable[[], None],
     ) -> None:
-        """`stepped` looks at the replica after each step, before anything is released; `installed` counts snapshots."""
+        """`stepped` looks at the replica after each step, before anything is released; `installed` counts snapshots; `power_lost`
+        ends the machine."""
         self._process = process
         self._timeline = timeline
         self._disk = disk
@@ -48,6 +50,7 @@ class SimStepper:
         self._failed = failed
         self._stepped = stepped
         self._installed = installed
+        self._power_lost = power_lost
         self._line = InboxLine()
         self._snapshot: Path | None = None
         self._has_work = False
@@ -120,7 +123,7 @@ class SimStepper:
                     outboxes.append(Outbox(state_replaced=True, dropped=connected))
             outboxes.append(replica.step(inbox, clock.monotonic(), clock.wall_ms()))
         except PowerCut:
-            self._process.kill()
+            self._power_lost()
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the node stops
             self._is_stopped = True
