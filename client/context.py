@@ -168,6 +168,16 @@ class Context:
                 attempt.cancelled_event.set()
         return attempt.cancelled_event
 
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Says how far the attempt is, from 0 to 1, as a line of its output, which can be followed while it runs.
+
+        Ends a handler that has to end, as `raise_if_cancelled` does. The lease needs no help: the worker renews it.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"a progress of {fraction:g} is outside 0 to 1")
+        self.raise_if_cancelled()
+        self.write_output(f"progress {fraction:.0%}" + (f": {message}" if message else "") + "\n")
+
     def raise_if_cancelled(self) -> None:
         """Raises `AttemptCancelledError` when the attempt has to end. Sync handlers call it between steps."""
         if self._attempt.stop_reason is not None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from fake_gateway import JOB_NAME, FakeGateway, Result, Serve, assignment, attempt_id, definition
 
+from horologe.client.context import AttemptCancelledError
 from horologe.client.worker import Context, PermanentError, Worker
 from horologe.v1 import worker_pb2
 
@@ -330,3 +331,46 @@ async def test_many_results_travel_in_few_messages(gateway: FakeGateway, serve: 
     await stream.until_results(500)
 
     assert stream.order.count("results") < 20
+
+
+async def test_progress_is_a_line_of_the_output(gateway: FakeGateway, serve: Serve) -> None:
+    worker = Worker(gateway.address)
+    refused: list[str] = []
+
+    @worker.handler("work")
+    def work(context: Context) -> None:
+        context.progress(0.25, "a quarter")
+        context.progress(1)
+        try:
+            context.progress(1.5)
+        except ValueError as error:
+            refused.append(str(error))
+
+    stream = await serve(worker)
+    stream.assign(assignment(), definitions=[definition(python="work")])
+    await stream.until_results()
+    assert stream.text() == "progress 25%: a quarter\nprogress 100%\n"
+    assert refused == ["a progress of 1.5 is outside 0 to 1"]
+
+
+async def test_progress_ends_a_handler_that_has_to_end(gateway: FakeGateway, serve: Serve) -> None:
+    worker = Worker(gateway.address)
+    started, seen = threading.Event(), threading.Event()
+
+    @worker.handler("work")
+    def work(context: Context) -> None:
+        started.set()
+        context.cancelled.wait()
+        try:
+            context.progress(0.5)
+        except AttemptCancelledError:
+            seen.set()
+            raise
+
+    stream = await serve(worker)
+    one = assignment()
+    stream.assign(one, definitions=[definition(python="work")])
+    await asyncio.to_thread(started.wait)
+    stream.send(cancellation=worker_pb2.Cancellation(attempts=[attempt_id(one)]))
+    (result,) = await stream.until_results()
+    assert (result.outcome, seen.is_set()) == (Result.OUTCOME_CANCELLED, True)
