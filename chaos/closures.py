@@ -72,6 +72,12 @@ def opening(closures: Sequence[Closure], at_ms: int) -> int:
     raise ClosedTooLongError
 
 
+def check_reach(from_ms: int, at_ms: int) -> None:
+    """Raises ClosedTooLongError when a search for something open has come too far from where it began."""
+    if at_ms - from_ms > MINUTES_LOOKED_AT * MINUTE_MS:
+        raise ClosedTooLongError
+
+
 def closing(closures: Sequence[Closure], at_ms: int) -> int:
     """An open instant from which on it is closed up to this one; the instant itself if it is open. Raises ClosedTooLongError."""
     for _ in range(MINUTES_LOOKED_AT):

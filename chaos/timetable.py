@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from horologe.chaos.closures import Closure, closing, is_closed, opening
+from horologe.chaos.closures import Closure, check_reach, closing, is_closed, opening
 from horologe.node import cron
 from horologe.node.schedule import cron_rule
 from horologe.v1.calendar_pb2 import Calendar
@@ -105,6 +105,7 @@ class NotClosed(Enumerated):
     def next_after(self, after_ms: int) -> int | None:
         due_ms = self.inner.next_after(after_ms)
         while due_ms is not None and is_closed(self.closures, due_ms):
+            check_reach(after_ms, due_ms)
             due_ms = self.inner.next_after(opening(self.closures, due_ms) - 1)
         return due_ms
 

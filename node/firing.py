@@ -16,7 +16,7 @@ from horologe.node.catalog import Catalog
 from horologe.node.missed import Missed
 from horologe.node.timetable import Timetable, timetable_of
 from horologe.raft.calendars import users_of
-from horologe.raft.commands import FIRE, REARM, UNPARK, MissedFate
+from horologe.raft.commands import FIRE, PARK_ONLY, REARM, UNPARK, MissedFate
 from horologe.raft.model import Catchup, Counters, JobFlag
 from horologe.raft.pauses import Pauses
 from horologe.raft.records import U64, JobState
@@ -102,8 +102,7 @@ class Firing:
     def _record(self, tables: Tables, job: int, state: JobState, wall_ms: int, take: Take) -> bytes:
         due_ms = state.next_due_ms
         if self._pauses.in_force(state.namespace) is not None:
-            # The machine parks it.
-            return FIRE.pack(job, state.revision, due_ms, 0, 0, 0, 0, 0, 0, 0, 1)
+            return FIRE.pack(job, state.revision, due_ms, 0, 0, 0, 0, 0, 0, 0, PARK_ONLY)
         if state.flags & JobFlag.WORKFLOW:
             if self._workflows <= 0:
                 return b""

@@ -63,6 +63,10 @@ NO_RETRY = -1
 GIVE_UP = -2
 
 
+PARK_ONLY = 2
+"""In the place of `run`: the proposer saw a pause, so the job is parked; if the pause is over by then, nothing is done."""
+
+
 class MissedFate(IntEnum):
     """What becomes of missed due times."""
 

@@ -11,6 +11,7 @@ from horologe.raft.commands import (
     FIRE,
     GIVE_UP,
     OUTCOME,
+    PARK_ONLY,
     RETRY,
     TIMEOUT,
     CompletionStatus,
@@ -105,6 +106,8 @@ def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
         if pauses.in_force(job_state.namespace) is not None:
             park(state, job, job_state)
             state.put_job_state(job, job_state)
+            continue
+        if run == PARK_ONLY:
             continue
         planned_ms = job_state.next_fire_ms if due_ms == job_state.next_due_ms else due_ms
         number = _fire_one(state, job, job_state, (due_ms, planned_ms), session, sessions) if run else 0

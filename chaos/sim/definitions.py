@@ -6,6 +6,7 @@ Here belongs what is decided before a job exists. Who creates it is in `workload
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +16,7 @@ from horologe.chaos.history import Policy
 from horologe.chaos.sim.clocks import START_MS
 from horologe.chaos.sim.workers import HANDLER, SLOW_QUEUE, ZONE, payload
 from horologe.client import jobs
-from horologe.v1.job_pb2 import Action, Job, RetryPolicy, Schedule
+from horologe.v1.job_pb2 import OVERLAP_POLICY_ALLOW, Action, Job, RetryPolicy, Schedule
 
 QUEUE_MAX = 3
 CATCHUP_MAX = 3
@@ -44,20 +45,21 @@ class Definition:
 
     Attributes:
         policy: What may become of its due times.
-        running_max: So many of its executions may run at a time; 0 for any number.
+        is_deaf: Its handler goes on after it was told to end, so nobody can say what runs.
     """
 
     job: Job
     policy: Policy
-    running_max: int
+    is_deaf: bool
 
-    def bound(self, number: int) -> Bound | None:
+    def bounds(self, number: int) -> Iterator[Bound]:
         """What the evidence must not contradict."""
-        if not self.running_max:
-            return None
-        is_overlap = self.job.max_running == 0
-        rule = Rule.RAN_BESIDE if is_overlap else Rule.LIMIT_EXCEEDED
-        return Bound(self.job.name, frozenset({number}), self.running_max, rule)
+        if self.is_deaf:
+            return
+        if self.job.overlap != OVERLAP_POLICY_ALLOW:
+            yield Bound(f"overlap of {self.job.name}", frozenset({number}), 1, Rule.RAN_BESIDE)
+        if self.job.max_running:
+            yield Bound(self.job.name, frozenset({number}), self.job.max_running, Rule.LIMIT_EXCEEDED)
 
 
 def recurring(number: int, now_seconds: float, dice: random.Random) -> Definition:
@@ -95,8 +97,7 @@ def recurring(number: int, now_seconds: float, dice: random.Random) -> Definitio
     # The operator pauses the namespace.
     left_out = {"PAUSED"} | _CATCHUP[catchup] | _OVERLAP[overlap] | ({"DEADLINE"} if deadline else set())
     policy = Policy(frozenset(left_out), may_fail=True)
-    running_max = 0 if is_deaf else 1 if overlap != "allow" else max_running
-    return Definition(definition, policy, running_max)
+    return Definition(definition, policy, is_deaf)
 
 
 def workflow(first_number: int, dice: random.Random) -> list[Job]:

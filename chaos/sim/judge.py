@@ -79,7 +79,7 @@ def judge(world: World, workload: Workload, until_ms: int) -> Verdict:
         frozen=frozenset(world.frozen),
         policies={number: one.definition.policy for number, one in known.items()},
     )
-    bounds = [bound for number, one in known.items() if (bound := one.definition.bound(number)) is not None]
+    bounds = [bound for number, one in known.items() for bound in one.definition.bounds(number)]
     shared = frozenset(number for number, one in known.items() if SHARED_LIMIT in one.definition.job.limits)
     bounds.append(Bound("the shared limit", shared, SHARED_MAX, Rule.LIMIT_EXCEEDED))
     overlaps = [bound for bound in bounds if bound.rule is Rule.RAN_BESIDE]

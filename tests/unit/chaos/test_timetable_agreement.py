@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from unittest.mock import patch
 
+import pytest
 from google.protobuf.duration_pb2 import Duration
-from hypothesis import given, reject, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from horologe.chaos import closures
 from horologe.chaos import timetable as judging
 from horologe.chaos.closures import ClosedTooLongError, Closure
 from horologe.node import timetable as firing
@@ -96,9 +99,18 @@ def test_a_job_is_due_at_the_same_times(job: Job, used: list[Calendar], after_ms
         assert at_ms is not None
         due_ms = one.next_after(at_ms)
         try:
-            assert other.next_after(at_ms) == due_ms
+            # It looks minute by minute, which is slow: two days tell enough.
+            with patch.object(closures, "MINUTES_LOOKED_AT", 2 * 1440):
+                assert other.next_after(at_ms) == due_ms
         except ClosedTooLongError:
-            reject()
+            return
         if due_ms is None:
             break
         at_ms = due_ms
+
+
+def test_a_job_that_is_never_open_is_given_up() -> None:
+    job = Job(name=NAME, schedules=[Schedule(cron=CronSchedule(expression="0 0 * * mon"))])
+    mondays, _ = complete_calendar(Calendar(hours=[WeeklyHours(days=["mon"])]), "calendar", START_MS)
+    with pytest.raises(ClosedTooLongError):
+        judging.timetable_of(job, [mondays]).next_after(START_MS)
