@@ -86,7 +86,8 @@ class Operator:
         job, most = self._dice.choice(jobs), self._dice.randint(1, 2)
         order = self._dice.choice(["forwards", "backwards"])
         now_seconds = START_MS / 1000 + self._client.now_seconds
-        end = datetime.fromtimestamp(int(now_seconds), UTC)
+        # A second ago, since nodes' clocks may be behind.
+        end = datetime.fromtimestamp(int(now_seconds) - 1, UTC)
         start = end - timedelta(seconds=self._dice.choice([5, 15]))
         await self._insist(
             lambda one: self._client.sdk.backfill_job(
