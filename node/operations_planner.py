@@ -54,7 +54,7 @@ class OperationsPlanner:
 
     def observe(self, effects: Effects) -> None:
         """What has changed may have something to do; and what a job has become may concern any of them."""
-        awake = list(self._asleep) if effects.jobs_changed else effects.operations_changed
+        awake = [*effects.operations_changed, *(self._asleep if effects.jobs_changed else ())]
         for number in awake:
             self._asleep.pop(number, None)
             self._ready[number] = None

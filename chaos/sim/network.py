@@ -46,6 +46,8 @@ class _Link:
 
     slow_seconds: float = 0.0
     blocked_since: float | None = None
+    clear_at: float = 0.0
+    """Until then what was held is still coming."""
     held: deque[tuple[Process, Callable[[], None]]] = field(default_factory=deque)
 
 
@@ -95,8 +97,15 @@ class Network:
         self._trace.update(data)
         self._timeline.at(when, lambda: self._arrive((source, target.name), target, deliver))
 
-    def _arrive(self, direction: Direction, target: Process, deliver: Callable[[], None]) -> None:
+    def _arrive(
+        self, direction: Direction, target: Process, deliver: Callable[[], None], *, was_held: bool = False
+    ) -> None:
         link = self._link(direction)
+        if link.blocked_since is None and self._timeline.now < link.clear_at and not was_held:
+            # Nothing overtakes what was held.
+            link.clear_at += 1e-6
+            self._timeline.at(link.clear_at, lambda: self._arrive(direction, target, deliver, was_held=True))
+            return
         if link.blocked_since is not None:
             link.held.append((target, deliver))
             self.counts["packets held by a partition"] += 1
@@ -129,7 +138,11 @@ class Network:
         when = self._timeline.now + HEAL_SECONDS * self._random.random()
         for target_process, deliver in held:
             when += 1e-6
-            self._timeline.at(when, lambda one=target_process, work=deliver: self._arrive((source, target), one, work))  # type: ignore[misc]
+            self._timeline.at(
+                when,
+                lambda one=target_process, work=deliver: self._arrive((source, target), one, work, was_held=True),  # type: ignore[misc]
+            )
+        link.clear_at = when + 1e-6
 
     def heal_all(self) -> None:
         """Everything works again, at its usual speed."""

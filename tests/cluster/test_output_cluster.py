@@ -60,6 +60,7 @@ async def test_output_is_followed_through_another_node_and_outlives_its_gateway(
 
         # Over before its gateway dies.
         first = await begin(cluster, "first")
+        await cluster.wait_caught_up(others[0])
         followed = cluster.on(others[0]).read_output(first, follow=True)
         assert (await anext(followed)).data == b"one\n"
         go["first"].set()
@@ -69,6 +70,7 @@ async def test_output_is_followed_through_another_node_and_outlives_its_gateway(
 
         # Its gateway dies while it runs; it goes on under another one.
         second = await begin(cluster, "second")
+        await cluster.wait_caught_up(others[1])
         followed = cluster.on(others[1]).read_output(second, follow=True)
         assert (await anext(followed)).data == b"one\n"
         cluster.node(gateway).kill()

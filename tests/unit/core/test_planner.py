@@ -14,6 +14,7 @@ from support.commands import (
     create,
     drain,
     outcome,
+    purge_all,
     run,
     set_limit,
     set_queue,
@@ -504,3 +505,11 @@ def test_all_calendars_are_looked_at_once_and_read_once(monkeypatch: pytest.Monk
     firing.calendar_changed(1)
     firing.recompute(driver.tables, driver.now_ms)
     assert len(reads) == 2
+
+
+def test_an_operation_that_begins_in_the_entry_of_another_change_gets_its_turn(leader: Leader) -> None:
+    leader.do(create("a", DUE), purge_all())
+    made = leader.act()
+    assert [step.operation for step in made.operation_steps] == [1]
+    leader.do(create("b", DUE), purge_all())
+    assert [step.operation for step in leader.act().operation_steps] == [2]
