@@ -14,7 +14,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node.calendars import exclusions_of
 from horologe.node.catalog import Catalog
 from horologe.node.missed import Missed
-from horologe.node.timetable import Timetable, timetable_of
+from horologe.node.timetable import UNREADABLE, Timetable, timetable_of
 from horologe.raft.calendars import users_of
 from horologe.raft.commands import FIRE, PARK_ONLY, REARM, UNPARK, MissedFate
 from horologe.raft.model import Catchup, Counters, JobFlag
@@ -93,7 +93,8 @@ class Firing:
         """
         try:
             return self._record(tables, job, state, wall_ms, take)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs have nothing to do with it
+        except UNREADABLE as error:
+            # The other jobs have nothing to do with it.
             _complain(job, error)
             put_off_ms = wall_ms + PUT_OFF_MS
             self.rearms += REARM.pack(job, state.revision, state.next_due_ms, state.next_due_ms, put_off_ms, 0, 0)
@@ -195,7 +196,8 @@ class Firing:
                 break
             try:
                 records += self._unpark(tables, job, parked_ms, wall_ms)
-            except Exception as error:  # noqa: BLE001 - as above: it stays parked, and the others go on
+            except UNREADABLE as error:
+                # It stays parked, and the others go on.
                 _complain(job, error)
         return bytes(records)
 
@@ -249,7 +251,8 @@ class Firing:
         self._budget -= 1
         try:
             next_ms, fire_ms = _next(_timetable(tables, record), now_ms)
-        except Exception as error:  # noqa: BLE001 - as above: it is looked at when its due time comes
+        except UNREADABLE as error:
+            # It is looked at when its due time comes.
             _complain(job, error)
             next_ms, fire_ms = due_ms, state.next_fire_ms
         return REARM.pack(job, state.revision, due_ms, next_ms, fire_ms, *calendar)

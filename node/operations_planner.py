@@ -13,6 +13,7 @@ from itertools import islice
 from horologe.log.v1 import log_pb2
 from horologe.node.backfills import due_times_of
 from horologe.node.catalog import Catalog
+from horologe.node.timetable import UNREADABLE
 from horologe.raft.backfills import is_wanted
 from horologe.raft.dead_letters import DEAD_KEY
 from horologe.raft.model import Effects, JobFlag
@@ -75,7 +76,8 @@ class OperationsPlanner:
                 continue
             try:
                 step = self._step(tables, record, wall_ms, budget)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this operation alone, and no leader stops
+            except UNREADABLE as error:
+                # It concerns this operation alone.
                 failure = f"it cannot be planned: {error}"[:FAILURE_LENGTH_MAX]
                 step = Step(operation=number, step=record.step, failure=failure)
             if step is not None:

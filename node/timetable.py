@@ -7,6 +7,7 @@ acted on (ledger, catch-up) is decided in `firing`. All times are milliseconds s
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,10 @@ CATCHUP_WINDOW_MAX_MS: Final = DAY_MS
 CATCHUP_WINDOW_ONCE_MS: Final = 365 * DAY_MS
 EXCLUDED_SPANS_MAX: Final = 1_100
 """So many excluded spans in a row are passed over in the search for a due time: three years of days. Then there is none."""
+
+UNREADABLE: Final = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, struct.error)
+"""What a definition may raise that this program, or its time-zone data, cannot read. A damaged store and a broken invariant are
+not among them: those stop the node."""
 
 # Where the period of a schedule is measured when the caller has no better place: a Monday, so that working hours are usual ones.
 _PERIOD_MEASURED_AT_MS: Final = ms_from_instant(datetime(2024, 1, 1, tzinfo=UTC))

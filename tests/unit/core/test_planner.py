@@ -38,6 +38,7 @@ from horologe.node.planner import (
 from horologe.raft.commands import ASSIGN, CALL, FIRE, GIVE_UP, RETRY, SESSION, TIMEOUT, Outcome
 from horologe.raft.model import Catchup, Overlap
 from horologe.raft.records import U64
+from horologe.raft.sealed import CorruptStateError
 from horologe.raft.tables import Tables
 from horologe.v1 import calendar_pb2
 
@@ -513,3 +514,18 @@ def test_an_operation_that_begins_in_the_entry_of_another_change_gets_its_turn(l
     assert [step.operation for step in made.operation_steps] == [1]
     leader.do(create("b", DUE), purge_all())
     assert [step.operation for step in leader.act().operation_steps] == [2]
+
+
+def test_a_definition_that_cannot_be_read_holds_up_nobody_and_damage_stops_the_node(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(firing_module, "_timetable", unreadable)
+    leader.do(create("a", DUE, every_ms=0))
+    error: Exception = KeyError("no such zone here")
+    assert leader.act(after_ms=MINUTE).rearms
+    error = CorruptStateError("a damaged calendar")
+    with pytest.raises(CorruptStateError):
+        leader.plan(after_ms=2 * MINUTE)
