@@ -82,7 +82,7 @@ proto-check: $(VENV)/.ready ## lint proto/ and make sure that the generated code
 			cmp --silent "$$file" "$(CURDIR)/proto/$$file" || { echo "out of date: proto/$$file (run make proto)"; exit 1; }; done
 
 sim: $(VENV)/.ready ## whole clusters in simulated time, with faults: half an hour and more over many seeds
-	$(BIN)/horologe chaos sim --seeds 40 --seconds 30
+	$(BIN)/horologe chaos sim --seeds 60 --seconds 30
 
 mutants: $(VENV)/.ready ## switch off each protection, one at a time: does anybody notice?
 	$(BIN)/horologe chaos mutants --short

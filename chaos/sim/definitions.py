@@ -94,7 +94,7 @@ def recurring(number: int, now_seconds: float, dice: random.Random) -> Definitio
         priority=dice.randint(1, 9),
     )
     # Its own attempts may all fail, and what is lost or replaced ends badly: only the account is judged.
-    # The operator pauses the namespace.
+    # The administrator pauses the namespace.
     left_out = {"PAUSED"} | _CATCHUP[catchup] | _OVERLAP[overlap] | ({"DEADLINE"} if deadline else set())
     policy = Policy(frozenset(left_out), may_fail=True)
     return Definition(definition, policy, is_deaf)

@@ -11,11 +11,15 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from horologe.chaos.evidence import Kind
 from horologe.chaos.sim.disk import DiskFault, flip_log_entry, tear
 from horologe.chaos.sim.nodes import SimNode
 from horologe.chaos.sim.operators import Operator
 from horologe.chaos.sim.workers import SimWorker
 from horologe.chaos.sim.world import World
+from horologe.log.v1 import log_pb2
+from horologe.raft.commands import OUTCOME, Outcome
+from horologe.raft.step import Inbox
 
 Mend = Callable[[], None]
 PAUSE_SECONDS = (0.2, 2.0)
@@ -24,6 +28,10 @@ LONG_SHARE = 0.3
 """Most faults are over before anybody gives up; some last longer than any lease."""
 FLAPS = 6
 JUMP_MS_MAX = 400
+
+
+def _nothing_to_mend() -> None:
+    """It was over when it was done."""
 
 
 class Nemesis:
@@ -411,6 +419,19 @@ class Nemesis:
             self._start_again(node)()
 
         return mend
+
+    # Lies
+
+    def outcome_made_up(self) -> Mend | None:
+        """Somebody reports an outcome under a token that nobody was given: it is refused, and nothing changes."""
+        node, started = self._node(), [mark for mark in self._world.marks if mark.kind == Kind.STARTED]
+        if node is None or node.node is None or node.process is None or not started:
+            return None
+        mark, context = self._random.choice(started), node.node.context
+        outcome = OUTCOME.pack(mark.execution, mark.token - 1, mark.attempt, Outcome.SUCCEEDED, 0, 0, 0, 0, 0)
+        command = log_pb2.Command(complete=log_pb2.Complete(outcomes=outcome))
+        node.process.deliver(lambda: context.submit(Inbox(commands=[command])))
+        return _nothing_to_mend
 
     # Clocks
 

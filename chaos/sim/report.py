@@ -19,10 +19,6 @@ from horologe.chaos.sim.seeds import SeedOptions, SeedResult, run_seed
 ENOUGH_SECONDS = 1_800.0
 """So much simulated time must have seen every fault and every consequence."""
 
-RARE = frozenset({"outcomes refused (token not current)"})
-RARE_SECONDS = 10_000.0
-"""What takes a worker that comes back at the wrong moment is only asked for after so much simulated time."""
-
 CONSEQUENCES = (
     "elections won",
     "entries applied",
@@ -86,8 +82,7 @@ class SimReport:
     def missing(self) -> list[str]:
         """Faults and consequences that never happened."""
         wanted = [*(f"fault: {name}" for name in FAULTS), *CONSEQUENCES]
-        is_long = self.simulated_seconds >= RARE_SECONDS
-        return [what for what in wanted if not self.counts[what] and (is_long or what not in RARE)]
+        return [what for what in wanted if not self.counts[what]]
 
     @property
     def is_idle(self) -> bool:

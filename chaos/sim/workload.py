@@ -16,10 +16,10 @@ from datetime import timedelta
 from typing import TypeVar
 
 from horologe.chaos.history import Answer
+from horologe.chaos.sim.administrator import Administrator, insist
 from horologe.chaos.sim.clients import SimClient
 from horologe.chaos.sim.definitions import SHARED_LIMIT, SHARED_MAX, Definition, retries, workflow
 from horologe.chaos.sim.definitions import recurring as recurring_job
-from horologe.chaos.sim.operator import Operator, insist
 from horologe.chaos.sim.watcher import Watcher
 from horologe.chaos.sim.workers import HANDLER, payload
 from horologe.chaos.sim.world import World
@@ -79,7 +79,7 @@ class Workload:
     def begin(self, *, recurring: int, callers: int, workflows: int = 0) -> None:
         """Creates `recurring` jobs and `workflows` that nobody touches until the end; lets callers loose on jobs of their own.
 
-        With callers there are an operator, who changes what is shared, and a watcher.
+        With callers there are an administrator, who changes what is shared, and a watcher.
         """
         for number in range(workflows):
             self.workflows.append(workflow(WORKFLOWS_FROM + 10 * number, self.randomness))
@@ -90,7 +90,7 @@ class Workload:
         for number in range(1, callers + 1):
             self.world.add_client(f"caller{number}").run(self._keep_asking)
         if callers:
-            self.world.add_client("operator").run(self._keep_operating)
+            self.world.add_client("administrator").run(self._keep_administrating)
             self.world.add_client("watcher").run(self.watcher.follow)
 
     def end(self) -> None:
@@ -134,11 +134,11 @@ class Workload:
                 await client.sdk.cancel_execution(number, request_id=client.new_request_id())
         self.is_drained = True
 
-    # The operator
+    # The administrator
 
-    async def _keep_operating(self, client: SimClient) -> None:
+    async def _keep_administrating(self, client: SimClient) -> None:
         self._callers += 1
-        await Operator(client, self._jobs_there).work(lambda: self.is_over)
+        await Administrator(client, self._jobs_there).work(lambda: self.is_over)
         self._callers -= 1
         self._pause_when_alone()
 

@@ -1,4 +1,4 @@
-"""An operator of a simulated cluster: changes what jobs share, pauses queues and the namespace, runs jobs for the past, and
+"""An administrator of a simulated cluster: changes what jobs share, pauses queues and the namespace, runs jobs for the past, and
 drives dead letters again.
 
 Nobody else does any of this, so each thing is asked for until the answer is known.
@@ -36,7 +36,7 @@ async def insist(client: SimClient, call: Callable[[str], Awaitable[Found]]) -> 
             await asyncio.sleep(RETRY_SECONDS)
 
 
-class Operator:
+class Administrator:
     """One of them."""
 
     def __init__(self, client: SimClient, jobs: Callable[[], Sequence[str]]) -> None:
