@@ -83,6 +83,16 @@ _STATUSES: Mapping[str, grpc.StatusCode] = {
     "BEHIND": grpc.StatusCode.UNAVAILABLE,
     "TRANSFER_TIMED_OUT": grpc.StatusCode.DEADLINE_EXCEEDED,
     "EVENTS_GONE": grpc.StatusCode.OUT_OF_RANGE,
+    "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
+    "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
+    "RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "TOKEN_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "GRANT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "PRINCIPAL_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "LAST_ADMIN": grpc.StatusCode.FAILED_PRECONDITION,
+    "ALREADY_SECURE": grpc.StatusCode.FAILED_PRECONDITION,
+    "SECRET_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "SECRET_IN_USE": grpc.StatusCode.FAILED_PRECONDITION,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
 
@@ -107,6 +117,21 @@ _RESULTS: Mapping[Code, tuple[str, str]] = {
     Code.LIMIT_IN_USE: (
         "LIMIT_IN_USE",
         "{text} is named by a job, or executions of a deleted job still run under it; change those jobs first",
+    ),
+    Code.PERMISSION_DENIED: ("PERMISSION_DENIED", "{text}; ask an administrator for the right, or use another token"),
+    Code.TOKEN_NOT_FOUND: ("TOKEN_NOT_FOUND", "tokens/{text} does not exist"),
+    Code.GRANT_NOT_FOUND: ("GRANT_NOT_FOUND", "{text} has no grant there"),
+    Code.PRINCIPAL_NOT_FOUND: ("PRINCIPAL_NOT_FOUND", "there is no principal {text}"),
+    Code.LAST_ADMIN: (
+        "LAST_ADMIN",
+        "without {text} nobody could govern the cluster any more; make another administrator first",
+    ),
+    Code.ALREADY_SECURE: ("ALREADY_SECURE", "the cluster has its first administrator already"),
+    Code.SECRET_NOT_FOUND: ("SECRET_NOT_FOUND", "{text} does not exist; set it first: horologe secret set"),
+    Code.SECRET_IN_USE: ("SECRET_IN_USE", "{text} is named by a job; change the jobs that name it first"),
+    Code.QUOTA_EXCEEDED: (
+        "LIMIT_EXCEEDED",
+        "{text}; delete what is not needed, or ask an administrator for a larger quota",
     ),
     Code.MOVED_ON: ("ETAG_MISMATCH", "{text} came due again and again while it was changed; try again"),
     Code.CALENDAR_NOT_FOUND: ("CALENDAR_NOT_FOUND", "{text} does not exist; set the calendar first"),

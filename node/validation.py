@@ -29,6 +29,7 @@ OUTPUT_ONLY = (
     "state",
     "pause_reason",
     "paused_by",
+    "run_as",
     "create_time",
     "update_time",
     "next_due_time",

@@ -58,6 +58,7 @@ def job_view(tables: Tables, record: log_pb2.JobRecord) -> job_pb2.Job:
     view.CopyFrom(record.job)
     view.etag = str(record.revision)
     view.pause_reason, view.paused_by = record.pause_reason, record.paused_by
+    view.run_as = record.run_as
     view.create_time.CopyFrom(timestamp(record.create_time_ms))
     view.update_time.CopyFrom(timestamp(record.update_time_ms))
     state = read_job_state(tables, record.id)

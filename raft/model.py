@@ -123,6 +123,8 @@ class Reason(IntEnum):
     CATCHUP_EARLIEST = 11
     CATCHUP_MAX = 12
     UPSTREAM = 13
+    NOT_PERMITTED = 14
+    """The principal in whose name the job runs has lost the right to."""
     RUN_CANCELLED = 50
 
     @property
@@ -259,6 +261,15 @@ class Code(IntEnum):
     RUN_UNFINISHED = 67
     NOTHING_TO_RERUN = 68
     KIND_CHANGED = 69
+    PERMISSION_DENIED = 80
+    TOKEN_NOT_FOUND = 82
+    GRANT_NOT_FOUND = 83
+    PRINCIPAL_NOT_FOUND = 84
+    LAST_ADMIN = 85
+    ALREADY_SECURE = 86
+    SECRET_NOT_FOUND = 90
+    SECRET_IN_USE = 91
+    QUOTA_EXCEEDED = 95
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +285,7 @@ class Result:
 class Counters:
     """Numbers of the whole state: what comes next, what time it is, how much there is. One record, written once per entry."""
 
-    STRUCT: ClassVar[Struct] = Struct(">24Q")
+    STRUCT: ClassVar[Struct] = Struct(">26Q")
     KEY: ClassVar[bytes] = b"counters"
 
     revision: int = 0
@@ -302,6 +313,9 @@ class Counters:
     dead_letters: int = 0
     events: int = 0
     """Events that the watch table holds."""
+    last_principal: int = 0
+    last_audit: int = 0
+    """Number of the newest audit record."""
 
     def pack(self) -> bytes:
         return self.STRUCT.pack(
@@ -329,6 +343,8 @@ class Counters:
             self.last_operation,
             self.dead_letters,
             self.events,
+            self.last_principal,
+            self.last_audit,
         )
 
     @classmethod

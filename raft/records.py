@@ -33,7 +33,7 @@ class JobState:
     the planner asks the definition.
     """
 
-    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQIIIIIIIQQQQQQQQHBBBB")
+    STRUCT: ClassVar[Struct] = Struct(">QQQQQQQQQQQQIIIIIIIIQQQQQQQQHBBBB")
 
     revision: int = 0
     next_due_ms: int = 0
@@ -59,6 +59,8 @@ class JobState:
     queue_max: int = 0
     catchup_max: int = 0
     flags: int = 0
+    run_as: int = 0
+    """Number of the principal in whose name it runs; 0: the cluster had no security when it was written."""
     executions: int = 0
     """From here on what JobCounters shows."""
     completed: int = 0
@@ -95,6 +97,7 @@ class JobState:
             self.queue_max,
             self.catchup_max,
             self.flags,
+            self.run_as,
             self.executions,
             self.completed,
             self.failed,

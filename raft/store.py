@@ -39,8 +39,8 @@ from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES, Tables
 
 __all__ = ["FORMAT", "CorruptStateError", "StateGoneError", "StateSnapshot", "Store", "StoreError"]
 
-FORMAT = 4
-"""3: every record carries a checksum. 4: jobs and executions carry all policies."""
+FORMAT = 5
+"""3: every record carries a checksum. 4: jobs and executions carry all policies. 5: rights, secrets and encryption."""
 STORE_BYTES_MAX = 1 << 36
 """Address space, not disk: the file grows as it is filled."""
 _LOG, _LOCAL = "log", "local"

@@ -123,6 +123,18 @@ class Tables(Protocol):
     @property
     def kept(self) -> Table: ...  # namespace -> how much history there is, and may be
     @property
+    def token(self) -> Table: ...  # token's id -> log.v1.TokenRecord
+    @property
+    def principal(self) -> Table: ...  # name -> log.v1.PrincipalRecord
+    @property
+    def principal_name(self) -> Table: ...  # principal -> name
+    @property
+    def grant(self) -> Table: ...  # subject, 0, namespace -> log.v1.GrantRecord: see access.py
+    @property
+    def secret(self) -> Table: ...  # name -> log.v1.SecretRecord
+    @property
+    def audit(self) -> Table: ...  # number -> v1.AuditRecord: see audit.py
+    @property
     def request(self) -> Table: ...  # request id -> log.v1.RequestRecord
     @property
     def request_time(self) -> Table: ...  # time, request id -> nothing
@@ -174,5 +186,11 @@ TABLE_NAMES: tuple[str, ...] = (
     "idle",
     "kept",
     "cancelling",
+    "token",
+    "principal",
+    "principal_name",
+    "grant",
+    "secret",
+    "audit",
 )
 SET_TABLE_NAMES: tuple[str, ...] = ("timer",)

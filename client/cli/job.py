@@ -177,6 +177,7 @@ def describe(session: Session, name: NameArgument) -> None:
         ("State", mapping.get("state")),
     ]
     pairs += [("Paused by", job.paused_by)] if job.paused_by else []
+    pairs += [("Runs as", job.run_as)] if job.run_as else []
     pairs += [("Pause reason", job.pause_reason)] if job.pause_reason else []
     pairs += [("Schedule", "; ".join(schedules)), ("Meaning", "; ".join(details["schedule_descriptions"]))]
     pairs += [("Labels", mapping.get("labels")), ("Counters", mapping.get("counters"))]

@@ -22,6 +22,7 @@ PURE_CORE = (
     "requests", "history", "keeping", "failures", "time_limits", "beside", "dead_letters", "backfills", "operations",
     "versions", "apply_sets", "events", "facets", "search", "dependencies", "tallies", "workflows", "reruns",
     "pending", "pauses", "calendars", "deadlines",
+    "access",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
     {"__future__", "collections", "collections.abc", "dataclasses", "enum", "heapq", "itertools", "struct", "typing"}

@@ -254,6 +254,7 @@ class Job(_message.Message):
     OUTPUT_BYTES_MAX_FIELD_NUMBER: _builtins.int
     SCHEDULE_TIME_FIELD_NUMBER: _builtins.int
     PAUSED_BY_FIELD_NUMBER: _builtins.int
+    RUN_AS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`namespaces/{namespace}/jobs/{job}`."""
     uid: _builtins.str
@@ -300,6 +301,8 @@ class Job(_message.Message):
     """Captured output of an attempt beyond so many bytes is dropped. 0: 10 MiB, which is also the most."""
     paused_by: _builtins.str
     """Who paused it, as the caller said; nothing proves it. Output only."""
+    run_as: _builtins.str
+    """The principal in whose name it runs: who wrote this definition. Empty in a cluster without security. Output only."""
     @_builtins.property
     def schedules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Schedule]:
         """The due times of a job are the union of its schedules."""
@@ -428,10 +431,11 @@ class Job(_message.Message):
         output_bytes_max: _builtins.int = ...,
         schedule_time: _timestamp_pb2.Timestamp | None = ...,
         paused_by: _builtins.str = ...,
+        run_as: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "next_due_time", b"next_due_time", "priority", b"priority", "retry", b"retry", "schedule_time", b"schedule_time", "start_time", b"start_time", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "apply_set", b"apply_set", "calendars", b"calendars", "catchup", b"catchup", "catchup_max", b"catchup_max", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "delete_when_finished", b"delete_when_finished", "description", b"description", "end_time", b"end_time", "etag", b"etag", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "labels", b"labels", "limits", b"limits", "max_executions", b"max_executions", "max_running", b"max_running", "name", b"name", "next_due_time", b"next_due_time", "on_exclusion", b"on_exclusion", "on_lease_loss", b"on_lease_loss", "output_bytes_max", b"output_bytes_max", "overlap", b"overlap", "owner", b"owner", "pause_reason", b"pause_reason", "paused_by", b"paused_by", "priority", b"priority", "queue", b"queue", "queue_max", b"queue_max", "retry", b"retry", "schedule_time", b"schedule_time", "schedules", b"schedules", "start_time", b"start_time", "state", b"state", "timeout", b"timeout", "uid", b"uid", "unfinished_execution_count", b"unfinished_execution_count", "update_time", b"update_time", "worker_labels", b"worker_labels", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "action", b"action", "apply_set", b"apply_set", "calendars", b"calendars", "catchup", b"catchup", "catchup_max", b"catchup_max", "catchup_window", b"catchup_window", "counters", b"counters", "create_time", b"create_time", "deadline", b"deadline", "delete_when_finished", b"delete_when_finished", "description", b"description", "end_time", b"end_time", "etag", b"etag", "execution_timeout", b"execution_timeout", "grace", b"grace", "jitter", b"jitter", "labels", b"labels", "limits", b"limits", "max_executions", b"max_executions", "max_running", b"max_running", "name", b"name", "next_due_time", b"next_due_time", "on_exclusion", b"on_exclusion", "on_lease_loss", b"on_lease_loss", "output_bytes_max", b"output_bytes_max", "overlap", b"overlap", "owner", b"owner", "pause_reason", b"pause_reason", "paused_by", b"paused_by", "priority", b"priority", "queue", b"queue", "queue_max", b"queue_max", "retry", b"retry", "run_as", b"run_as", "schedule_time", b"schedule_time", "schedules", b"schedules", "start_time", b"start_time", "state", b"state", "timeout", b"timeout", "uid", b"uid", "unfinished_execution_count", b"unfinished_execution_count", "update_time", b"update_time", "worker_labels", b"worker_labels", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015

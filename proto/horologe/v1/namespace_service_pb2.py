@@ -24,29 +24,30 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from horologe.v1 import queue_service_pb2 as horologe_dot_v1_dot_queue__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#horologe/v1/namespace_service.proto\x12\x0bhorologe.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"\xff\x01\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bmax_running\x18\x02 \x01(\x05\x12\x15\n\rrunning_count\x18\x03 \x01(\x05\x12\x34\n\x11history_retention\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11history_count_max\x18\x05 \x01(\x03\x12\x38\n\x15\x64\x65\x61\x64_letter_retention\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x66inished_count\x18\x07 \x01(\x03\x12\x15\n\rnot_run_count\x18\x08 \x01(\x03\">\n\x15ListNamespacesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"o\n\x16ListNamespacesResponse\x12*\n\nnamespaces\x18\x01 \x03(\x0b\x32\x16.horologe.v1.Namespace\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"#\n\x13GetNamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"S\n\x14GetNamespaceResponse\x12)\n\tnamespace\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Namespace\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\x88\x01\n\x16UpdateNamespaceRequest\x12)\n\tnamespace\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Namespace\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"V\n\x17UpdateNamespaceResponse\x12)\n\tnamespace\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Namespace\x12\x10\n\x08revision\x18\x02 \x01(\x03\x32\xa0\x02\n\x10NamespaceService\x12Y\n\x0eListNamespaces\x12\".horologe.v1.ListNamespacesRequest\x1a#.horologe.v1.ListNamespacesResponse\x12S\n\x0cGetNamespace\x12 .horologe.v1.GetNamespaceRequest\x1a!.horologe.v1.GetNamespaceResponse\x12\\\n\x0fUpdateNamespace\x12#.horologe.v1.UpdateNamespaceRequest\x1a$.horologe.v1.UpdateNamespaceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#horologe/v1/namespace_service.proto\x12\x0bhorologe.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fhorologe/v1/queue_service.proto\"\xd5\x02\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bmax_running\x18\x02 \x01(\x05\x12\x15\n\rrunning_count\x18\x03 \x01(\x05\x12\x34\n\x11history_retention\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11history_count_max\x18\x05 \x01(\x03\x12\x38\n\x15\x64\x65\x61\x64_letter_retention\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x66inished_count\x18\x07 \x01(\x03\x12\x15\n\rnot_run_count\x18\x08 \x01(\x03\x12\x15\n\rjob_count_max\x18\t \x01(\x05\x12*\n\nstart_rate\x18\n \x01(\x0b\x32\x16.horologe.v1.StartRate\x12\x11\n\tjob_count\x18\x0b \x01(\x05\">\n\x15ListNamespacesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"o\n\x16ListNamespacesResponse\x12*\n\nnamespaces\x18\x01 \x03(\x0b\x32\x16.horologe.v1.Namespace\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"#\n\x13GetNamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"S\n\x14GetNamespaceResponse\x12)\n\tnamespace\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Namespace\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\x88\x01\n\x16UpdateNamespaceRequest\x12)\n\tnamespace\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Namespace\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"V\n\x17UpdateNamespaceResponse\x12)\n\tnamespace\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Namespace\x12\x10\n\x08revision\x18\x02 \x01(\x03\x32\xa0\x02\n\x10NamespaceService\x12Y\n\x0eListNamespaces\x12\".horologe.v1.ListNamespacesRequest\x1a#.horologe.v1.ListNamespacesResponse\x12S\n\x0cGetNamespace\x12 .horologe.v1.GetNamespaceRequest\x1a!.horologe.v1.GetNamespaceResponse\x12\\\n\x0fUpdateNamespace\x12#.horologe.v1.UpdateNamespaceRequest\x1a$.horologe.v1.UpdateNamespaceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'horologe.v1.namespace_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NAMESPACE']._serialized_start=119
-  _globals['_NAMESPACE']._serialized_end=374
-  _globals['_LISTNAMESPACESREQUEST']._serialized_start=376
-  _globals['_LISTNAMESPACESREQUEST']._serialized_end=438
-  _globals['_LISTNAMESPACESRESPONSE']._serialized_start=440
-  _globals['_LISTNAMESPACESRESPONSE']._serialized_end=551
-  _globals['_GETNAMESPACEREQUEST']._serialized_start=553
-  _globals['_GETNAMESPACEREQUEST']._serialized_end=588
-  _globals['_GETNAMESPACERESPONSE']._serialized_start=590
-  _globals['_GETNAMESPACERESPONSE']._serialized_end=673
-  _globals['_UPDATENAMESPACEREQUEST']._serialized_start=676
-  _globals['_UPDATENAMESPACEREQUEST']._serialized_end=812
-  _globals['_UPDATENAMESPACERESPONSE']._serialized_start=814
-  _globals['_UPDATENAMESPACERESPONSE']._serialized_end=900
-  _globals['_NAMESPACESERVICE']._serialized_start=903
-  _globals['_NAMESPACESERVICE']._serialized_end=1191
+  _globals['_NAMESPACE']._serialized_start=152
+  _globals['_NAMESPACE']._serialized_end=493
+  _globals['_LISTNAMESPACESREQUEST']._serialized_start=495
+  _globals['_LISTNAMESPACESREQUEST']._serialized_end=557
+  _globals['_LISTNAMESPACESRESPONSE']._serialized_start=559
+  _globals['_LISTNAMESPACESRESPONSE']._serialized_end=670
+  _globals['_GETNAMESPACEREQUEST']._serialized_start=672
+  _globals['_GETNAMESPACEREQUEST']._serialized_end=707
+  _globals['_GETNAMESPACERESPONSE']._serialized_start=709
+  _globals['_GETNAMESPACERESPONSE']._serialized_end=792
+  _globals['_UPDATENAMESPACEREQUEST']._serialized_start=795
+  _globals['_UPDATENAMESPACEREQUEST']._serialized_end=931
+  _globals['_UPDATENAMESPACERESPONSE']._serialized_start=933
+  _globals['_UPDATENAMESPACERESPONSE']._serialized_end=1019
+  _globals['_NAMESPACESERVICE']._serialized_start=1022
+  _globals['_NAMESPACESERVICE']._serialized_end=1310
 # @@protoc_insertion_point(module_scope)

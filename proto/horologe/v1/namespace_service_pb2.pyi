@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from horologe.v1 import queue_service_pb2 as _queue_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -34,6 +35,9 @@ class Namespace(_message.Message):
     DEAD_LETTER_RETENTION_FIELD_NUMBER: _builtins.int
     FINISHED_COUNT_FIELD_NUMBER: _builtins.int
     NOT_RUN_COUNT_FIELD_NUMBER: _builtins.int
+    JOB_COUNT_MAX_FIELD_NUMBER: _builtins.int
+    START_RATE_FIELD_NUMBER: _builtins.int
+    JOB_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`namespaces/{namespace}`."""
     max_running: _builtins.int
@@ -48,6 +52,10 @@ class Namespace(_message.Message):
     """Finished executions that are kept, without dead letters. Output only."""
     not_run_count: _builtins.int
     """Rows of the ledger that are kept for due times that made no execution. Output only."""
+    job_count_max: _builtins.int
+    """How many jobs it may have. 0: no limit."""
+    job_count: _builtins.int
+    """Its jobs. Output only."""
     @_builtins.property
     def history_retention(self) -> _duration_pb2.Duration:
         """How long its history is kept: executions after their end, and the ledger. Absent: as the setting `history_retention_days`
@@ -57,6 +65,10 @@ class Namespace(_message.Message):
     @_builtins.property
     def dead_letter_retention(self) -> _duration_pb2.Duration:
         """How long its dead letters are kept; after that they are history. Absent: 30 days."""
+
+    @_builtins.property
+    def start_rate(self) -> _queue_service_pb2.StartRate:
+        """How fast executions of its jobs start; more wait. Absent: no limit."""
 
     def __init__(
         self,
@@ -69,10 +81,13 @@ class Namespace(_message.Message):
         dead_letter_retention: _duration_pb2.Duration | None = ...,
         finished_count: _builtins.int = ...,
         not_run_count: _builtins.int = ...,
+        job_count_max: _builtins.int = ...,
+        start_rate: _queue_service_pb2.StartRate | None = ...,
+        job_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dead_letter_retention", b"dead_letter_retention", "history_retention", b"history_retention"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dead_letter_retention", b"dead_letter_retention", "history_retention", b"history_retention", "start_rate", b"start_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letter_retention", b"dead_letter_retention", "finished_count", b"finished_count", "history_count_max", b"history_count_max", "history_retention", b"history_retention", "max_running", b"max_running", "name", b"name", "not_run_count", b"not_run_count", "running_count", b"running_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letter_retention", b"dead_letter_retention", "finished_count", b"finished_count", "history_count_max", b"history_count_max", "history_retention", b"history_retention", "job_count", b"job_count", "job_count_max", b"job_count_max", "max_running", b"max_running", "name", b"name", "not_run_count", b"not_run_count", "running_count", b"running_count", "start_rate", b"start_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -203,7 +218,7 @@ class UpdateNamespaceRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """`max_running`, `history_retention`, `history_count_max`, `dead_letter_retention`. Absent: the fields that are set."""
+        """`max_running`, `history_retention`, `history_count_max`, `dead_letter_retention`, `job_count_max`, `start_rate`. Absent: the fields that are set."""
 
     def __init__(
         self,

@@ -421,6 +421,26 @@ class Assignment(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class SecretsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     EXECUTION_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
@@ -428,6 +448,7 @@ class Assignment(_message.Message):
     DUE_TIME_MS_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     UPSTREAM_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     execution: _builtins.int
     """The execution's number."""
     job: _builtins.int
@@ -446,6 +467,10 @@ class Assignment(_message.Message):
     def upstream(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpstreamResult]:
         """Those before it in its run that have ended, the nearest first."""
 
+    @_builtins.property
+    def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Secrets that the job names, by their ids. The worker keeps them in memory only, and takes them out of whatever it reports."""
+
     def __init__(
         self,
         *,
@@ -456,10 +481,11 @@ class Assignment(_message.Message):
         due_time_ms: _builtins.int = ...,
         payload: _struct_pb2.Value | None = ...,
         upstream: _abc.Iterable[Global___UpstreamResult] | None = ...,
+        secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "due_time_ms", b"due_time_ms", "execution", b"execution", "fencing_token", b"fencing_token", "job", b"job", "payload", b"payload", "upstream", b"upstream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "due_time_ms", b"due_time_ms", "execution", b"execution", "fencing_token", b"fencing_token", "job", b"job", "payload", b"payload", "secrets", b"secrets", "upstream", b"upstream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,8 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from horologe.v1 import access_pb2 as _access_pb2
+from horologe.v1 import audit_service_pb2 as _audit_service_pb2
 from horologe.v1 import calendar_pb2 as _calendar_pb2
 from horologe.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
@@ -62,6 +64,7 @@ class Command(_message.Message):
     ORIGIN_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     PUT_JOBS_FIELD_NUMBER: _builtins.int
     DELETE_JOB_FIELD_NUMBER: _builtins.int
     PAUSE_JOB_FIELD_NUMBER: _builtins.int
@@ -90,6 +93,16 @@ class Command(_message.Message):
     START_OPERATION_FIELD_NUMBER: _builtins.int
     CANCEL_OPERATION_FIELD_NUMBER: _builtins.int
     RERUN_EXECUTION_FIELD_NUMBER: _builtins.int
+    BEGIN_SECURITY_FIELD_NUMBER: _builtins.int
+    PUT_TOKEN_FIELD_NUMBER: _builtins.int
+    REVOKE_TOKEN_FIELD_NUMBER: _builtins.int
+    NOTE_TOKEN_USES_FIELD_NUMBER: _builtins.int
+    SET_GRANT_FIELD_NUMBER: _builtins.int
+    DELETE_GRANT_FIELD_NUMBER: _builtins.int
+    SET_PRINCIPAL_FIELD_NUMBER: _builtins.int
+    SET_SECRET_FIELD_NUMBER: _builtins.int
+    DELETE_SECRET_FIELD_NUMBER: _builtins.int
+    NOTE_DENIED_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """The node whose caller waits for the result. Empty: nobody waits."""
     origin_id: _builtins.int
@@ -98,6 +111,10 @@ class Command(_message.Message):
     """A caller's UUID (16 bytes): the same request applied again gives the first result."""
     request_digest: _builtins.bytes
     """SHA-256 of what the caller asked for: the same id with another request is refused."""
+    @_builtins.property
+    def actor(self) -> Global___Actor:
+        """On whose behalf. Absent: on the cluster's own."""
+
     @_builtins.property
     def put_jobs(self) -> Global___PutJobs:
         """Create or replace jobs."""
@@ -210,6 +227,46 @@ class Command(_message.Message):
     def rerun_execution(self) -> Global___RerunExecution:
         """Run a part of a run again."""
 
+    @_builtins.property
+    def begin_security(self) -> Global___BeginSecurity:
+        """From now on every command of a caller must say who it is, and rights count."""
+
+    @_builtins.property
+    def put_token(self) -> Global___PutToken:
+        """Make a token."""
+
+    @_builtins.property
+    def revoke_token(self) -> Global___RevokeToken:
+        """Make a token useless."""
+
+    @_builtins.property
+    def note_token_uses(self) -> Global___NoteTokenUses:
+        """When tokens were used."""
+
+    @_builtins.property
+    def set_grant(self) -> Global___SetGrant:
+        """Give rights."""
+
+    @_builtins.property
+    def delete_grant(self) -> Global___DeleteGrant:
+        """Take rights away."""
+
+    @_builtins.property
+    def set_principal(self) -> Global___SetPrincipal:
+        """Disable somebody, or enable them again."""
+
+    @_builtins.property
+    def set_secret(self) -> Global___SetSecret:
+        """Make a secret, or give it another value."""
+
+    @_builtins.property
+    def delete_secret(self) -> Global___DeleteSecret:
+        """Delete a secret."""
+
+    @_builtins.property
+    def note_denied(self) -> Global___NoteDenied:
+        """What nodes refused by themselves."""
+
     def __init__(
         self,
         *,
@@ -217,6 +274,7 @@ class Command(_message.Message):
         origin_id: _builtins.int = ...,
         request_id: _builtins.bytes = ...,
         request_digest: _builtins.bytes = ...,
+        actor: Global___Actor | None = ...,
         put_jobs: Global___PutJobs | None = ...,
         delete_job: Global___DeleteJob | None = ...,
         pause_job: Global___PauseJob | None = ...,
@@ -245,16 +303,510 @@ class Command(_message.Message):
         start_operation: Global___StartOperation | None = ...,
         cancel_operation: Global___CancelOperation | None = ...,
         rerun_execution: Global___RerunExecution | None = ...,
+        begin_security: Global___BeginSecurity | None = ...,
+        put_token: Global___PutToken | None = ...,
+        revoke_token: Global___RevokeToken | None = ...,
+        note_token_uses: Global___NoteTokenUses | None = ...,
+        set_grant: Global___SetGrant | None = ...,
+        delete_grant: Global___DeleteGrant | None = ...,
+        set_principal: Global___SetPrincipal | None = ...,
+        set_secret: Global___SetSecret | None = ...,
+        delete_secret: Global___DeleteSecret | None = ...,
+        note_denied: Global___NoteDenied | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "rerun_execution", b"rerun_execution", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "barrier", b"barrier", "begin_security", b"begin_security", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_grant", b"delete_grant", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "delete_secret", b"delete_secret", "drain_worker", b"drain_worker", "kind", b"kind", "note_denied", b"note_denied", "note_token_uses", b"note_token_uses", "open_session", b"open_session", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "put_token", b"put_token", "redrive_dead_letter", b"redrive_dead_letter", "rerun_execution", b"rerun_execution", "revoke_token", b"revoke_token", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_grant", b"set_grant", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_principal", b"set_principal", "set_queue", b"set_queue", "set_secret", b"set_secret", "start_operation", b"start_operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "drain_worker", b"drain_worker", "kind", b"kind", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "rerun_execution", b"rerun_execution", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_queue", b"set_queue", "start_operation", b"start_operation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "barrier", b"barrier", "begin_security", b"begin_security", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_grant", b"delete_grant", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "delete_secret", b"delete_secret", "drain_worker", b"drain_worker", "kind", b"kind", "note_denied", b"note_denied", "note_token_uses", b"note_token_uses", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "put_token", b"put_token", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "rerun_execution", b"rerun_execution", "revoke_token", b"revoke_token", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_grant", b"set_grant", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_principal", b"set_principal", "set_queue", b"set_queue", "set_secret", b"set_secret", "start_operation", b"start_operation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "set_queue", "pause_queue", "set_calendar", "delete_calendar", "pause_scope", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation", "rerun_execution"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "set_queue", "pause_queue", "set_calendar", "delete_calendar", "pause_scope", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation", "rerun_execution", "begin_security", "put_token", "revoke_token", "note_token_uses", "set_grant", "delete_grant", "set_principal", "set_secret", "delete_secret", "note_denied"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Command: _TypeAlias = Command  # noqa: Y015
+
+@_typing.final
+class Actor(_message.Message):
+    """Who a caller is, as a node has found out; it is the node's word."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    HAS_GROUPS_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    principal: _builtins.str
+    """The principal."""
+    token: _builtins.str
+    """The token's id, if it came with one."""
+    certificate: _builtins.str
+    """SHA-256 of its certificate, if it came with one; hexadecimal."""
+    source: _builtins.str
+    """Where it came from: an address."""
+    has_groups: _builtins.bool
+    """The identity provider was asked."""
+    method: _builtins.str
+    """What it called, as `JobService.DeleteJob`."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups that the identity provider says it is in; only with `has_groups`."""
+
+    def __init__(
+        self,
+        *,
+        principal: _builtins.str = ...,
+        token: _builtins.str = ...,
+        certificate: _builtins.str = ...,
+        source: _builtins.str = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        has_groups: _builtins.bool = ...,
+        method: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "groups", b"groups", "has_groups", b"has_groups", "method", b"method", "principal", b"principal", "source", b"source", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Actor: _TypeAlias = Actor  # noqa: Y015
+
+@_typing.final
+class BeginSecurity(_message.Message):
+    """From now on every command of a caller must say who it is, and rights count. The first one wins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADMIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def admin(self) -> Global___PutToken:
+        """The first token; its principal gets ROLE_ADMIN everywhere."""
+
+    def __init__(
+        self,
+        *,
+        admin: Global___PutToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginSecurity: _TypeAlias = BeginSecurity  # noqa: Y015
+
+@_typing.final
+class PutToken(_message.Message):
+    """Make a token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    NAMESPACES_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    VERBS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Random; 16 hexadecimal digits."""
+    hash: _builtins.bytes
+    """SHA-256 over the id and the secret."""
+    principal: _builtins.str
+    """For whom it speaks."""
+    description: _builtins.str
+    """For people."""
+    role: _access_pb2.Role.ValueType
+    """With a value: of no use beyond this role."""
+    expire_time_ms: _builtins.int
+    """Of no use from then on, in milliseconds."""
+    @_builtins.property
+    def namespaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With a value: of no use in other namespaces."""
+
+    @_builtins.property
+    def verbs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With a value: of no use for other verbs."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        hash: _builtins.bytes = ...,
+        principal: _builtins.str = ...,
+        description: _builtins.str = ...,
+        namespaces: _abc.Iterable[_builtins.str] | None = ...,
+        role: _access_pb2.Role.ValueType = ...,
+        verbs: _abc.Iterable[_builtins.str] | None = ...,
+        expire_time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "expire_time_ms", b"expire_time_ms", "hash", b"hash", "id", b"id", "namespaces", b"namespaces", "principal", b"principal", "role", b"role", "verbs", b"verbs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutToken: _TypeAlias = PutToken  # noqa: Y015
+
+@_typing.final
+class RevokeToken(_message.Message):
+    """Make a token useless."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeToken: _TypeAlias = RevokeToken  # noqa: Y015
+
+@_typing.final
+class NoteTokenUses(_message.Message):
+    """When tokens were used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenUse]:
+        """Which, and when last."""
+
+    def __init__(
+        self,
+        *,
+        uses: _abc.Iterable[Global___TokenUse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteTokenUses: _TypeAlias = NoteTokenUses  # noqa: Y015
+
+@_typing.final
+class TokenUse(_message.Message):
+    """When a token was used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    time_ms: _builtins.int
+    """In milliseconds."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "time_ms", b"time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenUse: _TypeAlias = TokenUse  # noqa: Y015
+
+@_typing.final
+class SetGrant(_message.Message):
+    """Give rights."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grant(self) -> _access_pb2.Grant:
+        """As it shall be, in place of the subject's grant in this namespace."""
+
+    def __init__(
+        self,
+        *,
+        grant: _access_pb2.Grant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetGrant: _TypeAlias = SetGrant  # noqa: Y015
+
+@_typing.final
+class DeleteGrant(_message.Message):
+    """Take rights away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Whose."""
+    namespace: _builtins.str
+    """Where."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteGrant: _TypeAlias = DeleteGrant  # noqa: Y015
+
+@_typing.final
+class SetPrincipal(_message.Message):
+    """Disable somebody, or enable them again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    disabled: _builtins.bool
+    """As it shall be."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        disabled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPrincipal: _TypeAlias = SetPrincipal  # noqa: Y015
+
+@_typing.final
+class SetSecret(_message.Message):
+    """Make a secret, or give it another value."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`namespaces/{namespace}/secrets/{secret}`."""
+    value: _builtins.bytes
+    """The value."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSecret: _TypeAlias = SetSecret  # noqa: Y015
+
+@_typing.final
+class DeleteSecret(_message.Message):
+    """Delete a secret that no job names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSecret: _TypeAlias = DeleteSecret  # noqa: Y015
+
+@_typing.final
+class NoteDenied(_message.Message):
+    """What a node refused by itself: calls that were not allowed, and workers that do what they must not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[_audit_service_pb2.AuditRecord]:
+        """Without sequence, revision and hash; with the time at which the node refused."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[_audit_service_pb2.AuditRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteDenied: _TypeAlias = NoteDenied  # noqa: Y015
+
+@_typing.final
+class TokenRecord(_message.Message):
+    """A token as it is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    LAST_USE_TIME_MS_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    create_time_ms: _builtins.int
+    """When, in milliseconds."""
+    last_use_time_ms: _builtins.int
+    """About when it was used last, in milliseconds; 0: never."""
+    revoked: _builtins.bool
+    """Of no use any more."""
+    @_builtins.property
+    def token(self) -> Global___PutToken:
+        """As it was made."""
+
+    def __init__(
+        self,
+        *,
+        token: Global___PutToken | None = ...,
+        create_time_ms: _builtins.int = ...,
+        last_use_time_ms: _builtins.int = ...,
+        revoked: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time_ms", b"create_time_ms", "last_use_time_ms", b"last_use_time_ms", "revoked", b"revoked", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenRecord: _TypeAlias = TokenRecord  # noqa: Y015
+
+@_typing.final
+class PrincipalRecord(_message.Message):
+    """Somebody, as it is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    JOB_COUNT_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Its number."""
+    disabled: _builtins.bool
+    """May do nothing, and its jobs do not run."""
+    job_count: _builtins.int
+    """Jobs that run in its name."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups that the identity provider said last."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        disabled: _builtins.bool = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        job_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "groups", b"groups", "id", b"id", "job_count", b"job_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrincipalRecord: _TypeAlias = PrincipalRecord  # noqa: Y015
+
+@_typing.final
+class GrantRecord(_message.Message):
+    """A grant as it is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    update_time_ms: _builtins.int
+    """When it was last changed, in milliseconds."""
+    @_builtins.property
+    def grant(self) -> _access_pb2.Grant:
+        """The grant."""
+
+    def __init__(
+        self,
+        *,
+        grant: _access_pb2.Grant | None = ...,
+        update_time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "update_time_ms", b"update_time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantRecord: _TypeAlias = GrantRecord  # noqa: Y015
+
+@_typing.final
+class SecretRecord(_message.Message):
+    """A secret as it is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    JOB_COUNT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    value: _builtins.bytes
+    """The value."""
+    version: _builtins.int
+    """How often it was given one."""
+    job_count: _builtins.int
+    """Jobs that name it."""
+    create_time_ms: _builtins.int
+    """When it was made, in milliseconds."""
+    update_time_ms: _builtins.int
+    """When it got its value, in milliseconds."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.bytes = ...,
+        version: _builtins.int = ...,
+        job_count: _builtins.int = ...,
+        create_time_ms: _builtins.int = ...,
+        update_time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time_ms", b"create_time_ms", "job_count", b"job_count", "update_time_ms", b"update_time_ms", "value", b"value", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecretRecord: _TypeAlias = SecretRecord  # noqa: Y015
 
 @_typing.final
 class Member(_message.Message):
@@ -538,6 +1090,7 @@ class JobDraft(_message.Message):
     PAUSE_REASON_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
     CALENDAR_REVISIONS_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     next_due_ms: _builtins.int
     """The first due time after the entry's time, in milliseconds; 0 when there is none."""
     expected_revision: _builtins.int
@@ -564,6 +1117,10 @@ class JobDraft(_message.Message):
     def calendar_revisions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The revision of each of the job's calendars that the due time rests on, in their order."""
 
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the secrets that the definition names, sorted."""
+
     def __init__(
         self,
         *,
@@ -577,10 +1134,11 @@ class JobDraft(_message.Message):
         pause_reason: _builtins.str = ...,
         pending: Global___PendingRun | None = ...,
         calendar_revisions: _abc.Iterable[_builtins.int] | None = ...,
+        secrets: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_revisions", b"calendar_revisions", "expected_absent", b"expected_absent", "expected_revision", b"expected_revision", "job", b"job", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "pause_reason", b"pause_reason", "paused", b"paused", "pending", b"pending", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_revisions", b"calendar_revisions", "expected_absent", b"expected_absent", "expected_revision", b"expected_revision", "job", b"job", "next_due_ms", b"next_due_ms", "next_fire_ms", b"next_fire_ms", "pause_reason", b"pause_reason", "paused", b"paused", "pending", b"pending", "secrets", b"secrets", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1337,6 +1895,8 @@ class SetNamespace(_message.Message):
     HISTORY_MS_FIELD_NUMBER: _builtins.int
     HISTORY_COUNT_MAX_FIELD_NUMBER: _builtins.int
     DEAD_LETTERS_MS_FIELD_NUMBER: _builtins.int
+    JOB_COUNT_MAX_FIELD_NUMBER: _builtins.int
+    START_RATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its id."""
     max_running: _builtins.int
@@ -1347,6 +1907,12 @@ class SetNamespace(_message.Message):
     """How many executions that are over are kept, and how many rows of due times that made none; 0: no limit."""
     dead_letters_ms: _builtins.int
     """How long its dead letters are kept, in milliseconds; 0: 30 days."""
+    job_count_max: _builtins.int
+    """How many jobs it may have; 0: no limit."""
+    @_builtins.property
+    def start_rate(self) -> Global___StartRate:
+        """How fast its executions start; a count of 0: no limit."""
+
     def __init__(
         self,
         *,
@@ -1355,10 +1921,12 @@ class SetNamespace(_message.Message):
         history_ms: _builtins.int | None = ...,
         history_count_max: _builtins.int | None = ...,
         dead_letters_ms: _builtins.int | None = ...,
+        job_count_max: _builtins.int | None = ...,
+        start_rate: Global___StartRate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dead_letters_ms", b"_dead_letters_ms", "_history_count_max", b"_history_count_max", "_history_ms", b"_history_ms", "_max_running", b"_max_running", "dead_letters_ms", b"dead_letters_ms", "history_count_max", b"history_count_max", "history_ms", b"history_ms", "max_running", b"max_running"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dead_letters_ms", b"_dead_letters_ms", "_history_count_max", b"_history_count_max", "_history_ms", b"_history_ms", "_job_count_max", b"_job_count_max", "_max_running", b"_max_running", "dead_letters_ms", b"dead_letters_ms", "history_count_max", b"history_count_max", "history_ms", b"history_ms", "job_count_max", b"job_count_max", "max_running", b"max_running", "start_rate", b"start_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_letters_ms", b"_dead_letters_ms", "_history_count_max", b"_history_count_max", "_history_ms", b"_history_ms", "_max_running", b"_max_running", "dead_letters_ms", b"dead_letters_ms", "history_count_max", b"history_count_max", "history_ms", b"history_ms", "max_running", b"max_running", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_letters_ms", b"_dead_letters_ms", "_history_count_max", b"_history_count_max", "_history_ms", b"_history_ms", "_job_count_max", b"_job_count_max", "_max_running", b"_max_running", "dead_letters_ms", b"dead_letters_ms", "history_count_max", b"history_count_max", "history_ms", b"history_ms", "job_count_max", b"job_count_max", "max_running", b"max_running", "name", b"name", "start_rate", b"start_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dead_letters_ms: _TypeAlias = _typing.Literal["dead_letters_ms"]  # noqa: Y015
     _WhichOneofArgType__dead_letters_ms: _TypeAlias = _typing.Literal["_dead_letters_ms", b"_dead_letters_ms"]  # noqa: Y015
@@ -1366,6 +1934,8 @@ class SetNamespace(_message.Message):
     _WhichOneofArgType__history_count_max: _TypeAlias = _typing.Literal["_history_count_max", b"_history_count_max"]  # noqa: Y015
     _WhichOneofReturnType__history_ms: _TypeAlias = _typing.Literal["history_ms"]  # noqa: Y015
     _WhichOneofArgType__history_ms: _TypeAlias = _typing.Literal["_history_ms", b"_history_ms"]  # noqa: Y015
+    _WhichOneofReturnType__job_count_max: _TypeAlias = _typing.Literal["job_count_max"]  # noqa: Y015
+    _WhichOneofArgType__job_count_max: _TypeAlias = _typing.Literal["_job_count_max", b"_job_count_max"]  # noqa: Y015
     _WhichOneofReturnType__max_running: _TypeAlias = _typing.Literal["max_running"]  # noqa: Y015
     _WhichOneofArgType__max_running: _TypeAlias = _typing.Literal["_max_running", b"_max_running"]  # noqa: Y015
     @_typing.overload
@@ -1374,6 +1944,8 @@ class SetNamespace(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__history_count_max) -> _WhichOneofReturnType__history_count_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__history_ms) -> _WhichOneofReturnType__history_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__job_count_max) -> _WhichOneofReturnType__job_count_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_running) -> _WhichOneofReturnType__max_running | None: ...
 
@@ -1897,6 +2469,7 @@ class Prune(_message.Message):
     DEAD_LETTERS_BEFORE_MS_FIELD_NUMBER: _builtins.int
     DEAD_LETTERS_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
+    AUDIT_BEFORE_FIELD_NUMBER: _builtins.int
     before_ms: _builtins.int
     """What ended, or was due, before this instant, in milliseconds, may be dropped, unless its namespace says something else."""
     executions: _builtins.bytes
@@ -1911,6 +2484,8 @@ class Prune(_message.Message):
     """Numbers of dead letters, packed: 8 bytes each, big-endian."""
     jobs: _builtins.bytes
     """Numbers of deleted jobs, packed: 8 bytes each, big-endian."""
+    audit_before: _builtins.int
+    """Audit records before this number may be dropped."""
     def __init__(
         self,
         *,
@@ -1921,10 +2496,11 @@ class Prune(_message.Message):
         dead_letters_before_ms: _builtins.int = ...,
         dead_letters: _builtins.bytes = ...,
         jobs: _builtins.bytes = ...,
+        audit_before: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_ms", b"before_ms", "dead_letters", b"dead_letters", "dead_letters_before_ms", b"dead_letters_before_ms", "executions", b"executions", "jobs", b"jobs", "ledger_rows", b"ledger_rows", "operations", b"operations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_before", b"audit_before", "before_ms", b"before_ms", "dead_letters", b"dead_letters", "dead_letters_before_ms", b"dead_letters_before_ms", "executions", b"executions", "jobs", b"jobs", "ledger_rows", b"ledger_rows", "operations", b"operations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1948,6 +2524,8 @@ class JobRecord(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     SCHEDULE_TIME_MS_FIELD_NUMBER: _builtins.int
     PAUSED_BY_FIELD_NUMBER: _builtins.int
+    RUN_AS_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Its number."""
     revision: _builtins.int
@@ -1970,9 +2548,15 @@ class JobRecord(_message.Message):
     """Since when its due times follow from this definition, in milliseconds: its creation, or the last change of its schedule."""
     paused_by: _builtins.str
     """Who paused it, as far as known."""
+    run_as: _builtins.str
+    """The principal in whose name it runs; empty: the cluster had no security when it was written."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The definition."""
+
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the secrets that the definition names, sorted."""
 
     def __init__(
         self,
@@ -1989,10 +2573,12 @@ class JobRecord(_message.Message):
         author: _builtins.str = ...,
         schedule_time_ms: _builtins.int = ...,
         paused_by: _builtins.str = ...,
+        run_as: _builtins.str = ...,
+        secrets: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time_ms", b"create_time_ms", "deleted", b"deleted", "id", b"id", "job", b"job", "pause_reason", b"pause_reason", "pause_time_ms", b"pause_time_ms", "paused", b"paused", "paused_by", b"paused_by", "revision", b"revision", "schedule_time_ms", b"schedule_time_ms", "update_time_ms", b"update_time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time_ms", b"create_time_ms", "deleted", b"deleted", "id", b"id", "job", b"job", "pause_reason", b"pause_reason", "pause_time_ms", b"pause_time_ms", "paused", b"paused", "paused_by", b"paused_by", "revision", b"revision", "run_as", b"run_as", "schedule_time_ms", b"schedule_time_ms", "secrets", b"secrets", "update_time_ms", b"update_time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2006,19 +2592,33 @@ class NamespaceRecord(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    JOB_COUNT_MAX_FIELD_NUMBER: _builtins.int
+    START_RATE_FIELD_NUMBER: _builtins.int
+    JOB_COUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Its number."""
     max_running: _builtins.int
     """How many attempts of its jobs run at a time; 0: no limit."""
+    job_count_max: _builtins.int
+    """How many jobs it may have; 0: no limit."""
+    job_count: _builtins.int
+    """Jobs in it that are not deleted."""
+    @_builtins.property
+    def start_rate(self) -> Global___StartRate:
+        """How fast its executions start. Absent: no limit."""
+
     def __init__(
         self,
         *,
         id: _builtins.int = ...,
         max_running: _builtins.int = ...,
+        job_count_max: _builtins.int = ...,
+        start_rate: Global___StartRate | None = ...,
+        job_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_rate", b"start_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "max_running", b"max_running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "job_count", b"job_count", "job_count_max", b"job_count_max", "max_running", b"max_running", "start_rate", b"start_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

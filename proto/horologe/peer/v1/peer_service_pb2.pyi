@@ -719,22 +719,26 @@ class FetchSnapshotResponse(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """The bytes."""
     digest: _builtins.bytes
     """SHA-256 of all bytes, in the last message only."""
     total_bytes: _builtins.int
     """All bytes, in the last message only."""
+    keys: _builtins.bytes
+    """The data keys that the bytes are encrypted with, in the first message only; see node/keyring.py."""
     def __init__(
         self,
         *,
         data: _builtins.bytes = ...,
         digest: _builtins.bytes = ...,
         total_bytes: _builtins.int = ...,
+        keys: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "digest", b"digest", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "digest", b"digest", "keys", b"keys", "total_bytes", b"total_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
