@@ -131,7 +131,6 @@ def queue(message: Queue) -> Record:
         "paused": message.paused,
         "pause_reason": message.pause_reason,
         "paused_by": message.paused_by,
-        "run_as": message.run_as,
         "pause_time": _time(message, "pause_time"),
         "start_rate": f"{rate.count}/{durations.render(durations.from_proto(rate.per))}" if rate.count else "",
         "burst": rate.burst,

@@ -89,6 +89,7 @@ _STATUSES: Mapping[str, grpc.StatusCode] = {
     "TOKEN_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "GRANT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "PRINCIPAL_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "TOKEN_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
     "LAST_ADMIN": grpc.StatusCode.FAILED_PRECONDITION,
     "ALREADY_SECURE": grpc.StatusCode.FAILED_PRECONDITION,
     "SECRET_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
@@ -120,6 +121,7 @@ _RESULTS: Mapping[Code, tuple[str, str]] = {
     ),
     Code.PERMISSION_DENIED: ("PERMISSION_DENIED", "{text}; ask an administrator for the right, or use another token"),
     Code.TOKEN_NOT_FOUND: ("TOKEN_NOT_FOUND", "tokens/{text} does not exist"),
+    Code.TOKEN_EXISTS: ("TOKEN_EXISTS", "tokens/{text} exists already"),
     Code.GRANT_NOT_FOUND: ("GRANT_NOT_FOUND", "{text} has no grant there"),
     Code.PRINCIPAL_NOT_FOUND: ("PRINCIPAL_NOT_FOUND", "there is no principal {text}"),
     Code.LAST_ADMIN: (

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, refusals
+from horologe.node.callers import current_caller
 from horologe.node.context import NodeContext
 from horologe.node.errors import ApiError
 from horologe.node.names import shorten
@@ -130,6 +131,9 @@ class Writer:
         if needs_space:
             self._disk.check()
         command.request_id, command.request_digest = request.id, request.digest
+        caller = current_caller()
+        if caller.principal:
+            command.actor.CopyFrom(caller.actor())
         size = command.ByteSize() + COMMAND_ENVELOPE_BYTES
         if size > COMMAND_BYTES_MAX:
             raise errors.invalid_field(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import (
+    audit,
     calendars,
     cancellation,
     dead_letters,
@@ -19,8 +20,10 @@ from horologe.raft import (
     namespaces,
     operations,
     pauses,
+    principals,
     queues,
     reruns,
+    secrets,
     sessions,
     settling,
     time_limits,
@@ -133,11 +136,37 @@ class StateMachine:
                 return operations.start(state, command.start_operation)
             case "cancel_operation":
                 return operations.cancel(state, command.cancel_operation)
-            case unknown:
-                raise InvariantError(
-                    f"entry {state.index} holds a command of kind {unknown!r} that this program does not know: "
-                    "a newer program wrote it; upgrade this node"
-                )
+            case _:
+                return _dispatch_security(state, command)
+
+
+def _dispatch_security(state: State, command: log_pb2.Command) -> Result:
+    match command.WhichOneof("kind"):
+        case "begin_security":
+            return principals.begin_security(state, command.begin_security)
+        case "put_token":
+            return principals.put_token(state, command.put_token)
+        case "revoke_token":
+            return principals.revoke_token(state, command.revoke_token)
+        case "note_token_uses":
+            return principals.note_token_uses(state, command.note_token_uses)
+        case "set_grant":
+            return principals.set_grant(state, command.set_grant)
+        case "delete_grant":
+            return principals.delete_grant(state, command.delete_grant)
+        case "set_principal":
+            return principals.set_principal(state, command.set_principal)
+        case "set_secret":
+            return secrets.set_secret(state, command.set_secret)
+        case "delete_secret":
+            return secrets.delete_secret(state, command.delete_secret)
+        case "note_denied":
+            return audit.note_denied(state, command.note_denied)
+        case unknown:
+            raise InvariantError(
+                f"entry {state.index} holds a command of kind {unknown!r} that this program does not know: "
+                "a newer program wrote it; upgrade this node"
+            )
 
 
 def cluster_id_of(tables: Tables) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.access import ROLE_VERBS
 from horologe.raft.calendars import calendar_names
 from horologe.raft.commands import (
     ASSIGN,
@@ -135,6 +136,51 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
         case "change_membership":
             if command.change_membership.refusal not in _CODES:
                 yield f"an unknown refusal {command.change_membership.refusal}"
+        case _:
+            yield from _security_faults(command)
+
+
+def _security_faults(command: log_pb2.Command) -> Iterator[str]:
+    match command.WhichOneof("kind"):
+        case "begin_security":
+            yield from _token(command.begin_security.admin)
+        case "put_token":
+            yield from _token(command.put_token)
+        case "revoke_token":
+            yield from _name(command.revoke_token.id)
+        case "note_token_uses":
+            for use in command.note_token_uses.uses:
+                yield from _name(use.id)
+                yield from _natural(use.time_ms)
+        case "set_grant":
+            yield from _grant_place(command.set_grant.grant.subject, command.set_grant.grant.namespace)
+            yield from _role(command.set_grant.grant.role)
+        case "delete_grant":
+            yield from _grant_place(command.delete_grant.subject, command.delete_grant.namespace)
+        case "set_principal":
+            yield from _name(command.set_principal.name)
+        case "set_secret":
+            yield from _name(command.set_secret.name)
+        case "delete_secret":
+            yield from _name(command.delete_secret.name)
+
+
+def _token(token: log_pb2.PutToken) -> Iterator[str]:
+    yield from _name(token.id)
+    yield from _name(token.principal)
+    yield from _natural(token.expire_time_ms)
+    yield from _role(token.role)
+
+
+def _grant_place(subject: str, namespace: str) -> Iterator[str]:
+    yield from _name(subject)
+    yield from _name(namespace)
+    yield from _key(subject + SEPARATOR + namespace)
+
+
+def _role(role: int) -> Iterator[str]:
+    if role not in ROLE_VERBS:
+        yield f"an unknown role {role}"
 
 
 def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:

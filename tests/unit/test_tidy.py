@@ -22,10 +22,21 @@ PURE_CORE = (
     "requests", "history", "keeping", "failures", "time_limits", "beside", "dead_letters", "backfills", "operations",
     "versions", "apply_sets", "events", "facets", "search", "dependencies", "tallies", "workflows", "reruns",
     "pending", "pauses", "calendars", "deadlines",
-    "access",
+    "access", "audit", "principals", "secrets",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
-    {"__future__", "collections", "collections.abc", "dataclasses", "enum", "heapq", "itertools", "struct", "typing"}
+    {
+        "__future__",
+        "collections",
+        "collections.abc",
+        "dataclasses",
+        "enum",
+        "hashlib",
+        "heapq",
+        "itertools",
+        "struct",
+        "typing",
+    }
 )
 """All of the standard library that the core may use: nothing that reads a clock, a file, a socket or chance."""
 GENERATED = ("horologe.v1.", "horologe.log.v1.")
