@@ -9,9 +9,11 @@ import asyncio
 import enum
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from horologe.client.json_value import from_python, to_python
+from horologe.client.redaction import Redactor
 from horologe.v1 import job_pb2, worker_pb2
 
 if TYPE_CHECKING:
@@ -129,6 +131,7 @@ class Attempt:
         "kill",
         "number",
         "output",
+        "redactor",
         "started",
         "started_at",
         "stop_message",
@@ -162,6 +165,8 @@ class Attempt:
         self.kill: Callable[[], None] | None = None
         self.cancelled_event: threading.Event | None = None
         self.output: Output
+        # Nearly no attempt has secrets, and one without costs nothing.
+        self.redactor = Redactor(assignment.secrets) if assignment.secrets else None
 
     @property
     def key(self) -> AttemptKey:
@@ -195,7 +200,9 @@ def new_attempt_id(execution: int, attempt: int, fencing_token: int) -> worker_p
 
 
 def new_result(attempt: Attempt, outcome: Outcome, ended_at: float) -> worker_pb2.AttemptResult:
-    """The message that reports how an attempt ended."""
+    """The message that reports how an attempt ended; no secret of the attempt is in it."""
+    if attempt.redactor is not None:
+        outcome = _redacted(outcome, attempt.redactor)
     result = worker_pb2.AttemptResult(
         execution=attempt.execution,
         attempt=attempt.number,
@@ -222,6 +229,18 @@ def new_result(attempt: Attempt, outcome: Outcome, ended_at: float) -> worker_pb
     if attempt.output.truncated:
         result.output_truncated = True
     return result
+
+
+def _redacted(outcome: Outcome, redactor: Redactor) -> Outcome:
+    result = outcome.result
+    if result is not None:
+        try:
+            result = from_python(redactor.json_value(to_python(result)))
+        except ValueError:
+            # The marks are longer than what they stand for.
+            result = from_python("[too large once its secrets are taken out]")
+    error, error_kind = redactor.text(outcome.error), redactor.text(outcome.error_kind)
+    return replace(outcome, error=error, error_kind=error_kind, result=result)
 
 
 def one_line(text: str) -> str:

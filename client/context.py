@@ -141,6 +141,11 @@ class Context:
         return to_python(python.payload) if python.HasField("payload") else None
 
     @property
+    def secrets(self) -> dict[str, str]:
+        """The secrets that the job names, by their ids; the worker takes them out of what it reports."""
+        return dict(self._attempt.assignment.secrets)
+
+    @property
     def upstream(self) -> dict[str, Upstream]:
         """The jobs before this one in its run that have ended, by id: `context.upstream["extract"].result`."""
         return upstream_of(self._attempt.assignment)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from horologe.client.attempts import AttemptKey
+from horologe.client.redaction import RedactedStream, Redactor
 from horologe.v1 import worker_pb2, worker_service_pb2
 
 STANDARD_OUTPUT = 1
@@ -50,18 +51,31 @@ class Output:
         "_fencing_token",
         "_open_chunk",
         "_outbox",
+        "_redacted",
+        "_redactor",
         "_sequence",
         "truncated",
         "unsent_count",
     )
 
-    def __init__(self, outbox: Outbox, execution: int, attempt: int, fencing_token: int, bytes_max: int) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        execution: int,
+        attempt: int,
+        fencing_token: int,
+        bytes_max: int,
+        redactor: Redactor | None = None,
+    ) -> None:
+        """`redactor` knows what must not leave in it."""
         self._outbox = outbox
         self._execution = execution
         self._attempt = attempt
         self._fencing_token = fencing_token
         self._bytes_left = bytes_max
         self._closed = False
+        self._redactor = redactor
+        self._redacted: dict[int, RedactedStream] = {}
         self._sequence = 0
         self._open_chunk: worker_pb2.OutputChunk | None = None
         # Output beyond the cap was dropped.
@@ -96,13 +110,28 @@ class Output:
         """Whether more may be written at once; if not, `callback` is called when it may."""
         return self._outbox.when_writable(callback)
 
+    def finish(self) -> None:
+        """The attempt has ended: what might have become a secret is none, and nothing comes after the result."""
+        if not self._closed:
+            for stream, redacted in self._redacted.items():
+                self._add(stream, redacted.end())
+        self.close()
+
     def close(self) -> None:
-        """The attempt has ended: nothing comes after its result."""
+        """Nobody wants what is left."""
         self._closed = True
 
     def _write(self, stream: int, data: bytes) -> None:
         if self._closed:
             return
+        if self._redactor is not None:
+            redacted = self._redacted.get(stream)
+            if redacted is None:
+                redacted = self._redacted[stream] = self._redactor.stream()
+            data = redacted.feed(data)
+        self._add(stream, data)
+
+    def _add(self, stream: int, data: bytes) -> None:
         if self._outbox.queued_bytes > QUEUED_BYTES_MAX:
             self._bytes_left = 0
         if len(data) > self._bytes_left:

@@ -6,6 +6,7 @@ Which attempts exist is in `attempts.py`; how an action is carried out is in `ex
 from __future__ import annotations
 
 import asyncio
+import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -84,7 +85,7 @@ class Runner:
             definition = definitions.get(assignment.job, _UNKNOWN_DEFINITION)
             attempt = Attempt(assignment, definition, now, cluster_id)
             bytes_max = min(definition.output_bytes_max or self._output_bytes_max, self._output_bytes_max)
-            attempt.output = Output(self._outbox, execution, attempt.number, fencing_token, bytes_max)
+            attempt.output = Output(self._outbox, execution, attempt.number, fencing_token, bytes_max, attempt.redactor)
             self._table.add(attempt)
             begun.append(attempt)
         if begun:
@@ -141,8 +142,11 @@ class Runner:
             if task is not None and task.cancelling():
                 raise
             return Outcome.failed("it was cancelled from inside: it awaited something that was cancelled")
-        except Exception as error:
-            log.warning("an attempt failed unexpectedly", execution=attempt.execution, exc_info=True)
+        except Exception as error:  # noqa: BLE001 - it is the outcome of this attempt, and nobody else's affair
+            trace = traceback.format_exc()
+            if attempt.redactor is not None:
+                trace = attempt.redactor.text(trace)
+            log.warning("an attempt failed unexpectedly", execution=attempt.execution, exception=trace)
             return Outcome.failed(f"{type(error).__name__}: {error}", kind=type(error).__name__)
 
     def _refusal(self, attempt: Attempt) -> str:
@@ -174,8 +178,8 @@ class Runner:
         attempt.ended = True
         if attempt.timer is not None:
             attempt.timer.cancel()
+        attempt.output.finish()
         result = new_result(attempt, outcome, now)
-        attempt.output.close()
         self._table.end(attempt, result)
         self._outbox.add_result(attempt.output, result)
 

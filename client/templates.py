@@ -47,6 +47,7 @@ def values_of(context: Context) -> Values:
             name: {"result": one.result, "state": one.state, "execution": one.execution}
             for name, one in context.upstream.items()
         },
+        "secrets": context.secrets,
     }
 
 
@@ -70,7 +71,9 @@ def render_action(action: job_pb2.Action, values: Values) -> job_pb2.Action:
 
 
 def _render_shell(shell: job_pb2.ShellAction, values: Values) -> None:
-    shell.argv[:] = [_text(f"argv[{position}]", text, values) for position, text in enumerate(shell.argv)]
+    # Every user of the machine can read the arguments of a process.
+    visible = {name: value for name, value in values.items() if name != "secrets"}
+    shell.argv[:] = [_text(f"argv[{position}]", text, visible) for position, text in enumerate(shell.argv)]
     shell.script = _text("script", shell.script, values)
     _render_map("env", shell.env, values)
     shell.stdin = _bytes("stdin", shell.stdin, values)

@@ -21,6 +21,11 @@ NAME_RULE = "1 to 128 letters, digits, '.', '_', ':' and '-', beginning with a l
 URL_LENGTH_MAX = 8_192
 RLIMITS = ("as", "core", "cpu", "data", "fsize", "memlock", "nofile", "nproc", "stack")
 HTTP_TIMEOUT_SECONDS_MAX = 86_400
+HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+CONNECTION_HEADERS = frozenset(
+    {"connection", "content-length", "host", "keep-alive", "te", "trailer", "upgrade"}
+) | frozenset({"proxy-authenticate", "proxy-authorization", "proxy-connection", "transfer-encoding"})
+"""What belongs to the connection, and not to the request of a job."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -108,8 +113,10 @@ def _shell(shell: job_pb2.ShellAction, path: str) -> Iterator[Violation]:
 
 
 def _http(http: job_pb2.HttpAction, path: str) -> Iterator[Violation]:
-    if http.method and (not _TOKEN.fullmatch(http.method) or len(http.method) > 32):
-        yield Violation(f"{path}.method", f"{shorten(http.method)} is no HTTP method; for example GET or POST")
+    if http.method and http.method.upper() not in HTTP_METHODS:
+        yield Violation(
+            f"{path}.method", f"{shorten(http.method)} is no method of jobs; use one of {', '.join(HTTP_METHODS)}"
+        )
     yield from _url(http.url, f"{path}.url")
     yield from _headers(http.headers, f"{path}.headers")
     for position, status in enumerate(http.expect):
@@ -152,6 +159,12 @@ def _headers(headers: Mapping[str, str], path: str) -> Iterator[Violation]:
         where = f"{path}[{shorten(name)}]"
         if not _TOKEN.fullmatch(name):
             yield Violation(where, f"{shorten(name)} is no header name; use letters, digits and hyphens")
+        if name.lower() in CONNECTION_HEADERS:
+            yield Violation(
+                where, f"{shorten(name)} belongs to the connection and cannot be set by a job; leave it out"
+            )
+        if name.lower() == "idempotency-key" or name.lower().startswith("horologe-"):
+            yield Violation(where, f"{shorten(name)} is set by the worker and cannot be set by a job; leave it out")
         if _CONTROL.search(value):
             yield Violation(where, f"{shorten(value)} has a control character (a header is one line); remove it")
 

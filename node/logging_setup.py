@@ -35,7 +35,8 @@ def configure(config: NodeConfig) -> None:
         final = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         colors = config.log_file is None and sys.stderr.isatty()
-        final = [structlog.dev.ConsoleRenderer(colors=colors)]
+        # Plain: the other ways to show an exception show local variables too, whatever is in them.
+        final = [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],

@@ -40,6 +40,10 @@ class HttpSettings(_Settings):
     """Networks beside the public ones that requests may reach, like `10.1.0.0/16`."""
     allow_loopback: bool = False
     """Whether requests may reach this machine itself."""
+    allow_hosts: list[str] = []
+    """The only hosts that requests may reach, `*.example.com` for all below one. Empty: all."""
+    allow_ports: list[Annotated[int, Field(ge=1, le=65_535)]] = []
+    """The only ports that requests may reach. Empty: all."""
 
 
 class SqlSettings(_Settings):

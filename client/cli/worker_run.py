@@ -177,9 +177,11 @@ def _add_executors(worker: Worker, settings: Any) -> None:
     if settings.http.enabled:
         from horologe.client.executors.http import HttpExecutor
 
-        worker.add_executor(
-            "http", HttpExecutor(settings.http.allow_private, allow_loopback=settings.http.allow_loopback)
+        http = settings.http
+        executor = HttpExecutor(
+            http.allow_private, allow_loopback=http.allow_loopback, hosts=http.allow_hosts, ports=http.allow_ports
         )
+        worker.add_executor("http", executor)
     if settings.sql.connections:
         from horologe.client.executors.sql import SqlExecutor
 
@@ -207,7 +209,10 @@ def _configure_log() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            # Plain: the other ways to show an exception show local variables too, and in them secrets of jobs.
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,

@@ -1,7 +1,7 @@
 """Actions that are HTTP requests, guarded against addresses that a job must not reach.
 
 The guard (`address_guard.py`) resolves a name once, checks every address, and the request goes to a checked address:
-what the name means a moment later does not matter.
+what the name means a moment later does not matter. Each hop of a redirect is a request of its own, and checked like the first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -18,7 +18,8 @@ import httpx
 
 from horologe.client.attempts import Attempt, Outcome
 from horologe.client.context import Context
-from horologe.client.executors.address_guard import AddressGuard, RefusedAddressError
+from horologe.client.executors.address_guard import AddressGuard, Lookup, RefusedAddressError, look_up
+from horologe.client.executors.http_body import BodyDecoder, BodyError
 from horologe.client.outbox import STANDARD_OUTPUT, Output
 from horologe.v1 import job_pb2, worker_pb2
 
@@ -28,8 +29,10 @@ REDIRECTS_MAX = 5
 # Nobody means to wait longer; it also keeps a server from parking an execution for ever.
 RETRY_AFTER_SECONDS_MAX = 366 * 86400.0
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
 # What belongs to the connection, and not to the request of a job.
-REFUSED_HEADERS = frozenset(
+CONNECTION_HEADERS = frozenset(
     {
         "connection",
         "content-length",
@@ -46,11 +49,24 @@ REFUSED_HEADERS = frozenset(
 )
 
 
+# What may go to another origin than the one that the job names, when that one sends the request on.
+HEADERS_FOR_EVERYBODY = frozenset({"accept", "accept-encoding", "accept-language", "user-agent"})
+
+
 class HttpExecutor:
     """Sends requests. Each has a connection of its own, so that none travels on one that was checked for another name."""
 
-    def __init__(self, allowed_networks: Sequence[str] = (), *, allow_loopback: bool = False) -> None:
-        guard = AddressGuard(allowed_networks, allow_loopback=allow_loopback)
+    def __init__(
+        self,
+        allowed_networks: Sequence[str] = (),
+        *,
+        allow_loopback: bool = False,
+        hosts: Sequence[str] = (),
+        ports: Collection[int] = (),
+        lookup: Lookup = look_up,
+    ) -> None:
+        """What may be reached is told by the arguments of `AddressGuard`."""
+        guard = AddressGuard(allowed_networks, allow_loopback=allow_loopback, hosts=hosts, ports=ports, lookup=lookup)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(
             # One job's cookies are none of another's business.
@@ -59,7 +75,6 @@ class HttpExecutor:
             # No proxies and no credentials from the worker's environment.
             trust_env=False,
             follow_redirects=False,
-            max_redirects=REDIRECTS_MAX,
             # The attempt's timeout is the only limit; it is kept by the runner.
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS_MAX),
         )
@@ -72,21 +87,38 @@ class HttpExecutor:
         except (ValueError, httpx.InvalidURL) as error:
             return Outcome.failed(str(error), permanent=True)
         try:
-            response = await self._client.send(request, stream=True, follow_redirects=action.follow_redirects)
+            response = await self._send(request, action)
             try:
                 await _copy_body(response, output)
             finally:
                 await response.aclose()
-        except RefusedAddressError as error:
+        except (RefusedAddressError, RefusedRedirectError) as error:
             return Outcome.failed(str(error), permanent=True)
+        except BodyError as error:
+            return Outcome.failed(f"{_shown(request)}: {error}", kind="connection")
         except (httpx.HTTPError, OSError) as error:
             return Outcome.failed(f"{_shown(request)}: {str(error) or type(error).__name__}", kind="connection")
         return _outcome(request, response, action)
 
+    async def _send(self, request: httpx.Request, action: job_pb2.HttpAction) -> httpx.Response:
+        """The answer, or that of whomever the server sends the request on to."""
+        for _ in range(REDIRECTS_MAX + 1):
+            response = await self._client.send(request, stream=True)
+            if not action.follow_redirects or response.next_request is None:
+                return response
+            await response.aclose()
+            request = _for_next_hop(request, response.next_request)
+        raise httpx.TooManyRedirects(f"more than {REDIRECTS_MAX} redirects")
+
     def _request(self, attempt: Attempt, action: job_pb2.HttpAction) -> httpx.Request:
+        method = action.method.upper() or "GET"
+        if method not in METHODS:
+            raise ValueError(f"the method {action.method!r} is none of {', '.join(METHODS)}")
         for name in action.headers:
-            if name.lower() in REFUSED_HEADERS:
+            if name.lower() in CONNECTION_HEADERS:
                 raise ValueError(f"the header {name!r} belongs to the connection and cannot be set by a job")
+            if name.lower() == "idempotency-key" or name.lower().startswith("horologe-"):
+                raise ValueError(f"the header {name!r} is set by the worker and cannot be set by a job")
         url = httpx.URL(action.url)
         if url.scheme not in ("http", "https") or not url.host:
             raise ValueError(f"the URL {action.url!r} is not one of http or https with a host")
@@ -104,12 +136,33 @@ class HttpExecutor:
             }
         )
         return self._client.build_request(
-            action.method or "GET", url, headers=headers, content=action.body or None, timeout=_timeout(action)
+            method, url, headers=headers, content=action.body or None, timeout=_timeout(action)
         )
 
     async def close(self) -> None:
         """Closes what is open."""
         await self._client.aclose()
+
+
+class RefusedRedirectError(Exception):
+    """A server sends the request where it must not go."""
+
+
+def _for_next_hop(request: httpx.Request, following: httpx.Request) -> httpx.Request:
+    """The request that a redirect asks for: what only the first origin may know stays behind. RefusedRedirectError."""
+    here, there = request.url, following.url
+    if there.scheme not in ("http", "https"):
+        raise RefusedRedirectError(f"{_shown(request)}: a redirect to {there.scheme}: is not followed")
+    if (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port):
+        return following
+    if here.scheme == "https" and there.scheme == "http":
+        raise RefusedRedirectError(f"{_shown(request)}: a redirect from https to http is not followed")
+    if following.headers.get("Content-Length", "0") != "0":
+        raise RefusedRedirectError(f"{_shown(request)}: a redirect of a body to another host is not followed")
+    for name in list(following.headers):
+        if name.lower() not in HEADERS_FOR_EVERYBODY | {"host"}:
+            del following.headers[name]
+    return following
 
 
 class _GuardedTransport(httpx.AsyncBaseTransport):
@@ -153,11 +206,13 @@ def _timeout(action: job_pb2.HttpAction) -> httpx.Timeout:
 
 async def _copy_body(response: httpx.Response, output: Output) -> None:
     """The body becomes the output, as far as the cap allows; the rest is not even read."""
-    async for piece in response.aiter_bytes():
-        output.write(STANDARD_OUTPUT, piece)
-        if output.truncated:
-            return
-        await output.drain()
+    decoder = BodyDecoder(response.headers.get("Content-Encoding", ""))
+    async for data in response.aiter_raw():
+        for piece in decoder.pieces(data):
+            output.write(STANDARD_OUTPUT, piece)
+            if output.truncated:
+                return
+            await output.drain()
 
 
 def _outcome(request: httpx.Request, response: httpx.Response, action: job_pb2.HttpAction) -> Outcome:

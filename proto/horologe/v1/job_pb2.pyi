@@ -1081,16 +1081,20 @@ class HttpAction(_message.Message):
     CONNECT_TIMEOUT_FIELD_NUMBER: _builtins.int
     READ_TIMEOUT_FIELD_NUMBER: _builtins.int
     method: _builtins.str
-    """Empty: GET."""
+    """GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS. Empty: GET."""
     url: _builtins.str
     """http or https."""
     body: _builtins.bytes
     """Request body."""
     follow_redirects: _builtins.bool
-    """Follow redirects, up to five. Each address is checked like the first one."""
+    """Follow redirects, up to five. Each address is checked like the first one; to another host go neither the headers of the job nor a
+    body, and nothing goes from https to http.
+    """
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Request headers."""
+        """Request headers. Those of the connection (`Host`, `Content-Length`, `Transfer-Encoding` and the like) are refused, and those that
+        the worker sets: `Idempotency-Key` and `Horologe-...`.
+        """
 
     @_builtins.property
     def expect(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

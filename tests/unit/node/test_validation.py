@@ -212,6 +212,16 @@ def action(text: str) -> job_pb2.Job:
         ("http { url: 'http://host/' expect: 99 }", "job.action.http.expect[0]"),
         ("sql { statement: 'SELECT 1' }", "job.action.sql.connection"),
         ("sql { connection: 'c' statement: ' ' }", "job.action.sql.statement"),
+        ("http { url: 'https://a' method: 'TRACE' }", "job.action.http.method"),
+        ("http { url: 'https://a' headers { key: 'Host' value: 'b' } }", "job.action.http.headers['Host']"),
+        (
+            "http { url: 'https://a' headers { key: 'horologe-job' value: 'b' } }",
+            "job.action.http.headers['horologe-job']",
+        ),
+        (
+            "http { url: 'https://a' headers { key: 'Idempotency-Key' value: 'b' } }",
+            "job.action.http.headers['Idempotency-Key']",
+        ),
         ("sql { connection: 'c' statement: 'SELECT\\000' }", "job.action.sql.statement"),
         ("python { }", "job.action.python.handler"),
         ("python { handler: 'a b' }", "job.action.python.handler"),
@@ -227,7 +237,7 @@ def test_a_wrong_action(text, field):
     "text",
     [
         "shell { script: 'set -e\\necho hi' interpreter: 'bash' interpreter: '-eu' env { key: 'A_1' value: 'b\\nc' } cwd: '/' }",
-        "http { url: 'https://[::1]:8443/path?q=%20#f' method: 'M-SEARCH' headers { key: 'X-A' value: 'b\\tc' } expect: 204 }",
+        "http { url: 'https://[::1]:8443/path?q=%20#f' method: 'patch' headers { key: 'X-A' value: 'b\\tc' } expect: 204 }",
         "sql { connection: 'ware.house-1' statement: 'SELECT :a' parameters { fields { key: 'a' value { number_value: 1 } } } }",
         "python { handler: 'reports:daily' payload { string_value: 'x' } }",
     ],

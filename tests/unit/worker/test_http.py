@@ -68,7 +68,7 @@ async def test_request_carries_the_attempt_and_its_answer_is_the_output(
     gateway: FakeGateway, serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    headers = {"X-Colour": "blue", "Idempotency-Key": "forged"}
+    headers = {"X-Colour": "blue"}
     action = Http(method="POST", url=f"{site.url}/path?q=1", headers=headers, body=b"the body")
     result, stream = await run(gateway, serve, action)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from fake_gateway import FakeGateway, Result, assignment, definition
 from typer.testing import CliRunner
 
+from horologe.client.cli import worker_config
 from horologe.client.cli.main import build
 from horologe.client.cli.worker_run import build_worker
 from horologe.client.errors import InvalidArgument
@@ -149,3 +151,13 @@ def test_options_lie_over_the_file(tmp_path: Path) -> None:
     assert worker.name == "w9"
     with pytest.raises(InvalidArgument, match="unknown key 'colour'"):
         build_worker(path, overrides={"colour": "blue"})
+
+
+def test_the_configuration_of_the_page_is_one() -> None:
+    """Every setting of it exists, and it has all that say what jobs may do."""
+    page = (Path(__file__).parents[3] / "docs" / "workers.md").read_text()
+    text = page.split("```toml\n")[1].split("```")[0]
+    table = tomllib.loads(text)
+    worker_config.WorkerConfig.model_validate(table)
+    assert set(table["http"]) == set(worker_config.HttpSettings.model_fields)
+    assert set(table["sql"]) == set(worker_config.SqlSettings.model_fields)
