@@ -19,7 +19,7 @@ __all__ = ["CONTEXT_VARIABLE", "DEFAULT_ADDRESS", "ClusterContext", "load", "spl
 CONTEXT_VARIABLE = "HOROLOGE_CONTEXT"
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 
-_KEYS = {"addresses", "namespace"}
+_KEYS = {"addresses", "namespace", "insecure"}
 
 
 @dataclass(frozen=True, slots=True)

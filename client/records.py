@@ -181,6 +181,7 @@ def member(message: Member) -> Record:
     return {
         "name": message.name,
         "address": message.address,
+        "worker_address": message.worker_address,
         "peer_address": message.peer_address,
         "role": words.render(Member.Role, message.role),
         "reachable": message.reachable,

@@ -34,7 +34,12 @@ def run(
     name: Annotated[str | None, typer.Option(help="Overrides `name`.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Overrides `data_dir`.")] = None,
     listen: Annotated[str | None, typer.Option(help="Overrides `listen`.")] = None,
+    worker_listen: Annotated[str | None, typer.Option(help="Overrides `worker_listen`.")] = None,
     peer_listen: Annotated[str | None, typer.Option(help="Overrides `peer_listen`.")] = None,
+    tls_dir: Annotated[Path | None, typer.Option(help="Overrides `tls_dir`.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="No TLS and no authentication: whoever reaches a port may do everything.")
+    ] = False,
     log_level: Annotated[str | None, typer.Option(help="Overrides `log_level`.")] = None,
 ) -> None:
     """Run a node until SIGTERM or SIGINT: it then hands over the leadership and exits 0."""
@@ -44,7 +49,10 @@ def run(
         "name": name,
         "data_dir": data_dir,
         "listen": listen,
+        "worker_listen": worker_listen,
         "peer_listen": peer_listen,
+        "tls_dir": tls_dir,
+        "insecure": insecure or None,
         "log_level": log_level,
     }
     code = run_until_signal(config, {key: value for key, value in overrides.items() if value is not None})

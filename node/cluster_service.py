@@ -71,6 +71,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             not_run_count=counters.not_run,
             refused_token_count=counters.refused_tokens,
             history_retention_days=self._node.config.history_retention_days,
+            insecure=self._node.config.insecure,
         )
         if counters.log_time_ms:
             response.log_time.CopyFrom(views.timestamp(counters.log_time_ms))
@@ -254,6 +255,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             name=name,
             peer_address=member.peer_address or self._configured_address(name),
             address=self._node.client_addresses.get(name, ""),
+            worker_address=self._node.worker_addresses.get(name, ""),
             role=role,
             reachable=is_here or name in status.connected,
             match_index=match_index,

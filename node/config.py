@@ -6,6 +6,7 @@ Nothing here opens a port or a folder. Every mistake becomes one line that names
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -92,13 +93,29 @@ class NodeConfig(BaseSettings):
         description="Folder for the state and the captured output. A relative path starts at the configuration file's folder.",
     )
     listen: str = Field(
-        default="127.0.0.1:7400", description="`host:port` for clients and workers. Port 0: any free one."
+        default="127.0.0.1:7400",
+        description="`host:port` for people and programs, who say by a token who they are. Port 0: any free one.",
     )
     advertise: str = Field(
-        default="",
-        description="`host:port` that clients and workers are told to use for this node. Empty: as `listen`.",
+        default="", description="`host:port` that clients are told to use for this node. Empty: as `listen`."
+    )
+    worker_listen: str = Field(
+        default="127.0.0.1:7600",
+        description="`host:port` for workers, and for clients that have a certificate. With `insecure` they come to `listen`.",
+    )
+    worker_advertise: str = Field(
+        default="", description="`host:port` that workers are told to use for this node. Empty: as `worker_listen`."
     )
     peer_listen: str = Field(default="127.0.0.1:7500", description="`host:port` for the other members.")
+    tls_dir: Path | None = Field(
+        default=None,
+        description="Folder with `ca.pem`, `cert.pem` and `key.pem`, as `horologe tls issue node NAME` makes it. Absent: a node "
+        "that is a cluster of its own on loopback makes itself a CA in `data_dir/tls`; any other does not start.",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="No TLS and no authentication: whoever reaches a port may do everything, and runs code on every worker.",
+    )
     members: tuple[MemberConfig, ...] = Field(
         default=(),
         description="All members, this one included: one [[members]] table each, with `name` and `peer_address`. "
@@ -199,12 +216,12 @@ class NodeConfig(BaseSettings):
     def _check_name(cls, value: str) -> str:
         return checked_name(value)
 
-    @field_validator("listen", "peer_listen")
+    @field_validator("listen", "worker_listen", "peer_listen")
     @classmethod
     def _check_listen(cls, value: str) -> str:
         return str(Address.parse(value))
 
-    @field_validator("advertise")
+    @field_validator("advertise", "worker_advertise")
     @classmethod
     def _check_advertise(cls, value: str) -> str:
         return str(Address.parse(value)) if value else ""
@@ -229,6 +246,24 @@ class NodeConfig(BaseSettings):
             repeated = sorted({value for value in values if values.count(value) > 1})
             if repeated:
                 raise ValueError(f"members: the {option} {repeated[0]!r} is given twice; every member has its own")
+        return self
+
+    @model_validator(mode="after")
+    def _check_security(self) -> Self:
+        if self.insecure and self.tls_dir is not None:
+            raise ValueError("insecure: contradicts tls_dir; a node has certificates or none, so drop one of the two")
+        if self.insecure or self.tls_dir is not None:
+            return self
+        others = sorted({member.name for member in self.members} - {self.name})
+        reason = f"is a member of a cluster with {', '.join(others)}" if others else ""
+        for option in ("listen", "worker_listen", "peer_listen"):
+            if not is_loopback(Address.parse(getattr(self, option)).host):
+                reason = reason or f"listens beyond this machine ({option} {getattr(self, option)})"
+        if reason:
+            raise ValueError(
+                f"tls_dir: {self.name} {reason} and has no certificates; make them with `horologe tls init` and `horologe tls "
+                f"issue node {self.name}`, or set `insecure = true` where everybody who reaches the ports may do everything"
+            )
         return self
 
     @model_validator(mode="after")
@@ -257,8 +292,13 @@ class NodeConfig(BaseSettings):
 
     @property
     def advertised(self) -> str:
-        """`host:port` that clients and workers are told."""
+        """`host:port` that clients are told, and without security workers too."""
         return self.advertise or self.listen
+
+    @property
+    def worker_advertised(self) -> str:
+        """`host:port` that workers are told; empty without security: they come to the clients' port."""
+        return "" if self.insecure else self.worker_advertise or self.worker_listen
 
     @property
     def peer_advertised(self) -> str:
@@ -302,7 +342,7 @@ def load_config(
     origins |= {name: "--" + name.replace("_", "-") for name in flags}
     values = from_file | from_environment | flags
     folder = Path.cwd() if path is None else path.resolve().parent
-    for name in ("data_dir", "log_file"):
+    for name in ("data_dir", "log_file", "tls_dir"):
         # What a flag or the environment says is relative to where they were typed.
         if isinstance(values.get(name), str | Path):
             base = folder if name in from_file and values[name] == from_file[name] else Path.cwd()
@@ -395,6 +435,14 @@ def _text(value: Any) -> str:
     if isinstance(value, tuple | list):
         return json.dumps(value, default=str)
     return str(value)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def checked_name(value: str) -> str:

@@ -33,6 +33,8 @@ class NodeContext:
     """For ids, and for delays that shall differ between nodes."""
     client_addresses: dict[str, str] = field(default_factory=dict)
     """Client addresses of the members, as far as they have said hello."""
+    worker_addresses: dict[str, str] = field(default_factory=dict)
+    """Where workers find the members, in the same way."""
     applied_waiters: list[asyncio.Future[None]] = field(default_factory=list)
     """Resolved, and forgotten, after the next step that applied something."""
     changes: list[asyncio.Queue[list[int]]] = field(default_factory=list)

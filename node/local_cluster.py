@@ -195,7 +195,8 @@ class LocalCluster:
         self._write_context()
 
     def _write_context(self) -> None:
-        self.context_file.write_text(f'addresses = {json.dumps(self.addresses)}\nnamespace = "default"\n')
+        lines = [f"addresses = {json.dumps(self.addresses)}", 'namespace = "default"', "insecure = true"]
+        self.context_file.write_text("\n".join(lines) + "\n")
 
     @property
     def context_file(self) -> Path:
@@ -226,7 +227,14 @@ class LocalCluster:
 
 def _node_toml(name: str, members: Mapping[str, NodeAddresses], options: Mapping[str, str | int | float]) -> str:
     own = members[name]
-    values = {"name": name, "data_dir": ".", "listen": own.listen, "peer_listen": own.peer_listen, **options}
+    values = {
+        "name": name,
+        "data_dir": ".",
+        "listen": own.listen,
+        "peer_listen": own.peer_listen,
+        "insecure": True,
+        **options,
+    }
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     for member, addresses in members.items():
         lines += ["", "[[members]]", f'name = "{member}"', f'peer_address = "{addresses.peer_address}"']

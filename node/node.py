@@ -181,6 +181,7 @@ class Node:
             submit=self._stepper.submit,
             randomness=randomness,
             client_addresses={config.name: config.advertised},
+            worker_addresses={config.name: config.worker_advertised},
         )
         self.outputs = OutputStore(
             config.data_dir / "outputs", self.context.clock, retention_days=config.output_retention_days
@@ -230,6 +231,12 @@ class Node:
             asyncio.create_task(self.outputs.keep_retention(), name="output retention"),
             asyncio.create_task(self._copies.pay_debts(), name="output debts"),
         ]
+        if self.config.insecure:
+            log.warning(
+                "INSECURE: no TLS, and nobody is asked who they are: whoever reaches the ports of this node may do everything, "
+                "and runs code on every worker",
+                option="insecure",
+            )
         log.info("node started", listen=self.config.listen, peer_listen=self.config.peer_listen)
 
     async def wait_failed(self) -> None:

@@ -236,6 +236,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
     def _take_in(self, hello: Hello, rest: Sequence[Message]) -> None:
         """Somebody was let in: note what it says of itself, and of us."""
         self._context.client_addresses[hello.node] = hello.client_address
+        self._context.worker_addresses[hello.node] = hello.worker_address
         self._context.submit(Inbox(introductions=[self._admission.introduction(hello)]))
         for message in rest:
             if message.HasField("farewell"):
@@ -306,6 +307,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             cluster_id=cluster_id,
             protocol_version=PROTOCOL_VERSION,
             client_address=config.advertised,
+            worker_address=config.worker_advertised,
             member_id=self._context.store.id,
             peer_address=config.peer_advertised,
         )

@@ -194,7 +194,7 @@ class _SimSurroundings(Surroundings):
 
 def node_config(name: str, members: Sequence[str], folder: Path, **options: Any) -> NodeConfig:
     """The configuration of a simulated node."""
-    settings: dict[str, Any] = {"store_bytes_max": 64 << 20, "disk_free_bytes_min": 0} | options
+    settings: dict[str, Any] = {"store_bytes_max": 64 << 20, "disk_free_bytes_min": 0, "insecure": True} | options
     return NodeConfig(
         name=name,
         data_dir=folder / name,

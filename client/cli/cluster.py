@@ -29,6 +29,12 @@ def status(session: Session) -> None:
         print_data(session.output, record)
     else:
         print_details((label.replace("_", " ").capitalize(), value) for label, value in record.items())
+    if answer.insecure:
+        typer.secho(
+            f"{answer.node} is INSECURE: no TLS, no authentication. Whoever reaches it runs code on every worker.",
+            fg=typer.colors.RED,
+            err=True,
+        )
     if not (answer.has_quorum and answer.leader):
         typer.secho("The cluster has no leader that a majority follows.", fg=typer.colors.RED, err=True)
         raise typer.Exit(1)

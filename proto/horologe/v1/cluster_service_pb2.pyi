@@ -61,12 +61,13 @@ class Member(_message.Message):
     MATCH_INDEX_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     PROMOTE_FIELD_NUMBER: _builtins.int
+    WORKER_ADDRESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The node's name, which is its identity."""
     peer_address: _builtins.str
     """`host:port` for the other nodes."""
     address: _builtins.str
-    """`host:port` for clients and workers."""
+    """`host:port` for clients; without security for workers too."""
     role: Global___Member.Role.ValueType
     """Its part in the cluster."""
     reachable: _builtins.bool
@@ -77,6 +78,8 @@ class Member(_message.Message):
     """Random id of its data folder; empty until it has been seen."""
     promote: _builtins.bool
     """A learner that becomes a voter when it has caught up."""
+    worker_address: _builtins.str
+    """`host:port` for workers, and for clients with a certificate; empty without security."""
     def __init__(
         self,
         *,
@@ -88,10 +91,11 @@ class Member(_message.Message):
         match_index: _builtins.int = ...,
         id: _builtins.str = ...,
         promote: _builtins.bool = ...,
+        worker_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "id", b"id", "match_index", b"match_index", "name", b"name", "peer_address", b"peer_address", "promote", b"promote", "reachable", b"reachable", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "id", b"id", "match_index", b"match_index", "name", b"name", "peer_address", b"peer_address", "promote", b"promote", "reachable", b"reachable", "role", b"role", "worker_address", b"worker_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -140,6 +144,7 @@ class GetClusterStatusResponse(_message.Message):
     NOT_RUN_COUNT_FIELD_NUMBER: _builtins.int
     REFUSED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     HISTORY_RETENTION_DAYS_FIELD_NUMBER: _builtins.int
+    INSECURE_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """The cluster's identity."""
     node: _builtins.str
@@ -178,6 +183,8 @@ class GetClusterStatusResponse(_message.Message):
     """Outcomes refused because their token was not current, since the cluster began."""
     history_retention_days: _builtins.float
     """How long executions and their ledger are kept after they ended, on the node that answers."""
+    insecure: _builtins.bool
+    """The node that answers has no TLS and asks nobody who they are: whoever reaches it may do everything."""
     @_builtins.property
     def log_time(self) -> _timestamp_pb2.Timestamp:
         """Time as the replicated state sees it."""
@@ -205,10 +212,11 @@ class GetClusterStatusResponse(_message.Message):
         not_run_count: _builtins.int = ...,
         refused_token_count: _builtins.int = ...,
         history_retention_days: _builtins.float = ...,
+        insecure: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["log_time", b"log_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "commit_index", b"commit_index", "completed_count", b"completed_count", "entry_count", b"entry_count", "failed_count", b"failed_count", "fired_count", b"fired_count", "has_quorum", b"has_quorum", "history_retention_days", b"history_retention_days", "job_count", b"job_count", "leader", b"leader", "log_time", b"log_time", "node", b"node", "not_run_count", b"not_run_count", "queued_count", b"queued_count", "refused_token_count", b"refused_token_count", "revision", b"revision", "running_count", b"running_count", "term", b"term", "version", b"version", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "commit_index", b"commit_index", "completed_count", b"completed_count", "entry_count", b"entry_count", "failed_count", b"failed_count", "fired_count", b"fired_count", "has_quorum", b"has_quorum", "history_retention_days", b"history_retention_days", "insecure", b"insecure", "job_count", b"job_count", "leader", b"leader", "log_time", b"log_time", "node", b"node", "not_run_count", b"not_run_count", "queued_count", b"queued_count", "refused_token_count", b"refused_token_count", "revision", b"revision", "running_count", b"running_count", "term", b"term", "version", b"version", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -117,7 +117,9 @@ def config(member: Member1, tmp_path: Path) -> Path:
     member.store.close()
     path = tmp_path / "node.toml"
     members = ", ".join(f'{{name = "n{number}", peer_address = "127.0.0.1:750{number}"}}' for number in (1, 2, 3))
-    path.write_text(f'name = "n1"\ndata_dir = "data"\npeer_listen = "127.0.0.1:7501"\nmembers = [{members}]\n')
+    path.write_text(
+        f'name = "n1"\ndata_dir = "data"\npeer_listen = "127.0.0.1:7501"\ninsecure = true\nmembers = [{members}]\n'
+    )
     return path
 
 

@@ -95,7 +95,8 @@ class FakeNode:
     def __init__(self, folder: Path, members: tuple[str, ...] = ("n1",), **options: object) -> None:
         self.clock = HandClock()
         configs = tuple(MemberConfig(name=name, peer_address=f"127.0.0.1:75{i:02}") for i, name in enumerate(members))
-        self.config = NodeConfig(name="n1", members=configs, data_dir=folder, disk_free_bytes_min=0, **options)
+        settings = {"insecure": True, "disk_free_bytes_min": 0, **options}
+        self.config = NodeConfig(name="n1", members=configs, data_dir=folder, **settings)
         self.store = Store(folder / "state", "n1", bytes_max=64 << 20)
         self.outputs = OutputStore(folder / "outputs", self.clock)
         self.peers: dict[str, Any] = {}

@@ -19,6 +19,7 @@ name = "n1"
 data_dir = "state/n1"
 listen = "127.0.0.1:7401"
 peer_listen = "127.0.0.1:7501"
+insecure = true
 
 [[members]]
 name = "n1"
@@ -71,7 +72,9 @@ def test_a_node_alone():
 
 def test_members_from_the_environment():
     members = json.dumps([{"name": "n1", "peer_address": "a:1"}, {"name": "n2", "peer_address": "b:2"}])
-    config = load_config(None, {}, {"HOROLOGE_NODE_NAME": "n1", "HOROLOGE_NODE_MEMBERS": members})
+    config = load_config(
+        None, {}, {"HOROLOGE_NODE_NAME": "n1", "HOROLOGE_NODE_MEMBERS": members, "HOROLOGE_NODE_INSECURE": "1"}
+    )
     assert [str(member.peer_address) for member in config.members] == ["a:1", "b:2"]
 
 
@@ -115,6 +118,45 @@ def test_wrong_members(file, old, new, parts):
     text = complaint(file)
     for part in parts:
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (
+            {"listen": "0.0.0.0:7400"},
+            ["tls_dir", "beyond this machine (listen 0.0.0.0:7400)", "horologe tls issue node n1"],
+        ),
+        ({"worker_listen": "[::]:7600"}, ["beyond this machine (worker_listen [::]:7600)", "`insecure = true`"]),
+        ({"peer_listen": "10.0.0.1:7500"}, ["beyond this machine (peer_listen 10.0.0.1:7500)"]),
+        ({"members": ["n1", "n2"]}, ["a cluster with n2", "horologe tls init"]),
+        ({"members": ["n2"], "join": True}, ["a cluster with n2"]),
+        ({"insecure": True, "tls_dir": Path("tls")}, ["insecure", "contradicts tls_dir"]),
+    ],
+)
+def test_a_node_that_others_reach_has_certificates_or_says_that_it_is_insecure(options, parts):
+    members = [
+        {"name": name, "peer_address": f"127.0.0.1:{port}"} for port, name in enumerate(options.get("members", ()), 1)
+    ]
+    text = complaint(None, {"name": "n1", **options, "members": members or None})
+    for part in parts:
+        assert part in text
+    if "insecure" not in options:
+        load_config(None, {"name": "n1", **options, "members": members or None, "insecure": True}, {})
+        load_config(None, {"name": "n1", **options, "members": members or None, "tls_dir": Path("tls")}, {})
+
+
+def test_a_node_alone_on_loopback_needs_to_say_nothing():
+    for host in ("127.0.0.1", "127.1.2.3", "[::1]", "localhost"):
+        config = load_config(None, {"name": "n1", "listen": f"{host}:1", "peer_listen": f"{host}:2"}, {})
+        assert (config.insecure, config.tls_dir, config.worker_advertised) == (False, None, "127.0.0.1:7600")
+    assert load_config(None, {"name": "n1", "insecure": True}, {}).worker_advertised == ""
+
+
+def test_the_folder_of_certificates_is_relative_to_the_file(tmp_path):
+    path = tmp_path / "node.toml"
+    path.write_text('name = "n1"\ntls_dir = "tls/n1"\n')
+    assert load_config(path, {}, {}).tls_dir == tmp_path / "tls/n1"
 
 
 def test_where_a_wrong_value_came_from(file):

@@ -258,6 +258,7 @@ class Hello(_message.Message):
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     MEMBER_ID_FIELD_NUMBER: _builtins.int
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    WORKER_ADDRESS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """The node's name."""
     cluster_id: _builtins.str
@@ -265,11 +266,13 @@ class Hello(_message.Message):
     protocol_version: _builtins.int
     """1."""
     client_address: _builtins.str
-    """`host:port` for clients and workers."""
+    """`host:port` for clients; without security for workers too."""
     member_id: _builtins.str
     """Random id of the node's data folder."""
     peer_address: _builtins.str
     """`host:port` for the other members."""
+    worker_address: _builtins.str
+    """`host:port` for workers, and for clients with a certificate; empty without security."""
     def __init__(
         self,
         *,
@@ -279,10 +282,11 @@ class Hello(_message.Message):
         client_address: _builtins.str = ...,
         member_id: _builtins.str = ...,
         peer_address: _builtins.str = ...,
+        worker_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cluster_id", b"cluster_id", "member_id", b"member_id", "node", b"node", "peer_address", b"peer_address", "protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cluster_id", b"cluster_id", "member_id", b"member_id", "node", b"node", "peer_address", b"peer_address", "protocol_version", b"protocol_version", "worker_address", b"worker_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
