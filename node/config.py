@@ -162,6 +162,9 @@ class NodeConfig(BaseSettings):
         le=36_500,
         description="Executions and their ledger are kept this long after they ended, unless their namespace says otherwise.",
     )
+    audit_retention_days: float = Field(
+        default=365, gt=0, le=36_500, description="Records of the audit chain are kept this long."
+    )
     output_retention_days: int = Field(
         default=30, ge=1, le=36_500, description="Captured output is kept this long; whole days are dropped."
     )

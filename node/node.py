@@ -147,6 +147,7 @@ class Node:
                 lease_term_seconds=config.lease_term_ms / 1000,
                 clock_drift=config.clock_drift,
                 history_retention_seconds=config.history_retention_days * 86_400,
+                audit_retention_seconds=config.audit_retention_days * 86_400,
             ),
             randomness,
         )

@@ -16,7 +16,7 @@ from horologe.node.firing import Firing
 from horologe.node.limit_lines import LimitLines
 from horologe.node.operations_planner import OperationsPlanner
 from horologe.node.pace import Pace
-from horologe.node.retention import Retention
+from horologe.node.retention import AUDIT_RETENTION_SECONDS, Retention
 from horologe.node.room import Room
 from horologe.node.slots import Slots
 from horologe.raft import wheel
@@ -53,6 +53,7 @@ class PlannerSettings:
     clock_drift: float
     """Clock rates of two machines differ by at most this fraction."""
     history_retention_seconds: float
+    audit_retention_seconds: float = AUDIT_RETENTION_SECONDS
 
 
 class LeaderPlanner:
@@ -74,7 +75,7 @@ class LeaderPlanner:
         self._turn = 0
         self._timeout_check_at = 0.0
         self._timeout_from = b""
-        self._retention = Retention(settings.history_retention_seconds)
+        self._retention = Retention(settings.history_retention_seconds, settings.audit_retention_seconds)
         self._operations = OperationsPlanner(self._catalog)
 
     def lead(self, tables: Tables, now: float, wall_ms: int) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import facets
+from horologe.raft import audit, facets
 from horologe.raft.history import Ages, is_kept_by_run, nodes_of
 from horologe.raft.keeping import AGE_KEY, Kept, read_kept
 from horologe.raft.records import LEDGER_KEY, U64, Execution, JobState
 from horologe.raft.tables import Table, Tables
 
 DEAD_LETTER_RETENTION_MS = 30 * 86_400_000
+AUDIT_RETENTION_SECONDS = 365 * 86_400.0
 ROWS_PER_WALK = 500
 """Rows looked at, and so dropped at the most, by one entry; a run is one row, and then its nodes."""
 ROWS_PER_JOB = 10
@@ -25,13 +26,15 @@ REST_SECONDS = 30.0
 """Between two steps of a walk, and between two walks."""
 LATE_SECONDS = 0.05
 """After so long a step does not wait any longer for a leader that has nothing else to do."""
+_NUMBER_END = 1 << 63
 
 
 class Retention:
     """Where the walk stands."""
 
-    def __init__(self, retention_seconds: float) -> None:
+    def __init__(self, retention_seconds: float, audit_retention_seconds: float = AUDIT_RETENTION_SECONDS) -> None:
         self._retention_ms = int(retention_seconds * 1000)
+        self._audit_retention_ms = int(audit_retention_seconds * 1000)
         self._phase = 0
         self._cursor = b""
         self._walk_at = 0.0
@@ -47,7 +50,7 @@ class Retention:
         """What to drop now; None if there is nothing, or it is not the time."""
         if now < self._walk_at:
             return None
-        walk = _Walk(tables, wall_ms, wall_ms - self._retention_ms)
+        walk = _Walk(tables, wall_ms, wall_ms - self._retention_ms, wall_ms - self._audit_retention_ms)
         while walk.left > 0 and self._phase < len(walk.phases):
             cursor = walk.phases[self._phase](self._cursor)
             if cursor is None:
@@ -63,8 +66,9 @@ class Retention:
 class _Walk:
     """One step. Each phase goes on from a key, and answers where to go on; None at its end."""
 
-    def __init__(self, tables: Tables, wall_ms: int, before_ms: int) -> None:
+    def __init__(self, tables: Tables, wall_ms: int, before_ms: int, audit_before_ms: int) -> None:
         self._tables = tables
+        self._audit_before_ms = audit_before_ms
         self._ages = Ages(wall_ms, before_ms, wall_ms - DEAD_LETTER_RETENTION_MS)
         self._prune = log_pb2.Prune(before_ms=before_ms, dead_letters_before_ms=wall_ms - DEAD_LETTER_RETENTION_MS)
         self._executions, self._rows, self._dead_letters = bytearray(), bytearray(), bytearray()
@@ -75,14 +79,15 @@ class _Walk:
             self._walk_dead_letters,
             self._walk_operations,
             self._walk_jobs,
+            self._walk_audit,
         )
 
     def proposal(self) -> log_pb2.Prune | None:
         prune = self._prune
         prune.executions, prune.ledger_rows = bytes(self._executions), bytes(self._rows)
         prune.dead_letters = bytes(self._dead_letters)
-        is_any = prune.executions or prune.ledger_rows or prune.dead_letters or prune.operations or prune.jobs
-        return prune if is_any else None
+        of_history = prune.executions or prune.ledger_rows or prune.dead_letters or prune.operations or prune.jobs
+        return prune if of_history or prune.audit_before else None
 
     def _walk_executions(self, cursor: bytes) -> bytes | None:
         def count(kept: Kept) -> int:
@@ -184,3 +189,14 @@ class _Walk:
             kept = read_kept(self._tables, JobState.unpack(raw_state).namespace)
             if self._ages.job_may_go(self._tables, kept, record):
                 self._prune.jobs += key
+
+    def _walk_audit(self, cursor: bytes) -> bytes | None:
+        """Records are dropped from the oldest on, so a walk ends at the first one that is to be kept."""
+        for record in audit.records(self._tables, U64.unpack(cursor)[0] if cursor else 0, _NUMBER_END):
+            if self.left <= 0:
+                return U64.pack(record.sequence)
+            self.left -= 1
+            if record.time.ToMilliseconds() >= self._audit_before_ms:
+                break
+            self._prune.audit_before = record.sequence + 1
+        return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import facets
+from horologe.raft import audit, facets
 from horologe.raft.dead_letters import purge_one
 from horologe.raft.keeping import Kept
 from horologe.raft.model import FINAL_STATES, Code, ExecutionFlag, ExecutionState, Result
@@ -22,6 +22,7 @@ from horologe.raft.tables import Tables
 
 ROWS_PER_ENTRY = 4_000
 """Executions, rows of the ledger and jobs that one entry looks at; for what it names beyond them the next walk comes."""
+AUDIT_RECORDS_PER_ENTRY = 1_000
 RECENT_MS = 10 * 60_000
 """What is younger does not go for being too much: reports, repeated requests and changes of schedules may still come to it."""
 
@@ -68,8 +69,11 @@ def prune(state: State, command: log_pb2.Prune) -> Result:
     """Drops what the proposer chose, as far as it really is over, and old or too much.
 
     Answers (executions, ledger rows, operations, dead letters, jobs); a dead letter that is too old becomes history.
+    Audit records are of one age everywhere, which the leader judges; here they only go from the oldest on.
     """
     pruning = _Pruning(state, Ages(state.now_ms, command.before_ms, command.dead_letters_before_ms))
+    if command.audit_before:
+        audit.drop(state, command.audit_before, AUDIT_RECORDS_PER_ENTRY)
     return Result(
         Code.OK,
         (

@@ -64,15 +64,18 @@ class StateMachine:
     def _apply(self, state: State, command: log_pb2.Command) -> Result:
         fault = fault_of(command)
         if fault:
-            return Result(Code.MALFORMED, text=fault)
+            return audit.note(state, command, Result(Code.MALFORMED, text=fault))
         if command.change_membership.configuration.cluster_id:
             _begin_anew(state, command.change_membership.configuration.cluster_id)
         if command.request_id:
             answer = first_answer(state, command)
             if answer is not None:
-                return answer
+                # A repetition was recorded the first time.
+                return audit.note(state, command, answer) if answer.code is Code.REQUEST_ID_REUSED else answer
+        before = audit.stand_before(state, command)
         result = self._dispatch(state, command)
         settling.settle(state)
+        audit.note(state, command, result, before)
         if command.request_id:
             remember(state, command, result)
         return result

@@ -75,6 +75,7 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
             yield from _packed("operations", command.prune.operations, U64.size)
             yield from _packed("dead_letters", command.prune.dead_letters, U64.size)
             yield from _packed("jobs", command.prune.jobs, U64.size)
+            yield from _natural(command.prune.audit_before)
         case "put_jobs":
             for draft in command.put_jobs.jobs:
                 yield from _draft(draft)

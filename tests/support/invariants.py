@@ -37,6 +37,7 @@ from horologe.raft.tables import Tables
 from horologe.raft.versions import VERSIONS_MAX
 from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, TIMER
 from support import invariants_search
+from support.audit_invariants import check_chain
 from support.history_invariants import check_history
 from support.operation_invariants import check_dead_letters, check_operations
 from support.run_invariants import check_edges, check_runs
@@ -57,6 +58,7 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     executions = read_executions(tables)
     job_states = {U64.unpack(key)[0]: JobState.unpack(value) for key, value in tables.job_state.scan()}
     ledger = read_ledger(tables)
+    check_chain(tables)
     _check_jobs(tables, counters, executions, job_states)
     _check_definitions(tables)
     _check_executions(tables, executions)
