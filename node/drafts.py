@@ -21,7 +21,7 @@ from horologe.node.ids import new_uuid
 from horologe.node.names import is_id, read_job_name, read_namespace, shorten
 from horologe.node.pending import Pending, read_pending
 from horologe.node.schedule import Violation
-from horologe.node.templates import template_violations
+from horologe.node.templates import secret_names, template_violations
 from horologe.node.timetable import Timetable, default_catchup_window_ms, timetable_of
 from horologe.node.validation import OUTPUT_ONLY, complete_job
 from horologe.raft.jobs import refusal, same_definition, same_timetable
@@ -185,6 +185,7 @@ class Drafts:
             next_fire_ms=timetable.fire_ms(due_ms) if due_ms else 0,
             calendar_revisions=revisions_of(tables, job),
             uid=str(new_uuid(self._node.randomness)),
+            secrets=secret_names(job.action),
         )
 
     def _now_ms(self, tables: Tables) -> int:

@@ -25,6 +25,7 @@ from horologe.node.upstream_results import upstream_results
 from horologe.raft.commands import NO_RETRY, CompletionStatus
 from horologe.raft.model import Effects, ExecutionFlag, ExecutionState
 from horologe.raft.records import PAIR, U64, Execution
+from horologe.raft.secrets import find_secret, secret_name
 from horologe.raft.step import Inbox
 from horologe.raft.tables import Tables
 from horologe.v1 import worker_pb2, worker_service_pb2
@@ -257,6 +258,8 @@ class Gateway:
                     assignment.payload.CopyFrom(detail.payload)
             if flags & ExecutionFlag.HAS_UPSTREAM:
                 assignment.upstream.extend(upstream_results(tables, self._catalog, number))
+            if record.secrets:
+                _add_secrets(tables, record, assignment)
             message.assignments.append(assignment)
             size += assignment.ByteSize()
             session.attempts[number] = HeldAttempt(token, attempt, job)
@@ -397,6 +400,18 @@ def _definition(record: log_pb2.JobRecord) -> worker_pb2.Definition:
         labels=record.job.labels,
         output_bytes_max=record.job.output_bytes_max,
     )
+
+
+def _add_secrets(tables: Tables, record: log_pb2.JobRecord, assignment: worker_pb2.Assignment) -> None:
+    """The values as they are now.
+
+    One that is not there any more can only be a deleted job's. The attempt goes out without it: its template cannot be rendered
+    then, which ends it with an error that names the secret, where an empty value would let it run and do something else.
+    """
+    for id_ in record.secrets:
+        secret = find_secret(tables, secret_name(record.job.name, id_))
+        if secret is not None:
+            assignment.secrets[id_] = secret.value.decode()
 
 
 def _id_of(outcome: worker_pb2.AttemptResult) -> worker_pb2.AttemptId:

@@ -107,6 +107,16 @@ def read_calendar_name(name: str, field: str) -> str:
     return name
 
 
+def read_secret_name(name: str, field: str) -> str:
+    """A complete name of a secret, checked."""
+    parts = name.split("/")
+    if len(parts) != 4 or parts[0] != "namespaces" or parts[2] != "secrets":
+        raise errors.invalid_field(field, f"{shorten(name)} is not of the form namespaces/NAMESPACE/secrets/SECRET")
+    _check_id(parts[1], field, "namespace")
+    _check_id(parts[3], field, "secret")
+    return name
+
+
 def read_operation_name(name: str, field: str) -> tuple[str, int]:
     """The namespace (or `-`) and the number in an operation's name."""
     parts = name.split("/")

@@ -44,6 +44,7 @@ from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.proposals import ProposalError, Proposals
 from horologe.node.queue_service import QueueService
+from horologe.node.secret_service import SecretService
 from horologe.node.story_service import StoryService
 from horologe.node.surroundings import Surroundings
 from horologe.node.watch_service import WatchService
@@ -81,6 +82,8 @@ from horologe.v1 import (
     pause_service_pb2_grpc,
     queue_service_pb2,
     queue_service_pb2_grpc,
+    secret_service_pb2,
+    secret_service_pb2_grpc,
     story_service_pb2,
     story_service_pb2_grpc,
     watch_service_pb2,
@@ -104,6 +107,7 @@ SERVICES = (
     definition_service_pb2.DESCRIPTOR.services_by_name["DefinitionService"].full_name,
     calendar_service_pb2.DESCRIPTOR.services_by_name["CalendarService"].full_name,
     pause_service_pb2.DESCRIPTOR.services_by_name["PauseService"].full_name,
+    secret_service_pb2.DESCRIPTOR.services_by_name["SecretService"].full_name,
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
     output_service_pb2.DESCRIPTOR.services_by_name["OutputService"].full_name,
@@ -407,6 +411,7 @@ class Node:
         namespace_service_pb2_grpc.add_NamespaceServiceServicer_to_server(NamespaceService(self.context), server)
         calendar_service_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarService(self.context), server)
         pause_service_pb2_grpc.add_PauseServiceServicer_to_server(PauseService(self.context), server)
+        secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(self.context), server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(self.context, self.gateway), server)
         story_service_pb2_grpc.add_StoryServiceServicer_to_server(StoryService(self.context), server)
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)

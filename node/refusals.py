@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 
 from horologe.node import errors
 from horologe.node.schedule import Violation
+from horologe.node.templates import secret_names
 from horologe.raft.calendars import calendar_names
 from horologe.raft.dependencies import short_name
 from horologe.raft.limits import limit_name, namespace_of
 from horologe.raft.model import Code, Result
+from horologe.raft.secrets import secret_name
 from horologe.v1 import job_pb2
 
 __all__ = ["of_batch"]
@@ -46,6 +48,10 @@ def _violations(result: Result, jobs: Sequence[job_pb2.Job]) -> Iterator[Violati
                 yield Violation(f"jobs[{position}]{field}", said)
     elif code in (Code.LIMIT_NOT_FOUND, Code.CALENDAR_NOT_FOUND):
         yield from _unknown(code, text, jobs)
+    elif code is Code.SECRET_NOT_FOUND:
+        for position, job in enumerate(jobs):
+            if text in (secret_name(job.name, id_) for id_ in secret_names(job.action)):
+                yield Violation(f"jobs[{position}].action", f"there is no secret {short_name(text)}")
     elif code in _RELATED:
         field, said = _RELATED[code]
         for position, _ in _jobs_called([text.partition(" ")[0]], jobs):

@@ -20,6 +20,7 @@ from horologe.raft.model import Code, Counters, JobFlag, LeaseLoss, LedgerOutcom
 from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.pauses import leave_parking
 from horologe.raft.records import U64, JobState, LedgerEntry
+from horologe.raft.secrets import name_secrets, release_secrets, unknown_secret
 from horologe.raft.state import InvariantError, State
 from horologe.raft.tables import Tables
 from horologe.raft.versions import drop_versions, put_version
@@ -94,6 +95,9 @@ def _judge(state: State, command: log_pb2.PutJobs, batch: _Batch) -> Result | No
         unknown = unknown_calendar(state.tables, draft.job.name, draft.job.calendars)
         if unknown:
             return Result(Code.CALENDAR_NOT_FOUND, text=unknown)
+        unknown = unknown_secret(state.tables, draft)
+        if unknown:
+            return Result(Code.SECRET_NOT_FOUND, text=unknown)
         batch.found.append(record)
     for deletion in command.deletions:
         record = find_job(state, deletion.name)
@@ -172,6 +176,7 @@ def remove_job(state: State, record: log_pb2.JobRecord, job_state: JobState) -> 
     state.put_job_state(record.id, job_state)
     state.tables.job_name.delete(record.job.name.encode())
     forget_limits(state, record.job)
+    release_secrets(state, record)
     record.deleted = True
     record.revision = state.index
     record.update_time_ms = state.now_ms
@@ -273,6 +278,7 @@ def _create(state: State, draft: log_pb2.JobDraft, author: str) -> int:
         schedule_time_ms=state.now_ms,
     )
     record.job.uid = draft.uid
+    name_secrets(state, record, draft.secrets)
     job_state = _hot_part(state, draft.job)
     if draft.paused:
         record.paused, record.pause_reason, record.pause_time_ms = True, draft.pause_reason, draft.next_due_ms
@@ -318,6 +324,7 @@ def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft, au
     if record.job.apply_set != draft.job.apply_set:
         drop_from_set(state, record.job.apply_set, record.id)
         put_into_set(state, draft.job.apply_set, record.id)
+    name_secrets(state, record, draft.secrets)
     uid = record.job.uid
     record.job.CopyFrom(draft.job)
     record.job.uid = uid

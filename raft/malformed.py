@@ -34,6 +34,7 @@ from horologe.raft.model import Code, Condition
 from horologe.raft.priorities import RANK_COUNT
 from horologe.raft.rates import BURST_MAX, COUNT_MAX, PER_MS_MAX
 from horologe.raft.records import LEDGER_KEY, U64
+from horologe.raft.secrets import secret_name, value_fault
 from horologe.v1 import job_pb2
 
 NAME_BYTES_MAX = 500
@@ -162,6 +163,8 @@ def _security_faults(command: log_pb2.Command) -> Iterator[str]:
             yield from _name(command.set_principal.name)
         case "set_secret":
             yield from _name(command.set_secret.name)
+            if fault := value_fault(command.set_secret.value):
+                yield fault
         case "delete_secret":
             yield from _name(command.delete_secret.name)
 
@@ -208,6 +211,8 @@ def _draft(draft: log_pb2.JobDraft) -> Iterator[str]:
             yield f"a condition {each.after.condition}"
     for name in calendar_names(job.name, job.calendars):
         yield from _name(name)
+    for secret in draft.secrets:
+        yield from _name(secret_name(job.name, secret))
     if job.retry.max_attempts > ATTEMPTS_MAX:
         yield f"{job.retry.max_attempts} attempts"
     if job.priority >= RANK_COUNT:

@@ -92,6 +92,7 @@ def draft(
     *,
     expected_absent: bool = False,
     paused: bool = False,
+    secrets: Sequence[str] = (),
 ) -> log_pb2.JobDraft:
     return log_pb2.JobDraft(
         job=definition,
@@ -100,6 +101,7 @@ def draft(
         expected_absent=expected_absent,
         paused=paused,
         uid=f"uid-{definition.name}",
+        secrets=secrets,
     )
 
 
@@ -252,6 +254,15 @@ def close(session: int, *, clean: bool = True) -> Command:
 
 def drain(worker: str = "w1") -> Command:
     return Command(drain_worker=log_pb2.DrainWorker(worker=worker))
+
+
+def set_secret(id_: str, value: str = "a value", namespace: str = "default") -> Command:
+    name = f"namespaces/{namespace}/secrets/{id_}"
+    return Command(set_secret=log_pb2.SetSecret(name=name, value=value.encode()))
+
+
+def delete_secret(id_: str) -> Command:
+    return Command(delete_secret=log_pb2.DeleteSecret(name=f"namespaces/default/secrets/{id_}"))
 
 
 def set_limit(id_: str, max_running: int) -> Command:

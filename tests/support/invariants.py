@@ -33,6 +33,7 @@ from horologe.raft.records import (
     JobState,
     LedgerEntry,
 )
+from horologe.raft.secrets import secret_name
 from horologe.raft.tables import Tables
 from horologe.raft.versions import VERSIONS_MAX
 from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, TIMER
@@ -64,6 +65,7 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     _check_executions(tables, executions)
     _check_lines(tables, counters, executions)
     _check_limits(tables, executions, job_states)
+    _check_secrets(tables)
     _check_lanes(tables, executions)
     _check_timers(tables, counters, executions, job_states)
     check_schedules(tables, executions, job_states)
@@ -229,6 +231,17 @@ def _check_limits(tables: Tables, executions: Executions, job_states: JobStates)
     for name, record in records.items():
         assert uses[limit_of(LimitKind.NAMED, record.id)][0] == record.max_running > 0, name
         assert record.job_count == naming[name], name
+
+
+def _check_secrets(tables: Tables) -> None:
+    """Each one knows how many jobs name it, and nobody names one that is not there."""
+    naming: Counter[str] = Counter()
+    for _, value in tables.job.scan():
+        record = log_pb2.JobRecord.FromString(value)
+        if not record.deleted:
+            naming.update(secret_name(record.job.name, id_) for id_ in record.secrets)
+    records = {key.decode(): log_pb2.SecretRecord.FromString(value) for key, value in tables.secret.scan()}
+    assert naming == +Counter({name: record.job_count for name, record in records.items()})
 
 
 def _check_lanes(tables: Tables, executions: Executions) -> None:

@@ -80,7 +80,7 @@ class RandomHistory(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.apply(commands.bootstrap("cluster"))
-        self.apply(commands.set_limit("l1", 1))
+        self.apply(commands.set_limit("l1", 1), commands.set_secret("s1"))
         # Left to chance, most histories would never have a job and a worker at the same time.
         for name, every_ms in (("a", 5 * SECOND), ("b", 0)):
             made = commands.job(name, every_ms=every_ms, overlap=Overlap.ALLOW, queue="q1", retry_window_ms=MINUTE)
@@ -106,6 +106,7 @@ class RandomHistory(RuleBasedStateMachine):
     @rule(
         mode=st.sampled_from([commands.CREATE, commands.UPDATE, commands.APPLY, commands.APPLY]),
         some=st.lists(st.tuples(names, fields, st.integers(0, 20 * SECOND), st.booleans()), min_size=1, max_size=2),
+        secrets=st.sampled_from([[], [], ["s1"], ["s2"], ["s1", "s2"]]),
         expected=st.sampled_from([0, 0, 0, 2]),
         deletions=st.lists(st.tuples(names, st.sampled_from([0, 0, 2])), max_size=2),
     )
@@ -113,16 +114,29 @@ class RandomHistory(RuleBasedStateMachine):
         self,
         mode: log_pb2.PutJobs.Mode.ValueType,
         some: list[tuple[str, dict, int, bool]],
+        secrets: list[str],
         expected: int,
         deletions: list[tuple[str, int]],
     ) -> None:
         drafts = [
             commands.draft(
-                commands.job(name, **wanted), self.next_ms(wanted["every_ms"], lag_ms), expected, paused=paused
+                commands.job(name, **wanted),
+                self.next_ms(wanted["every_ms"], lag_ms),
+                expected,
+                paused=paused,
+                secrets=secrets,
             )
             for name, wanted, lag_ms, paused in some
         ]
         self.apply(commands.put(mode, *drafts, deletions=deletions))
+
+    @rule(name=st.sampled_from(["s1", "s2"]))
+    def set_secret(self, name: str) -> None:
+        self.apply(commands.set_secret(name))
+
+    @rule(name=st.sampled_from(["s1", "s2"]))
+    def delete_secret(self, name: str) -> None:
+        self.apply(commands.delete_secret(name))
 
     @rule(name=st.sampled_from(["l1", "l2"]), max_running=st.integers(1, 3))
     def set_limit(self, name: str, max_running: int) -> None:

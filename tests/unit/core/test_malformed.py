@@ -117,6 +117,8 @@ def _sense(dice: random.Random) -> log_pb2.Command:
             commands.create("l1", every_ms=0, workflow="a"),
             commands.run(dice.choice(("tick", "a")), force=True),
             commands.set_limit("l1", 1),
+            commands.set_secret("s1"),
+            commands.delete_secret("s1"),
             commands.pause_scope(dice.choice(("", "default"))),
             commands.resume_scope(dice.choice(("", "default"))),
             commands.backfill(1, START_MS - 60_000, START_MS),

@@ -37,6 +37,7 @@ from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import ProposalError
 from horologe.node.queue_service import QueueService
+from horologe.node.secret_service import SecretService
 from horologe.node.story_service import StoryService
 from horologe.node.watch_service import WatchService
 from horologe.node.workflow_service import WorkflowService
@@ -62,6 +63,7 @@ from horologe.v1 import (
     output_service_pb2_grpc,
     pause_service_pb2_grpc,
     queue_service_pb2_grpc,
+    secret_service_pb2_grpc,
     story_service_pb2_grpc,
     watch_service_pb2_grpc,
     worker_service_pb2_grpc,
@@ -240,6 +242,7 @@ class FakeNode:
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(PeopleOnly(self.context), server)
         calendar_service_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarService(self.context), server)
         pause_service_pb2_grpc.add_PauseServiceServicer_to_server(PauseService(self.context), server)
+        secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(self.context), server)
         limit_service_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(self.context), server)
         queue_service_pb2_grpc.add_QueueServiceServicer_to_server(QueueService(self.context), server)
         namespace_service_pb2_grpc.add_NamespaceServiceServicer_to_server(NamespaceService(self.context), server)
@@ -261,6 +264,7 @@ class FakeNode:
                 self.workers = worker_service_pb2_grpc.WorkerServiceStub(channel)
                 self.calendars = calendar_service_pb2_grpc.CalendarServiceStub(channel)
                 self.pauses = pause_service_pb2_grpc.PauseServiceStub(channel)
+                self.secrets = secret_service_pb2_grpc.SecretServiceStub(channel)
                 self.limits = limit_service_pb2_grpc.LimitServiceStub(channel)
                 self.queues = queue_service_pb2_grpc.QueueServiceStub(channel)
                 self.namespaces = namespace_service_pb2_grpc.NamespaceServiceStub(channel)

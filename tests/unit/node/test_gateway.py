@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 from google.protobuf.struct_pb2 import Value
-from service_harness import FakeNode, interval_job
+from service_harness import FakeNode, interval_job, manual_job
 
 from horologe.log.v1 import log_pb2
-from horologe.node.gateway import Gateway
+from horologe.node.gateway import ASSIGNMENT_BYTES_PER_MESSAGE, Gateway
 from horologe.node.outcomes import OUTCOME_BYTES_PER_COMMAND, batches, pack_outcomes
 from horologe.node.output_copies import OutputCopies
 from horologe.node.outputs import OutputKey
 from horologe.node.sessions import WorkerSession
 from horologe.node.worker_service import _complaint
 from horologe.raft.commands import COMMAND_BYTES_MAX
-from horologe.v1 import job_service_pb2, worker_pb2, worker_service_pb2
+from horologe.raft.model import Effects
+from horologe.v1 import job_service_pb2, secret_service_pb2, worker_pb2, worker_service_pb2
 
 SUCCEEDED = worker_pb2.AttemptResult.OUTCOME_SUCCEEDED
 
@@ -110,3 +111,101 @@ def test_held_attempts_of_executions_that_cannot_be_are_refused():
     hello = worker_pb2.Hello(worker="w1", incarnation="a", slot_count=1, protocol_version=1)
     hello.held_attempts.add(execution=-1, attempt=1, fencing_token=1)
     assert "below 1" in (_complaint(worker_service_pb2.ConnectRequest(hello=hello)) or "")
+
+
+# Secrets
+
+
+async def set_secret(node: FakeNode, value: str, id_: str = "db") -> None:
+    name = f"namespaces/default/secrets/{id_}"
+    await node.secrets.SetSecret(secret_service_pb2.SetSecretRequest(name=name, value=value.encode()))
+
+
+async def create_job_with_secrets(node: FakeNode, job_id: str = "tick", *ids: str) -> None:
+    job = manual_job()
+    job.action.shell.env["A"] = "".join(f"{{{{ secrets.{id_} }}}}" for id_ in ids or ("db",))
+    await node.jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id=job_id, job=job))
+
+
+async def run_job(node: FakeNode, session: int, job_id: str = "tick") -> int:
+    request = job_service_pb2.RunJobRequest(name=f"namespaces/default/jobs/{job_id}", force=True)
+    number = int((await node.jobs.RunJob(request)).execution.name.rpartition("/")[2])
+    node.assign(number, session)
+    return number
+
+
+def assignments_in(session: WorkerSession) -> list[worker_pb2.Assignment]:
+    return [each for message in session.outgoing for each in message.assignments.assignments]
+
+
+async def test_secrets_go_to_the_session_that_holds_the_assignment_and_to_no_other(node):
+    await set_secret(node, "hush")
+    await create_job_with_secrets(node)
+    mine, other = (WorkerSession(node.open_session(worker), worker) for worker in ("w1", "w2"))
+    gateway = gateway_of(node)
+    await gateway.open(mine, [])
+    await gateway.open(other, [])
+    number = await run_job(node, mine.number)
+    execution = node.execution(number)
+    effects = Effects(assigned=[(mine.number, number, 1, 1, execution.due_ms, execution.token, execution.flags)])
+    gateway.deliver(effects)
+    (assignment,) = assignments_in(mine)
+    assert dict(assignment.secrets) == {"db": "hush"}
+    assert not other.outgoing
+    definition = mine.outgoing[0].assignments.definitions[0]
+    assert definition.action.shell.env["A"] == "{{ secrets.db }}", "workers render"
+
+
+async def test_an_attempt_that_is_sent_again_comes_with_the_secrets_as_they_are_now(node):
+    await set_secret(node, "old")
+    await create_job_with_secrets(node)
+    session = WorkerSession(node.open_session(), "w1")
+    await run_job(node, session.number)
+    await gateway_of(node).open(session, [])
+    await set_secret(node, "new")
+    again = WorkerSession(session.number, "w1")
+    gateway = gateway_of(node)
+    await gateway.open(again, [])
+    assert [dict(one.secrets) for one in assignments_in(session) + assignments_in(again)] == [
+        {"db": "old"},
+        {"db": "new"},
+    ]
+    again.attempts.clear()
+    gateway.resync()
+    assert dict(assignments_in(again)[-1].secrets) == {"db": "new"}
+
+
+async def test_a_job_that_names_no_secret_gets_none(node):
+    await set_secret(node, "hush")
+    await create_job(node)
+    session = WorkerSession(node.open_session(), "w1")
+    node.fire(1, session.number)
+    await gateway_of(node).open(session, [])
+    assert not assignments_in(session)[0].secrets
+
+
+async def test_what_is_left_of_a_deleted_job_goes_out_without_the_secret_that_is_gone(node):
+    for id_ in ("db", "api"):
+        await set_secret(node, id_, id_)
+    await create_job_with_secrets(node, "tick", "db", "api")
+    session = WorkerSession(node.open_session(), "w1")
+    await run_job(node, session.number)
+    await node.jobs.DeleteJob(job_service_pb2.DeleteJobRequest(name="namespaces/default/jobs/tick"))
+    gone = secret_service_pb2.DeleteSecretRequest(name="namespaces/default/secrets/db")
+    await node.secrets.DeleteSecret(gone)
+    await gateway_of(node).open(session, [])
+    assert dict(assignments_in(session)[0].secrets) == {"api": "api"}
+
+
+async def test_secrets_count_for_the_size_of_a_message(node):
+    ids = [f"s{number}" for number in range(10)]
+    for id_ in ids:
+        await set_secret(node, "x" * 60_000, id_)
+    await create_job_with_secrets(node, "tick", *ids)
+    session = WorkerSession(node.open_session(), "w1")
+    for _ in range(4):
+        await run_job(node, session.number)
+    await gateway_of(node).open(session, [])
+    sizes = [message.ByteSize() for message in session.outgoing]
+    assert [len(message.assignments.assignments) for message in session.outgoing] == [2, 2]
+    assert max(sizes) < ASSIGNMENT_BYTES_PER_MESSAGE + 700_000

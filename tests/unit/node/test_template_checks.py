@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from horologe.node.actions import action_violations
-from horologe.node.templates import FILTERS, NAMES, template_violations
+from horologe.node.templates import FILTERS, NAMES, SECRETS_PER_JOB_MAX, secret_names, template_violations
 from horologe.v1 import job_pb2
 
 
@@ -109,3 +109,116 @@ def test_urls_with_templates_are_urls(url: str) -> None:
 def test_the_names_are_told() -> None:
     assert all(name in complaint("{{ x }}") for name in NAMES)
     assert all(name in complaint("{{ namespace | x }}") for name in FILTERS)
+
+
+# Secrets
+
+DB = "{{ secrets.db }}"
+
+
+def places_of_secrets() -> list[job_pb2.Action]:
+    sql = job_pb2.SqlAction(connection="c", statement="select :a")
+    sql.parameters.update({"a": ["x", {"b": DB}]})
+    python = job_pb2.PythonAction(handler="h")
+    python.payload.struct_value.update({"token": DB})
+    return [
+        job_pb2.Action(shell=job_pb2.ShellAction(argv=["psql"], env={"PASSWORD": DB})),
+        job_pb2.Action(shell=job_pb2.ShellAction(argv=["psql"], stdin=DB.encode())),
+        job_pb2.Action(http=job_pb2.HttpAction(url=f"https://h/?key={DB}")),
+        job_pb2.Action(http=job_pb2.HttpAction(url="https://h/", headers={"Authorization": f"Bearer {DB}"})),
+        job_pb2.Action(http=job_pb2.HttpAction(url="https://h/", body=b'{"key": {{ secrets.db | tojson }}}')),
+        job_pb2.Action(sql=sql),
+        job_pb2.Action(python=python),
+    ]
+
+
+@pytest.mark.parametrize("action", places_of_secrets(), ids=lambda action: action.WhichOneof("kind"))
+def test_where_secrets_may_stand(action: job_pb2.Action) -> None:
+    assert complaints(action) == {}
+    assert action_violations(action, "a") == []
+    assert secret_names(action) == ["db"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "field", "advice"),
+    [
+        ({"argv": ["psql", DB]}, "argv[1]", "arguments are visible to every user of the worker's machine; use env"),
+        ({"script": f"psql {DB}"}, "script", "written to a file on the worker's machine; put the secret into env"),
+        ({"argv": ["ls"], "cwd": f"/tmp/{DB}"}, "cwd", "a folder's name is visible to every user"),
+        ({"script": "x", "interpreter": ["bash", DB]}, "interpreter[1]", "templates are not rendered there; use env"),
+    ],
+)
+def test_where_secrets_would_be_seen(shell: dict, field: str, advice: str) -> None:
+    found = complaints(job_pb2.Action(shell=job_pb2.ShellAction(**shell)))
+    assert list(found) == [f"job.action.shell.{field}"]
+    assert advice in found[f"job.action.shell.{field}"]
+
+
+@pytest.mark.parametrize("field", ["method", "connection", "handler", "user"])
+def test_what_is_a_name_cannot_be_a_secret(field: str) -> None:
+    actions = {
+        "method": job_pb2.Action(http=job_pb2.HttpAction(url="https://h/", method=DB)),
+        "connection": job_pb2.Action(sql=job_pb2.SqlAction(statement="select 1", connection=DB)),
+        "handler": job_pb2.Action(python=job_pb2.PythonAction(handler=DB)),
+        "user": job_pb2.Action(shell=job_pb2.ShellAction(argv=["ls"], user=DB)),
+    }
+    assert [found.field.rpartition(".")[2] for found in action_violations(actions[field], "a")] == [field]
+
+
+def in_env(text: str) -> str:
+    found = complaints(job_pb2.Action(shell=job_pb2.ShellAction(argv=["x"], env={"A": text})))
+    return found.get("job.action.shell.env[A]", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgres://app:{{ secrets.db }}@host/app",
+        "{{ secrets['db-password'] | trim | tojson }}",
+        "{{ secrets.db }}{{ secrets.api }} at {{ due_time | replace('-', '') }}",
+    ],
+)
+def test_secrets_that_are_taken(text: str) -> None:
+    assert in_env(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{{ secrets }}", "secrets stands for many values; name one: secrets.NAME"),
+        ("{{ secrets | tojson }}", "secrets stands for many values"),
+        ("{{ secrets[due_time] }}", "secrets stands for many values"),
+        ("{{ secrets.DB }}", "'DB' is no secret's name; use 1 to 63 lower-case letters"),
+        ("{{ secrets.db_password }}", "'db_password' is no secret's name"),
+        ("{{ secrets.db-password }}", 'secrets["db-password"]'),
+        ("{{ secrets.db[0] }}", "secrets.db goes as a whole; it has no parts"),
+        ("{{ secrets.db[:4] }}", "secrets.db goes as a whole"),
+        ("{{ secrets.db.upper }}", "secrets.db goes as a whole"),
+        ("{{ secrets.db | upper }}", "would not be recognised in what the job prints; with secrets go string, tojson, trim"),
+        ("{{ secrets.db | trim | first }}", "that went through first would not be recognised"),
+        ("{{ 'abc' | replace('b', secrets.db) }}", "that went through replace would not be recognised"),
+        ("{{ upstream.extract.result[secrets.db] }}", "a secret in brackets would be told by the error"),
+    ],
+)  # fmt: skip
+def test_secrets_that_are_refused(text: str, expected: str) -> None:
+    assert expected in in_env(text)
+
+
+def test_names_come_from_what_is_parsed() -> None:
+    shell = job_pb2.ShellAction(
+        argv=["echo", "secrets.argv", "{% raw %}{{ secrets.raw }}{% endraw %}"],
+        env={"A": "{{ secrets.zoo }} {{ secrets [ 'a' ~ '' ] }}", "B": "{{ secrets  . ant | trim }} secrets.text", "C": DB},
+        stdin=b"{{# {{ secrets.comment }} #}}{{ 'secrets.const' }}{{ secrets.db }}",
+    )  # fmt: skip
+    assert secret_names(job_pb2.Action(shell=shell)) == ["ant", "db", "zoo"]
+
+
+def test_so_many_secrets_go_with_one_job() -> None:
+    def with_secrets(count: int) -> job_pb2.Action:
+        text = "".join(f"{{{{ secrets.s{number} }}}}" for number in range(count))
+        return job_pb2.Action(shell=job_pb2.ShellAction(argv=["x"], env={"A": text}))
+
+    assert complaints(with_secrets(SECRETS_PER_JOB_MAX)) == {}
+    assert complaints(with_secrets(SECRETS_PER_JOB_MAX + 1)) == {
+        "job.action": "it names 21 secrets; at most 20 go with one job"
+    }
