@@ -32,6 +32,13 @@ class RenderError(Exception):
     """A template cannot be rendered; the message says which, and why, in one line."""
 
 
+class _Secrets(dict[str, str]):
+    """The cluster sends those that there are: one that a deleted job still names may be gone."""
+
+    def __missing__(self, name: str) -> str:
+        raise ValueError(f"there is no secret {name} any more")
+
+
 def values_of(context: Context) -> Values:
     """What templates can name."""
     return {
@@ -47,7 +54,7 @@ def values_of(context: Context) -> Values:
             name: {"result": one.result, "state": one.state, "execution": one.execution}
             for name, one in context.upstream.items()
         },
-        "secrets": context.secrets,
+        "secrets": _Secrets(context.secrets),
     }
 
 
@@ -142,6 +149,8 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Mapping):
+            if isinstance(obj, _Secrets):
+                return obj[attribute]
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
 

@@ -20,7 +20,7 @@ from support.pages import ROOT, Block, blocks_of, marked, page_text
 from horologe.client import jobfile
 from horologe.client.cli.main import build
 from horologe.node.config import NodeConfig, describe_options
-from horologe.node.templates import template_violations
+from horologe.node.templates import secret_names, template_violations
 from horologe.node.validation import complete_job
 from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
 
@@ -325,6 +325,17 @@ def test_the_job_file_of_the_workflow_is_one() -> None:
     for job in found.values():
         assert not complete_job(job, job.name, 0)[1]
         assert not list(template_violations(job.action, "action", lambda: found))
+
+
+def test_the_job_file_of_the_secrets_is_one() -> None:
+    [block] = [block for block in blocks_of(page_text("docs/secrets.md")) if block.mark == "job file"]
+    named = {}
+    for sourced in jobfile.loads(block.text, "secrets.md"):
+        job = sourced.job
+        assert not complete_job(job, job.name, 0)[1]
+        assert not list(template_violations(job.action, "action", lambda: ()))
+        named[job.name.rpartition("/")[2]] = secret_names(job.action)
+    assert named == {"nightly-dump": ["db-password"], "report": ["api", "signing"]}
 
 
 # Promises
