@@ -203,6 +203,7 @@ REASONS: Mapping[str, type[HorologeError]] = MappingProxyType(
         "BEHIND": Unavailable,
         "OUTCOME_UNKNOWN": OutcomeUnknown,
         "EVENTS_GONE": OutOfRange,
+        "AUDIT_RECORDS_GONE": OutOfRange,
         "INTERNAL": Internal,
     }
 )

@@ -83,6 +83,7 @@ _STATUSES: Mapping[str, grpc.StatusCode] = {
     "BEHIND": grpc.StatusCode.UNAVAILABLE,
     "TRANSFER_TIMED_OUT": grpc.StatusCode.DEADLINE_EXCEEDED,
     "EVENTS_GONE": grpc.StatusCode.OUT_OF_RANGE,
+    "AUDIT_RECORDS_GONE": grpc.StatusCode.OUT_OF_RANGE,
     "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
     "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
     "RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,

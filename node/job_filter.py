@@ -94,14 +94,17 @@ def check_text(request: Any, field: str) -> None:
 
 def read_range(request: Any, name: str) -> Range:
     """The instants in `{name}_from` and `{name}_before`, in milliseconds; what is absent bounds nothing."""
-    bounds = list(FOREVER)
-    for position, field in enumerate((f"{name}_from", f"{name}_before")):
-        if request.HasField(field):
-            try:
-                bounds[position] = max(0, getattr(request, field).ToMilliseconds())
-            except ValueError as error:
-                raise errors.invalid_field(field, str(error)) from error
-    return bounds[0], bounds[1]
+    return read_bound(request, f"{name}_from", FOREVER[0]), read_bound(request, f"{name}_before", FOREVER[1])
+
+
+def read_bound(request: Any, field: str, default_ms: int) -> int:
+    """The instant in a field, in milliseconds. Raises an ApiError if it is none."""
+    if not request.HasField(field):
+        return default_ms
+    try:
+        return max(0, int(getattr(request, field).ToMilliseconds()))
+    except ValueError as error:
+        raise errors.invalid_field(field, str(error)) from error
 
 
 def text_of(one: job_pb2.Schedule) -> str:

@@ -17,6 +17,8 @@ from grpc_reflection.v1alpha import reflection
 
 from horologe.log.v1 import log_pb2
 from horologe.node.admission import MemberRemovedError
+from horologe.node.audit_checkpoints import Checkpoints
+from horologe.node.audit_service import AuditService
 from horologe.node.backfill_service import BackfillService
 from horologe.node.barriers import Barriers
 from horologe.node.calendar_service import CalendarService
@@ -56,6 +58,8 @@ from horologe.raft.machine import cluster_id_of
 from horologe.raft.replica import Replica
 from horologe.raft.step import Inbox, Outbox
 from horologe.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     backfill_service_pb2,
     backfill_service_pb2_grpc,
     calendar_service_pb2,
@@ -119,6 +123,7 @@ SERVICES = (
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
     story_service_pb2.DESCRIPTOR.services_by_name["StoryService"].full_name,
     watch_service_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name,
+    audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
 )
 
 log = structlog.get_logger(__name__)
@@ -201,6 +206,7 @@ class Node:
         )
         self._copies = OutputCopies(self.context, self.outputs, self._peers.stub_of)
         self.gateway = Gateway(self.context, self.outputs, self._copies)
+        self._checkpoints = Checkpoints(self.context)
         self._health = health.aio.HealthServicer()
         self._failure: asyncio.Future[BaseException] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -235,6 +241,7 @@ class Node:
             asyncio.create_task(self._name_the_cluster(), name="bootstrap"),
             asyncio.create_task(self.outputs.keep_retention(), name="output retention"),
             asyncio.create_task(self._copies.pay_debts(), name="output debts"),
+            asyncio.create_task(self._checkpoints.keep_telling(), name="audit checkpoints"),
         ]
         if self.config.insecure:
             log.warning(
@@ -275,6 +282,7 @@ class Node:
         await self.context.digests.stop()
         self.outputs.close()
         if not failed:
+            self._checkpoints.tell()
             self.context.store.close()
         log.info("node stopped")
 
@@ -416,6 +424,7 @@ class Node:
         story_service_pb2_grpc.add_StoryServiceServicer_to_server(StoryService(self.context), server)
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(self.context, self._checkpoints), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server

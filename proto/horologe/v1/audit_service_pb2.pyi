@@ -210,7 +210,7 @@ class AuditCheckpoint(_message.Message):
     public_key: _builtins.bytes
     """The node's Ed25519 public key, 32 bytes."""
     signature: _builtins.bytes
-    """Over all of the above in their order, see docs/security.md."""
+    """Over all of the above in their order, see docs/audit.md."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When the node signed."""

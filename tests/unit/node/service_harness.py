@@ -15,6 +15,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from horologe.log.v1 import log_pb2
+from horologe.node.audit_checkpoints import Checkpoints
+from horologe.node.audit_service import AuditService
 from horologe.node.backfill_service import BackfillService
 from horologe.node.barriers import Barriers
 from horologe.node.calendar_service import CalendarService
@@ -49,6 +51,7 @@ from horologe.raft.records import U64, Execution, JobState
 from horologe.raft.step import Inbox, Status
 from horologe.raft.store import StateSnapshot, Store
 from horologe.v1 import (
+    audit_service_pb2_grpc,
     backfill_service_pb2_grpc,
     calendar_service_pb2_grpc,
     cluster_service_pb2_grpc,
@@ -246,6 +249,9 @@ class FakeNode:
         limit_service_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(self.context), server)
         queue_service_pb2_grpc.add_QueueServiceServicer_to_server(QueueService(self.context), server)
         namespace_service_pb2_grpc.add_NamespaceServiceServicer_to_server(NamespaceService(self.context), server)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
+            AuditService(self.context, Checkpoints(self.context)), server
+        )
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
@@ -267,6 +273,7 @@ class FakeNode:
                 self.secrets = secret_service_pb2_grpc.SecretServiceStub(channel)
                 self.limits = limit_service_pb2_grpc.LimitServiceStub(channel)
                 self.queues = queue_service_pb2_grpc.QueueServiceStub(channel)
+                self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
                 self.namespaces = namespace_service_pb2_grpc.NamespaceServiceStub(channel)
                 yield self
         finally:
