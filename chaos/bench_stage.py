@@ -119,10 +119,10 @@ class Stage:
         self._created: list[str] = []
 
     async def __aenter__(self) -> Self:
-        self.client = await self._stack.enter_async_context(AsyncClient(self.fleet.addresses, "default"))
+        self.client = await self._stack.enter_async_context(AsyncClient(self.fleet.addresses, "default", insecure=True))
         self.client = self.client.with_timeout(CALL_SECONDS)
         self.clients = [
-            (await self._stack.enter_async_context(AsyncClient(address, "default"))).with_timeout(CALL_SECONDS)
+            (await self._stack.enter_async_context(AsyncClient(address, "default", insecure=True))).with_timeout(CALL_SECONDS)
             for address in self.fleet.addresses
         ]
         """One for each node, for load that shall come in everywhere."""

@@ -25,7 +25,9 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 def build(name: str, queue: str, slot_count: int, addresses: list[str], recorder: Recorder) -> Worker:
     """The worker with its one handler."""
-    worker = Worker(addresses, name=name, queues=[queue], slot_count=slot_count, drain_seconds=DRAIN_SECONDS)
+    worker = Worker(
+        addresses, name=name, queues=[queue], slot_count=slot_count, drain_seconds=DRAIN_SECONDS, insecure=True
+    )
     add = recorder.add
 
     @worker.handler(HANDLER, inline=True)

@@ -239,7 +239,7 @@ class ChaosCluster:
 
     async def __aenter__(self) -> Self:
         try:
-            self.client = await self._stack.enter_async_context(AsyncClient(self.addresses, "default"))
+            self.client = await self._stack.enter_async_context(AsyncClient(self.addresses, "default", insecure=True))
             for seat in self.seats:
                 await self._open_client(seat)
             for name in self.names:
@@ -254,7 +254,7 @@ class ChaosCluster:
         return self
 
     async def _open_client(self, seat: Seat) -> None:
-        client = AsyncClient(seat.addresses.listen, "default")
+        client = AsyncClient(seat.addresses.listen, "default", insecure=True)
         self._clients[seat.number] = await self._stack.enter_async_context(client)
 
     async def __aexit__(self, *_: object) -> None:

@@ -30,7 +30,9 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 def build(name: str, evidence: EvidenceFile, proofs: Path, slot_count: int, queue: str, addresses: list[str]) -> Worker:
     """The worker with its handlers."""
-    worker = Worker(addresses, name=name, queues=[queue], slot_count=slot_count, drain_seconds=DRAIN_SECONDS)
+    worker = Worker(
+        addresses, name=name, queues=[queue], slot_count=slot_count, drain_seconds=DRAIN_SECONDS, insecure=True
+    )
 
     @worker.handler(NOOP, inline=True)
     def noop(context: Context) -> None:

@@ -125,19 +125,19 @@ async def compare_members(client: AsyncClient, found: Verification) -> None:
     for _ in range(CHECKPOINTS_MAX):
         found.revision = await client.take_checkpoint()
         members = [member async for member in client.list_members()]
-        found.members = list(await asyncio.gather(*(_ask_member(member, found.revision) for member in members)))
+        found.members = list(await asyncio.gather(*(_ask_member(client, member, found.revision) for member in members)))
         if all(member.digest for member in found.members):
             return
 
 
-async def _ask_member(member: Member, revision: int) -> MemberState:
+async def _ask_member(client: AsyncClient, member: Member, revision: int) -> MemberState:
     if not member.address:
         return MemberState(member.name, error="nobody knows its address: it is not connected")
-    async with AsyncClient(member.address, "default", unreachable_seconds=3.0) as client:
-        try:
-            answer: GetStateDigestResponse = await client.with_timeout(DIGEST_SECONDS).state_digest(revision)
-        except HorologeError as error:
-            return MemberState(member.name, error=str(error).splitlines()[0])
+    asked = client.at(member.address, unreachable_seconds=3.0).with_timeout(DIGEST_SECONDS)
+    try:
+        answer: GetStateDigestResponse = await asked.state_digest(revision)
+    except HorologeError as error:
+        return MemberState(member.name, error=str(error).splitlines()[0])
     if answer.node != member.name:
         return MemberState(member.name, error=f"{member.address} is node {answer.node}")
     return MemberState(member.name, answer.digest.hex(), answer.record_count)

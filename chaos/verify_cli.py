@@ -62,6 +62,7 @@ def verify(
             settings.address or None,
             settings.namespace,
             context_file=settings.context,
+            insecure=settings.insecure,
             timeout_seconds=settings.call_timeout_seconds,
         ) as client:
             return await look(client, grace_ms, _progress)

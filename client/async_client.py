@@ -162,8 +162,9 @@ class AsyncClient(BaseClient):
 
     async def close(self) -> None:
         """Closes the connections."""
-        channels = list(self._channels.values())
+        channels = [*self._channels.values(), *self._retired]
         self._channels.clear()
+        self._retired.clear()
         for channel in channels:
             await channel.close()
 
@@ -190,6 +191,7 @@ class AsyncClient(BaseClient):
                     metadata=self._metadata(call.method),
                 )
             except grpc.aio.AioRpcError as failure:
+                self._note_failure(policy.address, cast(RpcFailure, failure))
                 await asyncio.sleep(policy.failed(cast(RpcFailure, failure), self._now()))
             else:
                 policy.succeeded()
@@ -231,6 +233,7 @@ class AsyncClient(BaseClient):
                         raise to_error(cast(RpcFailure, failure)) from failure
                     # What is left is a call of its own.
                     policy, begun = self._policy(stream.method, request), False
+                self._note_failure(policy.address, cast(RpcFailure, failure))
                 wait = policy.failed(cast(RpcFailure, failure), self._now())
             finally:
                 # Also when the caller stops reading: the server must not go on sending.
@@ -248,4 +251,7 @@ class AsyncClient(BaseClient):
         return asyncio.get_running_loop().time()
 
     def _connect(self, address: str) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        if self._context.insecure:
+            return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        credentials, options = self._secured(address, CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(address, credentials, options=options)

@@ -13,12 +13,23 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Self, TypeVar
 
-from horologe.client import cluster_calls, cluster_context
+from horologe.client import cluster_calls, cluster_context, tls
 from horologe.client.calls import Method
-from horologe.client.channel import AUTHOR_KEY, LINEARIZABLE_READ, TIMEOUT_SECONDS, CallPolicy, Cluster
+from horologe.client.channel import (
+    AUTHOR_KEY,
+    AUTHORIZATION_KEY,
+    LINEARIZABLE_READ,
+    TIMEOUT_SECONDS,
+    CallPolicy,
+    Cluster,
+    RpcFailure,
+    is_unanswered,
+)
 from horologe.client.errors import DeadlineExceeded, HorologeError
+from horologe.client.token import TokenSource
 from horologe.v1.execution_pb2 import Execution
 
 __all__ = ["WAIT_FIRST_SECONDS", "WAIT_MAX_SECONDS", "BaseClient", "like"]
@@ -39,11 +50,26 @@ class BaseClient:
         namespace: str | None = None,
         *,
         context_file: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        tls_dir: str | os.PathLike[str] | None = None,
+        server_name: str | None = None,
+        insecure: bool | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
         unreachable_seconds: float | None = None,
         author: str = "",
     ) -> None:
-        found = cluster_context.load(address, namespace, context_file)
+        found = cluster_context.load(
+            address,
+            namespace,
+            context_file,
+            token=token,
+            ca_file=ca_file,
+            tls_dir=tls_dir,
+            server_name=server_name,
+            insecure=insecure,
+        )
+        self._context = found
         self.namespace = found.namespace
         """Where bare names are looked up."""
         self.addresses = found.addresses
@@ -53,8 +79,13 @@ class BaseClient:
         # What metadata can carry.
         self._author = re.sub(r"[^ -~]", "?", author)
         self._is_linearizable = False
-        self._cluster = Cluster(found.addresses)
+        self._token = TokenSource(found)
+        self._cluster = Cluster(found.addresses, explain=lambda details: tls.explain(details, found, tls.utc_now()))
         self._channels: dict[str, Any] = {}
+        self._stamps: dict[str, tls.Stamp] = {}
+        """Of the certificates that each channel was made with."""
+        self._retired: list[Any] = []
+        """Channels with old certificates: calls may still be under way on them."""
         self._jitter: random.Random | None = None
 
     @property
@@ -66,6 +97,13 @@ class BaseClient:
         """The same client, same connections, with another deadline for each call."""
         other = copy.copy(self)
         other._timeout_seconds = seconds
+        return other
+
+    def at(self, address: str, unreachable_seconds: float | None = None) -> Self:
+        """The same client, same connections, for this one node. What it has seen before counts for itself only."""
+        other = copy.copy(self)
+        other._cluster = replace(self._cluster, addresses=cluster_context.split_addresses(address), current=0, revision=0)
+        other._unreachable_seconds = unreachable_seconds
         return other
 
     def linearizable(self) -> Self:
@@ -93,14 +131,32 @@ class BaseClient:
         return time.monotonic()
 
     def _metadata(self, method: Method[Any, Any]) -> tuple[tuple[str, str], ...]:
+        token = self._token.read()
+        proof = ((AUTHORIZATION_KEY, f"Bearer {token}"),) if token else ()
         # A node that lags behind must still be able to say so.
         if method is cluster_calls.GET_CLUSTER_STATUS:
-            return ()
+            return proof
         if self._is_linearizable and not method.is_write:
-            return (*self._cluster.metadata(), LINEARIZABLE_READ)
+            return (*proof, *self._cluster.metadata(), LINEARIZABLE_READ)
         if self._author and method.is_write:
-            return (*self._cluster.metadata(), (AUTHOR_KEY, self._author))
-        return self._cluster.metadata()
+            return (*proof, *self._cluster.metadata(), (AUTHOR_KEY, self._author))
+        return (*proof, *self._cluster.metadata())
+
+    def _note_failure(self, address: str, failure: RpcFailure) -> None:
+        """Channels go on with the certificates that they were made with: once those are replaced, there is a new one."""
+        stamp = self._stamps.get(address)
+        if stamp is None or not is_unanswered(failure) or stamp == tls.Identity.of(self._context).stamp():
+            return
+        del self._stamps[address]
+        channel = self._channels.pop(address, None)
+        if channel is not None:
+            self._retired.append(channel)
+
+    def _secured(self, address: str, options: tls.Options) -> tuple[Any, list[tuple[str, int | str]]]:
+        """Credentials and options of a new channel with TLS."""
+        # Before the files are read: what is replaced in between is found out.
+        self._stamps[address] = tls.Identity.of(self._context).stamp()
+        return tls.secure(self._context, options)
 
     def _saw(self, answer: object) -> None:
         self._cluster.saw(getattr(answer, "revision", 0))

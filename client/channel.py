@@ -7,8 +7,8 @@ clients (`client.py`, `async_client.py`) make the attempts that it names and wai
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import grpc
@@ -24,13 +24,16 @@ from horologe.client.errors import HorologeError, Violation
 
 __all__ = [
     "ATTEMPT_SECONDS",
+    "AUTHORIZATION_KEY",
     "AUTHOR_KEY",
     "CHANNEL_OPTIONS",
+    "HANDSHAKE_FAILED",
     "MIN_REVISION_KEY",
     "TIMEOUT_SECONDS",
     "CallPolicy",
     "Cluster",
     "RpcFailure",
+    "is_unanswered",
     "to_error",
 ]
 
@@ -52,6 +55,9 @@ BACKOFF_MAX_SECONDS = 2.0
 
 MIN_REVISION_KEY = "horologe-min-revision"
 AUTHOR_KEY = "horologe-author"
+AUTHORIZATION_KEY = "authorization"
+HANDSHAKE_FAILED = "HANDSHAKE_FAILED"
+"""The reason of an Unavailable that no node has said: those that are there and we do not come together."""
 LINEARIZABLE_READ = ("horologe-read", "linearizable")
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 _NEVER_SENT = "failed to connect to all addresses"
@@ -84,6 +90,13 @@ class RpcFailure(Protocol):
 
     def trailing_metadata(self) -> Sequence[tuple[str, str | bytes]] | None:
         """The trailers, where the details are."""
+
+
+def is_unanswered(failure: RpcFailure) -> bool:
+    """Whether the connection failed, rather than that a node said no."""
+    return failure.code() is grpc.StatusCode.UNAVAILABLE and not any(
+        key == _STATUS_DETAILS_KEY for key, _ in failure.trailing_metadata() or ()
+    )
 
 
 def to_error(failure: RpcFailure, request_id: str = "") -> HorologeError:
@@ -127,6 +140,11 @@ def _parse_status(value: bytes) -> status_pb2.Status:
         return status_pb2.Status(code=code_pb2.UNKNOWN)
 
 
+def _no_handshake(details: str) -> tuple[str, bool]:
+    del details
+    return "", True
+
+
 @dataclass(slots=True)
 class Cluster:
     """What one client remembers about the cluster between calls."""
@@ -136,6 +154,8 @@ class Cluster:
     """Index of the address that answered last, which is asked first."""
     revision: int = 0
     """The highest revision seen in an answer: reads ask for at least this one, so that they see our own writes."""
+    explain: Callable[[str], tuple[str, bool]] = field(default=_no_handshake, repr=False)
+    """What the details of a connection that was never made mean, and whether trying again can be of use; see `tls.py`."""
 
     def saw(self, revision: int) -> None:
         """An answer came from this revision."""
@@ -173,6 +193,10 @@ class CallPolicy:
         """The node of the attempt that is to be made now, unless the leader itself is asked."""
         self._leader_address = ""
         self._leaders_asked = 0
+        self._handshake = ""
+        """What the last connection that was never made failed of, where that is known."""
+        self._hopeless_count = 0
+        """How many connections in a row failed of what does not pass."""
 
     @property
     def address(self) -> str:
@@ -209,12 +233,16 @@ class CallPolicy:
             self.address_index = (self.address_index + 1) % len(self._cluster.addresses)
             self._cluster.current = self.address_index
         wait = self._wait(error)
-        if now + wait >= self._deadline or self._nobody_there(now):
+        is_hopeless = self._hopeless_count >= len(self._cluster.addresses)
+        if is_hopeless or now + wait >= self._deadline or self._nobody_there(now):
             raise self._last(error) from error
         return wait
 
     def _note(self, error: HorologeError, failure: RpcFailure, timed_out: bool) -> None:
-        never_sent = not error.reason and (failure.details() or "").startswith(_NEVER_SENT)
+        details = failure.details() or ""
+        never_sent = not error.reason and details.startswith(_NEVER_SENT)
+        self._handshake, may_pass = self._cluster.explain(details) if never_sent else ("", True)
+        self._hopeless_count = 0 if may_pass else self._hopeless_count + 1
         if error.reason or not (timed_out or isinstance(error, errors.Unavailable)):
             self._answered = True
         if isinstance(error, errors.OutcomeUnknown):
@@ -271,6 +299,11 @@ class CallPolicy:
             )
         if isinstance(error, errors.ResourceExhausted | errors.DeadlineExceeded) or error.reason:
             return error
+        if self._handshake:
+            message = f"no connection to {where}: {self._handshake}"
+            return errors.Unavailable(
+                message, reason=HANDSHAKE_FAILED, request_id=self._request_id, status=error.status
+            )
         # gRPC tells the whole story of its attempts; the last part is the cause.
         message = f"no node answers at {where}: {error.message.rpartition(': ')[2]}"
         return errors.Unavailable(message, request_id=self._request_id, status=error.status)

@@ -82,6 +82,8 @@ class Client(BaseClient):
     """A client for threads. Safe to share between them; close it, or use it in `with`.
 
     `address` is `host:port`, several of them, or a comma list; without it the file that HOROLOGE_CONTEXT names is read.
+    Connections are made with TLS: `ca_file` names who signs the certificates of the nodes, `server_name` the name in them.
+    `token` says who calls, or else a certificate in `tls_dir`; `insecure=True` is clear text, for a cluster without security.
     `timeout_seconds` bounds each call with all its retries. `unreachable_seconds` gives a call up earlier when no node
     at all has answered for so long. `author` is kept with the definitions that it writes; it proves nothing.
     """
@@ -92,6 +94,11 @@ class Client(BaseClient):
         namespace: str | None = None,
         *,
         context_file: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        tls_dir: str | os.PathLike[str] | None = None,
+        server_name: str | None = None,
+        insecure: bool | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
         unreachable_seconds: float | None = None,
         author: str = "",
@@ -100,6 +107,11 @@ class Client(BaseClient):
             address,
             namespace,
             context_file=context_file,
+            token=token,
+            ca_file=ca_file,
+            tls_dir=tls_dir,
+            server_name=server_name,
+            insecure=insecure,
             timeout_seconds=timeout_seconds,
             unreachable_seconds=unreachable_seconds,
             author=author,
@@ -196,8 +208,9 @@ class Client(BaseClient):
         """Closes the connections; calls that wait for a retry end at once."""
         self._closed.set()
         with self._lock:
-            channels = list(self._channels.values())
+            channels = [*self._channels.values(), *self._retired]
             self._channels.clear()
+            self._retired.clear()
         for channel in channels:
             channel.close()
 
@@ -224,6 +237,8 @@ class Client(BaseClient):
                     metadata=self._metadata(call.method),
                 )
             except grpc.RpcError as failure:
+                with self._lock:
+                    self._note_failure(policy.address, cast(RpcFailure, failure))
                 self._pause(policy.failed(cast(RpcFailure, failure), time.monotonic()))
             else:
                 policy.succeeded()
@@ -264,6 +279,8 @@ class Client(BaseClient):
                         raise to_error(cast(RpcFailure, failure)) from failure
                     # What is left is a call of its own.
                     policy, begun = self._policy(stream.method, request), False
+                with self._lock:
+                    self._note_failure(policy.address, cast(RpcFailure, failure))
                 self._pause(policy.failed(cast(RpcFailure, failure), time.monotonic()))
             finally:
                 # Also when the caller stops reading: the server must not go on sending.
@@ -275,9 +292,15 @@ class Client(BaseClient):
                 raise ValueError("the client is closed")
             channel = self._channels.get(address)
             if channel is None:
-                channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+                channel = self._connect(address)
                 self._channels[address] = channel
             return cast(grpc.Channel, channel)
+
+    def _connect(self, address: str) -> grpc.Channel:
+        if self._context.insecure:
+            return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        credentials, options = self._secured(address, CHANNEL_OPTIONS)
+        return grpc.secure_channel(address, credentials, options=options)
 
     def _pause(self, seconds: float) -> None:
         self._closed.wait(seconds)

@@ -3,6 +3,8 @@
 The tree:
 
     HorologeError
+    ├── Unauthenticated       the cluster does not know who calls: the token or certificate is missing, unknown or expired
+    ├── PermissionDenied      it knows who calls, and whoever that is may not do this
     ├── InvalidArgument       the call is wrong; `.violations` says which fields and why
     ├── NotFound              no such job, execution, worker or member
     ├── AlreadyExists         the name is taken
@@ -43,8 +45,10 @@ __all__ = [
     "NotFound",
     "OutOfRange",
     "OutcomeUnknown",
+    "PermissionDenied",
     "Problem",
     "ResourceExhausted",
+    "Unauthenticated",
     "Unavailable",
     "Violation",
     "error_class",
@@ -111,6 +115,14 @@ class HorologeError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+class Unauthenticated(HorologeError):
+    """The cluster does not know who calls: the token or the certificate is missing, unknown, revoked or expired."""
+
+
+class PermissionDenied(HorologeError):
+    """Whoever calls may not do this."""
 
 
 class InvalidArgument(HorologeError):
@@ -204,6 +216,16 @@ REASONS: Mapping[str, type[HorologeError]] = MappingProxyType(
         "OUTCOME_UNKNOWN": OutcomeUnknown,
         "EVENTS_GONE": OutOfRange,
         "AUDIT_RECORDS_GONE": OutOfRange,
+        "UNAUTHENTICATED": Unauthenticated,
+        "PERMISSION_DENIED": PermissionDenied,
+        "RATE_LIMITED": ResourceExhausted,
+        "TOKEN_NOT_FOUND": NotFound,
+        "GRANT_NOT_FOUND": NotFound,
+        "PRINCIPAL_NOT_FOUND": NotFound,
+        "LAST_ADMIN": FailedPrecondition,
+        "ALREADY_SECURE": FailedPrecondition,
+        "SECRET_NOT_FOUND": NotFound,
+        "SECRET_IN_USE": FailedPrecondition,
         "INTERNAL": Internal,
     }
 )
@@ -211,6 +233,8 @@ REASONS: Mapping[str, type[HorologeError]] = MappingProxyType(
 # For answers without a reason that we know: from a newer server, or from gRPC itself.
 STATUSES: Mapping[str, type[HorologeError]] = MappingProxyType(
     {
+        "UNAUTHENTICATED": Unauthenticated,
+        "PERMISSION_DENIED": PermissionDenied,
         "INVALID_ARGUMENT": InvalidArgument,
         "OUT_OF_RANGE": OutOfRange,
         "NOT_FOUND": NotFound,

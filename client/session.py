@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 import grpc
 import structlog
 
+from horologe.client import tls
 from horologe.client.attempts import AttemptKey, AttemptTable, Definition
+from horologe.client.cluster_context import ClusterContext
+from horologe.client.errors import InvalidContext
 from horologe.client.lease import NEVER, Lease
 from horologe.client.outbox import Outbox
 from horologe.client.runner import Runner
@@ -56,6 +59,7 @@ _REFUSALS = frozenset(
 )
 
 Connect = Callable[[str], grpc.aio.Channel]
+"""Makes a new channel to an address, or raises InvalidContext."""
 Stream = grpc.aio.StreamStreamCall[worker_service_pb2.ConnectRequest, worker_service_pb2.ConnectResponse]
 
 
@@ -99,6 +103,18 @@ class Identity:
         )
 
 
+def connector(context: ClusterContext) -> Connect:
+    """Channels as the context says, each with the certificates as they are then."""
+
+    def connect(address: str) -> grpc.aio.Channel:
+        if context.insecure:
+            return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        credentials, options = tls.secure(context, CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(address, credentials, options=options)
+
+    return connect
+
+
 class Session:
     """A stream to one node, from Hello to its end."""
 
@@ -111,9 +127,9 @@ class Session:
         outbox: Outbox,
         lease: Lease,
         draining: asyncio.Event,
-        credentials: grpc.ChannelCredentials | None = None,
+        connect: Connect,
+        explain: Callable[[str], str] = lambda details: "",
         on_welcome: Callable[[], None] = lambda: None,
-        connect: Connect | None = None,
     ) -> None:
         self.address = address
         self.welcome: worker_pb2.Welcome | None = None
@@ -124,9 +140,9 @@ class Session:
         self._outbox = outbox
         self._lease = lease
         self._draining = draining
-        self._credentials = credentials
-        self._on_welcome = on_welcome
         self._connect = connect
+        self._explain = explain
+        self._on_welcome = on_welcome
         self._definitions: dict[int, Definition] = {}
         self._heartbeats_sent_at: dict[int, float] = {}
         self._heartbeat_seconds = 0.0
@@ -149,9 +165,7 @@ class Session:
                 helpers += [asyncio.create_task(self._send(self._stream)), asyncio.create_task(self._beat())]
                 return await self._receive(self._stream)
             except grpc.aio.AioRpcError as error:
-                if error.code() in _REFUSALS:
-                    raise RefusedError(error.details() or error.code().name) from error
-                raise DisconnectedError(f"{error.code().name}: {error.details()}") from error
+                raise self._failure(error.code(), error.details()) from error
             except asyncio.CancelledError:
                 # A call that is cancelled from this side ends its readers the same way as a task that is cancelled.
                 task = asyncio.current_task()
@@ -197,11 +211,17 @@ class Session:
             self.close("the worker left")
 
     def _channel(self) -> grpc.aio.Channel:
-        if self._connect is not None:
+        try:
             return self._connect(self.address)
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
-        return grpc.aio.secure_channel(self.address, self._credentials, options=CHANNEL_OPTIONS)
+        except InvalidContext as error:
+            # Certificates that are being replaced, perhaps: half an hour earlier they were good.
+            raise DisconnectedError(str(error)) from error
+
+    def _failure(self, code: grpc.StatusCode, details: str | None) -> RefusedError | DisconnectedError:
+        if code in _REFUSALS:
+            return RefusedError(details or code.name)
+        meaning = self._explain(details or "")
+        return DisconnectedError(meaning or f"{code.name}: {details or 'the node closed the stream'}")
 
     async def _introduce(self, stream: Stream) -> None:
         draining = self._draining.is_set()
@@ -215,7 +235,7 @@ class Session:
         except TimeoutError:
             raise DisconnectedError(f"no welcome within {WELCOME_SECONDS_MAX:g} s") from None
         if not isinstance(response, worker_service_pb2.ConnectResponse):
-            raise DisconnectedError(f"{(await stream.code()).name}: {await stream.details()}")
+            raise self._failure(await stream.code(), await stream.details())
         if response.WhichOneof("kind") == "go_away":
             raise DisconnectedError(f"the node sent the worker away: {response.go_away.reason}")
         if response.WhichOneof("kind") != "welcome":
@@ -285,11 +305,9 @@ class Session:
         code = await stream.code()
         if self._leaving:
             return Ending.LEFT
-        if code in _REFUSALS:
-            raise RefusedError(await stream.details() or code.name)
-        raise DisconnectedError(
-            self._close_reason or f"{code.name}: {await stream.details() or 'the node closed the stream'}"
-        )
+        if self._close_reason and code not in _REFUSALS:
+            raise DisconnectedError(self._close_reason)
+        raise self._failure(code, await stream.details())
 
     def _take_assignments(self, message: worker_pb2.Assignments) -> None:
         for definition in message.definitions:

@@ -2,7 +2,7 @@
 
     from horologe.client.worker import Context, PermanentError, Worker
 
-    worker = Worker(["127.0.0.1:7400"], queues=["reports"])
+    worker = Worker(queues=["reports"], tls_dir="/etc/horologe/tls")
 
     @worker.handler("send-report")
     async def send_report(context: Context) -> dict[str, int]:
@@ -24,21 +24,21 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
-import grpc
 import structlog
 import uvloop
 
-from horologe.client import cluster_context
+from horologe.client import cluster_context, tls
 from horologe.client.attempts import AttemptTable, StopReason
 from horologe.client.context import AttemptCancelledError, Context, PermanentError
-from horologe.client.errors import HorologeError
+from horologe.client.errors import HorologeError, InvalidContext
 from horologe.client.executors.executor import Executor
 from horologe.client.executors.python import Handlers, PythonExecutor, _Function
 from horologe.client.lease import NEVER, Clock, Lease, boot_time_seconds
 from horologe.client.outbox import Outbox
 from horologe.client.runner import Runner
-from horologe.client.session import Connect, DisconnectedError, Ending, Identity, RefusedError, Session
+from horologe.client.session import Connect, DisconnectedError, Ending, Identity, RefusedError, Session, connector
 
 __all__ = ["AttemptCancelledError", "Context", "Handlers", "PermanentError", "Worker", "WorkerRefusedError"]
 
@@ -64,6 +64,9 @@ ACKNOWLEDGEMENT_SECONDS_MAX = 10.0
 # How long the cluster may take to confirm that it sends nothing new.
 DRAIN_CONFIRMATION_SECONDS_MAX = 2.0
 
+# How often the age of the certificate is looked at. It may have been replaced long before the next connection.
+CERTIFICATE_WATCH_SECONDS = 6 * 3600.0
+
 # How often the lease is looked at, at most: timers of the loop do not count the time in which the machine slept.
 LEASE_WATCH_SECONDS = 0.25
 
@@ -86,8 +89,8 @@ class Worker:
 
     Nothing happens before `run` or `serve`; a worker serves once.
 
-    addresses: nodes of the cluster, `host:port`; any of them will do, others are tried when it is lost. By default those
-        of the file that HOROLOGE_CONTEXT names, or 127.0.0.1:7400.
+    addresses: where the nodes of the cluster have their port for workers, `host:port`; any of them will do, others are
+        tried when it is lost. By default the `worker_addresses` of the context.
     name: stable and unique in the cluster; by default made of host, process id and something random.
     queues: the queues it takes from.
     slot_count: how many attempts it takes at a time, 0 to 10,000.
@@ -95,9 +98,12 @@ class Worker:
     executors: further kinds of actions beside `python`, by kind.
     drain_seconds: how long attempts may go on after the first signal.
     output_bytes_max: captured output of one attempt beyond this is dropped.
-    credentials: TLS; without them the connection is in clear text.
-    clock: seconds that never go back, for tests; `randomness` for ids and pauses, and `connect`, which makes the channel to
-        an address, are too.
+    context_file: the file or the name of the context; by default what HOROLOGE_CONTEXT names, or the current one.
+    tls_dir: the folder with the worker's certificate: ca.pem, cert.pem and key.pem. They are read for each connection, so
+        they may be replaced at any time. `ca_file` and `server_name` as for `Client`.
+    insecure: clear text, for a cluster without security.
+    clock: seconds that never go back, for tests; `wall_clock`, for the age of the certificate, `randomness` for ids and
+        pauses, and `connect`, which makes the channel to an address, are too.
     """
 
     def __init__(
@@ -111,8 +117,13 @@ class Worker:
         executors: Mapping[str, Executor] | None = None,
         drain_seconds: float = 30.0,
         output_bytes_max: int = OUTPUT_BYTES_MAX,
-        credentials: grpc.ChannelCredentials | None = None,
+        context_file: str | os.PathLike[str] | None = None,
+        tls_dir: str | os.PathLike[str] | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        server_name: str | None = None,
+        insecure: bool | None = None,
         clock: Clock = boot_time_seconds,
+        wall_clock: Callable[[], datetime] = tls.utc_now,
         randomness: random.Random | None = None,
         connect: Connect | None = None,
     ) -> None:
@@ -124,9 +135,20 @@ class Worker:
         self.handlers = Handlers()
         self.lease = Lease(clock)
         self.stopped_at_once = False
-        self._addresses = cluster_context.load(addresses).addresses
+        self._context = cluster_context.load(
+            addresses,
+            context_file=context_file,
+            ca_file=ca_file,
+            tls_dir=tls_dir,
+            server_name=server_name,
+            insecure=insecure,
+        )
+        self._addresses = self._context.addresses if addresses is not None else self._context.for_workers()
         self._randomness = randomness or random.SystemRandom()
-        self._connect = connect
+        self._connect = connect or connector(self._context)
+        self._wall_clock = wall_clock
+        if connect is None:
+            self._check_certificate()
         self._identity = Identity(self.name, self._new_incarnation(), tuple(queues), slot_count, dict(labels or {}))
         self._executors: dict[str, Executor] = {
             "python": PythonExecutor(self.handlers, min(max(slot_count, 1), THREAD_COUNT_MAX)),
@@ -134,7 +156,6 @@ class Worker:
         }
         self._drain_seconds = drain_seconds
         self._output_bytes_max = output_bytes_max
-        self._credentials = credentials
         self._draining = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._connected = asyncio.Event()
@@ -203,15 +224,17 @@ class Worker:
         connection = asyncio.create_task(self._keep_connected(table, runner, outbox))
         departure = asyncio.create_task(self._depart(table, runner))
         watch = asyncio.create_task(self._watch_lease(runner))
+        certificate = asyncio.create_task(self._watch_certificate())
         try:
             await asyncio.wait({connection, departure}, return_when=asyncio.FIRST_COMPLETED)
             if connection.done():
                 connection.result()
         finally:
             runner.kill_all()
-            for task in (departure, watch, connection):
+            helpers = (departure, watch, certificate, connection)
+            for task in helpers:
                 task.cancel()
-            await asyncio.gather(departure, watch, connection, return_exceptions=True)
+            await asyncio.gather(*helpers, return_exceptions=True)
             await runner.close()
             for executor in self._executors.values():
                 await executor.close()
@@ -235,9 +258,9 @@ class Worker:
                 outbox,
                 self.lease,
                 self._draining,
-                self._credentials,
-                self._connected.set,
                 self._connect,
+                self._explain,
+                self._connected.set,
             )
             self._session = session
             try:
@@ -259,6 +282,31 @@ class Worker:
                 pause_seconds = RECONNECT_SECONDS_FIRST
             await asyncio.sleep(self._randomness.uniform(0, pause_seconds))
             pause_seconds = min(pause_seconds * 2, RECONNECT_SECONDS_MAX)
+
+    def _check_certificate(self) -> None:
+        """What is wrong from the start is said at once; what becomes so later is only a reason to come again."""
+        if self._context.insecure:
+            return
+        if self._context.tls_dir is None:
+            raise InvalidContext(
+                "a worker needs a certificate: name the folder with its ca.pem, cert.pem and key.pem (--tls-dir, or tls_dir), "
+                "or, for a cluster that runs without security, say insecure"
+            )
+        tls.secure(self._context, ())
+
+    def _explain(self, details: str) -> str:
+        return tls.explain(details, self._context, self._wall_clock())[0]
+
+    async def _watch_certificate(self) -> None:
+        """Says while there is time that the certificate will expire."""
+        while not self._context.insecure:
+            try:
+                warning = tls.expiry_warning(self._context, self._wall_clock())
+            except InvalidContext as error:
+                warning = str(error)
+            if warning:
+                log.warning(warning)
+            await asyncio.sleep(CERTIFICATE_WATCH_SECONDS)
 
     def _new_incarnation(self) -> str:
         return f"{self._randomness.getrandbits(128):032x}"

@@ -70,7 +70,7 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
         demo = _demo_environment(cluster)
         start = _in_this_process if nodes == 1 else _as_processes
         await stack.enter_async_context(start(cluster, _worker_toml(demo, examples), demo))
-        client = await stack.enter_async_context(AsyncClient(cluster.addresses))
+        client = await stack.enter_async_context(AsyncClient(context_file=cluster.context_file))
         await _wait_ready(client, nodes)
         _print_welcome(console, cluster, nodes)
         if examples is not None:
@@ -100,7 +100,7 @@ async def _in_this_process(cluster: LocalCluster, worker_config: str, demo: dict
     await node.start()
     path = cluster.worker("w1", config=worker_config).folder / "worker.toml"
     os.environ.update(demo)
-    worker = build_worker(path, addresses=cluster.addresses, name="w1")
+    worker = build_worker(path, context_file=cluster.context_file, name="w1")
     serving = asyncio.create_task(worker.serve())
     try:
         yield

@@ -32,7 +32,7 @@ class SimSdk(AsyncClient):
     """The SDK of one process."""
 
     def __init__(self, world: World, process: Process, addresses: Sequence[str], randomness: random.Random) -> None:
-        super().__init__(list(addresses), timeout_seconds=TIMEOUT_SECONDS)
+        super().__init__(list(addresses), timeout_seconds=TIMEOUT_SECONDS, insecure=True)
         self._world = world
         self._process = process
         self._jitter = randomness

@@ -102,6 +102,7 @@ class SimWorker:
             labels=self._labels,
             slot_count=self._slot_count,
             drain_seconds=5.0,
+            insecure=True,
             clock=self.clock.monotonic,
             randomness=randomness,
             connect=lambda address: cast("grpc.aio.Channel", SimChannel(self._world.rpc, process, address)),

@@ -4,7 +4,7 @@
 1  the thing itself failed (an execution that ended badly, a defect)
 2  wrong usage: arguments, a job file, a context file, a field that breaks a rule
 3  there is no such thing
-4  conflict: the name is taken, it changed in between, or this is not the moment
+4  conflict: not allowed, the name is taken, it changed in between, or this is not the moment
 5  the cluster does not answer, or has no room
 """
 
@@ -25,6 +25,8 @@ EXIT_CODES: Mapping[type[HorologeError], int] = {
     errors.InvalidFile: 2,
     errors.InvalidContext: 2,
     errors.NotFound: 3,
+    errors.Unauthenticated: 4,
+    errors.PermissionDenied: 4,
     errors.AlreadyExists: 4,
     errors.Conflict: 4,
     errors.FailedPrecondition: 4,
@@ -59,6 +61,13 @@ _HINTS: Mapping[str, str] = {
     "QUORUM_AT_RISK": "`horologe cluster members` shows who can be reached",
     "NO_LEADER": "the cluster has no leader now; `horologe cluster members` shows who can be reached",
     "EVENTS_GONE": "`horologe watch` without --from begins now; `horologe execution list` shows what has happened before",
+    "HANDSHAKE_FAILED": "`horologe context show` shows what is known of the cluster; `horologe login` makes a context",
+    "UNAUTHENTICATED": "`horologe login` takes a token and keeps it; HOROLOGE_TOKEN gives one for a call",
+    "PERMISSION_DENIED": "`horologe whoami` shows who you are there, and what you may do",
+    "SECRET_NOT_FOUND": "`horologe secret list` shows the secrets of a namespace (--namespace)",
+    "TOKEN_NOT_FOUND": "`horologe token list` shows the tokens",
+    "GRANT_NOT_FOUND": "`horologe grant list` shows who may do what",
+    "PRINCIPAL_NOT_FOUND": "`horologe principal list` shows who is known to the cluster",
     "INTERNAL": "this is a defect of the cluster; its log says more",
 }
 

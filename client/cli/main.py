@@ -32,7 +32,14 @@ from horologe.client.cli import (
 )
 from horologe.client.cli.failures import report, warn
 from horologe.client.cli.output import Format
-from horologe.client.cli.session import AddressOption, ContextOption, NamespaceOption, OutputOption, Settings
+from horologe.client.cli.session import (
+    AddressOption,
+    ContextOption,
+    InsecureOption,
+    NamespaceOption,
+    OutputOption,
+    Settings,
+)
 from horologe.client.cli.watch import watch
 from horologe.client.errors import HorologeError, InvalidArgument
 
@@ -83,6 +90,7 @@ def _options(
     context: typer.Context,
     address: AddressOption = None,
     context_file: ContextOption = None,
+    insecure: InsecureOption = None,
     namespace: NamespaceOption = None,
     output: OutputOption = None,
     call_timeout: Annotated[
@@ -104,7 +112,9 @@ def _options(
         seconds = durations.parse(call_timeout).total_seconds()
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--call-timeout") from error
-    context.obj = Settings(tuple(address or ()), context_file, namespace, output or Format.table, seconds, linearizable)
+    context.obj = Settings(
+        tuple(address or ()), context_file, insecure, namespace, output or Format.table, seconds, linearizable
+    )
 
 
 def _version(wanted: bool) -> None:

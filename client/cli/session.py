@@ -1,7 +1,7 @@
 """What every command that talks to the cluster shares: where it is, how to print, and a client made when it is needed.
 
 `@connected` gives a command the options --address, --context, --namespace and --output, and a `Session` as its first
-argument. The same options stand before the command's name as well; the nearer ones win.
+argument, and --insecure. The same options stand before the command's name as well; the nearer ones win.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,11 +38,20 @@ AddressOption = Annotated[
     ),
 ]
 ContextOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--context",
-        metavar="FILE",
-        help="Context file with addresses and namespace (default: the file that HOROLOGE_CONTEXT names).",
+        metavar="NAME|FILE",
+        help="A context's name or file: where the cluster is, and how to speak with it (default: what HOROLOGE_CONTEXT "
+        "names, or the current one).",
+        rich_help_panel="Cluster",
+    ),
+]
+InsecureOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--insecure",
+        help="Speak clear text, without proof of who speaks: only with a cluster that runs so.",
         rich_help_panel="Cluster",
     ),
 ]
@@ -61,7 +69,8 @@ class Settings:
     """What was asked for before and after the command's name."""
 
     address: tuple[str, ...] = ()
-    context: Path | None = None
+    context: str | None = None
+    insecure: bool | None = None
     namespace: str | None = None
     output: Format = Format.table
     call_timeout_seconds: float = 30.0
@@ -87,6 +96,7 @@ class Session:
                 self.settings.address or None,
                 self.settings.namespace,
                 context_file=self.settings.context,
+                insecure=self.settings.insecure,
                 timeout_seconds=self.settings.call_timeout_seconds,
                 unreachable_seconds=UNREACHABLE_SECONDS,
                 author=_user(),
@@ -155,6 +165,7 @@ def connected(function: Callable[..., None]) -> Callable[..., None]:
         ("typer_context", typer.Context, inspect.Parameter.empty),
         ("address", AddressOption, None),
         ("context", ContextOption, None),
+        ("insecure", InsecureOption, None),
         ("namespace", NamespaceOption, None),
         ("output", OutputOption, None),
     ]
@@ -166,7 +177,7 @@ def connected(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(**values: Any) -> None:
         settings = settings_of(values.pop("typer_context"))
-        given = {name: values.pop(name) for name in ("address", "context", "namespace")}
+        given = {name: values.pop(name) for name in ("address", "context", "insecure", "namespace")}
         given["address"] = tuple(given["address"] or ())
         nearer = {name: value for name, value in given.items() if value}
         session = Session(replace(settings, **nearer), values.pop("output") or settings.output)

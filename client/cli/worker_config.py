@@ -67,6 +67,9 @@ class WorkerConfig(_Settings):
     handlers: list[str] = []
     """Python files or modules with handlers: `file.py`, `file.py:worker`, `package.module:worker`. Files are looked up from
     the folder of the configuration."""
+    tls_dir: Annotated[str, Field(min_length=1)] | None = None
+    """The folder with the worker's certificate: ca.pem, cert.pem and key.pem, looked up from the folder of the configuration.
+    Default: that of the context."""
     drain_seconds: Annotated[float, Field(ge=0)] = 30.0
     """How long attempts may go on after SIGTERM."""
     shell: ShellSettings = ShellSettings()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from horologe.client.cli.session import AddressOption, ContextOption, settings_of
+from horologe.client.cli.session import AddressOption, ContextOption, InsecureOption, settings_of
 from horologe.client.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -88,6 +88,16 @@ _HandlerFiles = Annotated[
         help="A Python file or module with handlers; repeat it.",
     ),
 ]
+_TlsDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-dir",
+        metavar="FOLDER",
+        envvar="HOROLOGE_WORKER_TLS_DIR",
+        help="The worker's certificate: ca.pem, cert.pem, key.pem. Replaced files are used from the next connection on. "
+        "Default: that of the context.",
+    ),
+]
 
 
 def register(worker_app: typer.Typer) -> None:
@@ -99,6 +109,8 @@ def _run(
     typer_context: typer.Context,
     address: AddressOption = None,
     context_file: ContextOption = None,
+    insecure: InsecureOption = None,
+    tls_dir: _TlsDir = None,
     config: _Config = None,
     name: _Name = None,
     queue: _Queues = None,
@@ -115,10 +127,7 @@ def _run(
     """
     # The libraries' own words would mix with the log.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    from horologe.client import cluster_context
-
     settings = settings_of(typer_context)
-    cluster = cluster_context.load(address or settings.address or None, context_file=context_file or settings.context)
     overrides: dict[str, Any] = {
         "name": name,
         "queues": queue,
@@ -128,7 +137,15 @@ def _run(
         "http": {"allow_loopback": True} if http_allow_loopback else {},
     }
     _configure_log()
-    worker = build_worker(config, cluster.addresses, overrides=overrides, handlers=handlers or ())
+    worker = build_worker(
+        config,
+        address or settings.address or None,
+        context_file=context_file or settings.context,
+        insecure=insecure or settings.insecure,
+        tls_dir=tls_dir,
+        overrides=overrides,
+        handlers=handlers or (),
+    )
     worker.run()
     _leave(worker)
 
@@ -137,12 +154,16 @@ def build_worker(
     config_file: Path | None,
     addresses: Sequence[str] | None = None,
     *,
+    context_file: str | os.PathLike[str] | None = None,
+    insecure: bool | None = None,
+    tls_dir: Path | None = None,
     name: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     handlers: Iterable[str] = (),
 ) -> Worker:
     """A worker with the executors that the configuration names.
 
+    addresses, context_file, insecure, tls_dir: as for `Worker`.
     overrides: settings put over those of the file, by their names there; None and empty ones change nothing.
     handlers: further files with handlers, looked up from the current folder.
     InvalidArgument says what is wrong with the configuration.
@@ -152,8 +173,14 @@ def build_worker(
     from horologe.client.worker import Worker
 
     settings = worker_config.load(config_file, _given({**(overrides or {}), **({"name": name} if name else {})}))
+    folder = config_file.parent if config_file is not None else Path.cwd()
+    if tls_dir is None and settings.tls_dir is not None:
+        tls_dir = folder / settings.tls_dir
     worker = Worker(
         addresses,
+        context_file=context_file,
+        insecure=insecure,
+        tls_dir=tls_dir,
         name=settings.name,
         queues=settings.queues,
         slot_count=settings.slots,
@@ -164,7 +191,7 @@ def build_worker(
         _add_executors(worker, settings)
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
-    load_into(worker.handlers, settings.handlers, config_file.parent if config_file is not None else Path.cwd())
+    load_into(worker.handlers, settings.handlers, folder)
     load_into(worker.handlers, list(handlers), Path.cwd())
     return worker
 

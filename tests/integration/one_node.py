@@ -51,8 +51,8 @@ class OneNode:
             output_bytes_per_attempt_max=OUTPUT_BYTES_MAX,
             drain_seconds=2.0,
         )
-        self.client = AsyncClient(self._config.listen)
-        self.worker = Worker(self._config.listen, name="w1", slot_count=50, drain_seconds=1.0)
+        self.client = AsyncClient(self._config.listen, insecure=True)
+        self.worker = Worker(self._config.listen, name="w1", slot_count=50, drain_seconds=1.0, insecure=True)
         self.worker.add_executor("shell", ShellExecutor(self.worker.lease))
         self.running: Counter[str] = Counter()
         self.most_at_a_time: Counter[str] = Counter()

@@ -88,7 +88,7 @@ async def test_three_nodes(folder: Path) -> None:
         assert sum(line.endswith("yes") and line.startswith(("n1 ", "n2 ", "n3 ")) for line in table) == 3
         assert any(line.startswith("n4 ") and "follower" in line for line in lines)
         assert "removed n4; its data folder can be deleted" in lines
-        async with AsyncClient([f"{clients}{number}" for number in (1, 2, 3)]) as client:
+        async with AsyncClient([f"{clients}{number}" for number in (1, 2, 3)], insecure=True) as client:
             until = datetime.now(UTC)
             deadline = time.monotonic() + UNTIL_EXPECTED_SECONDS
             while time.monotonic() < deadline:

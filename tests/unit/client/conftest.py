@@ -14,8 +14,10 @@ from horologe.client.cli import main
 
 
 @pytest.fixture(autouse=True)
-def _no_context(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_context(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.delenv("HOROLOGE_CONTEXT", raising=False)
+    monkeypatch.delenv("HOROLOGE_TOKEN", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def fake() -> Iterator[FakeCluster]:
 def run(fake: FakeCluster, tmp_path: Path) -> Callable[..., Result]:
     """Runs a command against the fake node, found through a context file as in real life."""
     context = tmp_path / "context.toml"
-    context.write_text(f'addresses = ["{fake.address}"]\n')
+    context.write_text(f'addresses = ["{fake.address}"]\ninsecure = true\n')
 
     def run(*arguments: str, **options: Any) -> Result:
         result = CliRunner(env={"HOROLOGE_CONTEXT": str(context)}).invoke(main.app, list(arguments), **options)

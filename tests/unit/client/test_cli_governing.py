@@ -90,7 +90,7 @@ def test_a_namespace_keeps_its_history_as_it_likes(fake: FakeCluster, run: Run) 
 
 def test_the_sdk_raises_what_it_means(fake: FakeCluster) -> None:
     fake.failures["PauseQueue"].append(failure("FAILED_PRECONDITION", "QUEUE_PAUSED"))
-    with Client(fake.address) as client:
+    with Client(fake.address, insecure=True) as client:
         with pytest.raises(FailedPrecondition):
             client.pause_queue("reports")
         with pytest.raises(InvalidArgument):
@@ -102,7 +102,7 @@ def test_the_sdk_raises_what_it_means(fake: FakeCluster) -> None:
 
 
 async def test_the_async_client_has_the_same_methods(fake: FakeCluster) -> None:
-    async with AsyncClient(fake.address) as client:
+    async with AsyncClient(fake.address, insecure=True) as client:
         await client.set_limit("db", 3)
         assert (await client.get_limit("db")).max_running == 3
         await client.update_queue("reports", start_rate="10/s", aging="1m")

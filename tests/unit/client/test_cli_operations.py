@@ -128,7 +128,7 @@ def test_operations_are_listed_shown_and_cancelled(fake: FakeCluster, run: Run) 
 
 async def test_the_sdk(fake: FakeCluster) -> None:
     start, end = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
-    with Client(fake.address) as client:
+    with Client(fake.address, insecure=True) as client:
         assert [letter.error for letter in client.list_dead_letters()] == ["disk full", "out of memory"]
         assert not client.group_dead_letters().is_complete
         assert client.redrive_dead_letters(job="report", rate=2.0, payload=[1]).kind == Operation.KIND_REDRIVE
@@ -138,7 +138,7 @@ async def test_the_sdk(fake: FakeCluster) -> None:
         fake.failures["CancelOperation"].append(failure("FAILED_PRECONDITION", "OPERATION_FINISHED", "over"))
         with pytest.raises(FailedPrecondition):
             client.cancel_operation(1)
-    async with AsyncClient(fake.address) as client:
+    async with AsyncClient(fake.address, insecure=True) as client:
         assert (await client.backfill_job("report", start, end)).operation.total_count == 30
         assert [one.name.rpartition("/")[2] async for one in client.list_operations()] == ["2", "1"]
         await client.purge_dead_letter(2)

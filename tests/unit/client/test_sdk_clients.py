@@ -25,13 +25,13 @@ HELLO = jobs.job("hello", jobs.every("5s"), jobs.shell(["echo", "hello"]))
 
 @pytest.fixture
 def client(fake: FakeCluster) -> Iterator[Client]:
-    with Client(fake.address) as client:
+    with Client(fake.address, insecure=True) as client:
         yield client
 
 
 @pytest.fixture
 async def async_client(fake: FakeCluster) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(fake.address) as client:
+    async with AsyncClient(fake.address, insecure=True) as client:
         yield client
 
 
@@ -125,7 +125,7 @@ def test_reading_goes_on_elsewhere_where_it_broke_off(fake: FakeCluster) -> None
     fake.add_execution("hello", Execution.STATE_RUNNING)
     fake.output = [(1, b"one"), (1, b"two"), (1, b"three")]
     fake.output_breaks = True
-    with Client([fake.address, fake.address]) as client:
+    with Client([fake.address, fake.address], insecure=True) as client:
         assert [piece.data for piece in client.read_output(1, follow=True)] == [b"one", b"two", b"three"]
     asked = [(request.attempt, request.after_position) for request in fake.requests("ReadOutput")]
     assert asked == [(0, 0), (1, 1), (1, 2)]
@@ -257,7 +257,7 @@ def test_another_node_is_asked_when_one_is_gone(fake: FakeCluster) -> None:
     gone = FakeCluster()
     gone.stop()
     fake.add_job("hello")
-    with Client([gone.address, fake.address]) as client:
+    with Client([gone.address, fake.address], insecure=True) as client:
         started = time.monotonic()
         assert client.get_job("hello").name.endswith("hello")
         assert time.monotonic() - started < 2.0
@@ -269,7 +269,7 @@ def test_another_node_is_asked_when_one_hangs(fake: FakeCluster, monkeypatch: py
     monkeypatch.setattr("horologe.client.channel.ATTEMPT_SECONDS", 0.1)
     stuck = FakeCluster()
     stuck.hang.clear()
-    with Client([stuck.address, fake.address]) as client:
+    with Client([stuck.address, fake.address], insecure=True) as client:
         created = client.create_job(HELLO)
         assert created.name.endswith("hello")
     assert stuck.requests("CreateJob")[0].request_id == fake.requests("CreateJob")[0].request_id
@@ -278,7 +278,7 @@ def test_another_node_is_asked_when_one_hangs(fake: FakeCluster, monkeypatch: py
 
 def test_nobody_there(fake: FakeCluster) -> None:
     fake.stop()
-    with Client(fake.address, unreachable_seconds=0.1) as client:
+    with Client(fake.address, insecure=True, unreachable_seconds=0.1) as client:
         with pytest.raises(errors.Unavailable, match=f"no node answers at {fake.address}: Connection refused"):
             client.get_job("hello")
         with pytest.raises(errors.Unavailable):
@@ -299,7 +299,7 @@ def test_a_deadline_passes(fake: FakeCluster, client: Client) -> None:
 
 
 def test_a_closed_client_says_so(fake: FakeCluster) -> None:
-    client = Client(fake.address)
+    client = Client(fake.address, insecure=True)
     client.close()
     with pytest.raises(ValueError, match="closed"):
         client.get_job("hello")
@@ -332,7 +332,7 @@ async def test_the_asynchronous_client_moves_on(fake: FakeCluster) -> None:
     gone.stop()
     fake.add_job("hello")
     fake.changes = [WatchExecutionsResponse(revision=1)]
-    async with AsyncClient([gone.address, fake.address]) as client:
+    async with AsyncClient([gone.address, fake.address], insecure=True) as client:
         assert len([batch async for batch in client.watch_executions()]) == 1
         assert (await client.get_job("hello")).uid
         with pytest.raises(errors.DeadlineExceeded):

@@ -28,7 +28,7 @@ def _events(fake: FakeCluster) -> None:
 
 
 def test_watching_goes_on_elsewhere_behind_what_was_seen(fake: FakeCluster) -> None:
-    with Client([fake.address, fake.address]) as client:
+    with Client([fake.address, fake.address], insecure=True) as client:
         batches = list(client.watch_events("tick", states=[Execution.STATE_RUNNING], labels={"team": "data"}))
     assert [event for batch in batches for event in batch.events] == fake.events
     asked = fake.requests("WatchEvents")
@@ -37,14 +37,14 @@ def test_watching_goes_on_elsewhere_behind_what_was_seen(fake: FakeCluster) -> N
 
 
 async def test_watching_goes_on_elsewhere_asynchronously(fake: FakeCluster) -> None:
-    async with AsyncClient([fake.address, fake.address]) as client:
+    async with AsyncClient([fake.address, fake.address], insecure=True) as client:
         events = [event async for batch in client.watch_events(resume_token="1") for event in batch.events]
     assert events == fake.events[1:]
 
 
 def test_a_token_that_is_too_old(fake: FakeCluster, run: Any) -> None:
     fake.failures["WatchEvents"] += [failure("OUT_OF_RANGE", "EVENTS_GONE", "only later ones are kept")] * 2
-    with Client(fake.address) as client, pytest.raises(errors.OutOfRange, match="later ones"):
+    with Client(fake.address, insecure=True) as client, pytest.raises(errors.OutOfRange, match="later ones"):
         list(client.watch_events(resume_token="1"))
     refused = run("watch", "--from", "1")
     assert (refused.exit_code, "without --from" in refused.stderr) == (4, True)

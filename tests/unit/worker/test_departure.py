@@ -15,7 +15,7 @@ from horologe.v1 import worker_pb2
 
 
 async def test_drain_finishes_what_runs_and_leaves(gateway: FakeGateway) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     release = asyncio.Event()
 
     @worker.handler("work")
@@ -36,7 +36,7 @@ async def test_drain_finishes_what_runs_and_leaves(gateway: FakeGateway) -> None
 
 
 async def test_drain_that_takes_too_long_stops_the_rest(gateway: FakeGateway) -> None:
-    worker = Worker(gateway.address, drain_seconds=0.05)
+    worker = Worker(gateway.address, insecure=True, drain_seconds=0.05)
     started = asyncio.Event()
 
     @worker.handler("work")
@@ -57,7 +57,7 @@ async def test_drain_that_takes_too_long_stops_the_rest(gateway: FakeGateway) ->
 
 
 async def test_sigterm_drains_and_a_second_one_stops(gateway: FakeGateway) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     started = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -80,14 +80,14 @@ async def test_sigterm_drains_and_a_second_one_stops(gateway: FakeGateway) -> No
 
 
 async def test_drain_asked_for_by_the_cluster(gateway: FakeGateway) -> None:
-    serving = asyncio.create_task(Worker(gateway.address).serve())
+    serving = asyncio.create_task(Worker(gateway.address, insecure=True).serve())
     stream = await gateway.stream()
     stream.send(drain=worker_pb2.Drain())
     await serving
 
 
 async def test_go_away_leads_to_another_stream_unless_drained(gateway: FakeGateway) -> None:
-    serving = asyncio.create_task(Worker(gateway.address).serve())
+    serving = asyncio.create_task(Worker(gateway.address, insecure=True).serve())
     first = await gateway.stream(1)
     first.send(go_away=worker_pb2.GoAway(reason="this node stops"))
     second = await gateway.stream(2)
@@ -98,7 +98,7 @@ async def test_go_away_leads_to_another_stream_unless_drained(gateway: FakeGatew
 
 async def test_unreachable_addresses_are_passed_over(gateway: FakeGateway, serve: Serve) -> None:
     # The discard port of the loopback: nothing listens there.
-    worker = Worker(["127.0.0.1:9", gateway.address, "127.0.0.1:9"])
+    worker = Worker(["127.0.0.1:9", gateway.address, "127.0.0.1:9"], insecure=True)
     await serve(worker)
     await worker.connected()
 
@@ -106,7 +106,7 @@ async def test_unreachable_addresses_are_passed_over(gateway: FakeGateway, serve
 async def test_refusal_ends_the_worker_with_the_reason(gateway: FakeGateway) -> None:
     gateway.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "hello.slot_count is -1")
     with pytest.raises(WorkerRefusedError, match=r"refuses this worker: hello.slot_count is -1"):
-        await Worker(gateway.address).serve()
+        await Worker(gateway.address, insecure=True).serve()
 
 
 def test_default_names_are_valid_and_differ() -> None:
@@ -117,8 +117,8 @@ def test_default_names_are_valid_and_differ() -> None:
 
 def test_wrong_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="slot_count is 10001"):
-        Worker("127.0.0.1:1", slot_count=10_001)
-    worker = Worker("127.0.0.1:1")
+        Worker("127.0.0.1:1", insecure=True, slot_count=10_001)
+    worker = Worker("127.0.0.1:1", insecure=True)
     with pytest.raises(ValueError, match="already a handler named 'a'"):
         for _ in range(2):
             worker.handler("a")(lambda context: None)

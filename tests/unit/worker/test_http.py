@@ -56,7 +56,7 @@ async def site() -> AsyncIterator[Site]:
 async def run(
     gateway: FakeGateway, serve: Serve, action: Http, *, allow_loopback: bool = True, **limits: float
 ) -> tuple[Result, Stream]:
-    worker = Worker(gateway.address, output_bytes_max=100_000)
+    worker = Worker(gateway.address, insecure=True, output_bytes_max=100_000)
     worker.add_executor("http", HttpExecutor(allow_loopback=allow_loopback))
     stream = await serve(worker)
     stream.assign(assignment(7, token=42, attempt=2), definitions=[definition(http=action, **limits)])

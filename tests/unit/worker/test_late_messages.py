@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc.aio
 import pytest
 from fake_gateway import assignment, definition
 
@@ -32,11 +33,15 @@ class LateStream:
         """The call ends; what was read stays read."""
 
 
+def nowhere(address: str) -> grpc.aio.Channel:
+    raise AssertionError(f"it connects to {address}")
+
+
 async def test_an_assignment_that_was_read_before_the_lease_ended_is_not_started() -> None:
     table, outbox, lease, stream = AttemptTable(), Outbox(), Lease(), LateStream()
     runner = Runner(table, outbox, lease, {}, 1_000, lambda: None)
     identity = Identity("w1", "i1", ("default",), 1)
-    session = stream.session = Session("n1:7400", identity, table, runner, outbox, lease, asyncio.Event())
+    session = stream.session = Session("n1:7400", identity, table, runner, outbox, lease, asyncio.Event(), nowhere)
     session.welcome = worker_pb2.Welcome(cluster_id="c1")
 
     with pytest.raises(DisconnectedError, match="the lease ended"):

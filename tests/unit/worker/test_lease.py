@@ -43,7 +43,7 @@ async def test_lease_that_is_not_renewed_kills_and_reports_nothing(gateway: Fake
     """Real time: a term of 300 ms, and a gateway that acknowledges nothing and accepts nobody any more."""
     gateway.lease_ms, gateway.heartbeat_ms = 300, 30
     gateway.acknowledges_heartbeats = gateway.acknowledges_results = False
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     killed = asyncio.Event()
 
     @worker.handler("work")
@@ -77,7 +77,7 @@ async def test_lease_that_is_not_renewed_kills_and_reports_nothing(gateway: Fake
 async def test_process_that_stood_still_drops_what_it_has(gateway: FakeGateway, serve: Serve) -> None:
     """The clock has jumped when the handler goes on: nobody looked in between, and yet its result is not reported."""
     clock = FakeClock()
-    worker = Worker(gateway.address, clock=clock)
+    worker = Worker(gateway.address, insecure=True, clock=clock)
     started = asyncio.Event()
     release = asyncio.Event()
     ended: list[int] = []
@@ -103,7 +103,7 @@ async def test_process_that_stood_still_drops_what_it_has(gateway: FakeGateway, 
 
 async def test_work_that_waited_while_the_process_stood_still_is_not_begun(gateway: FakeGateway, serve: Serve) -> None:
     clock = FakeClock()
-    worker = Worker(gateway.address, clock=clock)
+    worker = Worker(gateway.address, insecure=True, clock=clock)
     begun: list[int] = []
 
     @worker.handler("freeze", inline=True)
@@ -124,7 +124,7 @@ async def test_work_that_waited_while_the_process_stood_still_is_not_begun(gatew
 
 async def test_acknowledged_heartbeats_keep_the_lease(gateway: FakeGateway, serve: Serve) -> None:
     gateway.lease_ms, gateway.heartbeat_ms = 300, 20
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     release = asyncio.Event()
 
     @worker.handler("work")
@@ -146,7 +146,7 @@ async def test_node_that_renews_nothing_is_left_for_another(serve: Serve, gatewa
     """Early enough that the lease survives: the attempt goes on and is reported to the second node."""
     gateway.lease_ms, gateway.heartbeat_ms = 2_000, 50
     gateway.acknowledges_heartbeats = False
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     release = asyncio.Event()
 
     @worker.handler("work")
@@ -166,7 +166,7 @@ async def test_node_that_renews_nothing_is_left_for_another(serve: Serve, gatewa
 @pytest.mark.parametrize("milliseconds", [0, 10_000])
 async def test_impossible_terms_are_not_accepted(gateway: FakeGateway, serve: Serve, milliseconds: int) -> None:
     gateway.heartbeat_ms = milliseconds
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     await serve(worker)
     gateway.heartbeat_ms = 2_000
     await gateway.stream(2)

@@ -23,7 +23,7 @@ Shell = job_pb2.ShellAction
 
 
 def shell_worker(gateway: FakeGateway, *users: str) -> Worker:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     worker.add_executor("shell", ShellExecutor(worker.lease, users=users))
     return worker
 
@@ -196,7 +196,7 @@ PROGRAM = """
 from horologe.client.executors.shell import ShellExecutor
 from horologe.client.worker import Worker
 import sys
-worker = Worker(sys.argv[1])
+worker = Worker(sys.argv[1], insecure=True)
 worker.add_executor("shell", ShellExecutor(worker.lease))
 worker.run()
 """

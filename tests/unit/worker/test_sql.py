@@ -39,7 +39,7 @@ async def run(
     connection: str = "stock",
     **limits: float,
 ) -> tuple[Result, Stream]:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     worker.add_executor("sql", SqlExecutor({"stock": f"sqlite:///{file}"}))
     action = job_pb2.SqlAction(connection=connection, statement=statement)
     json_format.ParseDict(parameters or {}, action.parameters)

@@ -14,7 +14,7 @@ from horologe.v1 import worker_pb2
 
 
 async def test_async_handler_runs_and_its_result_is_reported(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address, name="w1", queues=["reports"], slot_count=3, labels={"zone": "a"})
+    worker = Worker(gateway.address, insecure=True, name="w1", queues=["reports"], slot_count=3, labels={"zone": "a"})
     seen: list[Context] = []
 
     @worker.handler("send")
@@ -40,7 +40,7 @@ async def test_async_handler_runs_and_its_result_is_reported(gateway: FakeGatewa
 
 
 async def test_sync_handler_runs_in_a_thread_and_inline_in_the_loop(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     threads: dict[str, int] = {}
 
     @worker.handler("threaded")
@@ -63,7 +63,7 @@ async def test_sync_handler_runs_in_a_thread_and_inline_in_the_loop(gateway: Fak
 
 
 async def test_exceptions_become_errors_with_a_traceback(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
 
     @worker.handler("broken")
     async def broken(context: Context) -> None:
@@ -94,7 +94,7 @@ async def test_exceptions_become_errors_with_a_traceback(gateway: FakeGateway, s
 
 
 async def test_duplicates_and_older_tokens_are_dropped(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     tokens: list[int] = []
 
     @worker.handler("note")
@@ -112,7 +112,7 @@ async def test_duplicates_and_older_tokens_are_dropped(gateway: FakeGateway, ser
 
 
 async def test_newer_token_ends_the_older_attempt_without_a_report(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     cancelled = asyncio.Event()
 
     @worker.handler("wait")
@@ -134,7 +134,7 @@ async def test_newer_token_ends_the_older_attempt_without_a_report(gateway: Fake
 
 async def test_results_are_repeated_across_a_broken_stream(gateway: FakeGateway, serve: Serve) -> None:
     gateway.acknowledges_results = False
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     release = asyncio.Event()
 
     @worker.handler("quick")
@@ -171,7 +171,7 @@ async def test_results_are_repeated_across_a_broken_stream(gateway: FakeGateway,
 
 async def test_revoked_attempts_are_stopped_and_not_reported(gateway: FakeGateway, serve: Serve) -> None:
     gateway.acknowledges_results = False
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     stopped = asyncio.Event()
 
     @worker.handler("work")
@@ -198,7 +198,7 @@ async def test_revoked_attempts_are_stopped_and_not_reported(gateway: FakeGatewa
 async def test_unacknowledged_results_are_repeated_on_the_same_stream(gateway: FakeGateway, serve: Serve) -> None:
     gateway.acknowledges_results = False
     gateway.lease_ms, gateway.heartbeat_ms = 200, 20
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
 
     @worker.handler("quick")
     async def quick(context: Context) -> None:
@@ -212,7 +212,7 @@ async def test_unacknowledged_results_are_repeated_on_the_same_stream(gateway: F
 
 
 async def test_cancellation_reaches_async_and_sync_handlers(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     started: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
@@ -241,7 +241,7 @@ async def test_cancellation_reaches_async_and_sync_handlers(gateway: FakeGateway
 
 
 async def test_handler_that_runs_too_long_times_out(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
 
     @worker.handler("wait")
     async def wait(context: Context) -> None:
@@ -257,7 +257,7 @@ async def test_handler_that_runs_too_long_times_out(gateway: FakeGateway, serve:
 async def test_handler_that_ignores_its_cancellation_is_reported_all_the_same(
     gateway: FakeGateway, serve: Serve
 ) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     release = asyncio.Event()
 
     @worker.handler("stubborn")
@@ -279,7 +279,7 @@ async def test_handler_that_ignores_its_cancellation_is_reported_all_the_same(
 
 async def test_handlers_of_one_batch_have_tasks_of_their_own_once_they_wait(gateway: FakeGateway, serve: Serve) -> None:
     """`asyncio.timeout` cancels the current task: it must be the handler's and nobody else's."""
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
 
     @worker.handler("limited")
     async def limited(context: Context) -> str:
@@ -299,7 +299,7 @@ async def test_handlers_of_one_batch_have_tasks_of_their_own_once_they_wait(gate
 
 
 async def test_output_is_capped_numbered_and_ahead_of_its_result(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address, output_bytes_max=100_000)
+    worker = Worker(gateway.address, insecure=True, output_bytes_max=100_000)
 
     @worker.handler("chatty")
     async def chatty(context: Context) -> None:
@@ -320,7 +320,7 @@ async def test_output_is_capped_numbered_and_ahead_of_its_result(gateway: FakeGa
 
 
 async def test_many_results_travel_in_few_messages(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address, slot_count=1000)
+    worker = Worker(gateway.address, insecure=True, slot_count=1000)
 
     @worker.handler("nothing", inline=True)
     def nothing(context: Context) -> None:
@@ -334,7 +334,7 @@ async def test_many_results_travel_in_few_messages(gateway: FakeGateway, serve: 
 
 
 async def test_progress_is_a_line_of_the_output(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     refused: list[str] = []
 
     @worker.handler("work")
@@ -354,7 +354,7 @@ async def test_progress_is_a_line_of_the_output(gateway: FakeGateway, serve: Ser
 
 
 async def test_progress_ends_a_handler_that_has_to_end(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     started, seen = threading.Event(), threading.Event()
 
     @worker.handler("work")

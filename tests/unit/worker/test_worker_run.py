@@ -25,7 +25,7 @@ from horologe.v1 import job_pb2
 
 HANDLERS = """
 from horologe.client.worker import Context, Worker
-worker = Worker("127.0.0.1:1")
+worker = Worker("127.0.0.1:1", insecure=True)
 @worker.handler("greet")
 def greet(context: Context) -> str:
     return "hello " + context.payload
@@ -50,7 +50,7 @@ async def test_program_runs_all_kinds_and_drains_on_sigterm(gateway: FakeGateway
         'slots = 7\nhandlers = ["handlers.py"]\n[labels]\nzone = "a"\n[http]\nallow_loopback = true\n'
         f'[sql.connections]\nlocal = "sqlite:///{tmp_path / "local.db"}"\n'
     )
-    options = ("--address", gateway.address, "--config", str(config), "--name", "w1", "--queue", "a", "--queue", "b")
+    options = ("--insecure", "--address", gateway.address, "--config", str(config), "--name", "w1", "--queue", "a", "--queue", "b")
     with program(*options, HOROLOGE_WORKER_SLOTS="8") as process:
         stream = await gateway.stream()
         hello = stream.hello
@@ -81,10 +81,10 @@ async def test_second_signal_stops_at_once(gateway: FakeGateway, tmp_path: Path)
     """Even while a handler in a thread does not look at anything."""
     file = tmp_path / "stuck.py"
     file.write_text(
-        "import threading\nfrom horologe.client.worker import Worker\nworker = Worker('127.0.0.1:1')\n"
+        "import threading\nfrom horologe.client.worker import Worker\nworker = Worker('127.0.0.1:1', insecure=True)\n"
         "@worker.handler('stuck')\ndef stuck(context):\n    context.write_output('begun')\n    threading.Event().wait()\n"
     )
-    with program("--address", gateway.address, "--handlers", f"{file}:worker") as process:
+    with program("--insecure", "--address", gateway.address, "--handlers", f"{file}:worker") as process:
         stream = await gateway.stream()
         stream.assign(assignment(), definitions=[definition(python="stuck")])
         await stream.until_output("begun")
@@ -120,7 +120,7 @@ def test_wrong_configuration_is_one_line(tmp_path: Path, text: str, error: str) 
     (tmp_path / "broken.py").write_text("1 / 0")
     path = tmp_path / "worker.toml"
     path.write_text(text)
-    outcome = CliRunner().invoke(build(), ["worker", "run", "--config", str(path)])
+    outcome = CliRunner().invoke(build(), ["worker", "run", "--insecure", "--config", str(path)])
 
     assert outcome.exit_code == 2
     assert error in outcome.stderr
@@ -137,7 +137,7 @@ def test_wrong_configuration_is_one_line(tmp_path: Path, text: str, error: str) 
     ],
 )
 def test_wrong_options_are_one_line(options: list[str], error: str) -> None:
-    outcome = CliRunner().invoke(build(), ["worker", "run", *options])
+    outcome = CliRunner().invoke(build(), ["worker", "run", "--insecure", *options])
     assert outcome.exit_code == 2
     assert error in outcome.stderr
 
@@ -146,7 +146,7 @@ def test_options_lie_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "worker.toml"
     path.write_text('name = "from-file"\n[sql.connections]\na = "sqlite://"\n[shell]\nenabled = false\n')
     worker: Worker = build_worker(
-        path, ["127.0.0.1:1"], name="w9", overrides={"sql": {"connections": {"b": "sqlite://"}}}
+        path, ["127.0.0.1:1"], insecure=True, name="w9", overrides={"sql": {"connections": {"b": "sqlite://"}}}
     )
     assert worker.name == "w9"
     with pytest.raises(InvalidArgument, match="unknown key 'colour'"):

@@ -1,0 +1,199 @@
+"""Certificates of clients and workers: read anew for each connection, and what a failed handshake means.
+
+Nodes are known by a name in their certificates, not by their addresses: `server_name` of the context. What a context says is
+in `cluster_context.py`; who is refused after the handshake is told by the node itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from horologe.client.cluster_context import ClusterContext
+from horologe.client.errors import InvalidContext
+
+__all__ = [
+    "CA_FILE",
+    "CERTIFICATE_FILE",
+    "KEY_FILE",
+    "Identity",
+    "Options",
+    "Stamp",
+    "expiry_warning",
+    "explain",
+    "file_stamp",
+    "secure",
+    "utc_now",
+]
+
+CA_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "cert.pem", "key.pem"
+
+WARN_LIFETIME_SHARE = 5
+"""A certificate is old when less than this part of its life is left: a fifth. Whoever renews them does it earlier."""
+WARN_TIME_MAX = timedelta(days=14)
+"""But nobody wants to hear of it earlier than this."""
+
+Options = Sequence[tuple[str, int]]
+Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The files that prove who is who."""
+
+    ca: Path | None
+    certificate: Path | None
+    key: Path | None
+
+    @classmethod
+    def of(cls, context: ClusterContext) -> Identity:
+        """Those that a context names."""
+        folder = context.tls_dir
+        if folder is None:
+            return cls(context.ca_file, None, None)
+        return cls(context.ca_file or folder / CA_FILE, folder / CERTIFICATE_FILE, folder / KEY_FILE)
+
+    def stamp(self) -> Stamp:
+        """Differs once a file was replaced."""
+        files = (self.ca, self.certificate, self.key)
+        return tuple(file_stamp(file) for file in files if file is not None)
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """As the files are now. InvalidContext says which one is wrong: gRPC itself would not."""
+        ca = None if self.ca is None else _read(self.ca)
+        if self.ca is not None and ca is not None:
+            _certificates(ca, self.ca)
+        if self.certificate is None or self.key is None:
+            return grpc.ssl_channel_credentials(root_certificates=ca)
+        certificate, key = _read(self.certificate), _read(self.key)
+        own = _certificates(certificate, self.certificate)[0]
+        if own.public_key() != _private_key(key, self.key).public_key():
+            raise InvalidContext(f"{self.key} is not the key of the certificate {self.certificate}")
+        return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=certificate)
+
+
+def secure(context: ClusterContext, options: Options) -> tuple[grpc.ChannelCredentials, list[tuple[str, int | str]]]:
+    """What a channel with TLS is made of, with the files as they are now."""
+    named: list[tuple[str, int | str]] = [*options]
+    if context.server_name:
+        named.append(("grpc.ssl_target_name_override", context.server_name))
+    return Identity.of(context).credentials(), named
+
+
+def expiry_warning(context: ClusterContext, now: datetime) -> str:
+    """What to say of the own certificate when it has little time left, or none; empty if all is well."""
+    file = Identity.of(context).certificate
+    if file is None:
+        return ""
+    certificate = _certificates(_read(file), file)[0]
+    end, life = certificate.not_valid_after_utc, certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    if end <= now:
+        return f"the certificate {file} expired on {end:%Y-%m-%d %H:%M} UTC; have a new one made"
+    if end - now > min(life / WARN_LIFETIME_SHARE, WARN_TIME_MAX):
+        return ""
+    return f"the certificate {file} expires on {end:%Y-%m-%d %H:%M} UTC; have a new one made and put it there"
+
+
+_NOT_A_TLS_PORT = (
+    "it speaks clear text and not TLS there; if the cluster runs without security say so (--insecure, insecure=True, or "
+    "`insecure = true` in the context), else the address is that of another port"
+)
+_PERHAPS_A_TLS_PORT = (
+    "it closed the connection at the first word in clear text; if the cluster has security leave insecure out, and name "
+    "its CA (ca_file)"
+)
+_NOT_TRUSTED = (
+    "its certificate is not signed by a CA that is trusted here; name the CA of the cluster (ca_file, or ca.pem in tls_dir), "
+    "and if that is done, ask whether it is still the same CA, and whether this is the right cluster"
+)
+_OTHER_NAME = (
+    'its certificate is of another name; server_name has to be a name in it ("horologe" where the CA is the cluster\'s own, '
+    'or "" for the host of the address)'
+)
+_REFUSED = (
+    "it broke off the handshake; the port of workers wants a certificate that its CA has signed, that has not expired and is "
+    "on no deny list (tls_dir), and the port of people wants none"
+)
+
+# What gRPC says -> what that means; the first that fits. All of these texts were seen with grpcio 1.85.
+_HANDSHAKES: Sequence[tuple[str, str]] = (
+    ("WRONG_VERSION_NUMBER", _NOT_A_TLS_PORT),
+    (
+        "certificate has expired",
+        "its certificate has expired; its operator has to renew it (or the clock here is wrong)",
+    ),
+    ("certificate is not yet valid", "its certificate is not valid yet: a clock is wrong, there or here"),
+    ("Hostname Verification", _OTHER_NAME),
+    ("CERTIFICATE_VERIFY_FAILED", _NOT_TRUSTED),
+    ("BAD_SIGNATURE", _NOT_TRUSTED),
+    ("certificate signature failure", _NOT_TRUSTED),
+    ("Tls handshake failed", "the TLS handshake failed"),
+    ("Failed to create security handshaker", "the certificates here are of no use (ca_file, tls_dir)"),
+)
+
+
+def explain(details: str, context: ClusterContext, now: datetime) -> tuple[str, bool]:
+    """What a connection that was never made failed of, and whether trying again can be of use. Empty: not of TLS.
+
+    `details` are those of gRPC.
+    """
+    if context.insecure:
+        return (_PERHAPS_A_TLS_PORT if "Socket closed" in details else "", True)
+    for sign, meaning in _HANDSHAKES:
+        if sign in details:
+            return meaning, False
+    if "Socket closed" not in details:
+        return "", True
+    # The node may as well be on its way down. With TLS 1.3 it judges a certificate when the client believes to be through.
+    own = _expired(context, now)
+    return own or _REFUSED, True
+
+
+def _expired(context: ClusterContext, now: datetime) -> str:
+    try:
+        warning = expiry_warning(context, now)
+    except InvalidContext as error:
+        return str(error)
+    return warning if "expired on" in warning else ""
+
+
+def utc_now() -> datetime:
+    """The wall clock: certificates are of the calendar."""
+    return datetime.now(UTC)
+
+
+def file_stamp(file: Path) -> tuple[str, int, int, int]:
+    """Differs once the file was replaced; also for one that is not there."""
+    try:
+        found = file.stat()
+    except OSError:
+        return str(file), 0, 0, 0
+    return str(file), found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InvalidContext(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def _certificates(pem: bytes, file: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise InvalidContext(f"{file} holds no certificate in PEM") from error
+
+
+def _private_key(pem: bytes, file: Path) -> serialization.PrivateKeyTypes:  # type: ignore[name-defined]
+    try:
+        return serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InvalidContext(f"{file} holds no private key in PEM without a password") from error
