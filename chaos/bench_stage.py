@@ -122,7 +122,9 @@ class Stage:
         self.client = await self._stack.enter_async_context(AsyncClient(self.fleet.addresses, "default", insecure=True))
         self.client = self.client.with_timeout(CALL_SECONDS)
         self.clients = [
-            (await self._stack.enter_async_context(AsyncClient(address, "default", insecure=True))).with_timeout(CALL_SECONDS)
+            (await self._stack.enter_async_context(AsyncClient(address, "default", insecure=True))).with_timeout(
+                CALL_SECONDS
+            )
             for address in self.fleet.addresses
         ]
         """One for each node, for load that shall come in everywhere."""

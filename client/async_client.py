@@ -191,8 +191,8 @@ class AsyncClient(BaseClient):
                     metadata=self._metadata(call.method),
                 )
             except grpc.aio.AioRpcError as failure:
-                self._note_failure(policy.address, cast(RpcFailure, failure))
-                await asyncio.sleep(policy.failed(cast(RpcFailure, failure), self._now()))
+                renewed = self._renew(policy.address, cast(RpcFailure, failure))
+                await asyncio.sleep(policy.failed(cast(RpcFailure, failure), self._now(), renewed=renewed))
             else:
                 policy.succeeded()
                 self._saw(answer)
@@ -233,8 +233,8 @@ class AsyncClient(BaseClient):
                         raise to_error(cast(RpcFailure, failure)) from failure
                     # What is left is a call of its own.
                     policy, begun = self._policy(stream.method, request), False
-                self._note_failure(policy.address, cast(RpcFailure, failure))
-                wait = policy.failed(cast(RpcFailure, failure), self._now())
+                renewed = self._renew(policy.address, cast(RpcFailure, failure))
+                wait = policy.failed(cast(RpcFailure, failure), self._now(), renewed=renewed)
             finally:
                 # Also when the caller stops reading: the server must not go on sending.
                 receive.cancel()

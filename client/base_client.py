@@ -102,7 +102,9 @@ class BaseClient:
     def at(self, address: str, unreachable_seconds: float | None = None) -> Self:
         """The same client, same connections, for this one node. What it has seen before counts for itself only."""
         other = copy.copy(self)
-        other._cluster = replace(self._cluster, addresses=cluster_context.split_addresses(address), current=0, revision=0)
+        other._cluster = replace(
+            self._cluster, addresses=cluster_context.split_addresses(address), current=0, revision=0
+        )
         other._unreachable_seconds = unreachable_seconds
         return other
 
@@ -142,15 +144,16 @@ class BaseClient:
             return (*proof, *self._cluster.metadata(), (AUTHOR_KEY, self._author))
         return (*proof, *self._cluster.metadata())
 
-    def _note_failure(self, address: str, failure: RpcFailure) -> None:
-        """Channels go on with the certificates that they were made with: once those are replaced, there is a new one."""
+    def _renew(self, address: str, failure: RpcFailure) -> bool:
+        """Channels go on with the certificates that they were made with. Once those are replaced there is to be a new one."""
         stamp = self._stamps.get(address)
         if stamp is None or not is_unanswered(failure) or stamp == tls.Identity.of(self._context).stamp():
-            return
+            return False
         del self._stamps[address]
         channel = self._channels.pop(address, None)
         if channel is not None:
             self._retired.append(channel)
+        return True
 
     def _secured(self, address: str, options: tls.Options) -> tuple[Any, list[tuple[str, int | str]]]:
         """Credentials and options of a new channel with TLS."""

@@ -194,7 +194,7 @@ class CallPolicy:
         self._leader_address = ""
         self._leaders_asked = 0
         self._handshake = ""
-        """What the last connection that was never made failed of, where that is known."""
+        """What a connection that was never made failed of, where that is known."""
         self._hopeless_count = 0
         """How many connections in a row failed of what does not pass."""
 
@@ -216,11 +216,14 @@ class CallPolicy:
         if not self._leader_address:
             self._cluster.current = self.address_index
 
-    def failed(self, failure: RpcFailure, now: float) -> float:
-        """What follows a failed attempt: the seconds to wait before the next one, or the error, raised."""
+    def failed(self, failure: RpcFailure, now: float, *, renewed: bool = False) -> float:
+        """What follows a failed attempt: the seconds to wait before the next one, or the error, raised.
+
+        `renewed`: this node will be asked with other certificates.
+        """
         error = to_error(failure, self._request_id)
         timed_out = failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        self._note(error, failure, timed_out)
+        self._note(error, failure, timed_out, renewed)
         self._attempts += 1
         self._leader_address = ""
         if self._may_follow(error) and now < self._deadline:
@@ -238,11 +241,12 @@ class CallPolicy:
             raise self._last(error) from error
         return wait
 
-    def _note(self, error: HorologeError, failure: RpcFailure, timed_out: bool) -> None:
+    def _note(self, error: HorologeError, failure: RpcFailure, timed_out: bool, renewed: bool) -> None:
         details = failure.details() or ""
         never_sent = not error.reason and details.startswith(_NEVER_SENT)
-        self._handshake, may_pass = self._cluster.explain(details) if never_sent else ("", True)
-        self._hopeless_count = 0 if may_pass else self._hopeless_count + 1
+        handshake, may_pass = self._cluster.explain(details) if never_sent else ("", True)
+        self._handshake = handshake or self._handshake
+        self._hopeless_count = 0 if may_pass or renewed else self._hopeless_count + 1
         if error.reason or not (timed_out or isinstance(error, errors.Unavailable)):
             self._answered = True
         if isinstance(error, errors.OutcomeUnknown):

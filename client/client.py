@@ -238,8 +238,8 @@ class Client(BaseClient):
                 )
             except grpc.RpcError as failure:
                 with self._lock:
-                    self._note_failure(policy.address, cast(RpcFailure, failure))
-                self._pause(policy.failed(cast(RpcFailure, failure), time.monotonic()))
+                    renewed = self._renew(policy.address, cast(RpcFailure, failure))
+                self._pause(policy.failed(cast(RpcFailure, failure), time.monotonic(), renewed=renewed))
             else:
                 policy.succeeded()
                 self._saw(answer)
@@ -280,8 +280,8 @@ class Client(BaseClient):
                     # What is left is a call of its own.
                     policy, begun = self._policy(stream.method, request), False
                 with self._lock:
-                    self._note_failure(policy.address, cast(RpcFailure, failure))
-                self._pause(policy.failed(cast(RpcFailure, failure), time.monotonic()))
+                    renewed = self._renew(policy.address, cast(RpcFailure, failure))
+                self._pause(policy.failed(cast(RpcFailure, failure), time.monotonic(), renewed=renewed))
             finally:
                 # Also when the caller stops reading: the server must not go on sending.
                 receive.cancel()

@@ -85,7 +85,7 @@ def failure(
 class FakeCluster(FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcHandler):
     """One node. `failures[method]` are answered first, in order; `received` holds what came in."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: grpc.ServerCredentials | None = None, port: int = 0) -> None:
         FakeGoverning.__init__(self)
         FakeOperations.__init__(self)
         self.jobs: dict[str, Job] = {}
@@ -128,7 +128,9 @@ class FakeCluster(FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcH
             if isinstance(value, Method)
         }
         self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[self])
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        place = f"127.0.0.1:{port}"
+        added = self._server.add_insecure_port(place) if credentials is None else None
+        self.address = f"127.0.0.1:{added or self._server.add_secure_port(place, credentials)}"
         self._server.start()
 
     def stop(self) -> None:

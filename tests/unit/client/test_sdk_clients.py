@@ -224,7 +224,9 @@ def test_a_write_keeps_its_request_id_over_retries(fake: FakeCluster, client: Cl
         ("FAILED_PRECONDITION", "OVERLAP", errors.FailedPrecondition),
         ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", errors.ResourceExhausted),
         ("INTERNAL", "INTERNAL", errors.Internal),
-        ("PERMISSION_DENIED", "", errors.HorologeError),
+        ("PERMISSION_DENIED", "", errors.PermissionDenied),
+        ("UNAUTHENTICATED", "UNAUTHENTICATED", errors.Unauthenticated),
+        ("CANCELLED", "", errors.HorologeError),
     ],
 )
 def test_what_will_not_pass_is_raised_at_once(

@@ -82,10 +82,12 @@ class FakeGateway(worker_service_pb2_grpc.WorkerServiceServicer):
         self._server = grpc.aio.server()
         self._numbers = itertools.count(1)
 
-    async def start(self) -> None:
-        """Listens on a free port of the loopback."""
+    async def start(self, credentials: grpc.ServerCredentials | None = None, port: int = 0) -> None:
+        """Listens on the loopback, by default on a free port and in clear text."""
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        place = f"127.0.0.1:{port}"
+        added = self._server.add_insecure_port(place) if credentials is None else None
+        self.address = f"127.0.0.1:{added or self._server.add_secure_port(place, credentials)}"
         await self._server.start()
 
     async def stop(self) -> None:

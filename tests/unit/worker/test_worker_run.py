@@ -50,7 +50,19 @@ async def test_program_runs_all_kinds_and_drains_on_sigterm(gateway: FakeGateway
         'slots = 7\nhandlers = ["handlers.py"]\n[labels]\nzone = "a"\n[http]\nallow_loopback = true\n'
         f'[sql.connections]\nlocal = "sqlite:///{tmp_path / "local.db"}"\n'
     )
-    options = ("--insecure", "--address", gateway.address, "--config", str(config), "--name", "w1", "--queue", "a", "--queue", "b")
+    options = (
+        "--insecure",
+        "--address",
+        gateway.address,
+        "--config",
+        str(config),
+        "--name",
+        "w1",
+        "--queue",
+        "a",
+        "--queue",
+        "b",
+    )
     with program(*options, HOROLOGE_WORKER_SLOTS="8") as process:
         stream = await gateway.stream()
         hello = stream.hello
