@@ -28,7 +28,7 @@ async def gateway_of(cluster: ChaosCluster, worker: str) -> str:
 async def printing_worker(cluster: ChaosCluster) -> AsyncIterator[dict[str, asyncio.Event]]:
     """A worker whose attempts print a line, wait until their job's event is set, and print another line."""
     go = {"first": asyncio.Event(), "second": asyncio.Event()}
-    worker = Worker(cluster.addresses, name="w1", drain_seconds=1.0)
+    worker = Worker(cluster.addresses, name="w1", drain_seconds=1.0, insecure=True)
 
     @worker.handler("print")
     async def print_and_wait(context: Context) -> None:

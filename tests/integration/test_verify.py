@@ -28,6 +28,7 @@ async def _run_command(here: OneNode, *options: str) -> tuple[int, str]:
         "-P",
         "-c",
         "from horologe.client.cli.main import main; main()",
+        "--insecure",
         "verify",
         "--grace",
         f"{GRACE_MS}ms",

@@ -64,7 +64,7 @@ async def serving(host: str = HERE) -> AsyncIterator[Server]:
 async def run(
     gateway: FakeGateway, serve: Serve, action: Http, executor: HttpExecutor, **limits: float
 ) -> tuple[Result, Stream]:
-    worker = Worker(gateway.address, output_bytes_max=1_000_000)
+    worker = Worker(gateway.address, insecure=True, output_bytes_max=1_000_000)
     worker.add_executor("http", executor)
     stream = await serve(worker)
     stream.assign(assignment(7, token=42), definitions=[definition(http=action, **limits)])

@@ -29,7 +29,7 @@ async def run(gateway: FakeGateway, serve: Serve, worker: Worker, **action: Any)
 
 
 def worker_of(gateway: FakeGateway) -> Worker:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     worker.add_executor("shell", ShellExecutor(worker.lease))
     worker.add_executor("http", HttpExecutor(allow_loopback=True))
     return worker
@@ -94,7 +94,7 @@ async def test_requests_and_their_answers(gateway: FakeGateway, serve: Serve) ->
 
 
 async def test_results_and_errors_of_handlers(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
 
     @worker.handler("tell")
     async def tell(context: Context) -> Any:
@@ -120,7 +120,7 @@ async def test_results_and_errors_of_handlers(gateway: FakeGateway, serve: Serve
 
 
 async def test_a_result_that_is_too_large_without_its_secrets(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
 
     @worker.handler("tell")
     async def tell(context: Context) -> Any:
@@ -141,7 +141,7 @@ class Broken:
 
 
 async def test_the_workers_own_log_shows_none(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address, executors={"shell": Broken()})
+    worker = Worker(gateway.address, insecure=True, executors={"shell": Broken()})
     with capture_logs() as logs:
         result, _ = await run(gateway, serve, worker, shell=job_pb2.ShellAction(argv=["true"]))
     assert result.error == f"RuntimeError: defect at {MARK}"
