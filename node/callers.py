@@ -59,6 +59,11 @@ class Caller:
             method=self.method,
         )
 
+    def sign(self, command: log_pb2.Command) -> None:
+        """Says in a command who has asked for it, where that is known."""
+        if self.principal:
+            command.actor.CopyFrom(self.actor())
+
 
 CALLER: ContextVar[Caller] = ContextVar("caller")
 """Set for the time of a call; not set where nobody calls."""

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, views
+from horologe.node.callers import current_caller
 from horologe.node.config import Address, checked_name
 from horologe.node.context import NodeContext
 from horologe.node.digests import DigestGivenUpError
@@ -194,6 +195,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
     ) -> cluster_service_pb2.TakeCheckpointResponse:
         del request
         command = log_pb2.Command(checkpoint=log_pb2.Checkpoint())
+        current_caller().sign(command)
         try:
             result = await self._node.proposals.propose(command, propose_seconds(context))
         except ProposalError as error:

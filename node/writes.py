@@ -29,7 +29,7 @@ ANSWER_SECONDS = 0.05
 DISK_CHECK_SECONDS = 1.0
 DISK_RETRY_SECONDS = 10.0
 AUTHOR_KEY = "horologe-author"
-"""Metadata in which a caller says who it is. It is kept with what it writes, and is no proof of anything."""
+"""Metadata in which a caller says who it is, where nothing proves it. It is kept with what the caller writes."""
 AUTHOR_LENGTH_MAX = 200
 RACES_MAX = 5
 """How often a write that rests on what it read is computed anew because somebody came in between."""
@@ -120,7 +120,7 @@ class Writer:
         if raw is None:
             return None
         record = log_pb2.RequestRecord.FromString(bytes(raw))
-        if record.digest != request.digest:
+        if record.digest != request.digest or record.principal != current_caller().principal:
             return Result(Code.REQUEST_ID_REUSED)
         return Result(Code(record.code), tuple(record.numbers), record.text)
 
@@ -131,9 +131,7 @@ class Writer:
         if needs_space:
             self._disk.check()
         command.request_id, command.request_digest = request.id, request.digest
-        caller = current_caller()
-        if caller.principal:
-            command.actor.CopyFrom(caller.actor())
+        current_caller().sign(command)
         size = command.ByteSize() + COMMAND_ENVELOPE_BYTES
         if size > COMMAND_BYTES_MAX:
             raise errors.invalid_field(
@@ -181,7 +179,10 @@ def accepted(result: Result, jobs: Sequence[job_pb2.Job] = ()) -> Result:
 
 
 def author_of(context: Context) -> str:
-    """Who the caller says it is; empty if it does not say."""
+    """Who the caller is; where nothing is proved, who it says it is. Empty if it does not say."""
+    principal = current_caller().principal
+    if principal:
+        return principal[:AUTHOR_LENGTH_MAX]
     for key, value in context.invocation_metadata() or ():
         if key == AUTHOR_KEY:
             text = value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -128,14 +128,18 @@ def rights_of(tables: Tables, principal: str, groups: Iterable[str]) -> Rights:
     return Rights(verbs)
 
 
+def verbs_in_scope(token: log_pb2.PutToken) -> frozenset[str] | None:
+    """For which verbs the token is of use at all; None: for any."""
+    return ROLE_VERBS[token.role] | frozenset(token.verbs) if token.role or token.verbs else None
+
+
 def within_scope(rights: Rights, token: log_pb2.PutToken) -> Rights:
     """What the token leaves of its principal's rights."""
-    allowed: frozenset[str] | None = None
-    if token.role or token.verbs:
-        allowed = ROLE_VERBS[token.role] | frozenset(token.verbs)
+    allowed = verbs_in_scope(token)
     left: dict[str, frozenset[str]] = {}
     everywhere = rights.verbs.get(EVERYWHERE, frozenset())
-    for namespace in token.namespaces or rights.verbs:
+    is_anywhere = not token.namespaces or EVERYWHERE in token.namespaces
+    for namespace in rights.verbs if is_anywhere else token.namespaces:
         verbs = rights.verbs.get(namespace, frozenset()) | everywhere
         left[namespace] = verbs if allowed is None else verbs & allowed
     return Rights(left)

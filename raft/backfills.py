@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import islice
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import beside
+from horologe.raft import beside, owners
 from horologe.raft.creation import new_execution
 from horologe.raft.model import FINAL_STATES, ExecutionState, JobFlag, LedgerOutcome, Reason, Trigger
 from horologe.raft.records import LEDGER_KEY, U64, Execution, LedgerEntry
@@ -45,6 +45,8 @@ def run(state: State, operation: int, backfill: log_pb2.Backfill, due_ms: int) -
     job_state = state.job_state(backfill.job)
     # A deleted job may have been forgotten.
     if job_state is None:
+        return False
+    if not owners.may_run(state, backfill.job, job_state):
         return False
     if job_state.flags & JobFlag.DELETED or not is_wanted(state.tables, backfill.job, due_ms, backfill.only):
         return False

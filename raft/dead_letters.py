@@ -11,7 +11,7 @@ from __future__ import annotations
 from struct import Struct
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import beside
+from horologe.raft import beside, owners
 from horologe.raft.model import Code, ExecutionFlag, ExecutionState, JobFlag, Overlap, Result
 from horologe.raft.records import U64, Execution, JobState
 from horologe.raft.state import InvariantError, State
@@ -52,6 +52,8 @@ def take_out(state: State, number: int, execution: Execution) -> None:
 def redrive(state: State, command: log_pb2.RedriveDeadLetter) -> Result:
     """Drives one again. Answers (execution,)."""
     code = redrive_one(state, command.execution, command)
+    if code is Code.PERMISSION_DENIED:
+        return Result(code, text=_missing_right(state, command.execution))
     about = _job_name(state, command.execution) if code is Code.JOB_NOT_FOUND else str(command.execution)
     return Result(code, (command.execution,), about)
 
@@ -86,6 +88,8 @@ def redrive_one(state: State, number: int, asked: Asked) -> Code:
         return Code.JOB_NOT_FOUND
     if execution.attempt > ATTEMPT_NUMBER_MAX:
         return Code.ATTEMPTS_EXHAUSTED
+    if not owners.may_run(state, execution.job, job_state):
+        return Code.PERMISSION_DENIED
     take_out(state, number, execution)
     _begin_anew(state, number, execution, job_state, asked)
     rejoin(state, number, execution)
@@ -123,6 +127,12 @@ def _begin_anew(state: State, number: int, execution: Execution, job_state: JobS
     if asked.HasField("payload"):
         detail.payload.CopyFrom(asked.payload)
     state.put_detail(number, execution, detail)
+
+
+def _missing_right(state: State, number: int) -> str:
+    execution = state.known_execution(number)
+    job_state = state.job_state(execution.job)
+    return "" if job_state is None else owners.missing_right(state, execution.job, job_state)
 
 
 def _job_name(state: State, number: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import dead_letters, deadlines, failures, time_limits, wheel
+from horologe.raft import dead_letters, deadlines, failures, owners, time_limits, wheel
 from horologe.raft.commands import (
     ASSIGN,
     FIRE,
@@ -131,6 +131,10 @@ def _fire_one(
         return 0
     if deadlines.is_too_late(state, job_state, due_ms):
         state.put_not_run(job, job_state, due_ms, LedgerEntry(LedgerOutcome.SKIPPED, Reason.DEADLINE, 0, due_ms, 1))
+        return 0
+    if not owners.may_run(state, job, job_state):
+        row = LedgerEntry(LedgerOutcome.SKIPPED, Reason.NOT_PERMITTED, 0, due_ms, 1)
+        state.put_not_run(job, job_state, due_ms, row)
         return 0
     admission = admit(state, job, job_state)
     if admission in REFUSALS:

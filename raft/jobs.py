@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import facets, pending
+from horologe.raft import facets, owners, pending
 from horologe.raft.apply_sets import drop_from_set, put_into_set
 from horologe.raft.calendars import unknown_calendar, use_calendars
 from horologe.raft.cancellation import cancel_unfinished
@@ -19,6 +19,7 @@ from horologe.raft.limits import count_running, forget_limits, name_limits, name
 from horologe.raft.model import Code, Counters, JobFlag, LeaseLoss, LedgerOutcome, Reason, Result, Trigger
 from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.pauses import leave_parking
+from horologe.raft.principals import count_job
 from horologe.raft.records import U64, JobState, LedgerEntry
 from horologe.raft.secrets import name_secrets, release_secrets, unknown_secret
 from horologe.raft.state import InvariantError, State
@@ -40,8 +41,11 @@ class _Batch:
     """What each job is to be after, by the number that it has or gets."""
 
 
-def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
-    """All or none. Answers (job, ApplyJobsResponse.Outcome) for each draft, in their order."""
+def put_jobs(state: State, command: log_pb2.PutJobs, owner: str = "") -> Result:
+    """All or none. Answers (job, ApplyJobsResponse.Outcome) for each draft, in their order.
+
+    `owner`: the principal that asked, in whose name what it writes runs from now on. What stays as it is stays whose it is.
+    """
     batch = _Batch()
     fault = _judge(state, command, batch)
     if fault is not None:
@@ -56,11 +60,11 @@ def put_jobs(state: State, command: log_pb2.PutJobs) -> Result:
     numbers: list[int] = []
     for draft, record in zip(command.jobs, batch.found, strict=True):
         if record is None:
-            numbers += (_create(state, draft, command.author), _APPLIED.OUTCOME_CREATED)
+            numbers += (_create(state, draft, command.author, owner), _APPLIED.OUTCOME_CREATED)
         elif same_definition(record.job, draft.job):
             numbers += (record.id, _APPLIED.OUTCOME_UNCHANGED)
         else:
-            _update(state, record, draft, command.author)
+            _update(state, record, draft, command.author, owner)
             numbers += (record.id, _APPLIED.OUTCOME_UPDATED)
     if gaining:
         count_running(state, gaining)
@@ -177,6 +181,7 @@ def remove_job(state: State, record: log_pb2.JobRecord, job_state: JobState) -> 
     state.tables.job_name.delete(record.job.name.encode())
     forget_limits(state, record.job)
     release_secrets(state, record)
+    count_job(state, record.run_as, -1)
     record.deleted = True
     record.revision = state.index
     record.update_time_ms = state.now_ms
@@ -238,6 +243,8 @@ def run_job(state: State, command: log_pb2.RunJob) -> Result:
     if record is None:
         return Result(Code.JOB_NOT_FOUND, text=command.name)
     job_state = _state_of(state, record.id)
+    if not owners.may_run(state, record.id, job_state):
+        return Result(Code.PERMISSION_DENIED, text=owners.missing_right(state, record.id, job_state))
     admission = Admission.RUN if command.force else admit(state, record.id, job_state)
     if admission in REFUSALS:
         return Result(REFUSALS[admission][1], text=command.name)
@@ -264,7 +271,7 @@ def find_job(state: State, name: str) -> log_pb2.JobRecord | None:
     return log_pb2.JobRecord.FromString(bytes(raw))
 
 
-def _create(state: State, draft: log_pb2.JobDraft, author: str) -> int:
+def _create(state: State, draft: log_pb2.JobDraft, author: str, owner: str) -> int:
     state.counters.last_job += 1
     state.counters.jobs += 1
     job = state.counters.last_job
@@ -276,10 +283,12 @@ def _create(state: State, draft: log_pb2.JobDraft, author: str) -> int:
         update_time_ms=state.now_ms,
         author=author,
         schedule_time_ms=state.now_ms,
+        run_as=owner,
     )
     record.job.uid = draft.uid
     name_secrets(state, record, draft.secrets)
-    job_state = _hot_part(state, draft.job)
+    job_state = _hot_part(state, draft)
+    job_state.run_as = count_job(state, owner, 1)
     if draft.paused:
         record.paused, record.pause_reason, record.pause_time_ms = True, draft.pause_reason, draft.next_due_ms
         record.paused_by = author
@@ -297,9 +306,11 @@ def _create(state: State, draft: log_pb2.JobDraft, author: str) -> int:
     return job
 
 
-def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft, author: str) -> None:
+def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft, author: str, owner: str) -> None:
     before = _state_of(state, record.id)
-    after = _hot_part(state, draft.job)
+    after = _hot_part(state, draft)
+    count_job(state, record.run_as, -1)
+    after.run_as = count_job(state, owner, 1)
     for name in _KEPT_FIELDS:
         setattr(after, name, getattr(before, name))
     after.flags |= before.flags & _KEPT_FLAGS
@@ -331,6 +342,7 @@ def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft, au
     record.revision = state.index
     record.update_time_ms = state.now_ms
     record.author = author
+    record.run_as = owner
     _put_record(state, record)
     put_version(state, record)
 
@@ -359,7 +371,8 @@ def same_timetable(one: job_pb2.Job, other: job_pb2.Job) -> bool:
     return all(getattr(one, field) == getattr(other, field) for field in _TIMETABLE_FIELDS)
 
 
-def _hot_part(state: State, job: job_pb2.Job) -> JobState:
+def _hot_part(state: State, draft: log_pb2.JobDraft) -> JobState:
+    job = draft.job
     return JobState(
         revision=state.index,
         every_ms=_every_ms(job),
@@ -374,7 +387,7 @@ def _hot_part(state: State, job: job_pb2.Job) -> JobState:
         queue=state.lane_number(job.queue, job.worker_labels),
         queue_max=job.queue_max,
         catchup_max=job.catchup_max,
-        flags=_flags(job),
+        flags=_flags(job) | (JobFlag.SECRETS if draft.secrets else 0),
         max_attempts=job.retry.max_attempts,
         overlap=job.overlap,
         catchup=job.catchup,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from horologe.log.v1 import log_pb2
 from horologe.raft import (
     audit,
+    authority,
     calendars,
     cancellation,
     dead_letters,
@@ -30,6 +31,7 @@ from horologe.raft import (
     wheel,
 )
 from horologe.raft import executions as executions_
+from horologe.raft.access import EVERYWHERE, Verb, is_secure
 from horologe.raft.history import prune
 from horologe.raft.malformed import fault_of
 from horologe.raft.model import Code, Counters, Effects, Result
@@ -67,15 +69,22 @@ class StateMachine:
             return audit.note(state, command, Result(Code.MALFORMED, text=fault))
         if command.change_membership.configuration.cluster_id:
             _begin_anew(state, command.change_membership.configuration.cluster_id)
-        if command.request_id:
-            answer = first_answer(state, command)
-            if answer is not None:
-                # A repetition was recorded the first time.
-                return audit.note(state, command, answer) if answer.code is Code.REQUEST_ID_REUSED else answer
-        before = audit.stand_before(state, command)
-        result = self._dispatch(state, command)
-        settling.settle(state)
-        audit.note(state, command, result, before)
+        refusal = authority.fault_of_caller(state, command)
+        answer = first_answer(state, command) if command.request_id else None
+        if answer is not None and refusal:
+            return audit.note(state, command, Result(Code.PERMISSION_DENIED, text=refusal))
+        if answer is not None:
+            # A repetition was recorded the first time.
+            return audit.note(state, command, answer) if answer.code is Code.REQUEST_ID_REUSED else answer
+        refusal = refusal or authority.missing_right(state, command)
+        if refusal:
+            # Remembered like any answer: who was told that nothing happens must not find it done by a late copy.
+            result = audit.note(state, command, Result(Code.PERMISSION_DENIED, text=refusal))
+        else:
+            before = audit.stand_before(state, command)
+            result = self._dispatch(state, command)
+            settling.settle(state)
+            audit.note(state, command, result, before)
         if command.request_id:
             remember(state, command, result)
         return result
@@ -87,7 +96,7 @@ class StateMachine:
             case "complete":
                 return executions_.complete(state, command.complete)
             case "put_jobs":
-                return jobs.put_jobs(state, command.put_jobs)
+                return jobs.put_jobs(state, command.put_jobs, _principal(state, command))
             case "delete_job":
                 return jobs.delete_job(state, command.delete_job)
             case "pause_job":
@@ -115,7 +124,7 @@ class StateMachine:
             case "bootstrap":
                 return _bootstrap(state, command.bootstrap)
             case "change_membership":
-                return _change_membership(command.change_membership)
+                return _change_membership(command)
             case "set_limit":
                 return limits.set_limit(state, command.set_limit)
             case "delete_limit":
@@ -136,7 +145,7 @@ class StateMachine:
             case "purge_dead_letter":
                 return dead_letters.purge(state, command.purge_dead_letter)
             case "start_operation":
-                return operations.start(state, command.start_operation)
+                return operations.start(state, command.start_operation, _principal(state, command))
             case "cancel_operation":
                 return operations.cancel(state, command.cancel_operation)
             case _:
@@ -225,10 +234,18 @@ def _plan(state: State, plan: log_pb2.Plan) -> Result:
     return Result(Code.OK)
 
 
-def _change_membership(command: log_pb2.ChangeMembership) -> Result:
+def _change_membership(command: log_pb2.Command) -> Result:
     """The members are the Raft core's business; here only the one who asked gets an answer."""
-    code = Code(command.refusal)
-    return Result(code, text="" if code is Code.OK else command.promote or command.remove or command.put.name)
+    change = command.change_membership
+    code = Code(change.refusal)
+    if code is Code.PERMISSION_DENIED:
+        return Result(code, text=authority.lacks(command.actor.principal, Verb.CLUSTER_WRITE, EVERYWHERE))
+    return Result(code, text="" if code is Code.OK else change.promote or change.remove or change.put.name)
+
+
+def _principal(state: State, command: log_pb2.Command) -> str:
+    """Who has asked, in a cluster where that means something."""
+    return command.actor.principal if is_secure(state.tables) else ""
 
 
 def after_gap(number: int) -> int:

@@ -8,9 +8,10 @@ What a command says is not looked at here, and a kind that is unknown is another
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.access import ROLE_VERBS
+from horologe.raft.access import GROUP_PREFIX, ROLE_VERBS
 from horologe.raft.calendars import calendar_names
 from horologe.raft.commands import (
     ASSIGN,
@@ -61,7 +62,15 @@ def fault_of(command: log_pb2.Command) -> str:
     """What is wrong with a command's form, for people; empty if nothing is."""
     if len(command.request_id) > REQUEST_ID_BYTES_MAX:
         return f"a request id of {len(command.request_id)} bytes"
+    if command.HasField("actor"):
+        return next(chain(_actor(command.actor), _faults(command)), "")
     return next(_faults(command), "")
+
+
+def _actor(actor: log_pb2.Actor) -> Iterator[str]:
+    yield from _principal(actor.principal)
+    if actor.token:
+        yield from _name(actor.token)
 
 
 def _faults(command: log_pb2.Command) -> Iterator[str]:
@@ -160,7 +169,7 @@ def _security_faults(command: log_pb2.Command) -> Iterator[str]:
         case "delete_grant":
             yield from _grant_place(command.delete_grant.subject, command.delete_grant.namespace)
         case "set_principal":
-            yield from _name(command.set_principal.name)
+            yield from _principal(command.set_principal.name)
         case "set_secret":
             yield from _name(command.set_secret.name)
             if fault := value_fault(command.set_secret.value):
@@ -171,9 +180,17 @@ def _security_faults(command: log_pb2.Command) -> Iterator[str]:
 
 def _token(token: log_pb2.PutToken) -> Iterator[str]:
     yield from _name(token.id)
-    yield from _name(token.principal)
+    yield from _principal(token.principal)
     yield from _natural(token.expire_time_ms)
     yield from _role(token.role)
+
+
+def _principal(name: str) -> Iterator[str]:
+    """Nobody can be called as a group is: its grants would be theirs."""
+    yield from _name(name)
+    yield from _key(name + SEPARATOR)
+    if name.startswith(GROUP_PREFIX):
+        yield "a principal with the name of a group"
 
 
 def _grant_place(subject: str, namespace: str) -> Iterator[str]:

@@ -181,6 +181,8 @@ class JobFlag:
     WORKFLOW: Final = 32
     """Its action is to run the jobs that name it as their workflow."""
     DELETE_WHEN_FINISHED: Final = 128
+    SECRETS: Final = 256
+    """It names secrets."""
 
 
 class ExecutionFlag:

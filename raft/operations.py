@@ -7,7 +7,8 @@ operation that is cancelled begins nothing new; what it has begun goes on, and i
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import backfills, dead_letters
+from horologe.raft import backfills, dead_letters, owners
+from horologe.raft.access import Verb
 from horologe.raft.model import Code, ExecutionState, Result
 from horologe.raft.records import U64, Execution
 from horologe.raft.state import InvariantError, State
@@ -15,12 +16,14 @@ from horologe.raft.state import InvariantError, State
 Record = log_pb2.OperationRecord
 
 
-def start(state: State, command: log_pb2.StartOperation) -> Result:
-    """Begins an operation. Answers (operation,)."""
+def start(state: State, command: log_pb2.StartOperation, started_by: str = "") -> Result:
+    """Begins an operation for a principal. Answers (operation,)."""
     job = _job_of(command)
     job_state = state.job_state(job) if job else None
     if job and job_state is None:
         return Result(Code.JOB_NOT_FOUND, text=f"job {job}")
+    if job_state is not None and command.HasField("backfill") and not owners.may_run(state, job, job_state):
+        return Result(Code.PERMISSION_DENIED, text=owners.missing_right(state, job, job_state))
     state.counters.last_operation += 1
     record = Record(
         id=state.counters.last_operation,
@@ -28,6 +31,7 @@ def start(state: State, command: log_pb2.StartOperation) -> Result:
         namespace=state.namespace_number(command.namespace),
         state=Record.STATE_RUNNING,
         create_time_ms=state.now_ms,
+        started_by=started_by,
     )
     _put(state, record)
     return Result(Code.OK, (record.id,))
@@ -94,7 +98,17 @@ def find(state: State, number: int) -> Record | None:
     return None if raw is None else Record.FromString(bytes(raw))
 
 
+def verb_of(start: log_pb2.StartOperation) -> Verb:
+    """What is needed to begin it."""
+    return Verb.DEAD_LETTER_PURGE if start.HasField("purge") else Verb.JOB_RUN
+
+
 def _do(state: State, record: Record, item: int) -> bool:
+    if not record.start.HasField("backfill"):
+        execution = state.execution(item) if item else None
+        if execution is not None and execution.namespace != record.namespace:
+            # It was named, and is none of the namespace in which the operation may do anything.
+            return False
     match record.start.WhichOneof("kind"):
         case "redrive":
             return dead_letters.redrive_one(state, item, record.start.redrive) is Code.OK

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from horologe.log.v1 import log_pb2
 from horologe.raft.access import EVERYWHERE, GROUP_PREFIX, ROLE_VERBS, SECURE_KEY, Verb, grant_key, is_secure
 from horologe.raft.model import Code, Result
 from horologe.raft.records import U32
-from horologe.raft.state import State
+from horologe.raft.state import InvariantError, State
 from horologe.v1 import access_pb2
 
 GROUPS_MAX = 100
+GROUP_BYTES_MAX = 200
 """Of what an identity provider says."""
 
 
@@ -64,6 +67,7 @@ def set_grant(state: State, command: log_pb2.SetGrant) -> Result:
     record = log_pb2.GrantRecord(grant=grant, update_time_ms=state.now_ms)
     key = grant_key(grant.subject, grant.namespace)
     state.tables.grant.put(key, record.SerializeToString(deterministic=True))
+    state.owners.clear()
     return Result(Code.OK)
 
 
@@ -75,6 +79,7 @@ def delete_grant(state: State, command: log_pb2.DeleteGrant) -> Result:
     if command.namespace == EVERYWHERE and _is_last_admin(state, command.subject):
         return Result(Code.LAST_ADMIN, text=command.subject)
     state.tables.grant.delete(key)
+    state.owners.clear()
     return Result(Code.OK)
 
 
@@ -87,7 +92,41 @@ def set_principal(state: State, command: log_pb2.SetPrincipal) -> Result:
         return Result(Code.LAST_ADMIN, text=command.name)
     record.disabled = command.disabled
     put_principal(state, command.name, record)
+    state.owners.clear()
     return Result(Code.OK, (record.id,))
+
+
+def remember_groups(state: State, name: str, groups: Iterable[str]) -> None:
+    """What the identity provider says now, for the jobs that run in this principal's name."""
+    fitting = fitting_groups(groups)
+    record = find_principal(state, name)
+    if fitting == ([] if record is None else list(record.groups)):
+        return
+    principal_number(state, name)
+    record = find_principal(state, name)
+    if record is not None:
+        record.groups[:] = fitting
+        put_principal(state, name, record)
+        state.owners.clear()
+
+
+def fitting_groups(groups: Iterable[str]) -> list[str]:
+    """Those that can be the subject of a grant, as many as are remembered."""
+    fitting = {group for group in groups if group and "\0" not in group and len(group.encode()) <= GROUP_BYTES_MAX}
+    return sorted(fitting)[:GROUPS_MAX]
+
+
+def count_job(state: State, name: str, by: int) -> int:
+    """A job more, or less, runs in the name of a principal. Answers its number; 0 for nobody."""
+    if not name:
+        return 0
+    principal_number(state, name)
+    record = find_principal(state, name)
+    if record is None:
+        raise InvariantError(f"principal {name} is gone as soon as it is made")
+    record.job_count += by
+    put_principal(state, name, record)
+    return record.id
 
 
 def principal_number(state: State, name: str) -> int:

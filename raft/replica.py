@@ -18,12 +18,14 @@ from typing import Protocol
 from horologe.log.v1 import log_pb2
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft import snapshot
+from horologe.raft.authority import may_change_members
 from horologe.raft.clocks import WINDOW_SECONDS, PeerClocks
 from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.core import CoreSettings, Protections, RaftCore
 from horologe.raft.journal import CorruptLogError, Journal
 from horologe.raft.machine import StateMachine
-from horologe.raft.model import Counters, Effects
+from horologe.raft.malformed import fault_of
+from horologe.raft.model import Code, Counters, Effects
 from horologe.raft.reconfiguration import LOOK_SECONDS, Introduction, Reconfiguration
 from horologe.raft.step import Inbox, Outbox, Status
 from horologe.raft.store import StateSnapshot, Store, StoreError
@@ -296,6 +298,12 @@ class Replica:
         if command.request_id and self.store.tables.request.get(command.request_id) is not None:
             # A repetition gets the first answer and changes nothing, whatever has changed since.
             command.change_membership.ClearField("configuration")
+        elif fault_of(command):
+            command.change_membership.ClearField("configuration")
+        elif command.HasField("actor") and not may_change_members(self.store.tables, command.actor, wall_ms):
+            # It would be in force before the state could refuse it.
+            command.change_membership.ClearField("configuration")
+            command.change_membership.refusal = Code.PERMISSION_DENIED
         self._append([command], wall_ms)
 
     def _refuse(self, commands: Sequence[log_pb2.Command], *, overloaded: bool) -> None:

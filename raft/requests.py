@@ -21,7 +21,7 @@ def first_answer(state: State, command: log_pb2.Command) -> Result | None:
     if raw is None:
         return None
     record = log_pb2.RequestRecord.FromString(bytes(raw))
-    if record.digest != command.request_digest:
+    if record.digest != command.request_digest or record.principal != command.actor.principal:
         return Result(Code.REQUEST_ID_REUSED)
     return Result(Code(record.code), tuple(record.numbers), record.text)
 
@@ -33,6 +33,7 @@ def remember(state: State, command: log_pb2.Command, result: Result) -> None:
         text=result.text,
         time_ms=state.now_ms,
         digest=command.request_digest,
+        principal=command.actor.principal,
     )
     state.tables.request.put(command.request_id, record.SerializeToString(deterministic=True))
     state.tables.request_time.put(_TIME_KEY.pack(state.now_ms, command.request_id), b"")

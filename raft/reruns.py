@@ -6,6 +6,7 @@ The nodes get new executions under the same root; what ended well and is not ask
 from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
+from horologe.raft import owners
 from horologe.raft.dead_letters import purge_one
 from horologe.raft.dependencies import NODES_MAX, downstream_of
 from horologe.raft.model import FINAL_STATES, Code, ExecutionState, JobFlag, Result
@@ -33,6 +34,9 @@ def rerun(state: State, command: log_pb2.RerunExecution) -> Result:
     chosen = [job for job in (_all_after(state, execution.job) if is_one else _not_well(run)) if _is_there(state, job)]
     if not chosen:
         return Result(Code.NOTHING_TO_RERUN, text=str(run.root))
+    refusal = _missing_right(state, execution.job) if is_one else ""
+    if refusal:
+        return Result(Code.PERMISSION_DENIED, text=refusal)
     for job in chosen:
         # What is run again that way is not driven again as well.
         purge_one(state, (run.node(job) or (0, 0))[0])
@@ -48,6 +52,12 @@ def rerun(state: State, command: log_pb2.RerunExecution) -> Result:
         run.decide(job)
     run.finish()
     return Result(Code.OK, (run.root, len(chosen)))
+
+
+def _missing_right(state: State, job: int) -> str:
+    """Why the job that was asked for by name would not run; the others are skipped for that, each by itself."""
+    job_state = state.job_state(job)
+    return "" if job_state is None else owners.missing_right(state, job, job_state)
 
 
 def _not_well(run: Run) -> list[int]:

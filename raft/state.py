@@ -54,6 +54,7 @@ class State:
         "keeping",
         "lane_uses",
         "now_ms",
+        "owners",
         "permits",
         "rules",
         "runs",
@@ -82,6 +83,8 @@ class State:
         """Executions of workflows that have begun, or are to be cancelled: the same."""
         self.events = bytearray()
         """What happened in this entry, packed: see events.py."""
+        self.owners: dict[tuple[int, int, int], bool] = {}
+        """(principal, namespace, whether secrets are named): what has been found out in this entry: see owners.py."""
         self.search = Index(tables)
         self.counters.revision = index
         self.counters.log_time_ms = self.now_ms

@@ -22,6 +22,8 @@ def put_version(state: State, record: log_pb2.JobRecord) -> None:
         create_time_ms=record.create_time_ms,
         update_time_ms=state.now_ms,
         author=record.author,
+        run_as=record.run_as,
+        secrets=record.secrets,
     )
     state.tables.version.put(PAIR.pack(record.id, state.index), version.SerializeToString(deterministic=True))
     keys = _keys(state, record.id)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import beside
+from horologe.raft import beside, owners
 from horologe.raft.cancellation import cancel_one
 from horologe.raft.creation import new_execution, new_skipped
 from horologe.raft.dependencies import NAMES_TOLD_MAX, downstream_of, short_name
@@ -118,6 +118,9 @@ class Run:
     def _start(self, job: int, job_state: JobState) -> None:
         if job_state.flags & JobFlag.PAUSED:
             self._skip(job, job_state, Reason.PAUSED)
+            return
+        if not owners.may_run(self.state, job, job_state):
+            self._skip(job, job_state, Reason.NOT_PERMITTED)
             return
         admission = admit(self.state, job, job_state)
         if admission in REFUSALS:

@@ -11,7 +11,7 @@ from horologe.log.v1 import log_pb2
 from horologe.raft import commands as records
 from horologe.raft.model import Catchup, Condition, LeaseLoss, Overlap
 from horologe.raft.records import LEDGER_KEY, U64
-from horologe.v1 import job_pb2
+from horologe.v1 import access_pb2, job_pb2
 
 Command = log_pb2.Command
 CREATE, UPDATE, APPLY = log_pb2.PutJobs.MODE_CREATE, log_pb2.PutJobs.MODE_UPDATE, log_pb2.PutJobs.MODE_APPLY
@@ -218,6 +218,14 @@ def backfill(
     return Command(start_operation=log_pb2.StartOperation(namespace="default", backfill=wanted))
 
 
+def in_namespace(namespace: str, command: Command) -> Command:
+    """The same operation in another namespace."""
+    moved = Command()
+    moved.CopyFrom(command)
+    moved.start_operation.namespace = namespace
+    return moved
+
+
 def operation_step(operation: int, step: int, items: Sequence[int], *, exhausted: bool = False) -> Command:
     piece = log_pb2.OperationStep(
         operation=operation,
@@ -320,6 +328,58 @@ def prune(
             ledger_rows=b"".join(LEDGER_KEY.pack(*row) for row in ledger_rows),
         )
     )
+
+
+def role_of(name: str) -> access_pb2.Role.ValueType:
+    return access_pb2.Role.Value(f"ROLE_{name.upper()}" if name else "ROLE_UNSPECIFIED")
+
+
+def token(
+    id_: str,
+    principal: str,
+    *,
+    role: str = "",
+    namespaces: Sequence[str] = (),
+    verbs: Sequence[str] = (),
+    expire_time_ms: int = 0,
+) -> log_pb2.PutToken:
+    return log_pb2.PutToken(
+        id=id_,
+        principal=principal,
+        hash=id_.encode(),
+        role=role_of(role),
+        namespaces=namespaces,
+        verbs=verbs,
+        expire_time_ms=expire_time_ms,
+    )
+
+
+def put_token(id_: str, principal: str, **scope: Any) -> Command:
+    return Command(put_token=token(id_, principal, **scope))
+
+
+def begin_security(admin: str = "admin") -> Command:
+    return Command(begin_security=log_pb2.BeginSecurity(admin=token("first", admin)))
+
+
+def set_grant(subject: str, namespace: str, *what: str) -> Command:
+    """`what`: a role, and verbs, which have a dot in them."""
+    roles = [each for each in what if "." not in each]
+    grant = access_pb2.Grant(subject=subject, namespace=namespace, role=role_of(roles[0] if roles else ""))
+    grant.verbs.extend(each for each in what if "." in each)
+    return Command(set_grant=log_pb2.SetGrant(grant=grant))
+
+
+def delete_grant(subject: str, namespace: str) -> Command:
+    return Command(delete_grant=log_pb2.DeleteGrant(subject=subject, namespace=namespace))
+
+
+def by(principal: str, command: Command, token: str = "") -> Command:
+    """The same command as one that somebody has asked for."""
+    signed = Command()
+    signed.CopyFrom(command)
+    signed.actor.principal, signed.actor.token = principal, token
+    return signed
 
 
 def rerun(execution: int) -> Command:

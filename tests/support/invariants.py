@@ -38,6 +38,7 @@ from horologe.raft.tables import Tables
 from horologe.raft.versions import VERSIONS_MAX
 from horologe.raft.wheel import BUCKET, BUCKET_BITS, LEVEL_BITS, LEVEL_COUNT, TIMER
 from support import invariants_search
+from support.access_invariants import check_access
 from support.audit_invariants import check_chain
 from support.history_invariants import check_history
 from support.operation_invariants import check_dead_letters, check_operations
@@ -80,6 +81,7 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     check_history(tables, executions, ledger)
     check_dead_letters(tables, counters, executions)
     check_operations(tables, counters, executions)
+    check_access(tables)
 
 
 def read_executions(tables: Tables) -> Executions:

@@ -28,6 +28,7 @@ from horologe.raft.permits import LimitKind, kind_of, limit_of
 from horologe.raft.records import Execution
 from horologe.v1 import job_service_pb2
 from support import commands, invariants
+from support.access_words import AccessWords
 from support.driver import START_MS, Driver
 from support.operation_words import OperationWords
 from support.spans import ms_of, time_of
@@ -39,7 +40,7 @@ _ENUMS: dict[str, Any] = {"overlap": Overlap, "catchup": Catchup, "on_lease_loss
 _RETRIES = {"never": NO_RETRY, "give-up": GIVE_UP}
 
 
-class World(OperationWords, TimetableWords):
+class World(AccessWords, OperationWords, TimetableWords):
     """Every public method but `run` is a command word (`_` for `-`); its arguments are the words after it."""
 
     def __init__(self) -> None:
@@ -56,6 +57,9 @@ class World(OperationWords, TimetableWords):
     def run(self, line: str) -> str:
         """One command line; answers what it said and did."""
         word, *arguments = line.split()
+        self._actor = None
+        if word == "as":
+            word, arguments = self._speaker(arguments)
         handler: Callable[..., str | None] = getattr(self, word.replace("-", "_"))
         positional = [argument for argument in arguments if "=" not in argument]
         named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
@@ -193,6 +197,9 @@ class World(OperationWords, TimetableWords):
         counters = self._driver.counters
         return f"{counters.queued} queued, {counters.running} running, {counters.refused_tokens} refused"
 
+    def apply(self, name: str, **fields: str) -> str:
+        return self._put(commands.APPLY, name, fields)
+
     def update(self, name: str, **fields: str) -> str:
         return self._put(commands.UPDATE, name, fields)
 
@@ -214,6 +221,7 @@ class World(OperationWords, TimetableWords):
         return f"refused: {result.code.name}{f' ({result.text})' if result.text else ''}"
 
     def _put(self, mode: log_pb2.PutJobs.Mode.ValueType, name: str, fields: dict[str, str]) -> str:
+        secrets = fields.pop("secrets", "")
         times = {field: fields.pop(field) for field in TIMETABLE_FIELDS if field in fields}
         wanted: dict[str, Any] = {"every_ms": ms_of(fields.pop("every", "0s"))}
         for field, value in fields.items():
@@ -227,14 +235,21 @@ class World(OperationWords, TimetableWords):
                 wanted[field] = _READERS.get(field, int)(value)
         job = commands.job(name, **wanted)
         set_times(job, times)
-        result = self._apply(commands.put(mode, self._draft(job)))
+        draft = self._draft(job)
+        draft.secrets.extend(secrets.split(",") if secrets else ())
+        result = self._apply(commands.put(mode, draft))
         if result.code is not Code.OK:
             return f"refused: {result.code.name} ({result.text})"
         outcome = job_service_pb2.ApplyJobsResponse.Outcome.Name(result.numbers[1])  # type: ignore[arg-type]
         due_ms = self._driver.job_state(result.numbers[0]).next_due_ms
         return outcome.removeprefix("OUTCOME_").lower() + (f", due at {time_of(due_ms - START_MS)}" if due_ms else "")
 
+    def _put_all(self, names: tuple[str, ...]) -> Result:
+        return self._apply(commands.put(commands.CREATE, *(commands.draft(commands.job(name)) for name in names)))
+
     def _apply(self, command: log_pb2.Command) -> Result:
+        if self._actor is not None:
+            command.actor.CopyFrom(self._actor)
         result = self._driver.do(command)
         effects = self._driver.effects
         if self._planner is not None:

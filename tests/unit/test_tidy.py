@@ -22,7 +22,7 @@ PURE_CORE = (
     "requests", "history", "keeping", "failures", "time_limits", "beside", "dead_letters", "backfills", "operations",
     "versions", "apply_sets", "events", "facets", "search", "dependencies", "tallies", "workflows", "reruns",
     "pending", "pauses", "calendars", "deadlines",
-    "access", "audit", "audit_subjects", "principals", "secrets",
+    "access", "audit", "audit_subjects", "authority", "owners", "principals", "secrets",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
     {

@@ -31,11 +31,13 @@ from horologe.v1 import access_pb2
 JOB = "namespaces/default/jobs/tick"
 SECRET = "namespaces/default/secrets/password"
 DAY_MS = 86_400_000
+ADMINS_TOKEN = "0123456789abcdef"
 Command = log_pb2.Command
 
 
 def by(command: Command, principal: str = "ann", method: str = "") -> Command:
-    command.actor.CopyFrom(log_pb2.Actor(principal=principal, token="ab" * 8, source="10.0.0.1:5", method=method))
+    token = ADMINS_TOKEN if principal == "admin" else "ab" * 8
+    command.actor.CopyFrom(log_pb2.Actor(principal=principal, token=token, source="10.0.0.1:5", method=method))
     return command
 
 
@@ -67,7 +69,7 @@ def chain() -> Iterator[Chain]:
 
 
 def admin() -> Command:
-    token = log_pb2.PutToken(id="0123456789abcdef", hash=b"h" * 32, principal="admin")
+    token = log_pb2.PutToken(id=ADMINS_TOKEN, hash=b"h" * 32, principal="admin")
     return Command(begin_security=log_pb2.BeginSecurity(admin=token))
 
 

@@ -2297,6 +2297,7 @@ class OperationRecord(_message.Message):
     UNFINISHED_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    STARTED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Its number."""
     namespace: _builtins.int
@@ -2327,6 +2328,8 @@ class OperationRecord(_message.Message):
     """Executions of a backfill that ended well."""
     failed: _builtins.int
     """Executions of a backfill that ended in any other way."""
+    started_by: _builtins.str
+    """The principal that began it; empty in a cluster without security."""
     @_builtins.property
     def start(self) -> Global___StartOperation:
         """As it was begun."""
@@ -2350,10 +2353,11 @@ class OperationRecord(_message.Message):
         unfinished: _builtins.int = ...,
         completed: _builtins.int = ...,
         failed: _builtins.int = ...,
+        started_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "create_time_ms", b"create_time_ms", "cursor", b"cursor", "done", b"done", "end_time_ms", b"end_time_ms", "exhausted", b"exhausted", "failed", b"failed", "id", b"id", "looked_at", b"looked_at", "namespace", b"namespace", "next_time_ms", b"next_time_ms", "reason", b"reason", "start", b"start", "state", b"state", "step", b"step", "unfinished", b"unfinished"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "create_time_ms", b"create_time_ms", "cursor", b"cursor", "done", b"done", "end_time_ms", b"end_time_ms", "exhausted", b"exhausted", "failed", b"failed", "id", b"id", "looked_at", b"looked_at", "namespace", b"namespace", "next_time_ms", b"next_time_ms", "reason", b"reason", "start", b"start", "started_by", b"started_by", "state", b"state", "step", b"step", "unfinished", b"unfinished"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2859,6 +2863,7 @@ class RequestRecord(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """The result's code."""
     text: _builtins.str
@@ -2867,6 +2872,8 @@ class RequestRecord(_message.Message):
     """When it was applied, in milliseconds."""
     digest: _builtins.bytes
     """SHA-256 of what the caller asked for."""
+    principal: _builtins.str
+    """Who asked; nobody else gets the answer."""
     @_builtins.property
     def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The result's numbers."""
@@ -2879,10 +2886,11 @@ class RequestRecord(_message.Message):
         text: _builtins.str = ...,
         time_ms: _builtins.int = ...,
         digest: _builtins.bytes = ...,
+        principal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "digest", b"digest", "numbers", b"numbers", "text", b"text", "time_ms", b"time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "digest", b"digest", "numbers", b"numbers", "principal", b"principal", "text", b"text", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
