@@ -1,4 +1,5 @@
-"""The node's commands: `horologe node ...`, `horologe cluster recover`, `horologe cron ...`, `horologe dev`.
+"""The node's commands: `horologe node ...`, `horologe cluster recover`, `horologe cron ...`, `horologe tls ...`,
+`horologe dev`.
 
 Heavy modules are imported inside the commands, so that the command line answers quickly.
 """
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from horologe.node import cron_commands
+from horologe.node import cron_commands, tls_commands
 from horologe.node.cron_commands import OutputFormat, print_data
 
 node_app = typer.Typer(help="Run a node of the cluster.", no_args_is_help=True)
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
     """Adds this package's commands to the command line."""
     app.add_typer(node_app, name="node")
     cron_commands.register(app)
+    app.add_typer(tls_commands.app)
     app.command("dev")(dev)
     # The noun is the client's; it is there before the plug-ins.
     nouns = [group.typer_instance for group in app.registered_groups if group.typer_instance is not None]

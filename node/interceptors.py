@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class _Guard(grpc.aio.ServerInterceptor):
+class Guard(grpc.aio.ServerInterceptor):
     """An interceptor that goes around a call from its first message to its last."""
 
     async def intercept_service(
@@ -79,7 +79,7 @@ class _Guard(grpc.aio.ServerInterceptor):
         return guarded
 
 
-class UnexpectedErrorInterceptor(_Guard):
+class UnexpectedErrorInterceptor(Guard):
     """An ApiError becomes its status. Anything else that a service raises is a defect: it is logged with its traceback, and
     the caller is told INTERNAL. Goes outermost."""
 
@@ -96,7 +96,7 @@ class UnexpectedErrorInterceptor(_Guard):
             await errors.abort(context, errors.internal())
 
 
-class MinRevisionInterceptor(_Guard):
+class MinRevisionInterceptor(Guard):
     """Metadata `horologe-min-revision: N` makes a call wait until this node has applied N, so that a caller reads its own
     writes on any node."""
 
@@ -128,7 +128,7 @@ class MinRevisionInterceptor(_Guard):
             )
 
 
-class LinearizableInterceptor(_Guard):
+class LinearizableInterceptor(Guard):
     """Metadata `horologe-read: linearizable` makes a call wait for a barrier, so that it sees every write that was
     acknowledged before it began, by whatever node and to whomever."""
 

@@ -1,6 +1,7 @@
 """A cluster on this machine, each node a process of its own, for `horologe dev`, benchmarks and tests.
 
 D/context.toml        what a client needs (HOROLOGE_CONTEXT)
+D/tls/                of a secure cluster: its CA (ca.pem, ca.key), and certificates: nodes/n1/, workers/w1/, dev/ of a client
 D/n1/node.toml        the node's configuration: `horologe node run --config D/n1/node.toml` restarts it by hand
 D/n1/node.pid         while it runs
 D/n1/node.log         what it says
@@ -21,9 +22,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from horologe.node.certificates import Role, checked_identity
+from horologe.node.tls import OWN_HOSTS
+from horologe.node.tls_folder import CA_FILE, CaFolder
+
 CLIENT_PORT = 7400
 PEER_PORT = 7500
+WORKER_PORT = 7600
 """Ports are these plus the node's number, or any free ones if these are taken."""
+TLS_FOLDER = "tls"
+CLIENT_NAME = "dev"
 SPARE_PORTS = (10_000, 30_000)
 STOP_SECONDS = 20.0
 COMMAND = (sys.executable, "-c", "from horologe.client.cli.main import main; main()")
@@ -109,11 +117,14 @@ class NodeAddresses:
     listen: str
     peer_listen: str
     peer_address: str
+    worker_listen: str = ""
+    """Of a secure node; empty: any free port on loopback."""
 
     @classmethod
-    def on_loopback(cls, client_port: int, peer_port: int) -> NodeAddresses:
+    def on_loopback(cls, client_port: int, peer_port: int, worker_port: int = 0) -> NodeAddresses:
         peer_listen = f"127.0.0.1:{peer_port}"
-        return cls(f"127.0.0.1:{client_port}", peer_listen, peer_listen)
+        worker_listen = f"127.0.0.1:{worker_port}" if worker_port else ""
+        return cls(f"127.0.0.1:{client_port}", peer_listen, peer_listen, worker_listen)
 
 
 @dataclass(slots=True)
@@ -133,22 +144,29 @@ class LocalCluster:
         *,
         usual_ports: bool = True,
         places: Sequence[NodeAddresses] = (),
+        secure: bool = False,
     ) -> LocalCluster:
         """Writes the files, or takes those that are there from an earlier run. `options` are more lines of node.toml.
 
         `usual_ports=False`: any free ones, so that clusters beside each other stay apart even while nodes are down.
-        `places`: where the nodes are, one for each, if not on loopback.
+        `places`: where the nodes are, one for each, if not on loopback. `secure`: with a CA and certificates for everybody;
+        without, the nodes are insecure.
         """
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
-        places = places or [NodeAddresses.on_loopback(*pair) for pair in _ports(count, usual=usual_ports)]
+        if secure and not (folder / TLS_FOLDER).exists():
+            ca = CaFolder.create(folder / TLS_FOLDER)
+            ca.issue(folder / TLS_FOLDER / CLIENT_NAME, checked_identity(Role.CLIENT, CLIENT_NAME))
+        places = places or [NodeAddresses.on_loopback(*ports) for ports in _ports(count, usual=usual_ports)]
         names = [f"n{number}" for number in range(1, count + 1)]
         members = dict(zip(names, places, strict=True))
         for name in names:
             path = folder / name / "node.toml"
             path.parent.mkdir(exist_ok=True)
             if not path.exists():
-                path.write_text(_node_toml(name, members, options or {}))
+                path.write_text(
+                    _node_toml(name, members, {**_security_of(folder, name, members[name]), **(options or {})})
+                )
         nodes = [_node_process(folder / name) for name in names]
         cluster = cls(folder, nodes, [_option(node, "listen") for node in nodes])
         cluster._write_context()
@@ -179,7 +197,8 @@ class LocalCluster:
         members[name] = place or NodeAddresses.on_loopback(*_ports(1, usual=False)[0])
         folder = self.folder / name
         folder.mkdir()
-        (folder / "node.toml").write_text(_node_toml(name, members, {**(options or {}), "join": True}))
+        security = _security_of(self.folder, name, members[name])
+        (folder / "node.toml").write_text(_node_toml(name, members, {**security, **(options or {}), "join": True}))
         return _node_process(folder)
 
     def take_in(self, node: LocalProcess) -> None:
@@ -195,8 +214,29 @@ class LocalCluster:
         self._write_context()
 
     def _write_context(self) -> None:
-        lines = [f"addresses = {json.dumps(self.addresses)}", 'namespace = "default"', "insecure = true"]
+        lines = [f"addresses = {json.dumps(self.addresses)}", 'namespace = "default"']
+        if self.is_secure:
+            tls = self.folder / TLS_FOLDER
+            lines += [
+                f"worker_addresses = {json.dumps([_option(node, 'worker_listen') for node in self.nodes])}",
+                f"ca_file = {json.dumps(str(tls / CA_FILE))}",
+                f"tls_dir = {json.dumps(str(tls / CLIENT_NAME))}",
+            ]
+        else:
+            lines.append("insecure = true")
         self.context_file.write_text("\n".join(lines) + "\n")
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it has TLS, and asks everybody who they are."""
+        return (self.folder / TLS_FOLDER).exists()
+
+    def certificate(self, role: Role, name: str, queues: Sequence[str] = ()) -> Path:
+        """The folder with somebody's certificate, made if there is none."""
+        out = self.folder / TLS_FOLDER / f"{role}s" / name
+        if not out.exists():
+            CaFolder.open(self.folder / TLS_FOLDER).issue(out, checked_identity(role, name, queues))
+        return out
 
     @property
     def context_file(self) -> Path:
@@ -221,24 +261,30 @@ class LocalCluster:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         (folder / "worker.toml").write_text(config)
-        own = ("--context", str(self.context_file), "--config", str(folder / "worker.toml"), "--name", name)
+        own = ["--context", str(self.context_file), "--config", str(folder / "worker.toml"), "--name", name]
+        if self.is_secure:
+            own += ["--tls-dir", str(self.certificate(Role.WORKER, name))]
         return LocalProcess(name, folder, ("worker", "run", *own, *arguments))
 
 
 def _node_toml(name: str, members: Mapping[str, NodeAddresses], options: Mapping[str, str | int | float]) -> str:
     own = members[name]
-    values = {
-        "name": name,
-        "data_dir": ".",
-        "listen": own.listen,
-        "peer_listen": own.peer_listen,
-        "insecure": True,
-        **options,
-    }
+    values = {"name": name, "data_dir": ".", "listen": own.listen, "peer_listen": own.peer_listen, **options}
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     for member, addresses in members.items():
         lines += ["", "[[members]]", f'name = "{member}"', f'peer_address = "{addresses.peer_address}"']
     return "\n".join(lines) + "\n"
+
+
+def _security_of(folder: Path, name: str, addresses: NodeAddresses) -> dict[str, str | int | float]:
+    """A node's options, and if the cluster is secure its certificate."""
+    tls = folder / TLS_FOLDER
+    if not tls.exists():
+        return {"insecure": True}
+    out = tls / "nodes" / name
+    CaFolder.open(tls).issue(out, checked_identity(Role.NODE, name), OWN_HOSTS)
+    worker_listen = addresses.worker_listen or f"127.0.0.1:{free_port()}"
+    return {"tls_dir": str(out), "worker_listen": worker_listen}
 
 
 def _node_process(folder: Path) -> LocalProcess:
@@ -259,17 +305,18 @@ def peer_address_of(node: LocalProcess) -> str:
     return _option(node, "peer_listen")
 
 
-def _ports(count: int, *, usual: bool) -> list[tuple[int, int]]:
-    """A client and a peer port for each node: the usual ones if they are wanted and all are free.
+def _ports(count: int, *, usual: bool) -> list[tuple[int, ...]]:
+    """A port for clients, one for peers and one for workers for each node: the usual ones if they are wanted and all are free.
 
     Others are taken from below the range that the kernel gives to outgoing connections, so that a node that was killed
     finds its port free when it comes back.
     """
-    pairs = [(CLIENT_PORT + number, PEER_PORT + number) for number in range(1, count + 1)]
-    if usual and all(_is_free(port) for pair in pairs for port in pair):
-        return pairs
-    found = free_ports(2 * count)
-    return list(zip(found[:count], found[count:], strict=True))
+    bases = (CLIENT_PORT, PEER_PORT, WORKER_PORT)
+    triples = [tuple(base + number for base in bases) for number in range(1, count + 1)]
+    if usual and all(_is_free(port) for triple in triples for port in triple):
+        return triples
+    found = free_ports(len(bases) * count)
+    return list(zip(*(found[kind * count : (kind + 1) * count] for kind in range(len(bases))), strict=True))
 
 
 def free_ports(count: int) -> list[int]:

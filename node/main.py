@@ -14,6 +14,7 @@ from typing import Any
 from horologe.node.config import ConfigError, NodeConfig, load_config
 from horologe.node.logging_setup import configure
 from horologe.node.node import Node, NodeFailedError, NodeRemovedError, PortInUseError, run_node
+from horologe.node.tls_folder import TlsError
 from horologe.raft.journal import CorruptLogError
 from horologe.raft.store import StoreError
 
@@ -33,7 +34,7 @@ def run_until_signal(config_path: Path | None, overrides: Mapping[str, Any]) -> 
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
         _event_loop_run(config)
-    except (StoreError, CorruptLogError, PortInUseError, NodeFailedError) as error:
+    except (StoreError, CorruptLogError, TlsError, PortInUseError, NodeFailedError) as error:
         return _complain(error, EXIT_FAILED)
     except NodeRemovedError as error:
         _complain(error, 0)

@@ -41,16 +41,20 @@ from horologe.node.output_copies import OutputCopies
 from horologe.node.output_service import OutputService
 from horologe.node.outputs import OutputStore
 from horologe.node.pause_service import PauseService
+from horologe.node.peer_access import PeerAccessInterceptor
 from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
+from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.proposals import ProposalError, Proposals
 from horologe.node.queue_service import QueueService
 from horologe.node.secret_service import SecretService
 from horologe.node.story_service import StoryService
 from horologe.node.surroundings import Surroundings
+from horologe.node.tls import NodeTls, check_tls_versions
+from horologe.node.tls_folder import CA_FILE
 from horologe.node.watch_service import WatchService
-from horologe.node.worker_service import WorkerService
+from horologe.node.worker_service import WorkersElsewhereService, WorkerService
 from horologe.node.workflow_service import WorkflowService
 from horologe.peer.v1 import peer_service_pb2_grpc
 from horologe.raft.core import CoreSettings
@@ -145,10 +149,11 @@ class Node:
     """One node of the cluster, in this process and on this event loop."""
 
     def __init__(self, config: NodeConfig, surroundings: Surroundings | None = None) -> None:
-        """Opens the data folder; raises StoreError or CorruptLogError if it cannot be used."""
+        """Opens the data folder. Raises StoreError, CorruptLogError, or TlsError if the certificates cannot be used."""
         self.config = config
         self._surroundings = surroundings = surroundings or Surroundings()
         clock, randomness = surroundings.clock, surroundings.randomness
+        self._tls = NodeTls.of_node(config)
         store = surroundings.open_store(config)
         store.check()
         planner = LeaderPlanner(
@@ -201,8 +206,8 @@ class Node:
             self._stepper.install,
             PeerOutputs(self.context, self.outputs),
             self._fail,
-            surroundings.channel,
-            surroundings.state_pieces,
+            surroundings,
+            self._tls,
         )
         self._copies = OutputCopies(self.context, self.outputs, self._peers.stub_of)
         self.gateway = Gateway(self.context, self.outputs, self._copies)
@@ -213,25 +218,19 @@ class Node:
         self._servers: list[grpc.aio.Server] = []
 
     async def start(self) -> None:
-        """Binds both ports and begins to step. Raises PortInUseError."""
+        """Binds the ports and begins to step. Raises PortInUseError, or TlsError."""
         self._failure = asyncio.get_running_loop().create_future()
         self.context.store.report = self._fail_from_anywhere
-        client_server = self._client_server()
-        # Two nodes must never share a port: the kernel would give each of them a part of the calls.
-        peer_server = self._surroundings.server((), [*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)])
-        peer_service_pb2_grpc.add_PeerServiceServicer_to_server(self._peers, peer_server)
-        for server, address, option in (
-            (client_server, self.config.listen, "listen"),
-            (peer_server, self.config.peer_listen, "peer_listen"),
-        ):
-            try:
-                server.add_insecure_port(address)
-            except RuntimeError as error:
-                raise PortInUseError(
-                    f"{address} cannot be bound: another process has it, or it is no address of this machine; "
-                    f"change `{option}`, or stop that process"
-                ) from error
-            self._servers.append(server)
+        config, workers = self.config, WorkerService(self.context, self.gateway)
+        if self._tls is None:
+            self._bind(self._api_server(workers), "listen", None)
+            self._bind(self._peer_server(), "peer_listen", None)
+        else:
+            elsewhere = WorkersElsewhereService(self.context, config.worker_advertised)
+            for_anybody = self._tls.server_credentials(client_certificates=False)
+            port = self._bind(self._api_server(elsewhere), "listen", for_anybody)
+            for server, option in ((self._api_server(workers), "worker_listen"), (self._peer_server(), "peer_listen")):
+                self._bind(server, option, self._tls.server_credentials(client_certificates=True))
         self._stepper.start()
         for server in self._servers:
             await server.start()
@@ -243,13 +242,23 @@ class Node:
             asyncio.create_task(self._copies.pay_debts(), name="output debts"),
             asyncio.create_task(self._checkpoints.keep_telling(), name="audit checkpoints"),
         ]
-        if self.config.insecure:
+        if self._tls is None:
             log.warning(
                 "INSECURE: no TLS, and nobody is asked who they are: whoever reaches the ports of this node may do everything, "
                 "and runs code on every worker",
                 option="insecure",
             )
-        log.info("node started", listen=self.config.listen, peer_listen=self.config.peer_listen)
+            log.info("node started", listen=config.listen, peer_listen=config.peer_listen)
+            return
+        self._tasks.append(asyncio.create_task(self._tls.keep(), name="certificates"))
+        log.info(
+            "node started",
+            listen=config.listen,
+            worker_listen=config.worker_listen,
+            peer_listen=config.peer_listen,
+            ca_file=str(self._tls.folder / CA_FILE),
+        )
+        await asyncio.to_thread(check_tls_versions, config.listen, port)
 
     async def wait_failed(self) -> None:
         """Returns never, or raises NodeFailedError or NodeRemovedError."""
@@ -387,7 +396,27 @@ class Node:
         for name in ("", *SERVICES):
             await self._health.set(name, state)
 
-    def _client_server(self) -> grpc.aio.Server:
+    def _bind(self, server: grpc.aio.Server, option: str, credentials: grpc.ServerCredentials | None) -> int:
+        address = getattr(self.config, option)
+        self._servers.append(server)
+        try:
+            if credentials is None:
+                return server.add_insecure_port(address)
+            return server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise PortInUseError(
+                f"{address} cannot be bound: another process has it, or it is no address of this machine; "
+                f"change `{option}`, or stop that process"
+            ) from error
+
+    def _peer_server(self) -> grpc.aio.Server:
+        interceptors = [PeerAccessInterceptor(self._peers.peers)] if self._tls is not None else []
+        # Two nodes must never share a port: the kernel would give each of them a part of the calls.
+        server = self._surroundings.server(interceptors, [*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)])
+        peer_service_pb2_grpc.add_PeerServiceServicer_to_server(self._peers, server)
+        return server
+
+    def _api_server(self, workers: PeopleWorkerService) -> grpc.aio.Server:
         server = self._surroundings.server(
             [
                 UnexpectedErrorInterceptor(),
@@ -420,7 +449,7 @@ class Node:
         calendar_service_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarService(self.context), server)
         pause_service_pb2_grpc.add_PauseServiceServicer_to_server(PauseService(self.context), server)
         secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(self.context), server)
-        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerService(self.context, self.gateway), server)
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server)
         story_service_pb2_grpc.add_StoryServiceServicer_to_server(StoryService(self.context), server)
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)

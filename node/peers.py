@@ -2,7 +2,7 @@
 
 Of each two members the one whose name sorts first calls; the other one calls too when nobody has called it for a while, for it
 may be new, or at a new address. A life of the stream is an epoch: in order, without gaps, and nothing of it is delivered after
-it ended. Who may connect is decided in admission.py.
+it ended. Who may connect is decided in admission.py, who may call in peer_access.py.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import structlog
 from horologe.node.admission import PROTOCOL_VERSION, Admission, Hello
 from horologe.node.context import NodeContext
 from horologe.node.outputs import OutputError
+from horologe.node.peer_access import hello_complaint
 from horologe.node.peer_outputs import PeerOutputs, StrangeOutputError
-from horologe.node.state_stream import StatePieces
-from horologe.node.surroundings import Options
+from horologe.node.surroundings import Surroundings
+from horologe.node.tls import NodeTls, peer_options
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
 from horologe.raft import snapshot
 from horologe.raft.machine import cluster_id_of
@@ -50,6 +51,7 @@ REFUSED_REDIAL_SECONDS = 1.0
 RELUCTANCE_SECONDS = 1.0
 """Whose name sorts last waits so long to be called before it calls."""
 HELLO_SECONDS = 3.0
+SIDE_CHANNEL_GRACE_SECONDS = 10.0
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
@@ -93,6 +95,16 @@ class _Link:
         self.wake.set()
 
 
+@dataclass(frozen=True, slots=True)
+class _SideChannel:
+    """A connection for calls beside the stream."""
+
+    address: str
+    generation: int
+    """Of the certificates that it was made with."""
+    channel: grpc.aio.Channel
+
+
 class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
     """All connections of this node to the other members."""
 
@@ -102,16 +114,16 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         install: Callable[[Path], None],
         outputs: PeerOutputs,
         fail: Callable[[BaseException], None],
-        channel: Callable[[str, Options], grpc.aio.Channel],
-        state_pieces: StatePieces,
+        surroundings: Surroundings,
+        tls: NodeTls | None,
     ) -> None:
         """`install` takes a folder with a fetched state; `outputs` is what it keeps of output; `fail` stops the node;
-        `channel` makes a connection to an address; `state_pieces` reads the state for another node."""
+        without `tls` everything is in plaintext, and everybody is whom they say they are."""
         self._context = context
         self._install = install
         self._outputs = outputs
-        self._channel = channel
-        self._state_pieces = state_pieces
+        self._surroundings = surroundings
+        self._tls = tls
         self._name = context.config.name
         configured = {member.name: member.peer_address for member in context.config.members}
         self._admission = Admission(self._hello, context.status, fail, configured, context.clock.monotonic)
@@ -119,8 +131,9 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._fetching: asyncio.Task[None] | None = None
         self._fetch_numbers = itertools.count(1)
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        """For calls beside the streams, by address."""
+        self._channels: dict[str, _SideChannel] = {}
+        """For calls beside the streams, by name."""
+        self._closing: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         shutil.rmtree(self._context.config.data_dir / "incoming", ignore_errors=True)
@@ -142,8 +155,9 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             link.closed.set()
             link.wake.set()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for channel in self._channels.values():
-            await channel.close()
+        for side in self._channels.values():
+            await side.channel.close()
+        await asyncio.gather(*self._closing)
 
     def deliver(self, outbox: Outbox) -> None:
         """Sends what a step released. What goes to a peer that is not connected is dropped: Raft says it again."""
@@ -174,7 +188,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             if self._is_up(peer) or not address:
                 await asyncio.sleep(REDIAL_SECONDS)
                 continue
-            async with self._channel(address, CHANNEL_OPTIONS) as channel:
+            async with self._connect(peer, address) as channel:
                 with suppress(grpc.aio.AioRpcError, TimeoutError):
                     if not await self._dial(peer, channel):
                         await asyncio.sleep(REFUSED_REDIAL_SECONDS)
@@ -217,6 +231,10 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         del request_iterator
         first = await context.read()
         messages = [] if first is grpc.aio.EOF else first.messages
+        if self._tls is not None and (
+            complaint := hello_complaint(context, messages[0].hello.node if messages else "")
+        ):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, complaint)
         verdict = self._admission.judge(None, messages[0] if messages else None)
         answer = [Message(hello=self._hello())]
         if verdict.farewell is not None:
@@ -317,8 +335,10 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
     async def FetchSnapshot(  # noqa: N802
         self, request: peer_service_pb2.FetchSnapshotRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[peer_service_pb2.FetchSnapshotResponse]:
-        if request.node not in self._admission.peers():
+        if request.node not in self.peers():
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{request.node!r} is not a member")
+        if self._tls is not None and (complaint := hello_complaint(context, request.node)):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, complaint)
         cluster_id = self._hello().cluster_id
         if request.cluster_id not in ("", cluster_id):
             # It has our address from somewhere, and clusters may have members of the same names.
@@ -329,7 +349,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         folder = self._context.config.data_dir / "outgoing" / request.node
         digest = hashlib.sha256()
         total_bytes = 0
-        async with aclosing(self._state_pieces(self._context.store, folder)) as pieces:
+        async with aclosing(self._surroundings.state_pieces(self._context.store, folder)) as pieces:
             async for data in pieces:
                 digest.update(data)
                 total_bytes += len(data)
@@ -343,7 +363,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         folder.mkdir(mode=0o700, parents=True)
         log.info("fetching a snapshot", peer=peer)
         try:
-            async with self._channel(self._admission.address_of(peer), CHANNEL_OPTIONS) as channel:
+            async with self._connect(peer, self._admission.address_of(peer)) as channel:
                 stub = peer_service_pb2_grpc.PeerServiceStub(channel)
                 cluster_id = self._hello().cluster_id
                 request = peer_service_pb2.FetchSnapshotRequest(node=self._name, cluster_id=cluster_id)
@@ -395,13 +415,29 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
 
     def stub_of(self, node: str) -> PeerServiceAsyncStub:
         """For calls to a member beside its stream. Raises KeyError if it is none, or nobody knows its address."""
-        address = self._admission.address_of(node) if node in self._admission.peers() else ""
+        address = self._admission.address_of(node) if node in self.peers() else ""
         if not address:
             raise KeyError(node)
-        channel = self._channels.get(address)
-        if channel is None:
-            channel = self._channels[address] = self._channel(address, CHANNEL_OPTIONS)
-        return peer_service_pb2_grpc.PeerServiceStub(channel)
+        generation = self._tls.generation if self._tls is not None else 0
+        side = self._channels.get(node)
+        if side is None or (side.address, side.generation) != (address, generation):
+            if side is not None:
+                # What is under way there may end.
+                task = asyncio.create_task(side.channel.close(SIDE_CHANNEL_GRACE_SECONDS))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+            side = self._channels[node] = _SideChannel(address, generation, self._connect(node, address))
+        return peer_service_pb2_grpc.PeerServiceStub(side.channel)
+
+    def peers(self) -> set[str]:
+        """The names of the other members."""
+        return self._admission.peers()
+
+    def _connect(self, peer: str, address: str) -> grpc.aio.Channel:
+        if self._tls is None:
+            return self._surroundings.channel(address, CHANNEL_OPTIONS)
+        options = [*CHANNEL_OPTIONS, *peer_options(peer)]
+        return self._surroundings.channel(address, options, self._tls.channel_credentials())
 
 
 def _writer_of(call: Any) -> Callable[[list[Message]], Awaitable[None]]:

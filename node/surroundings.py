@@ -51,6 +51,10 @@ class Surroundings:
         """A server that listens nowhere yet."""
         return grpc.aio.server(interceptors=interceptors, options=options)
 
-    def channel(self, address: str, options: Options) -> grpc.aio.Channel:
-        """A connection to another node, made when it is first used."""
-        return grpc.aio.insecure_channel(address, options=options)
+    def channel(
+        self, address: str, options: Options, credentials: grpc.ChannelCredentials | None = None
+    ) -> grpc.aio.Channel:
+        """A connection to another node, made when it is first used; in plaintext if there are no credentials."""
+        if credentials is None:
+            return grpc.aio.insecure_channel(address, options=options)
+        return grpc.aio.secure_channel(address, credentials, options=options)

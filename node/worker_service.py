@@ -11,12 +11,14 @@ import grpc
 import structlog
 
 from horologe.log.v1 import log_pb2
+from horologe.node.certificates import Identity, Role
 from horologe.node.context import NodeContext
 from horologe.node.gateway import Gateway, Response
 from horologe.node.ids import new_uuid
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import NoLeaderError, ProposalError
 from horologe.node.sessions import WorkerSession
+from horologe.node.tls import identity_of
 from horologe.node.validation import QUEUE_RULE, is_queue
 from horologe.raft.machine import first_cluster_id_of
 from horologe.v1 import worker_pb2, worker_service_pb2
@@ -53,6 +55,11 @@ class WorkerStream:
         complaint = _complaint(first)
         if complaint is not None:
             await self._rpc.abort(grpc.StatusCode.INVALID_ARGUMENT, complaint)
+        if not self._context.config.insecure:
+            forbidden = certificate_complaint(hello, identity_of(self._rpc))
+            if forbidden is not None:
+                log.warning("worker refused", worker=hello.worker, error=forbidden, source=self._rpc.peer())
+                await self._rpc.abort(grpc.StatusCode.PERMISSION_DENIED, forbidden)
         session = await self._open(hello)
         revoked = await self._gateway.open(session, list(hello.held_attempts))
         # The welcome goes first, whatever the gateway has put into the line already.
@@ -170,6 +177,42 @@ class WorkerService(PeopleWorkerService):
     ) -> None:
         del request_iterator
         await WorkerStream(self._context, self._gateway, context).run()
+
+
+class WorkersElsewhereService(PeopleWorkerService):
+    """On the port where nobody shows a certificate: what people use, and for workers the way to their port."""
+
+    def __init__(self, context: NodeContext, worker_address: str) -> None:
+        super().__init__(context)
+        self._worker_address = worker_address
+
+    async def Connect(  # type: ignore[override]  # noqa: N802
+        self,
+        request_iterator: AsyncIterator[worker_service_pb2.ConnectRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> None:
+        del request_iterator
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"workers connect to another port, {self._worker_address}, with a certificate of their own",
+        )
+
+
+def certificate_complaint(hello: worker_pb2.Hello, identity: Identity | None) -> str | None:
+    """What the worker says of itself that its certificate does not bear out."""
+    if identity is None or identity.role is not Role.WORKER:
+        shown = f"{identity.role} {identity.name!r}" if identity is not None else "nobody"
+        return f"the certificate is of {shown}, not of a worker; make one with `horologe tls issue worker NAME`"
+    # One certificate may serve a pool of workers, each with a name of its own.
+    if hello.worker != identity.name and not hello.worker.startswith(f"{identity.name}-"):
+        return (
+            f"the certificate is of worker {identity.name!r}, the hello of {hello.worker!r}; the name must be that of the "
+            "certificate, or begin with it and a hyphen"
+        )
+    foreign = sorted(set(hello.queues or ["default"]) - set(identity.queues)) if identity.queues else []
+    if foreign:
+        return f"the certificate allows the queues {', '.join(sorted(identity.queues))}, not {', '.join(foreign)}"
+    return None
 
 
 def _complaint(first: worker_service_pb2.ConnectRequest) -> str | None:

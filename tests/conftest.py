@@ -8,6 +8,9 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+# Before anybody imports grpc: see there.
+import horologe.node  # noqa: F401
+
 # No deadlines: machines that build are slow now and then. No database: what fails is printed and becomes a test of its own.
 settings.register_profile(
     "horologe", deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]

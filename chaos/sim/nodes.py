@@ -188,7 +188,9 @@ class _SimSurroundings(Surroundings):
     def server(self, interceptors: Sequence[Any], options: Options) -> grpc.aio.Server:
         return cast("grpc.aio.Server", SimServer(self._world.rpc, self._process, interceptors))
 
-    def channel(self, address: str, options: Options) -> grpc.aio.Channel:
+    def channel(
+        self, address: str, options: Options, credentials: grpc.ChannelCredentials | None = None
+    ) -> grpc.aio.Channel:
         return cast("grpc.aio.Channel", SimChannel(self._world.rpc, self._process, address))
 
 

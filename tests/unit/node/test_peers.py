@@ -13,6 +13,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node import peers
 from horologe.node.peers import Message, PeerNetwork, _Link
 from horologe.node.state_stream import through_a_file
+from horologe.node.surroundings import Surroundings
 from horologe.peer.v1 import peer_service_pb2
 
 
@@ -47,7 +48,9 @@ async def test_the_state_goes_to_members_of_the_own_cluster_only(tmp_path: Path)
     node = FakeNode(tmp_path, ("n1", "n2"))
     node.apply(log_pb2.Command(bootstrap=log_pb2.Bootstrap(cluster_id="ours")))
     unused: Any = None
-    network = PeerNetwork(node.context, unused, unused, unused, unused, through_a_file)
+    surroundings = Surroundings()
+    surroundings.state_pieces = through_a_file
+    network = PeerNetwork(node.context, unused, unused, unused, surroundings, None)
 
     async def fetch(name: str, cluster_id: str) -> int:
         request = peer_service_pb2.FetchSnapshotRequest(node=name, cluster_id=cluster_id)
