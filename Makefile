@@ -32,8 +32,8 @@ test: $(VENV)/.ready chaos-tools ## run all tests, quick ones first
 	$(BIN)/pytest tests/unit tests/scenarios tests/raft tests/sim
 	$(BIN)/pytest tests/integration tests/cluster
 
-chaos-tools: ## as root on Debian: install what cuts networks and makes disks fail (nft, ip, strace, mkfs.ext4)
-	@missing=$$(for tool in nft:nftables ip:iproute2 strace:strace mkfs.ext4:e2fsprogs; do \
+chaos-tools: ## as root on Debian: install what cuts networks, makes disks fail and confines jobs (nft, ip, strace, mkfs.ext4, bwrap)
+	@missing=$$(for tool in nft:nftables ip:iproute2 strace:strace mkfs.ext4:e2fsprogs bwrap:bubblewrap; do \
 		command -v $${tool%%:*} > /dev/null || echo $${tool##*:}; done); \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends $$missing > /dev/null; \
@@ -42,7 +42,7 @@ chaos-tools: ## as root on Debian: install what cuts networks and makes disks fa
 chaos: $(VENV)/.ready chaos-tools ## five minutes of faults of all kinds on three nodes
 	$(BIN)/horologe chaos run --minutes 5 --nodes 3 --picture chaos.html
 
-quick: $(VENV)/.ready ## run the tests that start no process
+quick: $(VENV)/.ready chaos-tools ## run the tests that start no process
 	$(BIN)/pytest tests/unit tests/scenarios tests/raft tests/sim
 
 fuzz: $(VENV)/.ready ## let atheris look for texts that the parsers do not survive (FUZZ_SECONDS=60 for each)

@@ -25,6 +25,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 import structlog
 import uvloop
@@ -168,6 +169,11 @@ class Worker:
         loop: only for functions that take microseconds.
         """
         return self.handlers.handler(name, inline=inline)
+
+    @property
+    def private_files(self) -> list[Path]:
+        """Where this worker's key and token are, if it has them: none of the jobs' business."""
+        return [path for path in (self._context.tls_dir, self._context.token_file) if path is not None]
 
     def add_executor(self, kind: str, executor: Executor) -> None:
         """Makes this worker run actions of another kind. ValueError if it already does."""

@@ -140,6 +140,8 @@ def _worker_toml(demo: dict[str, str], examples: Path | None) -> str:
     handlers = examples.resolve() / "handlers.py" if examples is not None else None
     if handlers is not None and handlers.exists():
         lines.append(f'handlers = ["{handlers}"]')
+    # Whoever tries it out looks for what jobs write to /tmp where it is.
+    lines += ["[shell]", 'sandbox = "off"']
     lines += ["[http]", "allow_loopback = true", "[sql.connections]", f'demo = "sqlite:///{demo[DEMO_DATABASE]}"']
     return "\n".join(lines) + "\n"
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from horologe.client.errors import InvalidArgument
+from horologe.client.executors.shell_rules import DEFAULT_INTERPRETERS
 from horologe.client.worker import DEFAULT_SLOT_COUNT, SLOT_COUNT_MAX
 
 __all__ = ["HttpSettings", "ShellSettings", "SqlSettings", "WorkerConfig", "load"]
@@ -23,19 +24,31 @@ class _Settings(BaseModel):
 
 
 class ShellSettings(_Settings):
-    """Shell actions."""
+    """Shell actions: what they mean is told in `client/executors/shell_rules.py`."""
 
-    enabled: bool = True
-    """Whether this worker runs commands and scripts at all."""
+    run_as_user: str = ""
+    """Whom commands run as; the worker must be root for another user than its own. Empty: the worker's own."""
     users: list[str] = []
-    """Users beside the worker's own that jobs may run as; the worker must be root for that."""
+    """Whom else jobs may ask to run as."""
+    allow_root: bool = False
+    """Whether the two above may be root."""
+    interpreters: list[str] = list(DEFAULT_INTERPRETERS)
+    """What may read scripts: names of programs wherever they are, or paths."""
+    rlimits: dict[str, Annotated[int, Field(ge=0)]] = {}
+    """Limits of each process, by the names of setrlimit(2) in lower case. A job can only ask for less."""
+    new_privileges: bool = False
+    """Whether programs like sudo may give a job more privileges."""
+    root_capabilities: bool = False
+    """Whether jobs that run as root keep root's capabilities."""
+    sandbox: Literal["auto", "off", "bubblewrap"] = "auto"
+    """Namespaces of their own for commands: where bubblewrap works, never, or not without it."""
+    hidden: list[str] = []
+    """Files and folders that commands find empty in their namespaces, beside this configuration and the context file."""
 
 
 class HttpSettings(_Settings):
     """HTTP actions."""
 
-    enabled: bool = True
-    """Whether this worker sends requests at all."""
     allow_private: list[str] = []
     """Networks beside the public ones that requests may reach, like `10.1.0.0/16`."""
     allow_loopback: bool = False
@@ -64,6 +77,8 @@ class WorkerConfig(_Settings):
     """How many attempts it takes at a time."""
     labels: dict[str, str] = {}
     """What jobs may ask for in their `worker_labels`; shown by `horologe worker list`."""
+    executors: list[Literal["shell", "http", "sql", "python"]] = ["shell", "http", "sql", "python"]
+    """The kinds of actions that it runs."""
     handlers: list[str] = []
     """Python files or modules with handlers: `file.py`, `file.py:worker`, `package.module:worker`. Files are looked up from
     the folder of the configuration."""

@@ -5,10 +5,12 @@ It puts a `Worker` together from a configuration and its options, and serves. Wh
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,11 +20,14 @@ from horologe.client.cli.session import AddressOption, ContextOption, InsecureOp
 from horologe.client.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from horologe.client.cli.worker_config import ShellSettings, WorkerConfig
+    from horologe.client.executors.shell_rules import ShellRules
     from horologe.client.worker import Worker
 
 __all__ = ["build_worker", "register"]
 
 STOPPED_AT_ONCE = 1
+PR_SET_DUMPABLE = 4
 
 
 _Config = Annotated[
@@ -127,6 +132,8 @@ def _run(
     """
     # The libraries' own words would mix with the log.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # Jobs of the worker's own user must not read its memory or environment, and a core dump would hold secrets.
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     settings = settings_of(typer_context)
     overrides: dict[str, Any] = {
         "name": name,
@@ -168,6 +175,8 @@ def build_worker(
     handlers: further files with handlers, looked up from the current folder.
     InvalidArgument says what is wrong with the configuration.
     """
+    import structlog
+
     from horologe.client.cli import worker_config
     from horologe.client.cli.handler_files import load_into
     from horologe.client.worker import Worker
@@ -188,20 +197,28 @@ def build_worker(
         drain_seconds=settings.drain_seconds,
     )
     try:
-        _add_executors(worker, settings)
+        in_force = _add_executors(worker, settings, _own_files(worker, config_file, context_file))
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
-    load_into(worker.handlers, settings.handlers, folder)
-    load_into(worker.handlers, list(handlers), Path.cwd())
+    if "python" in settings.executors:
+        load_into(worker.handlers, settings.handlers, folder)
+        load_into(worker.handlers, list(handlers), Path.cwd())
+    elif settings.handlers or list(handlers):
+        raise InvalidArgument("there are handlers, but `python` is not among the executors of this worker")
+    if in_force:
+        structlog.get_logger(__name__).info("shell jobs", **in_force)
     return worker
 
 
-def _add_executors(worker: Worker, settings: Any) -> None:
-    if settings.shell.enabled:
+def _add_executors(worker: Worker, settings: WorkerConfig, hidden: Sequence[Path]) -> dict[str, str]:
+    """Adds them, and answers what is in force for commands."""
+    in_force: dict[str, str] = {}
+    if "shell" in settings.executors:
         from horologe.client.executors.shell import ShellExecutor
 
-        worker.add_executor("shell", ShellExecutor(worker.lease, users=settings.shell.users))
-    if settings.http.enabled:
+        rules, in_force = _shell_rules(settings.shell, hidden)
+        worker.add_executor("shell", ShellExecutor(worker.lease, rules=rules))
+    if "http" in settings.executors:
         from horologe.client.executors.http import HttpExecutor
 
         http = settings.http
@@ -209,16 +226,64 @@ def _add_executors(worker: Worker, settings: Any) -> None:
             http.allow_private, allow_loopback=http.allow_loopback, hosts=http.allow_hosts, ports=http.allow_ports
         )
         worker.add_executor("http", executor)
-    if settings.sql.connections:
+    if "sql" in settings.executors and settings.sql.connections:
         from horologe.client.executors.sql import SqlExecutor
 
         worker.add_executor("sql", SqlExecutor(settings.sql.connections))
+    return in_force
+
+
+def _shell_rules(shell: ShellSettings, hidden: Sequence[Path]) -> tuple[ShellRules, dict[str, str]]:
+    """What commands may do, and words that say so."""
+    from horologe.client.executors import bubblewrap
+    from horologe.client.executors.shell import confinement_of
+    from horologe.client.executors.shell_rules import ShellRules
+
+    rules = ShellRules(
+        run_as_user=shell.run_as_user,
+        users=shell.users,
+        allow_root=shell.allow_root,
+        interpreters=shell.interpreters,
+        rlimits=shell.rlimits,
+        new_privileges=shell.new_privileges,
+        root_capabilities=shell.root_capabilities,
+    )
+    missing = ""
+    if shell.sandbox != "off":
+        program = bubblewrap.find()
+        missing = "bubblewrap is not installed"
+        if program is not None:
+            missing = bubblewrap.probe(program, confinement_of(rules, rules.account_for(""), {}))
+        if program is not None and not missing:
+            paths = [path.resolve() for path in (*hidden, *map(Path, shell.hidden))]
+            rules = replace(rules, bubblewrap=bubblewrap.Bubblewrap(program, paths))
+        elif shell.sandbox == "bubblewrap":
+            raise ValueError(f"shell.sandbox is bubblewrap, which does not work here: {missing}")
+    words = rules.in_force()
+    if missing:
+        words["sandbox"] += f" ({missing})"
+    return rules, words
 
 
 def _given(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Only what was given: tables without their empty places."""
     given = {name: _given(value) if isinstance(value, Mapping) else value for name, value in overrides.items()}
     return {name: value for name, value in given.items() if value is not None and value != {} and value != []}
+
+
+def _own_files(
+    worker: Worker, config_file: Path | None, context_file: str | os.PathLike[str] | None
+) -> list[Path]:
+    """What is none of the jobs' business: passwords of databases, tokens, keys."""
+    from horologe.client import context_store
+    from horologe.client.cluster_context import CONTEXT_VARIABLE
+
+    named = context_file or os.environ.get(CONTEXT_VARIABLE)
+    return [
+        *(path for path in (config_file, *worker.private_files) if path is not None),
+        *([Path(named)] if named else []),
+        context_store.path().parent,
+    ]
 
 
 def _pair(text: str, option: str, form: str) -> tuple[str, str]:

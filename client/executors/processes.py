@@ -26,6 +26,12 @@ log = structlog.get_logger(__name__)
 SUPERVISOR_ENDED = "the supervisor of processes ended; look at the system log"
 
 
+NO_PRIVILEGES: supervisor.Confinement = {
+    "user": None, "group": 0, "groups": [], "rlimits": {"core": 0}, "capabilities": False, "new_privileges": False
+}  # fmt: skip
+"""The worker's own user with nothing beyond that."""
+
+
 class NotStartedError(Exception):
     """The process could not be started; the message says why in one line."""
 
@@ -40,10 +46,9 @@ class Command:
     scratch: str
     """The attempt's own folder; the supervisor removes it when the worker cannot any more."""
     stdin: bytes = b""
-    rlimits: Mapping[str, int] = field(default_factory=dict)
-    """By the names of setrlimit(2) in lower case."""
-    identity: Mapping[str, Any] = field(default_factory=dict)
-    """`user`, `group`, `extra_groups` as subprocess.Popen takes them; empty for the worker's own."""
+    confinement: supervisor.Confinement = field(default_factory=lambda: NO_PRIVILEGES.copy())
+    wrapped: bool = False
+    """Whether `argv` begins with a program that makes namespaces for the rest."""
 
 
 class Process:
@@ -102,8 +107,8 @@ class Processes:
                 "env": dict(command.env),
                 "cwd": command.cwd,
                 "scratch": command.scratch,
-                "rlimits": dict(command.rlimits),
-                "identity": dict(command.identity),
+                "confinement": command.confinement,
+                "wrapped": command.wrapped,
             }
         )
         # Files in memory: the environment may hold secrets, and input of any size needs nobody who writes it to a pipe.

@@ -1,8 +1,8 @@
 """Actions that are commands or scripts: processes with a clean environment and their output captured.
 
 The processes belong to the supervisor (see `supervisor.py`), which kills them when the worker is gone or lost its lease.
-They run as the worker's own user, or as another one that the worker was told to allow. What separates jobs further (control
-groups, namespaces, seccomp) is not done here: a worker that runs other people's scripts belongs into a container of its own.
+What they may do is said by the worker's owner (`shell_rules.py`). Control groups and system call filters are not made here: a
+worker that runs the scripts of people who must not harm it belongs into a container of its own.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import os
 import pwd
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
 from horologe.client.attempts import Attempt, Outcome, StopReason
 from horologe.client.context import Context
 from horologe.client.executors.processes import Command, NotStartedError, Process, Processes
+from horologe.client.executors.shell_rules import RefusedCommandError, ShellRules
+from horologe.client.executors.supervisor import Confinement
 from horologe.client.lease import Lease
 from horologe.client.outbox import STANDARD_ERROR, STANDARD_OUTPUT, Output
 from horologe.v1 import job_pb2, worker_pb2
@@ -37,10 +39,9 @@ class ShellExecutor:
     """Runs commands and scripts, each in a process group of its own."""
 
     def __init__(
-        self, lease: Lease, environment: Mapping[str, str] | None = None, *, users: Collection[str] = ()
+        self, lease: Lease, environment: Mapping[str, str] | None = None, *, rules: ShellRules | None = None
     ) -> None:
-        """`users`: whom a job may ask to run as; only root can become somebody else."""
-        self._users = frozenset(users)
+        self._rules = rules or ShellRules()
         self._processes = Processes(lease)
         source = os.environ if environment is None else environment
         self._environment = {"PATH": DEFAULT_PATH} | {
@@ -52,43 +53,46 @@ class ShellExecutor:
         action = attempt.action.shell
         if bool(action.argv) == bool(action.script):
             return Outcome.failed("a shell action needs either argv or script", permanent=True)
-        if action.user and action.user not in self._users:
-            return Outcome.failed(
-                f"this worker runs nothing as {action.user!r}; its configuration would have to allow it (shell.users)",
-                permanent=True,
-            )
         scratch = tempfile.mkdtemp(prefix="horologe-")
         try:
             command = self._command(attempt, action, Path(scratch))
             return await self._run_command(attempt, command, output, set(action.success_codes) or {0})
-        except (KeyError, PermissionError) as error:
-            return Outcome.failed(f"cannot run as {action.user!r} here: {error}", permanent=True)
+        except RefusedCommandError as error:
+            return Outcome.failed(str(error), permanent=True)
         except NotStartedError as error:
             return Outcome.failed(str(error), kind="not_started")
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
 
     def _command(self, attempt: Attempt, action: job_pb2.ShellAction, scratch: Path) -> Command:
+        account = self._rules.account_for(action.user)
         argv = list(action.argv)
         if action.script:
+            interpreter = action.interpreter or DEFAULT_INTERPRETER
+            self._rules.check_interpreter(interpreter[0])
             script = scratch / "script"
             script.touch(mode=0o700)
             script.write_text(action.script, encoding="utf-8")
-            argv = [*(action.interpreter or DEFAULT_INTERPRETER), str(script)]
-        account = pwd.getpwnam(action.user) if action.user else None
+            argv = [*interpreter, str(script)]
         own = {} if account is None else _variables_of(account)
         environment = self._environment | own | dict(action.env) | _attempt_variables(attempt)
         if account is not None:
             for path in (scratch, *scratch.iterdir()):
                 os.chown(path, account.pw_uid, account.pw_gid)
+        folder = action.cwd or str(scratch)
+        confinement = confinement_of(self._rules, account, action.rlimits)
+        bubblewrap = self._rules.bubblewrap
+        if bubblewrap is not None:
+            _check_startable(argv, folder, environment)
+            argv, confinement = bubblewrap.wrap(argv, folder, str(scratch), confinement)
         return Command(
             argv,
             environment,
-            action.cwd or str(scratch),
+            folder,
             str(scratch),
             action.stdin,
-            rlimits=dict(action.rlimits),
-            identity={} if account is None else _identity_of(account),
+            confinement=confinement,
+            wrapped=bubblewrap is not None,
         )
 
     async def _run_command(
@@ -128,9 +132,28 @@ class ShellExecutor:
         await self._processes.close()
 
 
-def _identity_of(account: pwd.struct_passwd) -> dict[str, object]:
-    groups = os.getgrouplist(account.pw_name, account.pw_gid)
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+def confinement_of(rules: ShellRules, account: pwd.struct_passwd | None, rlimits: Mapping[str, int]) -> Confinement:
+    """What a process of this account may do."""
+    return {
+        "user": None if account is None else account.pw_uid,
+        "group": 0 if account is None else account.pw_gid,
+        "groups": [] if account is None else os.getgrouplist(account.pw_name, account.pw_gid),
+        "rlimits": rules.rlimits_for(rlimits),
+        "capabilities": rules.root_capabilities and (account is None or account.pw_uid == 0),
+        "new_privileges": rules.new_privileges,
+    }
+
+
+def _check_startable(argv: Sequence[str], folder: str, environment: Mapping[str, str]) -> None:
+    """What makes the namespaces says less clearly what is wrong with a command. NotStartedError."""
+    if not Path(folder).is_dir():
+        raise NotStartedError(f"cannot start in the folder {folder!r}: No such file or directory")
+    if any("\0" in word for word in argv):
+        raise NotStartedError(f"cannot start {argv[0]!r}: embedded null byte")
+    if shutil.which(argv[0], path=environment["PATH"]) is None:
+        if "/" in argv[0] and Path(argv[0]).exists():
+            raise NotStartedError(f"permission denied: {argv[0]!r} is not executable for this worker")
+        raise NotStartedError(f"command not found: {argv[0]!r}")
 
 
 def _variables_of(account: pwd.struct_passwd) -> dict[str, str]:

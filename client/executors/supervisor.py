@@ -11,6 +11,8 @@ one thread and no event loop: it does its duty while the worker is stopped, stuc
 - It is a subreaper: what an attempt leaves behind becomes its child, and is killed with the rest at the end of the lease.
 - When a leader exits, what is left in its group is killed at once. Where the attempt was asked to stop, the rest of the
   group may use the grace as well.
+- A process begins confined: as its user, within its limits, without capabilities and without a way to new privileges, as the
+  command says.
 
 Messages are JSON, one per packet. To it: {"spawn": id} with four descriptors (the command as JSON, standard input, output
 and error), {"signal": id, "number"}, {"stop": id, "grace_seconds"}, {"lease_ends_at"}. From it: {"forked": id, "pid"},
@@ -32,22 +34,44 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+CAPABILITY_NUMBERS = range(64)
+CAPABILITY_VERSION = 0x20080522
 PACKET_BYTES_MAX = 64 * 1024
 DESCRIPTOR_COUNT = 4
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 NEVER = float("inf")
 
 
+class Confinement(TypedDict):
+    """What a process may do."""
+
+    user: int | None
+    """Whom it runs as; None for the supervisor's own user, with the groups that it has."""
+    group: int
+    groups: list[int]
+    rlimits: dict[str, int]
+    """By the names of setrlimit(2) in lower case."""
+    capabilities: bool
+    """Whether it keeps capabilities, if its user has any."""
+    new_privileges: bool
+    """Whether setuid programs may give it more."""
+
+
 class Child:
     """One attempt's process group."""
 
-    def __init__(self, number: int, pid: int, scratch: str) -> None:
+    def __init__(self, number: int, pid: int, scratch: str, *, wrapped: bool = False) -> None:
         self.number = number
         self.scratch = scratch
+        self.wrapped = wrapped
+        """Its leader is no code of the job, but what made its namespaces: it ends with the job, and the job with it."""
         self.pid = pid
         self.kill_at = NEVER
         self.exit_code: int | None = None
@@ -59,6 +83,18 @@ class Child:
         except (ProcessLookupError, PermissionError):
             # Nobody left, or somebody who changed their user: the end of the lease is the same for them as for us.
             return
+
+    def ask_to_end(self) -> None:
+        """SIGTERM to the whole group, but for a leader that would take the others with it before they could clean up."""
+        if not self.wrapped:
+            self.send_signal(signal.SIGTERM)
+            return
+        for pid in members_of_group(self.pid):
+            if pid != self.pid:
+                try:
+                    os.kill(pid, signal.SIGTERM)
+                except (ProcessLookupError, PermissionError):
+                    continue
 
     def has_members(self) -> bool:
         """Whether children of ours are left in the group. What an attempt leaves behind becomes our child."""
@@ -188,15 +224,14 @@ class Supervisor:
                 stderr=descriptors[3],
                 start_new_session=True,
                 umask=0o077,
-                preexec_fn=prepare_child(os.getpid(), self.channel, number, command["rlimits"]),
-                **command["identity"],
+                preexec_fn=prepare_child(os.getpid(), self.channel, number, command["confinement"]),
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self.tell({"refused": number, "error": explain(error, command["argv"], command["cwd"])})
             return
         # Reaping is done here for all of them, so the object must not believe that it is responsible.
         process.returncode = 0
-        self.children[process.pid] = Child(number, process.pid, command["scratch"])
+        self.children[process.pid] = Child(number, process.pid, command["scratch"], wrapped=command["wrapped"])
         self.tell({"started": number, "pid": process.pid})
 
     def control(self, message: dict[str, Any]) -> None:
@@ -205,7 +240,7 @@ class Supervisor:
         for child in self.children.values():
             if child.number == number:
                 if "stop" in message:
-                    child.send_signal(signal.SIGTERM)
+                    child.ask_to_end()
                     child.kill_at = time.clock_gettime(CLOCK) + message["grace_seconds"]
                 else:
                     child.send_signal(message["number"])
@@ -266,12 +301,54 @@ def own_children() -> list[int]:
         return []
 
 
+def members_of_group(group: int) -> list[int]:
+    """The processes of a group, also those of other namespaces below this one."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                # After the name, which may have anything in it: state, parent, group.
+                fields = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[2]) == group:
+                found.append(int(folder.name))
+    return found
+
+
+def confine(confinement: Confinement) -> None:
+    """Makes this process what the confinement says; for a process of one thread that is about to become another program."""
+    if not confinement["capabilities"]:
+        for number in CAPABILITY_NUMBERS:
+            # Who may not drop them has none to give up, or cannot regain them below.
+            LIBC.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
+    if confinement["user"] is not None:
+        os.setgroups(confinement["groups"])
+        os.setresgid(*[confinement["group"]] * 3)
+        os.setresuid(*[confinement["user"]] * 3)
+    if not confinement["capabilities"]:
+        header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
+        check(LIBC.capset(header, (ctypes.c_uint32 * 6)()))
+    if not confinement["new_privileges"]:
+        check(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    for name, value in confinement["rlimits"].items():
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (value, value))
+
+
+def check(status: int) -> None:
+    """Raises the error of a call to the C library, if it failed."""
+    if status != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 def prepare_child(
-    supervisor_pid: int, channel: socket.socket, number: int, rlimits: dict[str, int]
+    supervisor_pid: int, channel: socket.socket, number: int, confinement: Confinement
 ) -> Callable[[], None]:
     """What a child does between fork and exec."""
 
     def prepare() -> None:
+        confine(confinement)
+        # After it: a change of the user takes this back.
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != supervisor_pid:
             # The supervisor died before the line above could arrange for that.
@@ -284,10 +361,6 @@ def prepare_child(
         except OSError:
             # The socket is full, or nobody is there any more; the supervisor says it, or ends, itself.
             pass
-        # A core dump would hold the secrets of the job.
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for name, value in rlimits.items():
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (value, value))
 
     return prepare
 
@@ -311,6 +384,8 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 def main(descriptor: int) -> None:
     """Serves the worker at the other end of the socket `descriptor`."""
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # Commands with secrets pass through its memory, which a job of the same user could read otherwise.
+    LIBC.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     wakeups, wakeups_in = os.pipe()
     os.set_blocking(wakeups_in, False)
@@ -327,4 +402,8 @@ def main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "exec":
+        # What a confined command does, without a supervisor: tried out when a worker starts.
+        confine(json.loads(sys.argv[2]))
+        os.execvp(sys.argv[3], sys.argv[3:])
     main(int(sys.argv[1]))

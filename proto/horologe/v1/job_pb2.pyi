@@ -1002,7 +1002,7 @@ class ShellAction(_message.Message):
     stdin: _builtins.bytes
     """Given to its standard input."""
     user: _builtins.str
-    """The user it runs as, if the worker may. Empty: the worker's own."""
+    """The user it runs as, if the worker may. Empty: whom the worker's owner chose, or the worker's own."""
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The command and its arguments; empty when `script` is set."""
@@ -1022,7 +1022,7 @@ class ShellAction(_message.Message):
     @_builtins.property
     def rlimits(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Limits of the process, by the names of setrlimit(2) in lower case: `as`, `core`, `cpu`, `data`, `fsize`, `memlock`, `nofile`,
-        `nproc`, `stack`; in bytes, seconds or numbers, as there. Absent ones are the worker's; `core` is 0.
+        `nproc`, `stack`; in bytes, seconds or numbers, as there. Absent ones are the worker's, which cannot be exceeded; `core` is 0.
         """
 
     def __init__(

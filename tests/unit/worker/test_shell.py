@@ -16,6 +16,7 @@ import pytest
 from fake_gateway import FakeGateway, Result, Serve, Stream, assignment, attempt_id, definition
 
 from horologe.client.executors.shell import ShellExecutor
+from horologe.client.executors.shell_rules import ShellRules
 from horologe.client.worker import Worker
 from horologe.v1 import job_pb2, worker_pb2
 
@@ -24,7 +25,7 @@ Shell = job_pb2.ShellAction
 
 def shell_worker(gateway: FakeGateway, *users: str) -> Worker:
     worker = Worker(gateway.address, insecure=True)
-    worker.add_executor("shell", ShellExecutor(worker.lease, users=users))
+    worker.add_executor("shell", ShellExecutor(worker.lease, rules=ShellRules(users=users)))
     return worker
 
 

@@ -156,7 +156,7 @@ def test_wrong_options_are_one_line(options: list[str], error: str) -> None:
 
 def test_options_lie_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "worker.toml"
-    path.write_text('name = "from-file"\n[sql.connections]\na = "sqlite://"\n[shell]\nenabled = false\n')
+    path.write_text('name = "from-file"\n[sql.connections]\na = "sqlite://"\n[shell]\nsandbox = "off"\n')
     worker: Worker = build_worker(
         path, ["127.0.0.1:1"], insecure=True, name="w9", overrides={"sql": {"connections": {"b": "sqlite://"}}}
     )
@@ -171,5 +171,37 @@ def test_the_configuration_of_the_page_is_one() -> None:
     text = page.split("```toml\n")[1].split("```")[0]
     table = tomllib.loads(text)
     worker_config.WorkerConfig.model_validate(table)
+    assert set(table["shell"]) == set(worker_config.ShellSettings.model_fields)
     assert set(table["http"]) == set(worker_config.HttpSettings.model_fields)
     assert set(table["sql"]) == set(worker_config.SqlSettings.model_fields)
+
+
+def test_only_the_kinds_of_actions_that_the_owner_names(tmp_path: Path) -> None:
+    path = tmp_path / "worker.toml"
+    path.write_text('executors = ["http", "python"]\n[sql.connections]\na = "sqlite://"\n')
+    assert set(build_worker(path, ["127.0.0.1:1"])._executors) == {"http", "python"}
+    path.write_text('executors = ["shell"]\nhandlers = ["a.py"]\n')
+    with pytest.raises(InvalidArgument, match="`python` is not among the executors"):
+        build_worker(path, ["127.0.0.1:1"])
+    path.write_text('executors = ["docker"]\n')
+    with pytest.raises(InvalidArgument, match=r"executors\.0 is 'docker'"):
+        build_worker(path, ["127.0.0.1:1"])
+
+
+async def test_jobs_cannot_look_into_the_worker(gateway: FakeGateway, tmp_path: Path) -> None:
+    """Although they are the same user, and without namespaces."""
+    config = tmp_path / "worker.toml"
+    config.write_text('[shell]\nsandbox = "off"\n')
+    options = ("--address", gateway.address, "--config", str(config))
+    with program(*options, WORKER_TOKEN="hidden") as process:
+        stream = await gateway.stream()
+        # The parent of a command is the supervisor, which has seen the secrets of all of them.
+        files = [f"/proc/{pid}/{name}" for pid in (process.pid, "$PPID") for name in ("environ", "mem", "maps")]
+        script = "id -u; for file in " + " ".join(files) + "; do head -c 1 $file; done"
+        stream.assign(assignment(), definitions=[definition(shell=job_pb2.ShellAction(script=script))])
+        await stream.until_results()
+        process.send_signal(signal.SIGTERM)
+        _, errors = await asyncio.to_thread(process.communicate)
+    assert stream.text() == f"{os.geteuid()}\n"
+    assert stream.text(2).count("Permission denied") == len(files)
+    assert "shell jobs" in errors
