@@ -64,6 +64,8 @@ class SqlSettings(_Settings):
 
     connections: dict[str, str] = {}
     """SQLAlchemy URLs by the names that jobs use. A relative SQLite file is looked up from the current folder."""
+    rows_max: Annotated[int, Field(ge=1)] = 1_000_000
+    """A statement that reads more rows than that fails, and changes nothing."""
 
 
 class WorkerConfig(_Settings):

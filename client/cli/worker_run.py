@@ -229,7 +229,7 @@ def _add_executors(worker: Worker, settings: WorkerConfig, hidden: Sequence[Path
     if "sql" in settings.executors and settings.sql.connections:
         from horologe.client.executors.sql import SqlExecutor
 
-        worker.add_executor("sql", SqlExecutor(settings.sql.connections))
+        worker.add_executor("sql", SqlExecutor(settings.sql.connections, rows_max=settings.sql.rows_max))
     return in_force
 
 

@@ -17,6 +17,7 @@ import sqlalchemy
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from horologe.client.attempts import Attempt, Outcome
+from horologe.client.executors import sqlite_guard
 from horologe.client.json_value import from_python, struct_to_python
 from horologe.client.outbox import STANDARD_OUTPUT, Output
 
@@ -26,14 +27,18 @@ THREAD_COUNT_MAX = 16
 # Rows are fetched, encoded and handed over in groups of this size.
 ROWS_PER_TURN = 500
 
+ROWS_MAX_DEFAULT = 1_000_000
+
 
 class SqlExecutor:
     """Runs statements on named connections.
 
     connections: SQLAlchemy URLs by name. ValueError names one that is wrong or whose driver is not installed.
+    rows_max: a statement that reads more rows than that fails, and changes nothing.
     """
 
-    def __init__(self, connections: Mapping[str, str]) -> None:
+    def __init__(self, connections: Mapping[str, str], *, rows_max: int = ROWS_MAX_DEFAULT) -> None:
+        self._rows_max = rows_max
         self._engines = {name: _engine(name, url) for name, url in connections.items()}
         self._threads = ThreadPoolExecutor(THREAD_COUNT_MAX, thread_name_prefix="horologe-sql")
 
@@ -48,7 +53,8 @@ class SqlExecutor:
                 kind="no_connection",
                 permanent=True,
             )
-        statement = _Statement(engine, action.statement, struct_to_python(action.parameters), output)
+        parameters = struct_to_python(action.parameters)
+        statement = _Statement(engine, action.statement, parameters, output, self._rows_max)
         call = self._threads.submit(statement.run, asyncio.get_running_loop())
         future = asyncio.wrap_future(call)
         attempt.kill = statement.interrupt
@@ -66,6 +72,8 @@ class SqlExecutor:
             return Outcome.failed(f"{type(error).__name__}: {_reason(error)}", kind=type(error).__name__)
         except _InterruptedError:
             return attempt.stopped_outcome()
+        except _TooManyRowsError as error:
+            return Outcome.failed(str(error), kind="too_many_rows", permanent=True)
         return Outcome(result=from_python({"row_count": row_count}))
 
     async def close(self) -> None:
@@ -79,10 +87,17 @@ class _InterruptedError(Exception):
     """The statement was told to stop between two of its steps."""
 
 
+class _TooManyRowsError(Exception):
+    """The statement reads more than this worker allows."""
+
+
 class _Statement:
     """One statement on its way through a thread."""
 
-    def __init__(self, engine: sqlalchemy.Engine, text: str, parameters: Mapping[str, Any], output: Output) -> None:
+    def __init__(
+        self, engine: sqlalchemy.Engine, text: str, parameters: Mapping[str, Any], output: Output, rows_max: int
+    ) -> None:
+        self._rows_max = rows_max
         self._engine = engine
         self._text = text
         self._parameters = parameters
@@ -111,6 +126,8 @@ class _Statement:
         for rows in result.mappings().partitions(ROWS_PER_TURN):
             self._check()
             row_count += len(rows)
+            if row_count > self._rows_max:
+                raise _TooManyRowsError(f"the statement reads more than {self._rows_max} rows (sql.rows_max)")
             if self._output.truncated:
                 continue
             lines = [json.dumps(dict(row), default=_json_value, ensure_ascii=False) + "\n" for row in rows]
@@ -137,11 +154,14 @@ class _Statement:
 
 def _engine(name: str, url: str) -> sqlalchemy.Engine:
     try:
-        return sqlalchemy.create_engine(url)
+        engine = sqlalchemy.create_engine(url)
     except (NoSuchModuleError, ImportError) as error:
         raise ValueError(f"the SQL connection {name!r} needs a driver that is not installed: {error}") from error
     except ArgumentError as error:
         raise ValueError(f"the SQL connection {name!r} has no valid SQLAlchemy URL, like sqlite:///file.db") from error
+    if engine.dialect.name == "sqlite":
+        sqlalchemy.event.listen(engine, "connect", sqlite_guard.confine)
+    return engine
 
 
 def _reason(error: SQLAlchemyError) -> str:

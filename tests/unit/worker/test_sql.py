@@ -13,6 +13,7 @@ import pytest
 from fake_gateway import FakeGateway, Result, Serve, Stream, assignment, definition
 from google.protobuf import json_format
 
+from horologe.client.executors import sqlite_guard
 from horologe.client.executors.sql import SqlExecutor
 from horologe.client.worker import Worker
 from horologe.v1 import job_pb2
@@ -113,3 +114,66 @@ async def test_many_statements_at_a_time(gateway: FakeGateway, serve: Serve, fil
 def test_wrong_connections_are_named(url: str, error: str) -> None:
     with pytest.raises(ValueError, match=error):
         SqlExecutor({"shop": url})
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ATTACH '{folder}/other.db' AS other",
+        "ATTACH ':memory:' AS other",
+        "VACUUM INTO '{folder}/other.db'",
+        "SELECT load_extension('{folder}/evil')",
+        "SELECT LOAD_EXTENSION('{folder}/evil')",
+        "SELECT readfile('/etc/passwd')",
+        "SELECT writefile('{folder}/other.db', 'x')",
+        "PRAGMA temp_store_directory = '{folder}'",
+        "PRAGMA writable_schema = 1",
+        "SELECT fts3_tokenizer('simple', x'41')",
+    ],
+)
+async def test_sqlite_cannot_leave_its_file(gateway: FakeGateway, serve: Serve, file: Path, statement: str) -> None:
+    result, stream = await run(gateway, serve, file, statement.format(folder=file.parent))
+    assert (result.outcome, stream.text()) == (Result.OUTCOME_FAILED, "")
+    assert any(word in result.error for word in ("not authorized", "no such function", "authorization denied"))
+    assert {path.name for path in file.parent.glob("*")} == {file.name}
+
+
+@pytest.mark.parametrize(("extra", "outcome"), [(0, Result.OUTCOME_SUCCEEDED), (1, Result.OUTCOME_FAILED)])
+async def test_sqlite_makes_no_gigabytes(
+    gateway: FakeGateway, serve: Serve, file: Path, extra: int, outcome: Result.Outcome.ValueType
+) -> None:
+    statement = f"SELECT length(zeroblob({sqlite_guard.VALUE_BYTES_MAX + extra})) AS size"
+    result, _ = await run(gateway, serve, file, statement)
+    assert (result.outcome, "too big" in result.error) == (outcome, bool(extra))
+
+
+async def test_vacuum_is_allowed(gateway: FakeGateway, serve: Serve, file: Path) -> None:
+    result, _ = await run(gateway, serve, file, "VACUUM")
+    assert result.outcome == Result.OUTCOME_SUCCEEDED
+
+
+async def test_what_jobs_need_is_allowed(gateway: FakeGateway, serve: Serve, file: Path) -> None:
+    _, stream = await run(
+        gateway, serve, file, "SELECT name FROM pragma_table_info('stock') WHERE upper(name) = 'NAME'"
+    )
+    assert stream.text() == '{"name": "name"}\n'
+
+
+@pytest.mark.parametrize(("count", "outcome"), [(1000, Result.OUTCOME_SUCCEEDED), (1001, Result.OUTCOME_FAILED)])
+async def test_rows_have_a_limit(
+    gateway: FakeGateway, serve: Serve, file: Path, count: int, outcome: Result.Outcome.ValueType
+) -> None:
+    """What changes rows and returns them is taken back as a whole."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executemany("INSERT INTO stock VALUES (?, 1, NULL)", [(str(number),) for number in range(count - 2)])
+        connection.commit()
+    worker = Worker(gateway.address)
+    worker.add_executor("sql", SqlExecutor({"stock": f"sqlite:///{file}"}, rows_max=1000))
+    stream = await serve(worker)
+    action = job_pb2.SqlAction(connection="stock", statement="UPDATE stock SET amount = 99 RETURNING name")
+    stream.assign(assignment(), definitions=[definition(sql=action)])
+    (result,) = await stream.until_results()
+    assert (result.outcome, result.permanent) == (outcome, count > 1000)
+    with closing(sqlite3.connect(file)) as connection:
+        changed = connection.execute("SELECT count(*) FROM stock WHERE amount = 99").fetchone()[0]
+    assert changed == (count if count <= 1000 else 0)
