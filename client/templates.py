@@ -78,13 +78,13 @@ def render_action(action: job_pb2.Action, values: Values) -> job_pb2.Action:
 
 
 def _render_shell(shell: job_pb2.ShellAction, values: Values) -> None:
-    # Every user of the machine can read the arguments of a process.
+    # Every user of the machine can read the arguments of a process and where it is; and a script becomes a file.
     visible = {name: value for name, value in values.items() if name != "secrets"}
     shell.argv[:] = [_text(f"argv[{position}]", text, visible) for position, text in enumerate(shell.argv)]
-    shell.script = _text("script", shell.script, values)
+    shell.script = _text("script", shell.script, visible)
     _render_map("env", shell.env, values)
     shell.stdin = _bytes("stdin", shell.stdin, values)
-    shell.cwd = _text("cwd", shell.cwd, values)
+    shell.cwd = _text("cwd", shell.cwd, visible)
 
 
 def _render_map(field: str, texts: Any, values: Values) -> None:

@@ -38,7 +38,7 @@ def worker_of(gateway: FakeGateway) -> Worker:
 async def test_a_script_gets_secrets_and_prints_none(gateway: FakeGateway, serve: Serve) -> None:
     """In whatever way it came to it, on both streams, and also where two writes cut the value."""
     script = (
-        'cat; echo; printf "%s" "$PASSWORD" | base64; printf "<{{ secrets.password }}>"\n'
+        'cat; echo; printf "%s" "$PASSWORD" | base64; printf "<$PASSWORD>"\n'
         'printf "[hunter"; printf >&2 "[hunt"; sleep 0.2; printf "2 & sons]"; printf >&2 "er2 & sons]"'
     )
     action = job_pb2.ShellAction(
@@ -59,9 +59,18 @@ async def test_what_looked_like_a_secret_to_the_end_is_output(gateway: FakeGatew
     assert (stream.text(), result.output_chunk_count) == ("hunter", 1)
 
 
-async def test_arguments_of_a_process_get_no_secret(gateway: FakeGateway, serve: Serve) -> None:
+@pytest.mark.parametrize(
+    "action",
+    [
+        job_pb2.ShellAction(argv=["echo", "{{ secrets.password }}"]),
+        job_pb2.ShellAction(script="echo {{ secrets.password }}"),
+        job_pb2.ShellAction(argv=["pwd"], cwd="/{{ secrets.password }}"),
+    ],
+)
+async def test_what_others_can_see_gets_no_secret(
+    gateway: FakeGateway, serve: Serve, action: job_pb2.ShellAction
+) -> None:
     """Nodes refuse such a job; a worker does not rely on it."""
-    action = job_pb2.ShellAction(argv=["echo", "{{ secrets.password }}"])
     result, stream = await run(gateway, serve, worker_of(gateway), shell=action)
     assert (result.permanent, stream.text()) == (True, "")
     assert "'secrets' is undefined" in result.error
