@@ -271,9 +271,7 @@ def _given(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None and value != {} and value != []}
 
 
-def _own_files(
-    worker: Worker, config_file: Path | None, context_file: str | os.PathLike[str] | None
-) -> list[Path]:
+def _own_files(worker: Worker, config_file: Path | None, context_file: str | os.PathLike[str] | None) -> list[Path]:
     """What is none of the jobs' business: passwords of databases, tokens, keys."""
     from horologe.client import context_store
     from horologe.client.cluster_context import CONTEXT_VARIABLE

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from fake_gateway import FakeGateway, Result, Serve, Stream, assignment, attempt_id, definition
 from structlog.testing import capture_logs
+from support.certificates import TestAuthority
 
 from horologe.client.cli.worker_run import build_worker
 from horologe.client.errors import InvalidArgument
 from horologe.client.executors import bubblewrap
 from horologe.client.executors.processes import NO_PRIVILEGES
+from horologe.client.executors.shell import ShellExecutor
 from horologe.v1 import job_pb2, worker_pb2
 
 Shell = job_pb2.ShellAction
@@ -37,9 +39,9 @@ async def serve_it(gateway: FakeGateway, serve: Serve, folder: Path, *lines: str
     path = configuration(folder, 'sandbox = "bubblewrap"', *lines)
     if not WORKS:
         with pytest.raises(InvalidArgument, match=r"shell\.sandbox is bubblewrap, which does not work here"):
-            build_worker(path, [gateway.address])
+            build_worker(path, [gateway.address], insecure=True)
         return None
-    return await serve(build_worker(path, [gateway.address]))
+    return await serve(build_worker(path, [gateway.address], insecure=True))
 
 
 async def run(stream: Stream, action: Shell, **limits: Any) -> Result:
@@ -106,6 +108,21 @@ async def test_files_that_are_hidden(gateway: FakeGateway, serve: Serve, tmp_pat
     # Its folder makes the file visible in the first place.
     await run(stream, Shell(script=f"ls {tmp_path}/keys; cat token; ls", cwd=str(tmp_path / "folder")))
     assert stream.text() == "token\n"
+
+
+def test_a_worker_hides_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration, the context and the certificate; wherever the user keeps contexts, too."""
+    own = TestAuthority().write(tmp_path / "own")
+    (tmp_path / "context.toml").write_text('addresses = ["127.0.0.1:1"]\n')
+    monkeypatch.setenv("HOROLOGE_CONTEXT", str(tmp_path / "context.toml"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    worker = build_worker(configuration(tmp_path), ["127.0.0.1:1"], tls_dir=own)
+    shell = worker._executors["shell"]
+    assert isinstance(shell, ShellExecutor)
+    assert (shell._rules.bubblewrap is not None) == WORKS
+    if shell._rules.bubblewrap is not None:
+        names = {str(path.relative_to(tmp_path)) for path in shell._rules.bubblewrap.hidden}
+        assert names == {"worker.toml", "context.toml", "own", "home/horologe"}
 
 
 async def test_a_command_may_clean_up_when_it_is_cancelled(gateway: FakeGateway, serve: Serve, tmp_path: Path) -> None:
@@ -179,17 +196,21 @@ def test_without_it_a_worker_says_so_and_goes_on_unless_it_must_have_it(
         (folder / "bwrap").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
     with capture_logs() as logs:
-        build_worker(configuration(tmp_path), ["127.0.0.1:1"])
+        build_worker(configuration(tmp_path), ["127.0.0.1:1"], insecure=True)
     (entry,) = logs
     assert entry["sandbox"] == f"off: they see all processes and files ({reason})"
     with pytest.raises(InvalidArgument, match=f"shell.sandbox is bubblewrap, which does not work here: {reason}"):
-        build_worker(configuration(tmp_path, 'sandbox = "bubblewrap"'), ["127.0.0.1:1"])
+        build_worker(configuration(tmp_path, 'sandbox = "bubblewrap"'), ["127.0.0.1:1"], insecure=True)
 
 
 @pytest.mark.parametrize("sandbox", ["off", "auto"])
 def test_a_worker_says_what_is_in_force(tmp_path: Path, sandbox: str) -> None:
     with capture_logs() as logs:
-        build_worker(configuration(tmp_path, f'sandbox = "{sandbox}"', "rlimits = { nofile = 64 }"), ["127.0.0.1:1"])
+        build_worker(
+            configuration(tmp_path, f'sandbox = "{sandbox}"', "rlimits = { nofile = 64 }"),
+            ["127.0.0.1:1"],
+            insecure=True,
+        )
     (entry,) = logs
     assert (entry["event"], entry["new_privileges"], entry["rlimits"]) == ("shell jobs", "none", "core=0 nofile=64")
     assert (entry["sandbox"] == "bubblewrap") == (sandbox == "auto" and WORKS)

@@ -167,7 +167,7 @@ async def test_rows_have_a_limit(
     with closing(sqlite3.connect(file)) as connection:
         connection.executemany("INSERT INTO stock VALUES (?, 1, NULL)", [(str(number),) for number in range(count - 2)])
         connection.commit()
-    worker = Worker(gateway.address)
+    worker = Worker(gateway.address, insecure=True)
     worker.add_executor("sql", SqlExecutor({"stock": f"sqlite:///{file}"}, rows_max=1000))
     stream = await serve(worker)
     action = job_pb2.SqlAction(connection="stock", statement="UPDATE stock SET amount = 99 RETURNING name")

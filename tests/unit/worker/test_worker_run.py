@@ -179,20 +179,20 @@ def test_the_configuration_of_the_page_is_one() -> None:
 def test_only_the_kinds_of_actions_that_the_owner_names(tmp_path: Path) -> None:
     path = tmp_path / "worker.toml"
     path.write_text('executors = ["http", "python"]\n[sql.connections]\na = "sqlite://"\n')
-    assert set(build_worker(path, ["127.0.0.1:1"])._executors) == {"http", "python"}
+    assert set(build_worker(path, ["127.0.0.1:1"], insecure=True)._executors) == {"http", "python"}
     path.write_text('executors = ["shell"]\nhandlers = ["a.py"]\n')
     with pytest.raises(InvalidArgument, match="`python` is not among the executors"):
-        build_worker(path, ["127.0.0.1:1"])
+        build_worker(path, ["127.0.0.1:1"], insecure=True)
     path.write_text('executors = ["docker"]\n')
     with pytest.raises(InvalidArgument, match=r"executors\.0 is 'docker'"):
-        build_worker(path, ["127.0.0.1:1"])
+        build_worker(path, ["127.0.0.1:1"], insecure=True)
 
 
 async def test_jobs_cannot_look_into_the_worker(gateway: FakeGateway, tmp_path: Path) -> None:
     """Although they are the same user, and without namespaces."""
     config = tmp_path / "worker.toml"
     config.write_text('[shell]\nsandbox = "off"\n')
-    options = ("--address", gateway.address, "--config", str(config))
+    options = ("--insecure", "--address", gateway.address, "--config", str(config))
     with program(*options, WORKER_TOKEN="hidden") as process:
         stream = await gateway.stream()
         # The parent of a command is the supervisor, which has seen the secrets of all of them.
