@@ -80,6 +80,25 @@ def options(
     Console().print(table)
 
 
+@node_app.command("new-key")
+def new_key(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The `key_file` of a node; made if it is not there.")],
+) -> None:
+    """Put a fresh key-encryption key in front of those in a file. The older ones stay, to unwrap what they have wrapped."""
+    from horologe.node.key_sources import KeyringError, put_new_key
+
+    try:
+        name = put_new_key(file)
+    except KeyringError as error:
+        typer.echo(f"horologe: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(
+        f"{file} begins with the new key {name}.\n"
+        "`horologe cluster rotate-keys --wrap-only`, or a restart of the node, wraps its data keys with it; then the older "
+        "lines can go."
+    )
+
+
 def recover(
     config: Annotated[Path, typer.Option("--config", "-c", help="The stopped node's TOML file.")],
     yes_i_lose: Annotated[

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -187,6 +187,22 @@ class NodeConfig(BaseSettings):
         ge=0,
         description="With less free space under `data_dir`, writes that need more of it are refused with DISK_FULL.",
     )
+    key_file: Path | None = Field(
+        default=None,
+        description="File with the key-encryption key of this node: one key per line, 32 bytes in base64 or hex, the first one "
+        "current. Absent: `node.key` in `data_dir`, made at the first start; keep it somewhere else. "
+        "A relative path starts at the configuration file's folder.",
+    )
+    key_command: tuple[str, ...] = Field(
+        default=(),
+        description="A program and its arguments that wraps and unwraps data keys in place of `key_file`, for a key management "
+        "service: see docs/encryption.md.",
+    )
+    key: SecretStr | None = Field(
+        default=None,
+        description="Key-encryption keys in place of `key_file`, with commas between them, the first one current. Only in the "
+        "environment.",
+    )
     drain_seconds: float = Field(
         default=10.0, ge=0, le=3_600, description="On SIGTERM, open calls get this long to end before the node stops."
     )
@@ -270,6 +286,13 @@ class NodeConfig(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_key(self) -> Self:
+        given = [name for name in ("key_file", "key_command", "key") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]}: {' and '.join(given)} exclude one another; the key is in one place")
+        return self
+
+    @model_validator(mode="after")
     def _check_times(self) -> Self:
         if self.election_timeout_ms_min <= 3 * self.heartbeat_ms:
             raise ValueError(
@@ -345,7 +368,7 @@ def load_config(
     origins |= {name: "--" + name.replace("_", "-") for name in flags}
     values = from_file | from_environment | flags
     folder = Path.cwd() if path is None else path.resolve().parent
-    for name in ("data_dir", "log_file", "tls_dir"):
+    for name in ("data_dir", "log_file", "tls_dir", "key_file"):
         # What a flag or the environment says is relative to where they were typed.
         if isinstance(values.get(name), str | Path):
             base = folder if name in from_file and values[name] == from_file[name] else Path.cwd()
@@ -367,6 +390,10 @@ def _read_file(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
     _check_known(values, str(path))
+    if "key" in values:
+        raise ConfigError(
+            f"{path}: key: a key does not belong into this file; give it in {ENVIRONMENT_PREFIX}KEY, or a `key_file`"
+        )
     return values
 
 
@@ -386,6 +413,11 @@ def _read_environment(variables: Mapping[str, str]) -> dict[str, Any]:
     try:
         return source()
     except SettingsError as error:
+        if "key_command" in str(error):
+            raise ConfigError(
+                f"{ENVIRONMENT_PREFIX}KEY_COMMAND: {ours['key_command'][:80]!r} is not JSON; "
+                'write ["/usr/bin/wrap", "an argument"]'
+            ) from error
         value = ours.get("members", "")
         raise ConfigError(
             f"{ENVIRONMENT_PREFIX}MEMBERS: {value[:80]!r} is not JSON; "

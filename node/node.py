@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from horologe.log.v1 import log_pb2
+from horologe.node import encryption_check
 from horologe.node.admission import MemberRemovedError
 from horologe.node.audit_checkpoints import Checkpoints
 from horologe.node.audit_service import AuditService
@@ -154,8 +155,16 @@ class Node:
         self._surroundings = surroundings = surroundings or Surroundings()
         clock, randomness = surroundings.clock, surroundings.randomness
         self._tls = NodeTls.of_node(config)
-        store = surroundings.open_store(config)
-        store.check()
+        self._keyring = surroundings.keyring(config)
+        store = surroundings.open_store(config, self._keyring)
+        try:
+            store.check()
+            encryption_check.prove(
+                config.data_dir / "check", self._keyring, clock, lambda: surroundings.keyring(config)
+            )
+        except BaseException:
+            store.close()
+            raise
         planner = LeaderPlanner(
             PlannerSettings(
                 lease_term_seconds=config.lease_term_ms / 1000,
@@ -199,7 +208,10 @@ class Node:
             worker_addresses={config.name: config.worker_advertised},
         )
         self.outputs = OutputStore(
-            config.data_dir / "outputs", self.context.clock, retention_days=config.output_retention_days
+            config.data_dir / "outputs",
+            self.context.clock,
+            retention_days=config.output_retention_days,
+            cipher=store.cipher,
         )
         self._peers = PeerNetwork(
             self.context,
@@ -208,6 +220,7 @@ class Node:
             self._fail,
             surroundings,
             self._tls,
+            self._keyring.take_in,
         )
         self._copies = OutputCopies(self.context, self.outputs, self._peers.stub_of)
         self.gateway = Gateway(self.context, self.outputs, self._copies)

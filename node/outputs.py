@@ -1,8 +1,8 @@
 """Captured output of attempts, outside the replicated state: one LMDB environment per UTC day.
 
-A day's folder is dropped as a whole when it is too old. Pieces are compressed and carry a checksum; one that is damaged is
-replaced by a line that says so, and the rest of the output stays readable. How much of an attempt is kept, on which nodes, and
-who reads it from where, is decided elsewhere.
+A day's folder is dropped as a whole when it is too old. Pieces are compressed and encrypted, each bound to its place; one that
+is damaged is replaced by a line that says so, and the rest of the output stays readable. How much of an attempt is kept, on which
+nodes, and who reads it from where, is decided elsewhere.
 
 All pieces of an attempt lie in the day of its assignment, on every node that has them.
 """
@@ -27,6 +27,8 @@ import lmdb
 import structlog
 
 from horologe.node.clock import Clock
+from horologe.raft.cipher import Cipher, UnsealError, in_memory
+from horologe.raft.sealed import context_of
 
 DAY_BYTES_MAX = 1 << 38
 """Address space of one day's file, not disk."""
@@ -37,8 +39,9 @@ RETENTION_DAYS = 30
 RETENTION_CHECK_SECONDS = 3600.0
 
 _KEY = Struct(">QIQ")
-_HEAD = Struct(">BII")
-"""stream, length of the data, CRC-32 of the compressed data that follows"""
+_HEAD = Struct(">BI")
+"""stream, length of the data; the compressed data follows, encrypted. So how much there is can be told without opening it."""
+_CONTEXT = context_of("output")
 _DAMAGED_SUFFIX = ".damaged"
 
 log = structlog.get_logger(__name__)
@@ -86,11 +89,14 @@ class OutputExtent(NamedTuple):
 class OutputStore:
     """One node's captured output. Its methods may be called on any thread; the async ones use a thread of their own."""
 
-    def __init__(self, folder: Path, clock: Clock, *, retention_days: int = RETENTION_DAYS) -> None:
-        """Makes the folder. Raises OSError if it cannot."""
+    def __init__(
+        self, folder: Path, clock: Clock, *, retention_days: int = RETENTION_DAYS, cipher: Cipher | None = None
+    ) -> None:
+        """Makes the folder. Raises OSError if it cannot. Without a `cipher` nobody can read it after this process."""
         self._folder = folder
         self._clock = clock
         self._retention_days = retention_days
+        self._cipher = cipher or in_memory()
         self._lock = threading.Lock()
         self._days: dict[date, Any] = {}
         self._followers: dict[tuple[int, int], list[asyncio.Event]] = defaultdict(list)
@@ -107,7 +113,7 @@ class OutputStore:
         by_day: dict[date, list[tuple[bytes, bytes]]] = defaultdict(list)
         for key, piece in pieces:
             place = _KEY.pack(key.execution, key.attempt, piece.sequence)
-            by_day[_day_of(key.assign_ms)].append((place, _encode(piece)))
+            by_day[_day_of(key.assign_ms)].append((place, self._encode(place, piece)))
         with self._lock:
             for day, batch in by_day.items():
                 try:
@@ -136,7 +142,7 @@ class OutputStore:
         size = 0
         with self._lock:
             for sequence, value in self._values(key, first_sequence):
-                batch.append(_decode(sequence, value, key))
+                batch.append(self._decode(sequence, value, key))
                 size += len(batch[-1].data)
                 if size >= READ_BYTES_PER_BATCH:
                     break
@@ -233,6 +239,20 @@ class OutputStore:
                 yield sequence, bytes(cursor.value())
                 found = cursor.next()
 
+    def _encode(self, place: bytes, piece: OutputPiece) -> bytes:
+        head = _HEAD.pack(piece.stream, len(piece.data))
+        return head + self._cipher.seal(_CONTEXT + place + head, zlib.compress(piece.data, 1))
+
+    def _decode(self, sequence: int, value: bytes, key: OutputKey) -> OutputPiece:
+        place, head = _KEY.pack(key.execution, key.attempt, sequence), value[: _HEAD.size]
+        with suppress(UnsealError, zlib.error):
+            compressed = self._cipher.unseal(_CONTEXT + place + head, value[_HEAD.size :])
+            stream, length = _HEAD.unpack(head)
+            return OutputPiece(sequence, stream, zlib.decompress(compressed, bufsize=length or 1))
+        log.error("a piece of output is damaged", execution=key.execution, attempt=key.attempt, sequence=sequence)
+        said = b"[horologe: a piece of this output is damaged on disk]\n"
+        return OutputPiece(sequence, Stream.STDERR, said, is_damaged=True)
+
     def _open(self, day: date, *, create: bool) -> Any:
         environment = self._days.get(day)
         if environment is None:
@@ -279,23 +299,6 @@ def _open_environment(folder: Path) -> Any:
         environment.close()
         raise lmdb.CorruptedError(f"{folder}/data.mdb was cut")
     return environment
-
-
-def _encode(piece: OutputPiece) -> bytes:
-    compressed = zlib.compress(piece.data, 1)
-    return _HEAD.pack(piece.stream, len(piece.data), zlib.crc32(compressed)) + compressed
-
-
-def _decode(sequence: int, value: bytes, key: OutputKey) -> OutputPiece:
-    if len(value) >= _HEAD.size:
-        stream, length, checksum = _HEAD.unpack_from(value)
-        compressed = value[_HEAD.size :]
-        if zlib.crc32(compressed) == checksum:
-            with suppress(zlib.error):
-                return OutputPiece(sequence, stream, zlib.decompress(compressed, bufsize=length or 1))
-    log.error("a piece of output is damaged", execution=key.execution, attempt=key.attempt, sequence=sequence)
-    said = b"[horologe: a piece of this output is damaged on disk]\n"
-    return OutputPiece(sequence, Stream.STDERR, said, is_damaged=True)
 
 
 def _day_of(time_ms: int) -> date:

@@ -30,6 +30,7 @@ from horologe.node.surroundings import Surroundings
 from horologe.node.tls import NodeTls, peer_options
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
 from horologe.raft import snapshot
+from horologe.raft.cipher import DataKey, pack_keys, unpack_keys
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import StoreError
@@ -116,14 +117,17 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         fail: Callable[[BaseException], None],
         surroundings: Surroundings,
         tls: NodeTls | None,
+        take_keys: Callable[[list[DataKey]], None],
     ) -> None:
         """`install` takes a folder with a fetched state; `outputs` is what it keeps of output; `fail` stops the node;
-        without `tls` everything is in plaintext, and everybody is whom they say they are."""
+        without `tls` everything is in plaintext, and everybody is whom they say they are; `take_keys` keeps the data keys of a
+        fetched state, and raises StoreError if it cannot."""
         self._context = context
         self._install = install
         self._outputs = outputs
         self._surroundings = surroundings
         self._tls = tls
+        self._take_keys = take_keys
         self._name = context.config.name
         configured = {member.name: member.peer_address for member in context.config.members}
         self._admission = Admission(self._hello, context.status, fail, configured, context.clock.monotonic)
@@ -351,9 +355,11 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         total_bytes = 0
         async with aclosing(self._surroundings.state_pieces(self._context.store, folder)) as pieces:
             async for data in pieces:
+                # Asked for when the copy has begun: what is in it is encrypted with keys that were there before.
+                keys = b"" if total_bytes else pack_keys(self._context.store.cipher.keys)
                 digest.update(data)
                 total_bytes += len(data)
-                yield peer_service_pb2.FetchSnapshotResponse(data=data)
+                yield peer_service_pb2.FetchSnapshotResponse(data=data, keys=keys)
         yield peer_service_pb2.FetchSnapshotResponse(digest=digest.digest(), total_bytes=total_bytes)
 
     async def _fetch_snapshot(self, peer: str) -> None:
@@ -367,17 +373,20 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
                 stub = peer_service_pb2_grpc.PeerServiceStub(channel)
                 cluster_id = self._hello().cluster_id
                 request = peer_service_pb2.FetchSnapshotRequest(node=self._name, cluster_id=cluster_id)
-                whole: bool | None = await _receive_file(stub.FetchSnapshot(request), folder / "data.mdb")
+                whole: bool | None
+                whole, keys = await _receive_file(stub.FetchSnapshot(request), folder / "data.mdb")
         except (grpc.aio.AioRpcError, OSError) as error:
             log.warning("snapshot not fetched", peer=peer, error=str(error))
             whole = None
         if whole:
             try:
-                await asyncio.to_thread(snapshot.check, folder)
+                # Before anything that is encrypted with them can become a part of our state.
+                await asyncio.to_thread(self._take_keys, unpack_keys(keys))
+                await asyncio.to_thread(snapshot.check, folder, self._context.store.cipher)
                 self._install(folder)
                 return
-            except StoreError as error:
-                log.error("snapshot refused: the state that it holds is damaged", peer=peer, error=str(error))
+            except (StoreError, ValueError) as error:
+                log.error("snapshot refused: the state that it holds cannot be used", peer=peer, error=str(error))
         if whole is False:
             log.error("snapshot refused: it arrived damaged", peer=peer)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -447,12 +456,14 @@ def _writer_of(call: Any) -> Callable[[list[Message]], Awaitable[None]]:
     return write
 
 
-async def _receive_file(stream: AsyncIterable[peer_service_pb2.FetchSnapshotResponse], path: Path) -> bool:
-    """Whether the file arrived whole."""
+async def _receive_file(
+    stream: AsyncIterable[peer_service_pb2.FetchSnapshotResponse], path: Path
+) -> tuple[bool, bytes]:
+    """Whether the file arrived whole, and the data keys that came with it."""
     digest = hashlib.sha256()
     total_bytes = -1
     received_bytes = unsynced_bytes = 0
-    expected = b""
+    expected = keys = b""
     with path.open("wb") as file:
         async for chunk in stream:
             total_bytes = chunk.total_bytes or total_bytes
@@ -466,7 +477,8 @@ async def _receive_file(stream: AsyncIterable[peer_service_pb2.FetchSnapshotResp
                 unsynced_bytes = 0
                 await asyncio.to_thread(_sync, file)
             expected = chunk.digest or expected
-    return received_bytes == total_bytes and digest.digest() == expected
+            keys = chunk.keys or keys
+    return received_bytes == total_bytes and digest.digest() == expected, keys
 
 
 def _sync(file: BinaryIO) -> None:

@@ -9,7 +9,10 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from horologe.node.clock import process_clock
 from horologe.node.config import NodeConfig
+from horologe.node.key_sources import key_source_of
+from horologe.node.keyring import Keyring
 from horologe.raft import recovery
 from horologe.raft.journal import Journal
 from horologe.raft.membership import Member
@@ -36,7 +39,8 @@ class Recovery:
         if not (folder / "data.mdb").exists():
             raise CannotRecoverError(f"{folder} holds no node's state; correct `data_dir`")
         self._config = config
-        self._store = Store(folder, config.name, bytes_max=config.store_bytes_max)
+        keyring = Keyring(folder, key_source_of(config), process_clock().wall_ms)
+        self._store = Store(folder, config.name, bytes_max=config.store_bytes_max, open_cipher=keyring.open)
         try:
             self._store.check()
             self._journal = Journal(self._store)

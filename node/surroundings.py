@@ -14,6 +14,8 @@ import grpc
 
 from horologe.node.clock import Clock, process_clock
 from horologe.node.config import NodeConfig
+from horologe.node.key_sources import key_source_of
+from horologe.node.keyring import Keyring
 from horologe.node.state_stream import StatePieces, through_a_pipe
 from horologe.node.stepper import Stepper
 from horologe.raft.core import Protections
@@ -37,9 +39,13 @@ class Surroundings:
         self.machine = StateMachine()
         self.protections = Protections()
 
-    def open_store(self, config: NodeConfig) -> Store:
-        """The node's state. Raises StoreError if it cannot be used."""
-        return Store(config.data_dir / "state", config.name, bytes_max=config.store_bytes_max)
+    def keyring(self, config: NodeConfig) -> Keyring:
+        """The node's keys, not read yet."""
+        return Keyring(config.data_dir / "state", key_source_of(config), self.clock.wall_ms)
+
+    def open_store(self, config: NodeConfig, keyring: Keyring) -> Store:
+        """The node's state. Raises StoreError if it, or its keys, cannot be used."""
+        return Store(config.data_dir / "state", config.name, bytes_max=config.store_bytes_max, open_cipher=keyring.open)
 
     def stepper(
         self, replica: Replica, deliver: Callable[[Outbox], None], failed: Callable[[BaseException], None]

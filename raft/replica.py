@@ -156,7 +156,7 @@ class Replica:
         Like a step, this belongs to the thread that steps, and whatever raises here must end the process.
         """
         try:
-            position = snapshot.position_of(folder)
+            position = snapshot.position_of(folder, self.store.cipher)
         except (StoreError, CorruptLogError) as error:
             logger.error("snapshot refused: %s", error)
             snapshot.discard(folder)
@@ -164,7 +164,8 @@ class Replica:
         if not self._core.may_install(position.index, position.term):
             snapshot.discard(folder)
             return False
-        snapshot.make_own(folder, self.settings.name, self.store.id, position, self._journal.hard_state)
+        own = self._journal.hard_state
+        snapshot.make_own(folder, self.settings.name, self.store.id, position, own, self.store.cipher)
         self._planner.follow()
         self.store.replace_with(folder)
         self._connected.clear()

@@ -1,10 +1,13 @@
-"""Tables whose values carry a checksum, so that a record that the disk has changed is noticed and never believed.
+"""Tables whose values carry a checksum or are encrypted: a record that the disk has changed is noticed and never believed.
 
-Here belongs the form of a stored value and nothing about files (see store.py). A value is stored with a CRC-32 behind it, over
-the table's name, the key and the value. So a record that was changed, that lies under another key, or that has come into
-another table does not check. The checksum is little-endian: the CRC of anything followed by its own CRC in that order is
-always the same number (`_RESIDUE`), which is one call to check and nothing to take apart. It stands behind the value, so the
-values of a set table keep their order and their common size.
+Here belongs the form of a stored value and nothing about files (see store.py). The tables that carry what people wrote
+(tables.ENCRYPTED_TABLE_NAMES) are encrypted, each value together with its table's name and its key (see cipher.py); a checksum
+would add nothing to that. In the others a value is stored with a CRC-32 behind it, over the table's name, the key and the value.
+Either way a record that was changed, that lies under another key, or that has come into another table does not check.
+
+The checksum is little-endian: the CRC of anything followed by its own CRC in that order is always the same number (`_RESIDUE`),
+which is one call to check and nothing to take apart. It stands behind the value, so the values of a set table keep their order
+and their common size.
 
 Every execution passes here some twenty times: the accesses are closures over bound calls, and make no objects of their own.
 """
@@ -16,6 +19,8 @@ from functools import partial
 from struct import Struct
 from typing import Any
 from zlib import crc32
+
+from horologe.raft.cipher import Cipher, UnsealError
 
 CHECKSUM_BYTES = 4
 _RESIDUE = 0x2144DF1C
@@ -33,9 +38,9 @@ class CorruptStateError(StoreError):
     """A stored record is not what was written. The node stops: what else is wrong, nobody knows."""
 
     @classmethod
-    def of(cls, table: str, key: bytes) -> CorruptStateError:
+    def of(cls, table: str, key: bytes, why: str = "its checksum does not match") -> CorruptStateError:
         return cls(
-            f"the record {key.hex() or '(no key)'} of table {table!r} is damaged (its checksum does not match): the disk or "
+            f"the record {key.hex() or '(no key)'} of table {table!r} is damaged ({why}): the disk or "
             f"the memory of this machine has changed it; check both, then {RESTORE}"
         )
 
@@ -52,6 +57,11 @@ def unseal(table: str, key: bytes, stored: bytes) -> bytes:
     return stored[:-CHECKSUM_BYTES]
 
 
+def context_of(table: str) -> bytes:
+    """What is authenticated with every value of an encrypted table, in front of its key. No name is the beginning of another."""
+    return table.encode() + b"\0"
+
+
 class SealedTable:
     """model.Table over one LMDB database of one transaction. `get` and the scans raise CorruptStateError."""
 
@@ -66,12 +76,19 @@ class SealedTable:
     def scan(self, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         cursor = self._cursor()
         if cursor.set_range(start) if start else cursor.first():
-            yield from _unsealed(self._name, cursor.iternext())
+            yield from self._opened(cursor.iternext())
 
     def scan_down(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         cursor = self._cursor()
         if cursor.prev() if cursor.set_range(start) else cursor.last():
-            yield from _unsealed(self._name, cursor.iterprev())
+            yield from self._opened(cursor.iterprev())
+
+    def _opened(self, pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        start = crc32(self._name.encode())
+        for key, stored in pairs:
+            if crc32(stored, crc32(key, start)) != _RESIDUE:
+                raise CorruptStateError.of(self._name, key)
+            yield key, stored[:-CHECKSUM_BYTES]
 
 
 class SealedSetTable(SealedTable):
@@ -89,9 +106,30 @@ class SealedSetTable(SealedTable):
         self.delete = delete_sealed
 
 
-def _accesses(
-    transaction: Any, database: Any, name: str
-) -> tuple[Callable[[bytes], bytes | None], Callable[[bytes, bytes], object]]:
+class EncryptedTable(SealedTable):
+    """model.Table in the same way, encrypted."""
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, transaction: Any, database: Any, name: str, cipher: Cipher) -> None:
+        super().__init__(transaction, database, name)
+        self._cipher = cipher
+        self.get, self.put = _encrypted_accesses(transaction, database, name, cipher)
+
+    def _opened(self, pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        unseal, context = self._cipher.unseal, context_of(self._name)
+        for key, stored in pairs:
+            try:
+                value = unseal(context + key, stored)
+            except UnsealError as error:
+                raise CorruptStateError.of(self._name, key, str(error)) from error
+            yield key, value
+
+
+_Accesses = tuple[Callable[[bytes], bytes | None], Callable[[bytes, bytes], object]]
+
+
+def _accesses(transaction: Any, database: Any, name: str) -> _Accesses:
     read = partial(transaction.get, db=database)
     write = partial(transaction.put, db=database)
     start, pack = crc32(name.encode()), _CHECKSUM.pack
@@ -110,9 +148,21 @@ def _accesses(
     return get, put
 
 
-def _unsealed(name: str, pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    start = crc32(name.encode())
-    for key, stored in pairs:
-        if crc32(stored, crc32(key, start)) != _RESIDUE:
-            raise CorruptStateError.of(name, key)
-        yield key, stored[:-CHECKSUM_BYTES]
+def _encrypted_accesses(transaction: Any, database: Any, name: str, cipher: Cipher) -> _Accesses:
+    read = partial(transaction.get, db=database)
+    write = partial(transaction.put, db=database)
+    context, encrypt, decrypt = context_of(name), cipher.seal, cipher.unseal
+
+    def get(key: bytes) -> bytes | None:
+        stored: bytes | None = read(key)
+        if stored is None:
+            return None
+        try:
+            return decrypt(context + key, stored)
+        except UnsealError as error:
+            raise CorruptStateError.of(name, key, str(error)) from error
+
+    def put(key: bytes, value: bytes) -> object:
+        return write(key, encrypt(context + key, value))
+
+    return get, put

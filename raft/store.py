@@ -4,8 +4,8 @@ Here belongs everything that touches lmdb. The replicated tables, the Raft log a
 commit index, name) lie in one environment, so that one commit makes all of them durable together. The write transaction
 belongs to the thread that steps; readers on other threads take their own snapshot with `read`.
 
-Every record carries a checksum: those of the replicated tables and the identity here (see sealed.py), those of the log and
-of its marks in journal.py.
+Every record is encrypted or carries a checksum: those of the replicated tables and the identity here (see sealed.py), those of
+the log and of its marks in journal.py. Commands in the log are encrypted; index, term and marks are not.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ from typing import Any, cast
 
 import lmdb
 
-from horologe.raft.records import U64
+from horologe.raft.cipher import Cipher, UnsealError, in_memory
+from horologe.raft.records import PAIR, U64
 from horologe.raft.sealed import (
     RESTORE,
     CorruptStateError,
+    EncryptedTable,
     SealedSetTable,
     SealedTable,
     StoreError,
+    context_of,
     seal,
     unseal,
 )
-from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES, Tables
+from horologe.raft.tables import ENCRYPTED_TABLE_NAMES, SET_TABLE_NAMES, TABLE_NAMES, Tables
 
 __all__ = ["FORMAT", "CorruptStateError", "StateGoneError", "StateSnapshot", "Store", "StoreError"]
 
@@ -44,6 +47,7 @@ FORMAT = 5
 STORE_BYTES_MAX = 1 << 36
 """Address space, not disk: the file grows as it is filled."""
 _LOG, _LOCAL = "log", "local"
+_LOG_CONTEXT = context_of(_LOG)
 _IDENTITY = "identity"
 _OWNER_FILE = "owner"
 """Locked by the process that has the folder open; not empty once the folder holds data."""
@@ -52,13 +56,18 @@ _OWNER_FILE = "owner"
 class _Tables:
     """The tables of one transaction, each made when it is first asked for: most readers need two or three."""
 
-    def __init__(self, transaction: Any, databases: dict[str, Any]) -> None:
+    def __init__(self, transaction: Any, databases: dict[str, Any], cipher: Cipher) -> None:
         self._transaction = transaction
         self._databases = databases
+        self._cipher = cipher
 
     def __getattr__(self, name: str) -> SealedTable:
-        kind = SealedSetTable if name in SET_TABLE_NAMES else SealedTable
-        table = kind(self._transaction, self._databases[name], name)
+        table: SealedTable
+        if name in ENCRYPTED_TABLE_NAMES:
+            table = EncryptedTable(self._transaction, self._databases[name], name, self._cipher)
+        else:
+            kind = SealedSetTable if name in SET_TABLE_NAMES else SealedTable
+            table = kind(self._transaction, self._databases[name], name)
         setattr(self, name, table)
         return table
 
@@ -67,12 +76,20 @@ class Store:
     """One node's data folder."""
 
     def __init__(
-        self, folder: Path, node: str, *, bytes_max: int = STORE_BYTES_MAX, adopt: bool = False, id_: str = ""
+        self,
+        folder: Path,
+        node: str,
+        *,
+        bytes_max: int = STORE_BYTES_MAX,
+        adopt: bool = False,
+        id_: str = "",
+        open_cipher: Callable[[], Cipher] = in_memory,
     ) -> None:
         """Opens or makes the folder. Raises StoreError if it is another node's, damaged, full, or in use.
 
         `adopt`: it is a copy of another node's, and becomes this node's. `id_`: for a folder that gets its id now; by default
-        a random one.
+        a random one. `open_cipher` is called when nobody else has the folder open any more, before anything of it is read; what
+        it raises comes out here. By default the data can be read as long as this process lives: for tests and measurements.
         """
         self.folder = folder
         self._adopt = adopt
@@ -94,6 +111,7 @@ class Store:
         """Called on the reader's thread when `read` meets a damaged record: whoever owns the store ends the node."""
         self._owner_file = self._take_possession()
         try:
+            self.cipher = open_cipher()
             self._open()
             os.pwrite(self._owner_file, f"{node}\n".encode(), 0)
         except BaseException:
@@ -195,10 +213,15 @@ class Store:
             for key, value in transaction.cursor(db=self._databases[_LOG]):
                 if len(key) != U64.size or len(value) < U64.size:
                     raise CorruptStateError.of(_LOG, key)
-                yield U64.unpack(key)[0], U64.unpack(value[:8])[0], bytes(value[8:])
+                try:
+                    command = self.cipher.unseal(_LOG_CONTEXT + key + value[:8], value[8:])
+                except UnsealError as error:
+                    raise CorruptStateError.of(_LOG, key, str(error)) from error
+                yield U64.unpack(key)[0], U64.unpack(value[:8])[0], command
 
     def log_put(self, index: int, term: int, command: bytes) -> None:
-        self._write().put(U64.pack(index), U64.pack(term) + command, db=self._databases[_LOG])
+        sealed = self.cipher.seal(_LOG_CONTEXT + PAIR.pack(index, term), command)
+        self._write().put(U64.pack(index), U64.pack(term) + sealed, db=self._databases[_LOG])
 
     def log_delete_from(self, index: int) -> None:
         cursor = self._write().cursor(db=self._databases[_LOG])
@@ -310,7 +333,7 @@ class Store:
         return self._transaction
 
     def _tables_of(self, transaction: Any) -> Tables:
-        return cast("Tables", _Tables(transaction, self._databases))
+        return cast("Tables", _Tables(transaction, self._databases, self.cipher))
 
     def _take_possession(self) -> int:
         """LMDB lets several processes in; two nodes on one state would vote twice. And lost data is no new node."""

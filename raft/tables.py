@@ -194,3 +194,25 @@ TABLE_NAMES: tuple[str, ...] = (
     "audit",
 )
 SET_TABLE_NAMES: tuple[str, ...] = ("timer",)
+
+ENCRYPTED_TABLE_NAMES: frozenset[str] = frozenset(
+    {
+        "meta",  # why a namespace is paused, and by whom
+        "job",  # what is run: scripts, requests with their headers and bodies, payloads
+        "version",  # the same, of earlier revisions
+        "detail",  # payloads of manual runs, results, errors, rendered inputs of workflows
+        "session",  # what workers say of themselves
+        "queue_setting",  # why it is paused, and by whom
+        "calendar",  # what its days are for
+        "operation",  # what was asked for, and what became of it
+        "request",  # answers that callers got
+        "token",  # hashes, scopes, what people call their tokens
+        "principal",  # groups
+        "grant",  # who may do what: nobody shall write one into the file
+        "secret",  # values
+        "audit",  # who did what from where, before and after
+    }
+)
+"""Tables whose values are encrypted on the disk, because they carry what people wrote, or what nobody else may write. All keys
+stay readable, and so do the values of the other tables: numbers, times and states of a fixed size, which every execution touches.
+docs/encryption.md says what of people's words is among that."""

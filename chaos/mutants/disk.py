@@ -14,6 +14,7 @@ from horologe.chaos.mutants.mutant import Course, Mutant
 from horologe.chaos.sim.disk import DiskFault, SimStore
 from horologe.chaos.sim.world import WorldOptions
 from horologe.raft import snapshot
+from horologe.raft.cipher import Cipher
 from horologe.raft.core import RaftCore
 from horologe.raft.journal import HardState, Journal, _seal_entry
 from horologe.raft.replica import Replica
@@ -227,13 +228,15 @@ def keep_the_senders_vote(ground: Ground) -> AbstractContextManager[object]:
     del ground
     own = snapshot.make_own
 
-    def make_own(folder: Path, node: str, id_: str, position: snapshot.Position, state: HardState) -> None:
-        store = Store(folder, node, adopt=True, id_=id_)
+    def make_own(
+        folder: Path, node: str, id_: str, position: snapshot.Position, state: HardState, cipher: Cipher
+    ) -> None:
+        store = Store(folder, node, adopt=True, id_=id_, open_cipher=lambda: cipher)
         try:
             copied = Journal(store).hard_state
         finally:
             store.close()
-        own(folder, node, id_, position, copied)
+        own(folder, node, id_, position, copied, cipher)
 
     return patch.object(snapshot, "make_own", make_own)
 

@@ -39,7 +39,7 @@ DONE_TWICE = "C8 DONE_TWICE"
 RAN_WHILE_PAUSED = "C5 RAN_WHILE_PAUSED"
 TOO_EARLY = "C5 TOO_EARLY"
 OTHER_STATE = "same state everywhere"
-TEXT = "written once and never changed"
+TEXT = "written-once-and-never-changed"
 HOUR_MS = 3_600_000
 SKEW_MS = 1_500
 
@@ -143,8 +143,8 @@ def _keep_a_text(ground: Ground) -> None:
 
 
 def _write_a_text(ground: Ground) -> None:
-    """A text that is in the state, and no longer in the log."""
-    ground.job("kept", jobs.manual(), 0.0, description=TEXT)
+    """A text that is in the state, in a key, which nobody encrypts; and no longer in the log."""
+    ground.job("kept", jobs.manual(), 0.0, labels={"kept": TEXT})
     ground.propose("n1", 120)
     ground.run(0.5)
     for node in ("n1", "n2", "n3"):
@@ -211,15 +211,15 @@ def check_no_records(ground: Ground) -> AbstractContextManager[object]:
 
     stack = ExitStack()
     stack.enter_context(patch.object(sealed, "_accesses", accesses))
-    stack.enter_context(patch.object(sealed, "_unsealed", _unsealed_unchecked))
+    stack.enter_context(patch.object(sealed.SealedTable, "_opened", _opened_unchecked))
     return stack
 
 
 _ACCESSES = sealed._accesses
 
 
-def _unsealed_unchecked(name: str, pairs: Any) -> Any:
-    del name
+def _opened_unchecked(table: Any, pairs: Any) -> Any:
+    del table
     for key, stored in pairs:
         yield key, stored[: -sealed.CHECKSUM_BYTES]
 
@@ -229,9 +229,9 @@ def believe_every_snapshot(ground: Ground) -> AbstractContextManager[object]:
     stack = ExitStack()
     receive = peers._receive_file
 
-    async def receive_file(stream: AsyncIterable[Any], path: Path) -> bool:
-        await receive(stream, path)
-        return True
+    async def receive_file(stream: AsyncIterable[Any], path: Path) -> tuple[bool, bytes]:
+        _, keys = await receive(stream, path)
+        return True, keys
 
     stack.enter_context(patch.object(peers, "_receive_file", receive_file))
     stack.enter_context(check_no_records(ground))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from horologe.raft.records import U64
 from horologe.raft.store import Store, StoreError
 
 Log = dict[int, tuple[int, int]]
@@ -134,8 +135,12 @@ class SimStore(Store):
         self._read_log()
 
     def durable_commands(self) -> list[bytes]:
-        """Some of the last entries of the log, after a crash."""
+        """Some of the last entries of the log as they lie in the file, after a crash."""
         return self._last_commands
+
+    def _stored_commands(self) -> list[bytes]:
+        with self._environment.begin() as transaction:
+            return [bytes(value[U64.size :]) for _, value in transaction.cursor(db=self._databases["log"])]
 
     def close(self) -> None:
         super().close()
@@ -146,7 +151,7 @@ class SimStore(Store):
         self._reader_count = 0
         if not self._closed:
             self.abort()
-            self._last_commands = [command for _, _, command in self.log_get_all()][-LAST_COMMANDS:]
+            self._last_commands = self._stored_commands()[-LAST_COMMANDS:]
             self.close()
         elif self._owner_file >= 0:
             # It died while its files were being replaced.

@@ -25,6 +25,7 @@ from horologe.chaos.sim.rpc_client import SimChannel
 from horologe.chaos.sim.rpc_server import SimServer
 from horologe.chaos.sim.stepper import SimStepper
 from horologe.node.config import MemberConfig, NodeConfig
+from horologe.node.keyring import Keyring
 from horologe.node.node import Node, run_node
 from horologe.node.state_stream import through_a_file
 from horologe.node.stepper import Stepper
@@ -139,7 +140,7 @@ class SimNode:
         if self.node is not None:
             self.node.outputs.close()
 
-    def make_store(self, config: NodeConfig) -> SimStore:
+    def make_store(self, config: NodeConfig, keyring: Keyring) -> SimStore:
         store = SimStore(
             config.data_dir / "state",
             config.name,
@@ -147,6 +148,7 @@ class SimNode:
             lambda index, term, checksum: self._world.observer.logged(self.name, index, term, checksum),
             bytes_max=config.store_bytes_max,
             id_=self._folder_id,
+            open_cipher=keyring.open,
         )
         store.settled = lambda durable: self._world.observer.settled(self.name, durable)
         self.store = store
@@ -166,8 +168,8 @@ class _SimSurroundings(Surroundings):
         self._node = node
         self._process = process
 
-    def open_store(self, config: NodeConfig) -> Store:
-        return self._node.make_store(config)
+    def open_store(self, config: NodeConfig, keyring: Keyring) -> Store:
+        return self._node.make_store(config, keyring)
 
     def stepper(
         self, replica: Replica, deliver: Callable[[Outbox], None], failed: Callable[[BaseException], None]

@@ -6,15 +6,16 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from support.keys import store_of
+
 from horologe.raft.model import Counters
-from horologe.raft.store import Store
 from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES
 
 
 def digest_of(data_dir: Path, node: str, scratch: Path) -> tuple[int, str]:
     """Revision and digest over all replicated tables of a node that is stopped."""
     shutil.copytree(data_dir / "state", scratch)
-    store = Store(scratch, node)
+    store = store_of(data_dir, node, scratch)
     try:
         digest = hashlib.sha256()
         with store.read() as tables:

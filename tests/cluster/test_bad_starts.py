@@ -188,11 +188,14 @@ async def test_a_data_folder_of_another_cluster(tmp_path: Path) -> None:
         node.kill()
         (node.folder / "state").rename(tmp_path / "kept")
         shutil.copytree(stranger.folder / "n1" / "state", node.folder / "state")
+        (node.folder / "node.key").rename(tmp_path / "kept.key")
+        shutil.copy(stranger.folder / "n1" / "node.key", node.folder / "node.key")
         code, said = await asyncio.to_thread(_run, node.folder / "node.toml")
         assert code == 1
         assert "cluster" in _complaint(said)
         shutil.rmtree(node.folder / "state")
         (tmp_path / "kept").rename(node.folder / "state")
+        (tmp_path / "kept.key").rename(node.folder / "node.key")
         await asyncio.to_thread(node.start)
         await cluster.wait_ready()
         assert (await cluster.on(victim).get_job("home")).name.endswith("/home")
@@ -213,13 +216,14 @@ def _zero_the_header(data: Path) -> None:
 
 
 def _flip_bits(data: Path) -> None:
-    """The description of a job is in the log and in the tables; every copy gets a flipped bit."""
+    """The name of a job is in keys, which are not encrypted; every copy gets a flipped bit."""
     content = bytearray(data.read_bytes())
-    position = content.find(b"d" * 3_000)
+    name = b"job-50"
+    position = content.find(name)
     assert position > 0
     while position > 0:
-        content[position + 1_500] ^= 0x10
-        position = content.find(b"d" * 3_000, position + 3_000)
+        content[position + 3] ^= 0x10
+        position = content.find(name, position + len(name))
     data.write_bytes(bytes(content))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from support.keys import store_of
+
 from horologe.chaos.cluster import ChaosCluster, eventually
 from horologe.chaos.recording_worker import NOOP
 from horologe.chaos.verify import verify
 from horologe.client import jobs
-from horologe.raft.store import Store
 
 GRACE_MS = 3_000
 
@@ -46,7 +47,7 @@ async def test_a_cluster_is_verified_and_a_member_that_differs_is_found(tmp_path
         assert [member.name for member in found.members if member.error] == [leader]
 
         # What a node holds, and nobody gave it.
-        store = Store(cluster.folder / "cluster" / leader / "state", leader)
+        store = store_of(cluster.folder / "cluster" / leader, leader)
         assert list(store.log_get_all()), "not the folder of the node"
         store.tables.worker_name.put(b"\xff\xff\xff\xff", b"nobody")
         store.commit()

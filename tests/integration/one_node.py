@@ -69,13 +69,17 @@ class OneNode:
 
     async def start(self) -> None:
         """Starts the node, or a new one on the old one's data."""
-        self.node = Node(self._config, Surroundings(self.clock))
+        self.node = self.make_node()
         await self.node.start()
 
         async def leads() -> bool:
             return bool((await self.client.cluster_status()).leader)
 
         await eventually(leads, 20, "the node leads")
+
+    def make_node(self) -> Node:
+        """One that has not started."""
+        return Node(self._config, Surroundings(self.clock))
 
     async def stop(self) -> None:
         """Stops the node in good order."""

@@ -54,14 +54,14 @@ async def test_what_arrives_is_compared_with_what_was_announced(
             yield FetchSnapshotResponse(data=piece)
         yield FetchSnapshotResponse(digest=DIGEST, total_bytes=len(DATA))
 
-    assert await _receive_file(stream(), tmp_path / "data.mdb") is whole
+    assert await _receive_file(stream(), tmp_path / "data.mdb") == (whole, b"")
 
 
 async def test_a_stream_that_ends_before_its_digest_is_not_whole(tmp_path: Path) -> None:
     async def stream() -> AsyncIterator[FetchSnapshotResponse]:
         yield FetchSnapshotResponse(data=DATA)
 
-    assert not await _receive_file(stream(), tmp_path / "data.mdb")
+    assert await _receive_file(stream(), tmp_path / "data.mdb") == (False, b"")
 
 
 def _replica(folder: Path) -> Replica:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.keys import store_of
 from support.story import Story
 
 from horologe.chaos.sim.disk import DiskFault, SimStore
@@ -166,10 +167,10 @@ def _cut(story: Story, name: str) -> None:
 
 def _flip_in_log(story: Story, name: str) -> None:
     """A bit of the newest entry of the log."""
-    store = SimStore(story.folder / name / "state", name, story.nodes[name].disk, lambda *_: None, bytes_max=64 << 20)
-    index, term, command = list(store.log_get_all())[-1]
-    store.log_put(index, term, command[:-1] + bytes([command[-1] ^ 1]))
-    store.commit()
+    store = store_of(story.folder / name, name, bytes_max=64 << 20)
+    with store._environment.begin(write=True) as transaction:
+        key, stored = list(transaction.cursor(db=store._databases["log"]))[-1]
+        transaction.put(key, stored[:-1] + bytes([stored[-1] ^ 1]), db=store._databases["log"])
     store.close()
 
 

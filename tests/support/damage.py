@@ -1,6 +1,6 @@
 """What a store does with a damaged file, in a process of its own: LMDB trusts its pages, and damage may end the process.
 
-    python damage.py FOLDER    reads positions from standard input, answers one word per position
+    python damage.py FOLDER    reads the data keys (hex) and positions from standard input, answers one word per position
 
 The file of the folder is put back after each position. The words: `same` (everything was read as it was), `refused`
 (StoreError), `died` (a signal ended the process), `wrong` (something else was read, and nobody noticed).
@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from horologe.raft.cipher import in_memory, unpack_keys
 from horologe.raft.store import Store, StoreError
 from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES
 
@@ -40,6 +41,7 @@ def _outcome(folder: Path, expected: dict[str, list[tuple[bytes, bytes]]]) -> in
 
 
 def main(folder: Path) -> None:
+    in_memory().add(unpack_keys(bytes.fromhex(sys.stdin.readline())))
     store = Store(folder, "n1", bytes_max=1 << 26)
     expected = everything(store)
     store.close()

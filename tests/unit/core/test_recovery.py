@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import commands
+from support.keys import keyring_of, store_of
 from typer.testing import CliRunner
 
 from horologe.client.cli.main import build
@@ -113,8 +114,13 @@ def test_an_empty_folder_has_nothing_to_recover(tmp_path: Path) -> None:
 
 @pytest.fixture
 def config(member: Member1, tmp_path: Path) -> Path:
-    """The configuration file of that member, which is stopped."""
+    """The configuration file of that member, which is stopped; its keys are in its folder."""
     member.store.close()
+    (tmp_path / "data" / "state" / "data.mdb").rename(tmp_path / "aside")
+    keyring = keyring_of(tmp_path / "data")
+    keyring.open()
+    keyring.take_in(member.store.cipher.keys)
+    (tmp_path / "aside").rename(tmp_path / "data" / "state" / "data.mdb")
     path = tmp_path / "node.toml"
     members = ", ".join(f'{{name = "n{number}", peer_address = "127.0.0.1:750{number}"}}' for number in (1, 2, 3))
     path.write_text(
@@ -133,14 +139,14 @@ def test_the_command_asks_and_says_what_is_lost(config: Path) -> None:
     done = CliRunner().invoke(build(), ["cluster", "recover", "--config", str(config)], input="n1\n")
     assert done.exit_code == 0, done.output
     assert "n1 is now the only member of cluster" in done.stdout
-    store = Store(config.parent / "data" / "state", "n1", bytes_max=1 << 26)
+    store = store_of(config.parent / "data", "n1", bytes_max=1 << 26)
     assert cluster_id_of(store.tables) in done.stdout
     store.close()
 
 
 def test_the_command_refuses_a_node_that_runs_and_a_folder_that_is_none(config: Path, tmp_path: Path) -> None:
     command = ["cluster", "recover", "--config", str(config), "--yes-i-lose", "n1"]
-    running = Store(config.parent / "data" / "state", "n1", bytes_max=1 << 26)
+    running = store_of(config.parent / "data", "n1", bytes_max=1 << 26)
     assert "another process has it open" in CliRunner().invoke(build(), command).stderr
     running.close()
     config.write_text(config.read_text().replace('"data"', '"elsewhere"'))

@@ -12,6 +12,7 @@ import pytest
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import snapshot
+from horologe.raft.cipher import in_memory
 from horologe.raft.core import CoreSettings, RaftCore
 from horologe.raft.journal import HardState, Journal
 from horologe.raft.replica import Replica
@@ -114,10 +115,10 @@ def test_whose_removal_is_committed_is_disconnected_to_be_told_so(alone: Alone) 
 def test_a_copy_that_has_gone_does_not_become_an_empty_state(alone: Alone, tmp_path: Path) -> None:
     copy = tmp_path / "incoming" / "1"
     alone.store.copy_to(copy)
-    position = snapshot.position_of(copy)
+    position = snapshot.position_of(copy, in_memory())
     shutil.rmtree(copy)
     with pytest.raises(StoreError, match=f"stands at entry 1, not at {position.index} any more"):
-        snapshot.make_own(copy, "n2", "", position, HardState(0, None))
+        snapshot.make_own(copy, "n2", "", position, HardState(0, None), in_memory())
 
 
 def test_readers_wait_while_the_files_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from support import damage
 
 from horologe.raft import snapshot
+from horologe.raft.cipher import in_memory, pack_keys
 from horologe.raft.records import U64
 from horologe.raft.sealed import seal, unseal
 from horologe.raft.store import CorruptStateError, Store, StoreError
@@ -54,7 +55,7 @@ def _fill(store: Store) -> None:
 def _outcomes(folder: Path, flips: list[tuple[int, int]]) -> list[str]:
     answer = subprocess.run(
         [sys.executable, damage.__file__, str(folder)],
-        input="".join(f"{position} {bits}\n" for position, bits in flips),
+        input=f"{pack_keys(in_memory().keys).hex()}\n" + "".join(f"{position} {bits}\n" for position, bits in flips),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -161,12 +162,12 @@ def test_a_snapshot_of_a_damaged_state_is_refused(store: Store, tmp_path: Path) 
     """What arrives as it was sent may have been damaged before."""
     _fill(store)
     store.copy_to(tmp_path / "whole")
-    snapshot.check(tmp_path / "whole")
+    snapshot.check(tmp_path / "whole", store.cipher)
     store._write().put(KEY, VALUE, db=store._databases["ledger"])
     store.commit()
     store.copy_to(tmp_path / "damaged")
     with pytest.raises(CorruptStateError, match="table 'ledger'"):
-        snapshot.check(tmp_path / "damaged")
+        snapshot.check(tmp_path / "damaged", store.cipher)
 
 
 def test_a_state_with_thousands_of_timers_at_one_time_can_be_copied(store: Store, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ async def test_the_state_goes_to_members_of_the_own_cluster_only(tmp_path: Path)
     unused: Any = None
     surroundings = Surroundings()
     surroundings.state_pieces = through_a_file
-    network = PeerNetwork(node.context, unused, unused, unused, surroundings, None)
+    network = PeerNetwork(node.context, unused, unused, unused, surroundings, None, unused)
 
     async def fetch(name: str, cluster_id: str) -> int:
         request = peer_service_pb2.FetchSnapshotRequest(node=name, cluster_id=cluster_id)
