@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 
 from horologe.client import (
+    access_calls,
     calendar_calls,
     calls,
     cluster_calls,
@@ -19,6 +20,7 @@ from horologe.client import (
     governing_calls,
     operation_calls,
     pause_calls,
+    secret_calls,
     story_calls,
     watch_calls,
     workflow_calls,
@@ -137,6 +139,18 @@ class AsyncClient(BaseClient):
     get_operation = _async_unary(operation_calls.get_operation)
     list_operations = _async_pages(operation_calls.list_operations)
     cancel_operation = _async_unary(operation_calls.cancel_operation)
+    who_am_i = _async_unary(access_calls.who_am_i)
+    create_token = _async_unary(access_calls.create_token)
+    list_tokens = _async_pages(access_calls.list_tokens)
+    revoke_token = _async_unary(access_calls.revoke_token)
+    set_grant = _async_unary(access_calls.set_grant)
+    delete_grant = _async_unary(access_calls.delete_grant)
+    list_grants = _async_pages(access_calls.list_grants)
+    update_principal = _async_unary(access_calls.update_principal)
+    list_principals = _async_pages(access_calls.list_principals)
+    set_secret = _async_unary(secret_calls.set_secret)
+    list_secrets = _async_pages(secret_calls.list_secrets)
+    delete_secret = _async_unary(secret_calls.delete_secret)
     cluster_status = _async_unary(cluster_calls.cluster_status)
     list_members = _async_pages(cluster_calls.list_members)
     transfer_leader = _async_unary(cluster_calls.transfer_leader)

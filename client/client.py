@@ -20,6 +20,7 @@ import grpc
 import grpc.aio
 
 from horologe.client import (
+    access_calls,
     calendar_calls,
     calls,
     cluster_calls,
@@ -27,6 +28,7 @@ from horologe.client import (
     governing_calls,
     operation_calls,
     pause_calls,
+    secret_calls,
     story_calls,
     watch_calls,
     workflow_calls,
@@ -181,6 +183,18 @@ class Client(BaseClient):
     get_operation = _unary(operation_calls.get_operation)
     list_operations = _pages(operation_calls.list_operations)
     cancel_operation = _unary(operation_calls.cancel_operation)
+    who_am_i = _unary(access_calls.who_am_i)
+    create_token = _unary(access_calls.create_token)
+    list_tokens = _pages(access_calls.list_tokens)
+    revoke_token = _unary(access_calls.revoke_token)
+    set_grant = _unary(access_calls.set_grant)
+    delete_grant = _unary(access_calls.delete_grant)
+    list_grants = _pages(access_calls.list_grants)
+    update_principal = _unary(access_calls.update_principal)
+    list_principals = _pages(access_calls.list_principals)
+    set_secret = _unary(secret_calls.set_secret)
+    list_secrets = _pages(secret_calls.list_secrets)
+    delete_secret = _unary(secret_calls.delete_secret)
     cluster_status = _unary(cluster_calls.cluster_status)
     list_members = _pages(cluster_calls.list_members)
     transfer_leader = _unary(cluster_calls.transfer_leader)

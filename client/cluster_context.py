@@ -27,6 +27,7 @@ from typing import Any
 from horologe.client import context_store
 from horologe.client.errors import InvalidContext
 from horologe.client.names import DEFAULT_NAMESPACE, ID_RULE, is_id
+from horologe.client.private_files import check_private
 
 __all__ = [
     "CONTEXT_VARIABLE",
@@ -162,7 +163,7 @@ def split_addresses(address: str | Iterable[str]) -> tuple[str, ...]:
 def read_token(path: Path) -> str:
     """The token in a file that nobody else may read."""
     text = _read_text(path, f"the token file {path}")
-    context_store.check_private(path, f"the token file {path}")
+    check_private(path, f"the token file {path}")
     return _checked(text.strip(), f"the token file {path}")
 
 
@@ -211,7 +212,7 @@ def _read(path: Path) -> ClusterContext:
     except tomllib.TOMLDecodeError as error:
         raise InvalidContext(f"{place} is not TOML: {error}") from error
     if "token" in table:
-        context_store.check_private(path, place)
+        check_private(path, place)
     return _of_table(table, path.absolute().parent, place)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -24,8 +23,9 @@ from typing import Any
 
 from horologe.client.errors import InvalidContext
 from horologe.client.names import ID_RULE, is_id
+from horologe.client.private_files import check_private
 
-__all__ = ["Store", "check_private", "current", "find", "path", "read", "write"]
+__all__ = ["Store", "current", "find", "path", "read", "write"]
 
 Found = tuple[Mapping[str, Any], Path, str]
 """A context's table, the folder where its paths begin, and what to call it in messages."""
@@ -102,19 +102,6 @@ def write(store: Store) -> Path:
     except OSError as error:
         raise InvalidContext(f"the configuration {file} cannot be written: {error.strerror or error}") from error
     return file
-
-
-def check_private(file: Path, place: str) -> None:
-    """InvalidContext if a file with a secret can be read by others than its owner."""
-    try:
-        mode = stat.S_IMODE(file.stat().st_mode)
-    except OSError as error:
-        raise InvalidContext(f"{place} cannot be read: {error.strerror or error}") from error
-    if mode & 0o077:
-        raise InvalidContext(
-            f"{place} holds a token and has the mode {mode:04o}: others can read or change it; "
-            f"make it yours alone with `chmod 600 {file}`, and revoke the token if others use this machine"
-        )
 
 
 def _text(store: Store) -> str:

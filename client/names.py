@@ -25,7 +25,9 @@ __all__ = [
     "namespace_name",
     "operation_name",
     "queue_name",
+    "secret_name",
     "short_name",
+    "token_name",
     "worker_name",
 ]
 
@@ -34,6 +36,7 @@ DEFAULT_NAMESPACE = "default"
 ID_RULE = "1 to 63 of a-z, 0-9 and -, starting with a letter and not ending with -"
 
 _ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_TOKEN = re.compile(r"[0-9a-f]{16}")
 _OPERATION = re.compile(r"namespaces/([^/]+)/operations/([0-9]+)")
 _EXECUTION = re.compile(r"namespaces/([^/]+)/jobs/([^/]+)/executions/([0-9]+)")
 
@@ -156,6 +159,30 @@ def worker_name(name: str) -> str:
     if not bare or "/" in bare:
         raise _invalid("name", f"{name!r} is not a worker's name: give its id, or workers/ID")
     return f"workers/{bare}"
+
+
+def secret_name(name: str, namespace: str = "") -> str:
+    """`namespaces/{namespace}/secrets/{secret}` from a bare id, or the full name."""
+    match name.split("/"):
+        case ["namespaces", space, "secrets", bare]:
+            pass
+        case [bare]:
+            space = namespace
+        case _:
+            raise _invalid("name", f"{name!r} is not a secret's name: give its id, or namespaces/NAMESPACE/secrets/ID")
+    parent = namespace_name(space)
+    if not is_id(bare) or parent == "namespaces/-":
+        raise _invalid("name", f"{name!r} is not a secret's name: {ID_RULE}")
+    return f"{parent}/secrets/{bare}"
+
+
+def token_name(name: str) -> str:
+    """`tokens/{token}` from a token's id, from what it begins with, or from the full name."""
+    bare = name.removeprefix("tokens/").removeprefix("hlg_")
+    if _TOKEN.fullmatch(bare) is None:
+        # Not shown: somebody may have given the token itself.
+        raise _invalid("name", "this is not a token's id: 16 of 0-9 and a-f, as `horologe token list` shows them")
+    return f"tokens/{bare}"
 
 
 def namespace_id(name: str) -> str:

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from horologe.client.cli import (
+    access,
     backfill,
     calendar,
     cluster,
@@ -26,6 +27,7 @@ from horologe.client.cli import (
     namespace,
     operation,
     queue,
+    secret,
     story,
     worker,
     workflow,
@@ -74,12 +76,15 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_options)
-    for noun in (job, calendar, workflow, execution, dead_letter, operation, queue, limit, namespace, worker, cluster):
+    for noun in (job, calendar, workflow, execution, dead_letter, operation, queue, limit, namespace, secret, worker):
         app.add_typer(noun.app)
+    for group in (access.tokens, access.grants, access.principals, cluster.app):
+        app.add_typer(group)
     app.add_typer(dead_letter.app, name="dlq", hidden=True)
     backfill.register(app)
     definitions.register(app)
     app.command("watch")(watch)
+    app.command("whoami")(access.whoami)
     app.command("explain")(story.explain)
     execution.app.command("story")(story.story)
     _add_plugins(app)

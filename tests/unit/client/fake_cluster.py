@@ -13,6 +13,7 @@ from concurrent import futures
 from typing import Any
 
 import grpc
+from fake_access import FakeAccess
 from fake_governing import FakeGoverning
 from fake_operations import FakeOperations
 from fake_workflows import FakeWorkflows
@@ -21,12 +22,14 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from horologe.client import (
+    access_calls,
     calls,
     cluster_calls,
     definition_calls,
     governing_calls,
     names,
     operation_calls,
+    secret_calls,
     story_calls,
     watch_calls,
     words,
@@ -82,10 +85,11 @@ def failure(
     return status_pb2.Status(code=code_pb2.Code.Value(status), message=message, details=packed)
 
 
-class FakeCluster(FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcHandler):
+class FakeCluster(FakeAccess, FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcHandler):
     """One node. `failures[method]` are answered first, in order; `received` holds what came in."""
 
     def __init__(self, credentials: grpc.ServerCredentials | None = None, port: int = 0) -> None:
+        FakeAccess.__init__(self)
         FakeGoverning.__init__(self)
         FakeOperations.__init__(self)
         self.jobs: dict[str, Job] = {}
@@ -115,11 +119,13 @@ class FakeCluster(FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcH
         self._methods = {
             value.path: value
             for module in (
+                access_calls,
                 calls,
                 cluster_calls,
                 definition_calls,
                 governing_calls,
                 operation_calls,
+                secret_calls,
                 story_calls,
                 watch_calls,
                 workflow_calls,
