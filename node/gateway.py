@@ -34,6 +34,8 @@ PROPOSE_SECONDS = 15.0
 PROPOSE_AGAIN_SECONDS = 0.2
 ASSIGNMENT_BYTES_PER_MESSAGE = 1 << 20
 """What goes along with assignments (results of others, payloads) may be large, and gRPC takes messages of up to 4 MiB."""
+CHUNK_BYTES_MAX = 64 << 10
+"""Of one piece of output. Workers send no larger ones; what one has too much is cut, and the output marked as cut."""
 ROUNDS_KEPT = 100
 """Heartbeat rounds whose answer may still come."""
 
@@ -165,7 +167,8 @@ class Gateway:
         # A worker forgets the oldest output when a broken stream lets too much of it pile up.
         output.is_truncated |= chunk.sequence > output.last_sequence + 1
         output.last_sequence = chunk.sequence
-        data = chunk.data[: max(0, self._context.config.output_bytes_per_attempt_max - output.bytes_taken)]
+        left = self._context.config.output_bytes_per_attempt_max - output.bytes_taken
+        data = chunk.data[: max(0, min(left, CHUNK_BYTES_MAX))]
         output.is_truncated |= len(data) < len(chunk.data)
         if data:
             self._copies.add(output, OutputPiece(chunk.sequence, chunk.stream, bytes(data)))

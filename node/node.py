@@ -26,6 +26,12 @@ from horologe.node.calendar_service import CalendarService
 from horologe.node.clock import ClusterClock
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import NodeConfig
+from horologe.node.connections import (
+    MESSAGE_BYTES_MAX,
+    WORKER_MESSAGE_BYTES_MAX,
+    api_options,
+    handshake_option,
+)
 from horologe.node.context import NodeContext
 from horologe.node.dead_letter_service import DeadLetterService
 from horologe.node.definition_service import DefinitionService
@@ -103,9 +109,6 @@ from horologe.v1 import (
     workflow_service_pb2_grpc,
 )
 
-MESSAGE_BYTES_MAX = 4 << 20
-WORKER_MESSAGE_BYTES_MAX = 16 << 20
-"""A worker's stream carries many outcomes or assignments in one message."""
 HOUSEKEEPING_SECONDS = 0.5
 LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
@@ -236,13 +239,14 @@ class Node:
         self.context.store.report = self._fail_from_anywhere
         config, workers = self.config, WorkerService(self.context, self.gateway)
         if self._tls is None:
-            self._bind(self._api_server(workers), "listen", None)
+            self._bind(self._api_server(workers, WORKER_MESSAGE_BYTES_MAX), "listen", None)
             self._bind(self._peer_server(), "peer_listen", None)
         else:
             elsewhere = WorkersElsewhereService(self.context, config.worker_advertised)
             for_anybody = self._tls.server_credentials(client_certificates=False)
-            port = self._bind(self._api_server(elsewhere), "listen", for_anybody)
-            for server, option in ((self._api_server(workers), "worker_listen"), (self._peer_server(), "peer_listen")):
+            port = self._bind(self._api_server(elsewhere, MESSAGE_BYTES_MAX), "listen", for_anybody)
+            for_workers = self._api_server(workers, WORKER_MESSAGE_BYTES_MAX)
+            for server, option in ((for_workers, "worker_listen"), (self._peer_server(), "peer_listen")):
                 self._bind(server, option, self._tls.server_credentials(client_certificates=True))
         self._stepper.start()
         for server in self._servers:
@@ -424,27 +428,19 @@ class Node:
 
     def _peer_server(self) -> grpc.aio.Server:
         interceptors = [PeerAccessInterceptor(self._peers.peers)] if self._tls is not None else []
-        # Two nodes must never share a port: the kernel would give each of them a part of the calls.
-        server = self._surroundings.server(interceptors, [*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)])
+        options = [*CHANNEL_OPTIONS, handshake_option(), ("grpc.so_reuseport", 0)]
+        server = self._surroundings.server(interceptors, options)
         peer_service_pb2_grpc.add_PeerServiceServicer_to_server(self._peers, server)
         return server
 
-    def _api_server(self, workers: PeopleWorkerService) -> grpc.aio.Server:
+    def _api_server(self, workers: PeopleWorkerService, message_bytes_max: int) -> grpc.aio.Server:
         server = self._surroundings.server(
             [
                 UnexpectedErrorInterceptor(),
                 MinRevisionInterceptor(self.context),
                 LinearizableInterceptor(Barriers(self.context.proposals)),
             ],
-            [
-                ("grpc.max_receive_message_length", WORKER_MESSAGE_BYTES_MAX),
-                ("grpc.max_send_message_length", WORKER_MESSAGE_BYTES_MAX),
-                ("grpc.keepalive_time_ms", 10_000),
-                ("grpc.keepalive_timeout_ms", 5_000),
-                ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.so_reuseport", 0),
-            ],
+            api_options(message_bytes_max),
         )
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.context), server)
         execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(ExecutionService(self.context), server)
