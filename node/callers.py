@@ -40,6 +40,8 @@ class Caller:
     """The address that the call came from."""
     groups: tuple[str, ...] | None = None
     """None: the identity provider was not asked."""
+    expire_time_ms: int = 0
+    """When what the identity provider said is of no use any more; 0: something else says so."""
     queues: tuple[str, ...] = ()
     """Of a worker: the only queues that it may take from; empty: any."""
     rights: Rights = ALL

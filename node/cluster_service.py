@@ -200,7 +200,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             result = await self._node.proposals.propose(command, propose_seconds(context))
         except ProposalError as error:
             raise errors.of_proposal(error) from error
-        return cluster_service_pb2.TakeCheckpointResponse(revision=result.numbers[0])
+        return cluster_service_pb2.TakeCheckpointResponse(revision=accepted(result).numbers[0])
 
     async def GetStateDigest(
         self, request: cluster_service_pb2.GetStateDigestRequest, context: Context

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -206,6 +207,29 @@ class NodeConfig(BaseSettings):
     drain_seconds: float = Field(
         default=10.0, ge=0, le=3_600, description="On SIGTERM, open calls get this long to end before the node stops."
     )
+    calls_per_second_max: float = Field(
+        default=2_000.0,
+        gt=0,
+        description="A principal that calls this node more often is refused with RATE_LIMITED; twice as many may come at once.",
+    )
+    bootstrap_token_file: Path | None = Field(
+        default=None,
+        description="The first administrator's token of a new cluster goes to this file, which only its owner can read. Absent: "
+        "it is printed once to standard output. A relative path starts at the configuration file's folder.",
+    )
+    oidc_issuer: str = Field(
+        default="",
+        description="The identity provider whose JWTs count beside tokens, as its discovery document names it. Empty: none.",
+    )
+    oidc_audience: str = Field(
+        default="", description="What the JWTs must be meant for (`aud`). Required with `oidc_issuer`."
+    )
+    oidc_principal_claim: str = Field(
+        default="sub", description="The claim that names the principal, which is `oidc:` and its value."
+    )
+    oidc_groups_claim: str = Field(
+        default="groups", description="The claim that lists groups, to which rights can be given as `group:NAME`."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important log lines that are written: debug, info, warning or error."
     )
@@ -293,6 +317,14 @@ class NodeConfig(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_oidc(self) -> Self:
+        if self.oidc_issuer and not self.oidc_audience:
+            raise ValueError("oidc_audience: it is missing; without it, tokens for any other program would count here")
+        if self.oidc_issuer and not is_trusted_url(self.oidc_issuer):
+            raise ValueError(f"oidc_issuer: {self.oidc_issuer[:80]!r} is no https address; keys must come over TLS")
+        return self
+
+    @model_validator(mode="after")
     def _check_times(self) -> Self:
         if self.election_timeout_ms_min <= 3 * self.heartbeat_ms:
             raise ValueError(
@@ -368,7 +400,7 @@ def load_config(
     origins |= {name: "--" + name.replace("_", "-") for name in flags}
     values = from_file | from_environment | flags
     folder = Path.cwd() if path is None else path.resolve().parent
-    for name in ("data_dir", "log_file", "tls_dir", "key_file"):
+    for name in ("data_dir", "log_file", "tls_dir", "key_file", "bootstrap_token_file"):
         # What a flag or the environment says is relative to where they were typed.
         if isinstance(values.get(name), str | Path):
             base = folder if name in from_file and values[name] == from_file[name] else Path.cwd()
@@ -478,6 +510,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_trusted_url(url: str) -> bool:
+    """Whether keys may come from there: over TLS, or from this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
 
 
 def checked_name(value: str) -> str:

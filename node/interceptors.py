@@ -50,13 +50,17 @@ class Guard(grpc.aio.ServerInterceptor):
             return grpc.stream_unary_rpc_method_handler(self._guard_call(method, handler.stream_unary), *codecs)
         return grpc.unary_unary_rpc_method_handler(self._guard_call(method, handler.unary_unary), *codecs)
 
-    def _around(self, method: str, context: Context) -> AbstractAsyncContextManager[None]:
-        """What the call runs in."""
+    def _around(self, method: str, request: Any, context: Context) -> AbstractAsyncContextManager[None]:
+        """What the call runs in. `request` is a message, or, of a stream, the messages to come."""
         raise NotImplementedError
+
+    def _around_stream(self, method: str, request: Any, context: Context) -> AbstractAsyncContextManager[None]:
+        """The same for a call that answers a stream."""
+        return self._around(method, request, context)
 
     def _guard_call(self, method: str, call: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Awaitable[Any]]:
         async def guarded(request: Any, context: Context) -> Any:
-            async with self._around(method, context):
+            async with self._around(method, request, context):
                 answer = call(request, context)
                 # Servicers of libraries (health, reflection) may be plain functions.
                 return await answer if isinstance(answer, Awaitable) else answer
@@ -65,7 +69,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def _guard_stream(self, method: str, call: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Any]:
         async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._around(method, context):
+            async with self._around_stream(method, request, context):
                 answers = call(request, context)
                 if isinstance(answers, Awaitable):
                     await answers  # it writes with context.write
@@ -84,7 +88,7 @@ class UnexpectedErrorInterceptor(Guard):
     the caller is told INTERNAL. Goes outermost."""
 
     @asynccontextmanager
-    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _around(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
         try:
             yield
         except ApiError as error:
@@ -104,7 +108,7 @@ class MinRevisionInterceptor(Guard):
         self._node = context
 
     @asynccontextmanager
-    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _around(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
         for key, value in context.invocation_metadata() or ():
             if key == MIN_REVISION_KEY:
                 text = value.decode(errors="replace") if isinstance(value, bytes) else value
@@ -136,7 +140,7 @@ class LinearizableInterceptor(Guard):
         self._barriers = barriers
 
     @asynccontextmanager
-    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _around(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
         for key, value in context.invocation_metadata() or ():
             if key == READ_KEY:
                 if value not in (LINEARIZABLE, LINEARIZABLE.encode()):

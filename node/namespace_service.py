@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, views
+from horologe.node.callers import current_caller
 from horologe.node.context import NodeContext
 from horologe.node.errors import ApiError
 from horologe.node.masks import changed_fields
@@ -15,6 +16,7 @@ from horologe.node.names import read_namespace
 from horologe.node.schedule import duration_ms
 from horologe.node.validation import MAX_RUNNING_MAX
 from horologe.node.writes import Context, Writer, WriteRequest
+from horologe.raft.access import Verb
 from horologe.raft.keeping import read_kept
 from horologe.raft.permits import LimitKind, Permits, limit_of
 from horologe.raft.tables import Tables
@@ -38,15 +40,17 @@ class NamespaceService(namespace_service_pb2_grpc.NamespaceServiceServicer):
     ) -> namespace_service_pb2.ListNamespacesResponse:
         del context
         size, start = paging.page_size(request), paging.start_key(request)
+        rights = current_caller().rights
         response = namespace_service_pb2.ListNamespacesResponse()
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)
-            for key, value in tables.namespace.scan(start or b""):
-                if len(response.namespaces) >= size:
+            for looked_at, (key, value) in enumerate(tables.namespace.scan(start or b"")):
+                if len(response.namespaces) >= size or looked_at >= paging.SCAN_ROWS_MAX:
                     response.next_page_token = paging.next_token(request, bytes(key))
                     break
-                record = log_pb2.NamespaceRecord.FromString(bytes(value))
-                response.namespaces.append(_view(tables, key.decode(), record))
+                if rights.may(Verb.JOB_READ, key.decode()):
+                    record = log_pb2.NamespaceRecord.FromString(bytes(value))
+                    response.namespaces.append(_view(tables, key.decode(), record))
         return response
 
     async def GetNamespace(

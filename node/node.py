@@ -17,6 +17,8 @@ from grpc_reflection.v1alpha import reflection
 
 from horologe.log.v1 import log_pb2
 from horologe.node import encryption_check
+from horologe.node.access_control import AccessControl
+from horologe.node.access_service import AccessService
 from horologe.node.admission import MemberRemovedError
 from horologe.node.audit_checkpoints import Checkpoints
 from horologe.node.audit_service import AuditService
@@ -58,7 +60,7 @@ from horologe.node.queue_service import QueueService
 from horologe.node.secret_service import SecretService
 from horologe.node.story_service import StoryService
 from horologe.node.surroundings import Surroundings
-from horologe.node.tls import NodeTls, check_tls_versions
+from horologe.node.tls import NodeTls, check_tls_versions, identity_of
 from horologe.node.tls_folder import CA_FILE
 from horologe.node.watch_service import WatchService
 from horologe.node.worker_service import WorkersElsewhereService, WorkerService
@@ -68,7 +70,10 @@ from horologe.raft.core import CoreSettings
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.replica import Replica
 from horologe.raft.step import Inbox, Outbox
+from horologe.raft.store import Store
 from horologe.v1 import (
+    access_service_pb2,
+    access_service_pb2_grpc,
     audit_service_pb2,
     audit_service_pb2_grpc,
     backfill_service_pb2,
@@ -113,6 +118,7 @@ HOUSEKEEPING_SECONDS = 0.5
 LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
 SERVICES = (
+    access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
     dead_letter_service_pb2.DESCRIPTOR.services_by_name["DeadLetterService"].full_name,
     operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name,
     backfill_service_pb2.DESCRIPTOR.services_by_name["BackfillService"].full_name,
@@ -159,15 +165,7 @@ class Node:
         clock, randomness = surroundings.clock, surroundings.randomness
         self._tls = NodeTls.of_node(config)
         self._keyring = surroundings.keyring(config)
-        store = surroundings.open_store(config, self._keyring)
-        try:
-            store.check()
-            encryption_check.prove(
-                config.data_dir / "check", self._keyring, clock, lambda: surroundings.keyring(config)
-            )
-        except BaseException:
-            store.close()
-            raise
+        store = self._open_store()
         planner = LeaderPlanner(
             PlannerSettings(
                 lease_term_seconds=config.lease_term_ms / 1000,
@@ -226,12 +224,27 @@ class Node:
             self._keyring.take_in,
         )
         self._copies = OutputCopies(self.context, self.outputs, self._peers.stub_of)
+        self._access = AccessControl.of(self.context, identity_of)
         self.gateway = Gateway(self.context, self.outputs, self._copies)
         self._checkpoints = Checkpoints(self.context)
         self._health = health.aio.HealthServicer()
         self._failure: asyncio.Future[BaseException] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[grpc.aio.Server] = []
+
+    def _open_store(self) -> Store:
+        """The node's state, after a look at whether it is whole, and whether what is written comes to the disk encrypted."""
+        config, surroundings = self.config, self._surroundings
+        store = surroundings.open_store(config, self._keyring)
+        try:
+            store.check()
+            encryption_check.prove(
+                config.data_dir / "check", self._keyring, surroundings.clock, lambda: surroundings.keyring(config)
+            )
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     async def start(self) -> None:
         """Binds the ports and begins to step. Raises PortInUseError, or TlsError."""
@@ -259,6 +272,8 @@ class Node:
             asyncio.create_task(self._copies.pay_debts(), name="output debts"),
             asyncio.create_task(self._checkpoints.keep_telling(), name="audit checkpoints"),
         ]
+        if self._access is not None:
+            self._tasks += [asyncio.create_task(each) for each in self._access.background()]
         if self._tls is None:
             log.warning(
                 "INSECURE: no TLS, and nobody is asked who they are: whoever reaches the ports of this node may do everything, "
@@ -297,7 +312,12 @@ class Node:
                     async with asyncio.timeout(drain_seconds):
                         await self._hand_over()
             self.gateway.end_sessions(self.gateway.numbers(), "the node stops: connect to another one")
-        for server in self._servers:
+        # The peers' port goes last: without it nothing that is written now would come back.
+        for server in self._servers[:-1]:
+            await server.stop(0 if failed else min(1.0, drain_seconds))
+        if self._access is not None and not failed:
+            await self._access.stop()
+        for server in self._servers[-1:]:
             await server.stop(0 if failed else min(1.0, drain_seconds))
         for task in self._tasks:
             task.cancel()
@@ -437,8 +457,10 @@ class Node:
         server = self._surroundings.server(
             [
                 UnexpectedErrorInterceptor(),
+                *(self._access.outer if self._access is not None else ()),
                 MinRevisionInterceptor(self.context),
                 LinearizableInterceptor(Barriers(self.context.proposals)),
+                *(self._access.inner if self._access is not None else ()),
             ],
             api_options(message_bytes_max),
         )
@@ -463,6 +485,7 @@ class Node:
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(self.context, self._checkpoints), server)
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.context), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server

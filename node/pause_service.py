@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, views
+from horologe.node.callers import current_caller
 from horologe.node.context import NodeContext
 from horologe.node.names import read_namespace
 from horologe.node.writes import Context, Writer, WriteRequest, author_of
+from horologe.raft.access import Verb
 from horologe.raft.pauses import pauses_by_name
 from horologe.v1 import pause_service_pb2, pause_service_pb2_grpc
 
@@ -42,6 +44,7 @@ class PauseService(pause_service_pb2_grpc.PauseServiceServicer):
         self, request: pause_service_pb2.ListPausesRequest, context: Context
     ) -> pause_service_pb2.ListPausesResponse:
         del request, context
+        rights = current_caller().rights
         with self._node.store.read() as tables:
             pauses = [
                 pause_service_pb2.ScopePause(
@@ -51,6 +54,7 @@ class PauseService(pause_service_pb2_grpc.PauseServiceServicer):
                     time=views.timestamp(pause.time_ms),
                 )
                 for name, pause in sorted(pauses_by_name(tables).items())
+                if not name or rights.may(Verb.JOB_READ, name)
             ]
             return pause_service_pb2.ListPausesResponse(pauses=pauses, revision=views.revision(tables))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import structlog
@@ -34,7 +35,8 @@ class PeerAccessInterceptor(Guard):
         self._members = members
 
     @asynccontextmanager
-    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _around(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
+        del request
         complaint = self._complaint(method, identity_of(context))
         if complaint:
             log.warning("peer refused", method=method, error=complaint, source=context.peer())

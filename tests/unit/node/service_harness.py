@@ -15,6 +15,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from horologe.log.v1 import log_pb2
+from horologe.node.access_control import AccessControl
+from horologe.node.access_service import AccessService
 from horologe.node.audit_checkpoints import Checkpoints
 from horologe.node.audit_service import AuditService
 from horologe.node.backfill_service import BackfillService
@@ -51,6 +53,7 @@ from horologe.raft.records import U64, Execution, JobState
 from horologe.raft.step import Inbox, Status
 from horologe.raft.store import StateSnapshot, Store
 from horologe.v1 import (
+    access_service_pb2_grpc,
     audit_service_pb2_grpc,
     backfill_service_pb2_grpc,
     calendar_service_pb2_grpc,
@@ -104,6 +107,8 @@ class FakeNode:
         self.config = NodeConfig(name="n1", members=configs, data_dir=folder, **settings)
         self.store = Store(folder / "state", "n1", bytes_max=64 << 20)
         self.outputs = OutputStore(folder / "outputs", self.clock)
+        self.control: AccessControl | None = None
+        """With one, callers must say who they are."""
         self.peers: dict[str, Any] = {}
         """Stubs of other nodes, by name."""
         self.machine = StateMachine()
@@ -220,13 +225,18 @@ class FakeNode:
         with self.store.read() as tables:
             return Counters.load(tables)
 
+    def add_services(self, server: grpc.aio.Server) -> None:
+        """More of them, for nodes that have more."""
+
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[FakeNode]:
         server = grpc.aio.server(
             interceptors=[
                 UnexpectedErrorInterceptor(),
+                *(self.control.outer if self.control is not None else ()),
                 MinRevisionInterceptor(self.context),
                 LinearizableInterceptor(Barriers(self.context.proposals)),
+                *(self.control.inner if self.control is not None else ()),
             ]
         )
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.context), server)
@@ -252,6 +262,8 @@ class FakeNode:
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
             AuditService(self.context, Checkpoints(self.context)), server
         )
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.context), server)
+        self.add_services(server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
@@ -275,6 +287,8 @@ class FakeNode:
                 self.queues = queue_service_pb2_grpc.QueueServiceStub(channel)
                 self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
                 self.namespaces = namespace_service_pb2_grpc.NamespaceServiceStub(channel)
+                self.access = access_service_pb2_grpc.AccessServiceStub(channel)
+                self.channel = channel
                 yield self
         finally:
             await server.stop(None)
