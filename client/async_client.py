@@ -13,6 +13,7 @@ import grpc.aio
 
 from horologe.client import (
     access_calls,
+    audit_calls,
     calendar_calls,
     calls,
     cluster_calls,
@@ -159,6 +160,9 @@ class AsyncClient(BaseClient):
     add_member = _async_unary(cluster_calls.add_member)
     promote_member = _async_unary(cluster_calls.promote_member)
     remove_member = _async_unary(cluster_calls.remove_member)
+    list_audit_records = _async_pages(audit_calls.list_audit_records)
+    audit_checkpoint = _async_unary(audit_calls.audit_checkpoint)
+    export_audit_records = _async_stream(audit_calls.export_audit_records)
 
     async def wait_execution(self, name: str | int, timeout: float = 3600.0) -> Execution:
         """Waits until an execution has ended, well or badly, and returns it. DeadlineExceeded after `timeout` seconds."""

@@ -21,6 +21,7 @@ import grpc.aio
 
 from horologe.client import (
     access_calls,
+    audit_calls,
     calendar_calls,
     calls,
     cluster_calls,
@@ -203,6 +204,9 @@ class Client(BaseClient):
     add_member = _unary(cluster_calls.add_member)
     promote_member = _unary(cluster_calls.promote_member)
     remove_member = _unary(cluster_calls.remove_member)
+    list_audit_records = _pages(audit_calls.list_audit_records)
+    audit_checkpoint = _unary(audit_calls.audit_checkpoint)
+    export_audit_records = _stream(audit_calls.export_audit_records)
 
     def wait_execution(self, name: str | int, timeout: float = 3600.0) -> Execution:
         """Waits until an execution has ended, well or badly, and returns it. DeadlineExceeded after `timeout` seconds."""

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from horologe.client.cli import (
     access,
+    audit,
     backfill,
     calendar,
     cluster,
@@ -78,7 +79,7 @@ def build() -> typer.Typer:
     app.callback()(_options)
     for noun in (job, calendar, workflow, execution, dead_letter, operation, queue, limit, namespace, secret, worker):
         app.add_typer(noun.app)
-    for group in (access.tokens, access.grants, access.principals, cluster.app):
+    for group in (access.tokens, access.grants, access.principals, audit.app, cluster.app):
         app.add_typer(group)
     app.add_typer(dead_letter.app, name="dlq", hidden=True)
     backfill.register(app)

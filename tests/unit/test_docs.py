@@ -27,7 +27,7 @@ from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
 PAGES = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
     "models/README.md", "examples/README.md", "docs/workflows.md", "docs/schedules.md", "docs/workers.md",
-    "docs/encryption.md", "docs/clients.md", "docs/limits.md",
+    "docs/encryption.md", "docs/clients.md", "docs/limits.md", "docs/audit.md",
 )  # fmt: skip
 SOURCE_FOLDERS = ("raft", "node", "client", "chaos", "proto", "tests", "examples")
 PROMISE = """

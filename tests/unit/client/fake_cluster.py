@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 from fake_access import FakeAccess
+from fake_audit import FakeAudit
 from fake_governing import FakeGoverning
 from fake_operations import FakeOperations
 from fake_workflows import FakeWorkflows
@@ -23,6 +24,7 @@ from grpc_status import rpc_status
 
 from horologe.client import (
     access_calls,
+    audit_calls,
     calls,
     cluster_calls,
     definition_calls,
@@ -53,7 +55,7 @@ from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.job_pb2 import Job
 from horologe.v1.worker_pb2 import Worker
 
-STREAMS = {"WatchEvents", "WatchExecutions", "ReadOutput"}
+STREAMS = {"ExportAuditRecords", "WatchEvents", "WatchExecutions", "ReadOutput"}
 DUE = timestamp(instant("2027-01-01T00:00:00Z"))
 
 
@@ -85,11 +87,12 @@ def failure(
     return status_pb2.Status(code=code_pb2.Code.Value(status), message=message, details=packed)
 
 
-class FakeCluster(FakeAccess, FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcHandler):
+class FakeCluster(FakeAccess, FakeAudit, FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcHandler):
     """One node. `failures[method]` are answered first, in order; `received` holds what came in."""
 
     def __init__(self, credentials: grpc.ServerCredentials | None = None, port: int = 0) -> None:
         FakeAccess.__init__(self)
+        FakeAudit.__init__(self)
         FakeGoverning.__init__(self)
         FakeOperations.__init__(self)
         self.jobs: dict[str, Job] = {}
@@ -120,6 +123,7 @@ class FakeCluster(FakeAccess, FakeGoverning, FakeOperations, FakeWorkflows, grpc
             value.path: value
             for module in (
                 access_calls,
+                audit_calls,
                 calls,
                 cluster_calls,
                 definition_calls,
