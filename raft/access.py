@@ -18,6 +18,8 @@ from horologe.v1 import access_pb2
 EVERYWHERE = "*"
 GROUP_PREFIX = "group:"
 OIDC_PREFIX = "oidc:"
+WORKER_PREFIX = "worker:"
+"""Of principals that a certificate makes, and that have no rights."""
 SECURE_KEY = b"secure"
 """In the meta table once the cluster has security."""
 

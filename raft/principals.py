@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.access import EVERYWHERE, GROUP_PREFIX, ROLE_VERBS, SECURE_KEY, Verb, grant_key, is_secure
+from horologe.raft.access import (
+    EVERYWHERE,
+    GROUP_PREFIX,
+    ROLE_VERBS,
+    SECURE_KEY,
+    WORKER_PREFIX,
+    Verb,
+    grant_key,
+    is_secure,
+)
 from horologe.raft.model import Code, Result
 from horologe.raft.records import U32
 from horologe.raft.state import InvariantError, State
@@ -84,7 +93,10 @@ def delete_grant(state: State, command: log_pb2.DeleteGrant) -> Result:
 
 
 def set_principal(state: State, command: log_pb2.SetPrincipal) -> Result:
-    """A disabled one may do nothing, and its jobs do not run."""
+    """A disabled one may do nothing, and its jobs do not run. So a worker's certificate that was stolen is of no use any more."""
+    if command.disabled and command.name.startswith(WORKER_PREFIX) and is_secure(state.tables):
+        # Workers have no grants and no tokens, and so are not known yet.
+        principal_number(state, command.name)
     record = find_principal(state, command.name)
     if record is None:
         return Result(Code.PRINCIPAL_NOT_FOUND, text=command.name)

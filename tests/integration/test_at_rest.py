@@ -33,6 +33,7 @@ MARKS = (
     "description",
     "pause",
     "reason",
+    "secret",
 )
 
 
@@ -68,12 +69,13 @@ async def plant(here: OneNode, marks: Marks) -> str:
         raise RuntimeError(marks["error"])
 
     client, once = here.client, jobs.retry(max_attempts=1)
+    await client.set_secret("key", marks["secret"])
     script = f"# {marks['script']}\nprintf '%s%s\\n' {marks['output'][:9]} {marks['output'][9:]}\n"
     request = jobs.http("POST", "http://127.0.0.1:9/", headers={"X-Mark": marks["header"]}, body=marks["body"])
     for name, action in (
         ("returns", jobs.python("returns", {"text": marks["payload"]})),
         ("fails", jobs.python("fails")),
-        ("prints", jobs.shell(script)),
+        ("prints", jobs.shell(script, env={"KEY": "{{ secrets.key }}"})),
         ("asks", request),
     ):
         await client.create_job(jobs.job(name, jobs.manual(), action, retry=once, description=marks["description"]))
@@ -95,8 +97,8 @@ async def everything_is_there(here: OneNode, marks: Marks, printed: str) -> None
     told += [str(await here.client.get_execution(execution.name)) async for execution in here.client.list_executions()]
     told.append(str(await here.output(printed)))
     missing = {place for place in MARKS if not any(marks[place] in text for text in told)}
-    # Nobody shows these two; the state and the log hold them all the same.
-    assert missing <= {"reason", "run_payload"}
+    # Nobody shows these; the state and the log hold them all the same.
+    assert missing <= {"reason", "run_payload", "secret"}
 
 
 async def test_no_mark_is_found_in_any_file_or_stream(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 from google.protobuf.message import Message
 from one_node import OneNode, one_node
+from structlog.testing import capture_logs
 
 from horologe.client import jobs
 from horologe.client.errors import NotFound
@@ -95,9 +96,11 @@ def telling(name: str, expected: str) -> object:
 
 async def test_a_job_gets_its_secret_and_nobody_else_sees_it(tmp_path: Path) -> None:
     async with node_with_api(tmp_path) as (here, api):
-        await api.set_secret(FIRST)
-        await here.client.create_job(telling("tells", FIRST[:7]))
-        ended = await finish(here, "tells")
+        with capture_logs() as lines:
+            await api.set_secret(FIRST)
+            await here.client.create_job(telling("tells", FIRST[:7]))
+            ended = await finish(here, "tells")
+        assert FIRST not in repr(lines)
         assert ended.state == Execution.STATE_COMPLETED, "it had the value"
         output = await here.output(ended.name)
         assert output == {
