@@ -28,6 +28,7 @@ from horologe.client.channel import (
     RpcFailure,
     is_unanswered,
 )
+from horologe.client.cluster_context import ClusterContext
 from horologe.client.errors import DeadlineExceeded, HorologeError
 from horologe.client.token import TokenSource
 from horologe.v1.execution_pb2 import Execution
@@ -46,7 +47,7 @@ class BaseClient:
 
     def __init__(
         self,
-        address: str | Iterable[str] | None = None,
+        address: str | Iterable[str] | ClusterContext | None = None,
         namespace: str | None = None,
         *,
         context_file: str | os.PathLike[str] | None = None,
@@ -59,16 +60,19 @@ class BaseClient:
         unreachable_seconds: float | None = None,
         author: str = "",
     ) -> None:
-        found = cluster_context.load(
-            address,
-            namespace,
-            context_file,
-            token=token,
-            ca_file=ca_file,
-            tls_dir=tls_dir,
-            server_name=server_name,
-            insecure=insecure,
-        )
+        if isinstance(address, ClusterContext):
+            found = address.for_proof()
+        else:
+            found = cluster_context.load(
+                address,
+                namespace,
+                context_file,
+                token=token,
+                ca_file=ca_file,
+                tls_dir=tls_dir,
+                server_name=server_name,
+                insecure=insecure,
+            )
         self._context = found
         self.namespace = found.namespace
         """Where bare names are looked up."""
@@ -79,6 +83,7 @@ class BaseClient:
         # What metadata can carry.
         self._author = re.sub(r"[^ -~]", "?", author)
         self._is_linearizable = False
+        self._jitter: random.Random | None = None
         self._token = TokenSource(found)
         self._cluster = Cluster(found.addresses, explain=lambda details: tls.explain(details, found, tls.utc_now()))
         self._channels: dict[str, Any] = {}
@@ -86,7 +91,6 @@ class BaseClient:
         """Of the certificates that each channel was made with."""
         self._retired: list[Any] = []
         """Channels with old certificates: calls may still be under way on them."""
-        self._jitter: random.Random | None = None
 
     @property
     def revision(self) -> int:

@@ -42,6 +42,7 @@ from horologe.client.channel import (
     RpcFailure,
     to_error,
 )
+from horologe.client.cluster_context import ClusterContext
 from horologe.client.words import FINISHED_STATES
 from horologe.v1.execution_pb2 import Execution
 
@@ -84,7 +85,8 @@ def _stream(
 class Client(BaseClient):
     """A client for threads. Safe to share between them; close it, or use it in `with`.
 
-    `address` is `host:port`, several of them, or a comma list; without it the file that HOROLOGE_CONTEXT names is read.
+    `address` is `host:port`, several of them, or a comma list; without it the context counts that HOROLOGE_CONTEXT
+    names, or the current one. A `ClusterContext` stands for all that says where the cluster is and how to speak with it.
     Connections are made with TLS: `ca_file` names who signs the certificates of the nodes, `server_name` the name in them.
     `token` says who calls, or else a certificate in `tls_dir`; `insecure=True` is clear text, for a cluster without security.
     `timeout_seconds` bounds each call with all its retries. `unreachable_seconds` gives a call up earlier when no node
@@ -93,7 +95,7 @@ class Client(BaseClient):
 
     def __init__(
         self,
-        address: str | Iterable[str] | None = None,
+        address: str | Iterable[str] | ClusterContext | None = None,
         namespace: str | None = None,
         *,
         context_file: str | os.PathLike[str] | None = None,

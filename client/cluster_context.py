@@ -36,6 +36,7 @@ __all__ = [
     "TOKEN_VARIABLE",
     "ClusterContext",
     "load",
+    "of_table",
     "read_token",
     "split_addresses",
 ]
@@ -88,6 +89,11 @@ class ClusterContext:
         """Whether there is a token, here or in a file."""
         return bool(self.token) or self.token_file is not None
 
+    def for_proof(self) -> ClusterContext:
+        """The same, with the addresses where what there is can be proven: only the port for workers asks for certificates."""
+        speaks_by_certificate = not self.has_token and self.tls_dir is not None and bool(self.worker_addresses)
+        return replace(self, addresses=self.worker_addresses) if speaks_by_certificate else self
+
     def for_workers(self) -> tuple[str, ...]:
         """Where workers connect. InvalidContext where nobody said it: only clear text has one port for everybody."""
         if self.worker_addresses or self.insecure:
@@ -122,10 +128,8 @@ def load(
     given = token or os.environ.get(TOKEN_VARIABLE, "").strip()
     if given:
         found = replace(found, token=_checked(given, "the token"), token_file=None)
-    if address is None and not found.has_token and found.tls_dir is not None and found.worker_addresses:
-        # Only that port asks for a certificate.
-        addresses = found.worker_addresses
-    return replace(found, addresses=addresses, namespace=namespace or stored.namespace)
+    found = replace(found, addresses=addresses, namespace=namespace or stored.namespace)
+    return found if address is not None else found.for_proof()
 
 
 def _with_tls(
@@ -186,7 +190,7 @@ def _stored(context_file: str | os.PathLike[str] | None, *, is_optional: bool) -
     wanted = named or os.environ.get(CONTEXT_VARIABLE, "")
     if not wanted:
         current = context_store.current()
-        return ClusterContext() if current is None else _of_table(*current)
+        return ClusterContext() if current is None else of_table(*current)
     # With an address from an argument, what only the environment names need not be there any more.
     is_optional = is_optional and not named
     path = Path(wanted)
@@ -194,7 +198,7 @@ def _stored(context_file: str | os.PathLike[str] | None, *, is_optional: bool) -
         # A name goes before a file that is so called in the folder where somebody happens to be.
         stored = context_store.find(wanted)
         if stored is not None:
-            return _of_table(*stored)
+            return of_table(*stored)
         if not path.exists() and not is_optional:
             raise InvalidContext(
                 f"there is neither a context nor a file {wanted!r}; `horologe context list` shows the contexts of "
@@ -213,7 +217,7 @@ def _read(path: Path) -> ClusterContext:
         raise InvalidContext(f"{place} is not TOML: {error}") from error
     if "token" in table:
         check_private(path, place)
-    return _of_table(table, path.absolute().parent, place)
+    return of_table(table, path.absolute().parent, place)
 
 
 def _read_text(path: Path, place: str) -> str:
@@ -225,7 +229,8 @@ def _read_text(path: Path, place: str) -> str:
         raise InvalidContext(f"{place} is not UTF-8 text") from error
 
 
-def _of_table(table: Mapping[str, Any], folder: Path, place: str) -> ClusterContext:
+def of_table(table: Mapping[str, Any], folder: Path, place: str) -> ClusterContext:
+    """What a table says, and nothing else; relative paths begin at `folder`. InvalidContext names the `place`."""
     unknown = sorted(set(table) - set(_KEYS))
     if unknown:
         raise InvalidContext(f"{place} has an unknown key {unknown[0]!r}; known: {', '.join(_KEYS)}")

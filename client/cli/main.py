@@ -20,6 +20,7 @@ from horologe.client.cli import (
     backfill,
     calendar,
     cluster,
+    contexts,
     dead_letter,
     definitions,
     execution,
@@ -79,12 +80,14 @@ def build() -> typer.Typer:
     app.callback()(_options)
     for noun in (job, calendar, workflow, execution, dead_letter, operation, queue, limit, namespace, secret, worker):
         app.add_typer(noun.app)
-    for group in (access.tokens, access.grants, access.principals, audit.app, cluster.app):
+    for group in (access.tokens, access.grants, access.principals, contexts.app, audit.app, cluster.app):
         app.add_typer(group)
     app.add_typer(dead_letter.app, name="dlq", hidden=True)
     backfill.register(app)
     definitions.register(app)
     app.command("watch")(watch)
+    app.command("login")(contexts.login)
+    app.command("logout")(contexts.logout)
     app.command("whoami")(access.whoami)
     app.command("explain")(story.explain)
     execution.app.command("story")(story.story)

@@ -85,6 +85,7 @@ class Session:
         self.output = output
         self._client: Client | None = None
         self._pauses = threading.Event()
+        self.unreachable_seconds = UNREACHABLE_SECONDS
 
     @property
     def client(self) -> Client:
