@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,43 +46,53 @@ COLUMNS = (
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The context.")]
 
 
+_Name = Annotated[str, typer.Option("--name", metavar="NAME", help="The context to write. What it says already stays.")]
+_WorkerAddress = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--worker-address", metavar="HOST:PORT", help="A node's port for workers and certificates; repeat it."
+    ),
+]
+_CaFile = Annotated[
+    Path | None, typer.Option("--ca-file", metavar="FILE", help="Who signs the certificates of the nodes.")
+]
+_TlsDir = Annotated[
+    Path | None, typer.Option("--tls-dir", metavar="FOLDER", help="A certificate of yours: ca.pem, cert.pem, key.pem.")
+]
+_ServerName = Annotated[
+    str | None, typer.Option("--server-name", metavar="NAME", help="The name in the nodes' certificates.")
+]
+_Token = Annotated[
+    str | None, typer.Option("--token", metavar="-", help="Read the token (or a JWT) from standard input.")
+]
+_TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", help="Where the token is, and stays; readable for you alone."),
+]
+_Oidc = Annotated[bool, typer.Option("--oidc", help="Log in at an identity provider, with a browser.")]
+_Issuer = Annotated[str, typer.Option("--issuer", metavar="URL", help="With --oidc: the identity provider.")]
+_ClientId = Annotated[
+    str, typer.Option("--client-id", metavar="ID", help="With --oidc: what it calls Horologe's command line.")
+]
+_Scope = Annotated[str, typer.Option("--scope", metavar="WORDS", help="With --oidc: what is asked for.")]
+
+
 def login(
     typer_context: typer.Context,
-    name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="The context to write. What it says already stays.")
-    ] = DEFAULT_NAME,
+    name: _Name = DEFAULT_NAME,
     address: AddressOption = None,
-    worker_address: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--worker-address", metavar="HOST:PORT", help="A node's port for workers and certificates; repeat it."
-        ),
-    ] = None,
+    worker_address: _WorkerAddress = None,
     namespace: NamespaceOption = None,
-    ca_file: Annotated[
-        Path | None, typer.Option("--ca-file", metavar="FILE", help="Who signs the certificates of the nodes.")
-    ] = None,
-    tls_dir: Annotated[
-        Path | None,
-        typer.Option("--tls-dir", metavar="FOLDER", help="A certificate of yours: ca.pem, cert.pem, key.pem."),
-    ] = None,
-    server_name: Annotated[
-        str | None, typer.Option("--server-name", metavar="NAME", help="The name in the nodes' certificates.")
-    ] = None,
+    ca_file: _CaFile = None,
+    tls_dir: _TlsDir = None,
+    server_name: _ServerName = None,
     insecure: InsecureOption = None,
-    token: Annotated[
-        str | None, typer.Option("--token", metavar="-", help="Read the token (or a JWT) from standard input.")
-    ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option("--token-file", metavar="FILE", help="Where the token is, and stays; readable for you alone."),
-    ] = None,
-    oidc: Annotated[bool, typer.Option("--oidc", help="Log in at an identity provider, with a browser.")] = False,
-    issuer: Annotated[str, typer.Option("--issuer", metavar="URL", help="With --oidc: the identity provider.")] = "",
-    client_id: Annotated[
-        str, typer.Option("--client-id", metavar="ID", help="With --oidc: what it calls Horologe's command line.")
-    ] = "",
-    scope: Annotated[str, typer.Option("--scope", metavar="WORDS", help="With --oidc: what is asked for.")] = "openid",
+    token: _Token = None,
+    token_file: _TokenFile = None,
+    oidc: _Oidc = False,
+    issuer: _Issuer = "",
+    client_id: _ClientId = "",
+    scope: _Scope = "openid",
     output: OutputOption = None,
 ) -> None:
     """Keep in a context how to reach a cluster and who you are there, once the cluster has said yes; it becomes the current one.
@@ -93,15 +104,14 @@ def login(
     from horologe.client import context_store
     from horologe.client.names import ID_RULE, is_id
 
-    settings = settings_of(typer_context)
-    session = Session(settings, output or settings.output)
-    if sum((token is not None, token_file is not None, oidc)) > 1:
-        raise InvalidArgument("give one of --token -, --token-file and --oidc")
+    session = _session(typer_context, output)
+    settings = session.settings
     if not is_id(name):
         raise InvalidArgument(f"{name!r} is not a context's name: {ID_RULE}")
+    if sum((token is not None, token_file is not None, oidc)) > 1:
+        raise InvalidArgument("give one of --token -, --token-file and --oidc")
     store = context_store.read()
-    table = dict(store.contexts.get(name, {}))
-    given: dict[str, Any] = {
+    given = {
         "addresses": list(address or settings.address) or None,
         "worker_addresses": worker_address,
         "namespace": namespace or settings.namespace,
@@ -110,11 +120,7 @@ def login(
         "server_name": server_name,
         "insecure": insecure or settings.insecure,
     }
-    if given["insecure"] and not (ca_file or tls_dir):
-        table = {key: value for key, value in table.items() if key not in ("ca_file", "tls_dir")}
-    elif ca_file or tls_dir:
-        table.pop("insecure", None)
-    table |= {key: value for key, value in given.items() if value is not None}
+    table = _changed(store.contexts.get(name, {}), given)
     proof = _proof(session, token, token_file, oidc, (issuer, client_id, scope), bool(table.get("tls_dir")))
     if proof:
         table = {key: value for key, value in table.items() if key not in ("token", "token_file")} | proof
@@ -127,6 +133,17 @@ def login(
         typer.echo(f"you are {record['principal']} ({record['method']}) in {name}, written to {file}")
     else:
         typer.echo(f"{name} runs without security: everybody may do everything there; written to {file}")
+
+
+def _changed(table: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a context says, with what was given over it. Clear text, and what is meant for TLS, drive each other out."""
+    out: tuple[str, ...] = ()
+    if given["ca_file"] or given["tls_dir"]:
+        out = ("insecure",)
+    elif given["insecure"] and not table.get("insecure"):
+        out = ("ca_file", "tls_dir", "token", "token_file")
+    kept = {key: value for key, value in table.items() if key not in out}
+    return kept | {key: value for key, value in given.items() if value is not None}
 
 
 def _proof(

@@ -16,6 +16,7 @@ from typer.testing import Result
 
 from horologe.client import context_store
 from horologe.client.cli.session import Session
+from horologe.client.context_store import Store
 
 Run = Callable[..., Result]
 TOKEN = "hlg_0123456789abcdef_dontshow"
@@ -91,6 +92,18 @@ def test_logins_that_are_refused(fake: FakeCluster, run: Run, words: tuple[str, 
     assert not context_store.path().exists()
 
 
+def test_clear_text_takes_no_token_along_that_was_meant_for_tls(fake: FakeCluster, run: Run) -> None:
+    table = {"addresses": ["127.0.0.1:1"], "ca_file": "ca.pem", "token": TOKEN, "namespace": "shop"}
+    context_store.write(Store("prod", {"prod": table}))
+    assert run("login", "--name", "prod", "--address", fake.address, "--insecure").exit_code == 0
+    assert authorization(fake) == [""]
+    assert context_store.read().contexts["prod"] == {
+        "addresses": [fake.address],
+        "namespace": "shop",
+        "insecure": True,
+    }
+
+
 def test_a_cluster_without_security_is_no_login(fake: FakeCluster, run: Run) -> None:
     fake.who.Clear()
     assert "runs without security" in run("login", "--address", fake.address, "--insecure").stdout
@@ -121,7 +134,7 @@ def test_contexts_are_listed_chosen_shown_and_deleted(fake: FakeCluster, run: Ru
     ]
     shown = run("context", "show", "test")
     assert "dontshow" not in shown.output + run("context", "list", "-o", "json").output
-    assert f"Addresses:       {fake.address}\n" in shown.stdout
+    assert f"Addresses: {fake.address}\n" in shown.stdout
     of_a_file = json.loads(run("context", "show", "-o", "json").stdout)
     assert of_a_file["source"] == f"the context file {tmp_path / 'context.toml'}"
     assert run("context", "use", "absent").exit_code == 2
