@@ -153,7 +153,8 @@ class Authenticator:
         if not wait_seconds:
             self._denials.note(claimed, error.reason)
             return error
-        self._denials.note(claimed, "RATE_LIMITED")
+        # Without what it claims, which it may make up anew each time.
+        self._denials.note(replace(claimed, token="", certificate="", method=""), "RATE_LIMITED")
         return _too_often("too many calls from there could not prove who they are", wait_seconds)
 
 

@@ -18,6 +18,7 @@ from horologe.node.callers import Caller
 from horologe.node.context import NodeContext
 from horologe.node.ids import new_uuid
 from horologe.node.proposals import ProposalError
+from horologe.node.rate_limits import TokenBuckets
 from horologe.v1 import audit_service_pb2
 
 FLUSH_SECONDS = 1.0
@@ -26,6 +27,9 @@ AGAIN_SECONDS = 0.05
 RECORDS_PER_COMMAND_MAX = 100
 KINDS_MAX = 1_000
 """Refusals that differ and wait; ten seconds' worth of commands."""
+DETAILS_PER_SECOND, DETAILS_BURST = 5.0, 500.0
+"""Of one principal, or of one address: what it is refused beyond that is recorded without objects, and so merges. Nobody fills
+the audit log with names that they make up."""
 OBJECTS_MAX = 20
 OBJECT_LENGTH_MAX = 200
 REPEAT_MAX = (1 << 31) - 1
@@ -41,12 +45,15 @@ class Denials:
 
     def __init__(self, context: NodeContext) -> None:
         self._node = context
+        self._details = TokenBuckets(DETAILS_PER_SECOND, DETAILS_BURST)
         self._waiting: dict[bytes, Record] = {}
         self._omitted_count = 0
         self._under_way: log_pb2.Command | None = None
 
     def note(self, caller: Caller, reason: str, objects: Sequence[str] = ()) -> None:
         """Something was refused. `caller` has a principal only if it has proved it."""
+        if self._details.take(caller.principal or caller.source, self._node.clock.monotonic()):
+            objects = ()
         record = Record(
             principal=caller.principal,
             token=caller.token,

@@ -15,6 +15,7 @@ import structlog
 
 from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
+from horologe.node.conduct import Conduct, Note, Offence
 from horologe.node.context import NodeContext
 from horologe.node.outcomes import Reported, batches, is_plausible, pack_outcomes, retry_delay_ms
 from horologe.node.output_copies import OutputCopies
@@ -46,8 +47,12 @@ log = structlog.get_logger(__name__)
 class Gateway:
     """All sessions of this node. Belongs to the event loop."""
 
-    def __init__(self, context: NodeContext, outputs: OutputStore, copies: OutputCopies) -> None:
+    def __init__(
+        self, context: NodeContext, outputs: OutputStore, copies: OutputCopies, note: Note | None = None
+    ) -> None:
+        """`note` writes into the audit log what workers do that they must not."""
         self._context = context
+        self.conduct = Conduct(context.clock, note)
         self._outputs = outputs
         self._copies = copies
         self._catalog = Catalog()
@@ -135,6 +140,7 @@ class Gateway:
                 assigned = current.get(attempt.execution)
                 if assigned is None or assigned[5] != attempt.fencing_token:
                     revoked.append(attempt)
+                    self.conduct.judge(tables, session.caller, session.worker, attempt, Offence.FOREIGN_ATTEMPT)
                 else:
                     session.attempts[attempt.execution] = HeldAttempt(
                         attempt.fencing_token, attempt.attempt, assigned[2], outputs.get(attempt.execution)
@@ -157,7 +163,12 @@ class Gateway:
 
     def output(self, session: WorkerSession, chunk: worker_pb2.OutputChunk) -> None:
         held = session.attempts.get(chunk.execution)
-        if held is None or held.token != chunk.fencing_token or chunk.stream not in (Stream.STDOUT, Stream.STDERR):
+        if held is None or held.token != chunk.fencing_token:
+            attempt = worker_pb2.AttemptId(execution=chunk.execution, fencing_token=chunk.fencing_token)
+            with self._context.store.read() as tables:
+                self.conduct.judge(tables, session.caller, session.worker, attempt, Offence.FOREIGN_OUTPUT)
+            return
+        if chunk.stream not in (Stream.STDOUT, Stream.STDERR):
             return
         if held.output is None:
             held.output = self._begin_output(chunk.execution, held)
@@ -182,7 +193,7 @@ class Gateway:
         for result in results.results:
             if not is_plausible(result):
                 # Nothing of ours: it must not reach the log, where every node would have to make sense of it.
-                log.warning("outcome refused: its numbers are out of range", worker=session.worker)
+                self.conduct.accuse(session.caller, session.worker, Offence.IMPOSSIBLE_NUMBERS)
                 session.send(Response(result_acks=worker_pb2.ResultAcks(lease_lost=[_id_of(result)])))
                 continue
             held = session.attempts.get(result.execution)
@@ -335,11 +346,11 @@ class Gateway:
         session, outcome, held = entry
         if held is not None:
             return True
+        self.conduct.judge(tables, session.caller, session.worker, _id_of(outcome), Offence.FOREIGN_RESULT)
         raw = tables.execution.get(U64.pack(outcome.execution))
         execution = Execution.unpack(raw) if raw is not None else None
         if execution is None or execution.token != outcome.fencing_token or execution.session == session.number:
             return True
-        log.warning("outcome of a foreign attempt refused", worker=session.worker, execution=outcome.execution)
         session.send(Response(result_acks=worker_pb2.ResultAcks(lease_lost=[_id_of(outcome)])))
         return False
 

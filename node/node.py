@@ -225,7 +225,9 @@ class Node:
         )
         self._copies = OutputCopies(self.context, self.outputs, self._peers.stub_of)
         self._access = AccessControl.of(self.context, identity_of)
-        self.gateway = Gateway(self.context, self.outputs, self._copies)
+        self.gateway = Gateway(
+            self.context, self.outputs, self._copies, None if self._access is None else self._access.denials.note
+        )
         self._checkpoints = Checkpoints(self.context)
         self._health = health.aio.HealthServicer()
         self._failure: asyncio.Future[BaseException] | None = None

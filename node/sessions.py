@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from horologe.node.callers import Caller
 from horologe.node.outputs import OutputKey
 from horologe.v1 import worker_pb2, worker_service_pb2
 
@@ -38,6 +39,8 @@ class WorkerSession:
 
     number: int
     worker: str
+    caller: Caller = field(default_factory=Caller)
+    """What its certificate says of it."""
     attempts: dict[int, HeldAttempt] = field(default_factory=dict)
     """By execution."""
     sent_revisions: dict[int, int] = field(default_factory=dict)

@@ -11,12 +11,15 @@ import grpc
 import structlog
 
 from horologe.log.v1 import log_pb2
+from horologe.node.callers import current_caller
 from horologe.node.certificates import Identity, Role
+from horologe.node.conduct import MESSAGES_BURST, MESSAGES_PER_SECOND_MAX, RESULTS_PER_MESSAGE_MAX, Offence
 from horologe.node.context import NodeContext
 from horologe.node.gateway import Gateway, Response
 from horologe.node.ids import new_uuid
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import NoLeaderError, ProposalError
+from horologe.node.rate_limits import TokenBuckets
 from horologe.node.sessions import WorkerSession
 from horologe.node.tls import identity_of
 from horologe.node.validation import QUEUE_RULE, is_queue
@@ -30,6 +33,7 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 LABELS_MAX = 64
 LABEL_LENGTH_MAX = 256
 VERSION_LENGTH_MAX = 64
+HELLO_NAME_SHOWN = 140
 OPEN_SECONDS = 10.0
 ELECTIONS_WAITED = 2
 """A worker that comes while there is no leader is kept waiting for so many election timeouts, then sent elsewhere."""
@@ -54,11 +58,13 @@ class WorkerStream:
         hello = first.hello
         complaint = _complaint(first)
         if complaint is not None:
+            self._accuse(hello.worker, Offence.UNEXPECTED_MESSAGE)
             await self._rpc.abort(grpc.StatusCode.INVALID_ARGUMENT, complaint)
         if not self._context.config.insecure:
             forbidden = certificate_complaint(hello, identity_of(self._rpc))
             if forbidden is not None:
                 log.warning("worker refused", worker=hello.worker, error=forbidden, source=self._rpc.peer())
+                self._accuse(hello.worker, Offence.FALSE_NAME)
                 await self._rpc.abort(grpc.StatusCode.PERMISSION_DENIED, forbidden)
         session = await self._open(hello)
         revoked = await self._gateway.open(session, list(hello.held_attempts))
@@ -104,7 +110,13 @@ class WorkerStream:
                 if not isinstance(error, NoLeaderError) or clock.monotonic() > patient_until:
                     await self._rpc.abort(grpc.StatusCode.UNAVAILABLE, f"no session can be opened now: {error}")
                 await asyncio.sleep(NO_LEADER_PAUSE_SECONDS)
-        return WorkerSession(number=result.numbers[0], worker=hello.worker)
+        return WorkerSession(number=result.numbers[0], worker=hello.worker, caller=current_caller())
+
+    def _accuse(self, worker: str, offence: Offence) -> None:
+        """The name is what the hello says, which may be long, or nothing."""
+        caller = current_caller()
+        name = caller.principal or worker[:HELLO_NAME_SHOWN]
+        self._gateway.conduct.accuse(caller, name, offence, [f"workers/{worker[:HELLO_NAME_SHOWN]}"])
 
     def _welcome(self, session: WorkerSession, revoked: list[worker_pb2.AttemptId]) -> worker_pb2.Welcome:
         term_ms = self._context.config.lease_term_ms
@@ -121,8 +133,18 @@ class WorkerStream:
         return welcome
 
     async def _read(self, session: WorkerSession) -> None:
+        pace = TokenBuckets(MESSAGES_PER_SECOND_MAX, MESSAGES_BURST)
         while (message := await self._rpc.read()) is not grpc.aio.EOF:
+            wait_seconds = pace.take("", self._context.clock.monotonic())
+            if wait_seconds:
+                self._accuse(session.worker, Offence.FLOOD)
+                # What it sends meanwhile waits on its own side.
+                await asyncio.sleep(wait_seconds)
             match message.WhichOneof("kind"):
+                case "results" if len(message.results.results) > RESULTS_PER_MESSAGE_MAX:
+                    self._accuse(session.worker, Offence.FLOOD)
+                    session.go_away(f"more than {RESULTS_PER_MESSAGE_MAX} results in one message")
+                    return
                 case "results":
                     self._gateway.results(session, message.results)
                 case "heartbeat":
@@ -134,6 +156,7 @@ class WorkerStream:
                     session.draining = True
                     await self._drain(session)
                 case kind:
+                    self._accuse(session.worker, Offence.UNEXPECTED_MESSAGE)
                     session.go_away(f"unexpected message {kind}: hello comes once, and first")
                     return
 

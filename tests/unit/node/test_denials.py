@@ -6,7 +6,7 @@ import pytest
 from secure_harness import SecureNode
 
 from horologe.node.callers import Caller, CallerKind
-from horologe.node.denials import KINDS_MAX, OBJECTS_MAX, OMITTED, RECORDS_PER_COMMAND_MAX
+from horologe.node.denials import DETAILS_BURST, KINDS_MAX, OBJECTS_MAX, OMITTED, RECORDS_PER_COMMAND_MAX
 from horologe.node.proposals import NoLeaderError, OutcomeUnknownError
 
 
@@ -57,6 +57,14 @@ async def test_a_record_names_so_many_objects(node):
     [record] = await node.denied()
     assert (len(record.objects), record.object_count) == (OBJECTS_MAX, OBJECTS_MAX + 5)
     assert max(map(len, record.objects)) == 200
+
+
+async def test_names_that_somebody_makes_up_do_not_fill_the_log(node):
+    for number in range(int(DETAILS_BURST) + 100):
+        node.denials.note(caller(), "PERMISSION_DENIED", [f"namespaces/a/jobs/j{number}"])
+    records = await node.denied()
+    assert len(records) == DETAILS_BURST + 1
+    assert [record.repeat_count for record in records if not record.objects] == [100]
 
 
 @pytest.mark.parametrize("error", [NoLeaderError, OutcomeUnknownError])
