@@ -18,6 +18,7 @@ from horologe.client import (
     calls,
     cluster_calls,
     definition_calls,
+    encryption_calls,
     governing_calls,
     operation_calls,
     pause_calls,
@@ -110,6 +111,8 @@ class AsyncClient(BaseClient):
     list_ledger = _async_pages(calls.list_ledger)
     list_workers = _async_pages(cluster_calls.list_workers)
     drain_worker = _async_unary(cluster_calls.drain_worker)
+    get_encryption = _async_unary(encryption_calls.get_encryption)
+    rotate_keys = _async_unary(encryption_calls.rotate_keys)
     set_limit = _async_unary(governing_calls.set_limit)
     get_limit = _async_unary(governing_calls.get_limit)
     list_limits = _async_pages(governing_calls.list_limits)

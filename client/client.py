@@ -26,6 +26,7 @@ from horologe.client import (
     calls,
     cluster_calls,
     definition_calls,
+    encryption_calls,
     governing_calls,
     operation_calls,
     pause_calls,
@@ -156,6 +157,8 @@ class Client(BaseClient):
     list_ledger = _pages(calls.list_ledger)
     list_workers = _pages(cluster_calls.list_workers)
     drain_worker = _unary(cluster_calls.drain_worker)
+    get_encryption = _unary(encryption_calls.get_encryption)
+    rotate_keys = _unary(encryption_calls.rotate_keys)
     set_limit = _unary(governing_calls.set_limit)
     get_limit = _unary(governing_calls.get_limit)
     list_limits = _pages(governing_calls.list_limits)

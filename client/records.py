@@ -12,6 +12,7 @@ from google.protobuf import timestamp_pb2
 from horologe.client import durations, names, times, words
 from horologe.client.jobfile_fields import plain_json
 from horologe.v1.cluster_service_pb2 import GetClusterStatusResponse, Member
+from horologe.v1.encryption_service_pb2 import GetEncryptionResponse
 from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.execution_service_pb2 import LedgerRow
 from horologe.v1.limit_service_pb2 import Limit
@@ -188,6 +189,26 @@ def member(message: Member) -> Record:
         "match_index": message.match_index,
         "id": message.id,
         "promote": message.promote,
+    }
+
+
+def encryption(message: GetEncryptionResponse) -> Record:
+    """The data keys of a node."""
+    return {
+        "node": message.node,
+        "source": message.source,
+        "keys": [
+            {
+                "number": key.number,
+                "create_time": _time(key, "create_time"),
+                "wrapped_with": key.wrapped_with,
+                "current": key.current,
+            }
+            for key in message.keys
+        ],
+        "rotating": message.rotating,
+        "done_count": message.done_count,
+        "total_count": message.total_count,
     }
 
 

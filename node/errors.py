@@ -95,6 +95,7 @@ _STATUSES: Mapping[str, grpc.StatusCode] = {
     "ALREADY_SECURE": grpc.StatusCode.FAILED_PRECONDITION,
     "SECRET_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "SECRET_IN_USE": grpc.StatusCode.FAILED_PRECONDITION,
+    "KEY_NOT_USABLE": grpc.StatusCode.FAILED_PRECONDITION,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
 

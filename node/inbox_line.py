@@ -38,6 +38,8 @@ class InboxLine:
         mine.introductions += inbox.introductions
         if inbox.transfer_to is not None:
             mine.transfer_to = inbox.transfer_to
+        if inbox.resealing is not None:
+            mine.resealing = inbox.resealing
 
     def take(self) -> Inbox:
         """What the step that begins now shall take."""

@@ -43,6 +43,8 @@ class Keyring:
         self._lock = threading.RLock()
         self._entries: list[KeyringEntry] = []
         self._is_rotating = False
+        self._arriving: dict[Path, frozenset[int]] = {}
+        """Folders with states of other nodes that may become ours, and the numbers of the keys that open them."""
         self.cipher = Cipher()
 
     def open(self) -> Cipher:
@@ -78,8 +80,8 @@ class Keyring:
         """Somebody wants all keys but the current one to go, and they have not gone yet."""
         return self._is_rotating
 
-    def take_in(self, keys: Sequence[DataKey]) -> None:
-        """Keys of another node, whose records come into this folder."""
+    def take_in(self, keys: Sequence[DataKey], folder: Path) -> None:
+        """Keys of another node, whose state lies in `folder`. As long as it does, they are not destroyed."""
         with self._lock:
             known = {entry.key.number: entry.key for entry in self._entries}
             for key in keys:
@@ -88,6 +90,7 @@ class Keyring:
                         f"another node's data key has the number {key.number}, as one of this node's; "
                         "`horologe cluster rotate-keys` gives all of them new ones"
                     )
+            self._arriving[folder] = frozenset(key.number for key in keys)
             fresh = [key for key in keys if key.number not in known]
             if fresh:
                 self._save([*self._entries, *map(self._wrapped, fresh)], is_rotating=self._is_rotating)
@@ -101,14 +104,22 @@ class Keyring:
         # Not under the lock: who seals may hold the cipher's and wait for ours.
         self.cipher.renew()
 
-    def destroy(self, numbers: Iterable[int]) -> None:
-        """Nothing on the disk is encrypted with these any more: they go, and with them the rotation ends.
+    def destroy(self, numbers: Iterable[int], is_still_so: Callable[[], bool] = lambda: True) -> bool:
+        """Nothing on the disk is encrypted with these: they go, and when no other one is left, the rotation is over.
 
-        The process still knows them, for who reads an older state at the moment.
+        `is_still_so` is asked last whether that is still true. Answers whether it is, and all of them could go. The process still
+        knows them, for who reads an older state at the moment.
         """
         with self._lock:
-            gone = set(numbers) - {self.cipher.current}
-            self._save([entry for entry in self._entries if entry.key.number not in gone], is_rotating=False)
+            # Its folder is removed after the state in it has become ours, and `is_still_so` knows of that.
+            self._arriving = {folder: held for folder, held in self._arriving.items() if folder.exists()}
+            held = frozenset[int]().union(*self._arriving.values())
+            if not is_still_so():
+                return False
+            wanted = set(numbers) - {self.cipher.current}
+            left = [entry for entry in self._entries if entry.key.number not in wanted - held]
+            self._save(left, is_rotating=self._is_rotating and len(left) > 1)
+            return not wanted & held
 
     def wrap_again(self) -> None:
         """Wraps all keys with the key-encryption key that is current now."""

@@ -38,6 +38,8 @@ from horologe.node.context import NodeContext
 from horologe.node.dead_letter_service import DeadLetterService
 from horologe.node.definition_service import DefinitionService
 from horologe.node.digests import StateDigests
+from horologe.node.encryption import Encryption
+from horologe.node.encryption_service import EncryptionService
 from horologe.node.execution_service import ExecutionService
 from horologe.node.gateway import Gateway
 from horologe.node.ids import new_uuid
@@ -86,6 +88,8 @@ from horologe.v1 import (
     dead_letter_service_pb2_grpc,
     definition_service_pb2,
     definition_service_pb2_grpc,
+    encryption_service_pb2,
+    encryption_service_pb2_grpc,
     execution_service_pb2,
     execution_service_pb2_grpc,
     job_service_pb2,
@@ -119,6 +123,7 @@ LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
 SERVICES = (
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
+    encryption_service_pb2.DESCRIPTOR.services_by_name["EncryptionService"].full_name,
     dead_letter_service_pb2.DESCRIPTOR.services_by_name["DeadLetterService"].full_name,
     operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name,
     backfill_service_pb2.DESCRIPTOR.services_by_name["BackfillService"].full_name,
@@ -214,6 +219,7 @@ class Node:
             retention_days=config.output_retention_days,
             cipher=store.cipher,
         )
+        self._encryption = Encryption(self.context, self._keyring, self.outputs)
         self._peers = PeerNetwork(
             self.context,
             self._stepper.install,
@@ -221,7 +227,7 @@ class Node:
             self._fail,
             surroundings,
             self._tls,
-            self._keyring.take_in,
+            self._keyring,
         )
         self._copies = OutputCopies(self.context, self.outputs, self._peers.stub_of)
         self._access = AccessControl.of(self.context, identity_of)
@@ -272,6 +278,7 @@ class Node:
             asyncio.create_task(self._name_the_cluster(), name="bootstrap"),
             asyncio.create_task(self.outputs.keep_retention(), name="output retention"),
             asyncio.create_task(self._copies.pay_debts(), name="output debts"),
+            asyncio.create_task(self._encryption.keep(), name="encryption"),
             asyncio.create_task(self._checkpoints.keep_telling(), name="audit checkpoints"),
         ]
         if self._access is not None:
@@ -349,6 +356,8 @@ class Node:
             status = self._replica.status
             log.info("leader", leader=status.leader, term=status.term)
             proposals.resend(leader_changed=True)
+        if outbox.resealed is not None:
+            self._encryption.resealed(outbox.resealed)
         if outbox.state_replaced:
             gateway.resync()
         changed: list[int] = []
@@ -488,6 +497,7 @@ class Node:
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(self.context, self._checkpoints), server)
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.context), server)
+        encryption_service_pb2_grpc.add_EncryptionServiceServicer_to_server(EncryptionService(self._encryption), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server

@@ -21,13 +21,13 @@ from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import lmdb
 import structlog
 
 from horologe.node.clock import Clock
-from horologe.raft.cipher import Cipher, UnsealError, in_memory
+from horologe.raft.cipher import Cipher, UnsealError, in_memory, key_number_of
 from horologe.raft.sealed import context_of
 
 DAY_BYTES_MAX = 1 << 38
@@ -37,6 +37,9 @@ RECHECK_SECONDS = 1.0
 """A follower asks this often by itself whether the attempt still runs, in case nobody tells it."""
 RETENTION_DAYS = 30
 RETENTION_CHECK_SECONDS = 3600.0
+RESEAL_PIECES = 500
+RESEAL_BYTES = 1 << 20
+"""So much is encrypted anew at a time: others wait for the disk meanwhile."""
 
 _KEY = Struct(">QIQ")
 _HEAD = Struct(">BI")
@@ -45,6 +48,7 @@ _CONTEXT = context_of("output")
 _DAMAGED_SUFFIX = ".damaged"
 
 log = structlog.get_logger(__name__)
+Work = TypeVar("Work")
 
 
 class OutputError(Exception):
@@ -195,6 +199,56 @@ class OutputStore:
                     bytes_kept += _HEAD.unpack_from(value)[1]
         return OutputExtent(bytes_kept, last_sequence)
 
+    # Encrypting anew
+
+    def days(self) -> list[date]:
+        """The days that are kept, oldest first."""
+        with self._lock:
+            return sorted(_days_in(self._folder))
+
+    def piece_count(self, day: date) -> int:
+        """Pieces of a day; 0 if it is gone or cannot be read."""
+        with self._lock:
+            environment = self._readable(day)
+            return 0 if environment is None else int(environment.stat()["entries"])
+
+    def reseal(self, day: date, retiring: frozenset[int], after: bytes | None) -> tuple[bytes | None, int]:
+        """Encrypts a few pieces of a day anew that lie under data keys which shall go, from behind a place on.
+
+        Answers the last place that was looked at, None at the end of the day, and how many pieces were looked at. What is
+        damaged stays as it is. Raises OutputError if the disk does not take it.
+        """
+        with self._lock:
+            environment = self._readable(day)
+            if environment is None:
+                return None, 0
+            try:
+                with environment.begin(write=True) as transaction:
+                    return self._reseal(transaction, retiring, after)
+            except (lmdb.Error, OSError) as error:
+                raise OutputError(f"{self._folder}/{day}: output cannot be encrypted anew ({error})") from error
+
+    async def on_thread(self, work: Callable[..., Work], *arguments: Any) -> Work:
+        """Calls `work` where everything that may block is done."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _reseal(self, transaction: Any, retiring: frozenset[int], after: bytes | None) -> tuple[bytes | None, int]:
+        count = size = 0
+        place = after
+        with transaction.cursor() as cursor:
+            found = cursor.first() if after is None else cursor.set_range(after + b"\0")
+            while found and count < RESEAL_PIECES and size < RESEAL_BYTES:
+                place, value = bytes(cursor.key()), bytes(cursor.value())
+                head, sealed = value[: _HEAD.size], value[_HEAD.size :]
+                if key_number_of(sealed) in retiring:
+                    with suppress(UnsealError):
+                        context = _CONTEXT + place + head
+                        cursor.put(place, head + self._cipher.seal(context, self._cipher.unseal(context, sealed)))
+                        size += len(value)
+                count += 1
+                found = cursor.next()
+        return place if found else None, count
+
     # Retention
 
     def drop_old_days(self) -> int:
@@ -221,14 +275,19 @@ class OutputStore:
 
     # Inside; the lock is held
 
-    def _values(self, key: OutputKey, first_sequence: int) -> Iterator[tuple[int, bytes]]:
-        day = _day_of(key.assign_ms)
+    def _readable(self, day: date) -> Any:
+        """The day's environment, or None."""
         if not (self._folder / day.isoformat()).exists():
-            return
+            return None
         try:
-            environment = self._open(day, create=False)
+            return self._open(day, create=False)
         except (lmdb.Error, OSError) as error:
             log.error("output of a day cannot be read", day=str(day), error=str(error))
+            return None
+
+    def _values(self, key: OutputKey, first_sequence: int) -> Iterator[tuple[int, bytes]]:
+        environment = self._readable(_day_of(key.assign_ms))
+        if environment is None:
             return
         with environment.begin() as transaction, transaction.cursor() as cursor:
             found = cursor.set_range(_KEY.pack(key.execution, key.attempt, first_sequence))
@@ -299,6 +358,13 @@ def _open_environment(folder: Path) -> Any:
         environment.close()
         raise lmdb.CorruptedError(f"{folder}/data.mdb was cut")
     return environment
+
+
+def _days_in(folder: Path) -> Iterator[date]:
+    """Days that were damaged and set aside have names that are none."""
+    for path in folder.iterdir():
+        with suppress(ValueError):
+            yield date.fromisoformat(path.name)
 
 
 def _day_of(time_ms: int) -> date:

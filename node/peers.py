@@ -23,6 +23,7 @@ import structlog
 
 from horologe.node.admission import PROTOCOL_VERSION, Admission, Hello
 from horologe.node.context import NodeContext
+from horologe.node.keyring import Keyring
 from horologe.node.outputs import OutputError
 from horologe.node.peer_access import hello_complaint
 from horologe.node.peer_outputs import PeerOutputs, StrangeOutputError
@@ -30,7 +31,7 @@ from horologe.node.surroundings import Surroundings
 from horologe.node.tls import NodeTls, peer_options
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
 from horologe.raft import snapshot
-from horologe.raft.cipher import DataKey, pack_keys, unpack_keys
+from horologe.raft.cipher import pack_keys, unpack_keys
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import StoreError
@@ -117,17 +118,17 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         fail: Callable[[BaseException], None],
         surroundings: Surroundings,
         tls: NodeTls | None,
-        take_keys: Callable[[list[DataKey]], None],
+        keyring: Keyring,
     ) -> None:
         """`install` takes a folder with a fetched state; `outputs` is what it keeps of output; `fail` stops the node;
-        without `tls` everything is in plaintext, and everybody is whom they say they are; `take_keys` keeps the data keys of a
-        fetched state, and raises StoreError if it cannot."""
+        without `tls` everything is in plaintext, and everybody is whom they say they are; `keyring` has the data keys that go
+        with a state, and keeps those that come with one."""
         self._context = context
         self._install = install
         self._outputs = outputs
         self._surroundings = surroundings
         self._tls = tls
-        self._take_keys = take_keys
+        self._keyring = keyring
         self._name = context.config.name
         configured = {member.name: member.peer_address for member in context.config.members}
         self._admission = Admission(self._hello, context.status, fail, configured, context.clock.monotonic)
@@ -356,7 +357,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         async with aclosing(self._surroundings.state_pieces(self._context.store, folder)) as pieces:
             async for data in pieces:
                 # Asked for when the copy has begun: what is in it is encrypted with keys that were there before.
-                keys = b"" if total_bytes else pack_keys(self._context.store.cipher.keys)
+                keys = b"" if total_bytes else pack_keys([entry.key for entry in self._keyring.entries])
                 digest.update(data)
                 total_bytes += len(data)
                 yield peer_service_pb2.FetchSnapshotResponse(data=data, keys=keys)
@@ -381,7 +382,7 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         if whole:
             try:
                 # Before anything that is encrypted with them can become a part of our state.
-                await asyncio.to_thread(self._take_keys, unpack_keys(keys))
+                await asyncio.to_thread(self._keyring.take_in, unpack_keys(keys), folder)
                 await asyncio.to_thread(snapshot.check, folder, self._context.store.cipher)
                 self._install(folder)
                 return

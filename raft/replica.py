@@ -199,6 +199,9 @@ class Replica:
         if inbox.transfer_to is not None:
             self._core.transfer_leadership(inbox.transfer_to or None)
         self._compact()
+        if inbox.resealing is not None:
+            inbox.resealing.work(self.store)
+            self._outbox.resealed = inbox.resealing
         self._outbox.snapshot_from = self._core.take_snapshot_offer()
         self._outbox.messages += self._core.outbox
         self._core.outbox = []

@@ -12,6 +12,7 @@ from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.membership import Configuration
 from horologe.raft.model import Effects, Result
 from horologe.raft.reconfiguration import Introduction
+from horologe.raft.resealing import Resealing
 from horologe.raft.store import StateSnapshot
 
 
@@ -30,6 +31,8 @@ class Inbox:
     """A member's name, or the empty string for the one that is furthest."""
     introductions: list[Introduction] = field(default_factory=list)
     """How other nodes introduced themselves."""
+    resealing: Resealing | None = None
+    """Records that shall be encrypted anew; a piece of it is done in this step."""
 
 
 @dataclass(slots=True)
@@ -55,6 +58,8 @@ class Outbox:
     """Who the members are has changed; see `Status.configuration`."""
     checkpoints: list[StateSnapshot] = field(default_factory=list)
     """The state as it was after each of the last few checkpoints. Whoever takes the outbox releases them."""
+    resealed: Resealing | None = None
+    """A piece of it is durable."""
     state_replaced: bool = False
     """A snapshot was installed: what was derived from the state must be derived again."""
 

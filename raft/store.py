@@ -46,8 +46,8 @@ FORMAT = 5
 """3: every record carries a checksum. 4: jobs and executions carry all policies. 5: rights, secrets and encryption."""
 STORE_BYTES_MAX = 1 << 36
 """Address space, not disk: the file grows as it is filled."""
-_LOG, _LOCAL = "log", "local"
-_LOG_CONTEXT = context_of(_LOG)
+LOG, _LOCAL = "log", "local"
+_LOG_CONTEXT = context_of(LOG)
 _IDENTITY = "identity"
 _OWNER_FILE = "owner"
 """Locked by the process that has the folder open; not empty once the folder holds data."""
@@ -107,6 +107,8 @@ class Store:
         self._closed = False
         self._replacing = False
         self.commits = 0
+        self.replacements = 0
+        """How often other files have taken the place of its own."""
         self.report: Callable[[StoreError], None] = _nobody_to_tell
         """Called on the reader's thread when `read` meets a damaged record: whoever owns the store ends the node."""
         self._owner_file = self._take_possession()
@@ -210,27 +212,27 @@ class Store:
 
     def log_get_all(self) -> Iterable[tuple[int, int, bytes]]:
         with self._environment.begin() as transaction:
-            for key, value in transaction.cursor(db=self._databases[_LOG]):
+            for key, value in transaction.cursor(db=self._databases[LOG]):
                 if len(key) != U64.size or len(value) < U64.size:
-                    raise CorruptStateError.of(_LOG, key)
+                    raise CorruptStateError.of(LOG, key)
                 try:
                     command = self.cipher.unseal(_LOG_CONTEXT + key + value[:8], value[8:])
                 except UnsealError as error:
-                    raise CorruptStateError.of(_LOG, key, str(error)) from error
+                    raise CorruptStateError.of(LOG, key, str(error)) from error
                 yield U64.unpack(key)[0], U64.unpack(value[:8])[0], command
 
     def log_put(self, index: int, term: int, command: bytes) -> None:
         sealed = self.cipher.seal(_LOG_CONTEXT + PAIR.pack(index, term), command)
-        self._write().put(U64.pack(index), U64.pack(term) + sealed, db=self._databases[_LOG])
+        self._write().put(U64.pack(index), U64.pack(term) + sealed, db=self._databases[LOG])
 
     def log_delete_from(self, index: int) -> None:
-        cursor = self._write().cursor(db=self._databases[_LOG])
+        cursor = self._write().cursor(db=self._databases[LOG])
         if cursor.set_range(U64.pack(index)):
             while cursor.key():
                 cursor.delete()
 
     def log_delete_to(self, index: int) -> None:
-        cursor = self._write().cursor(db=self._databases[_LOG])
+        cursor = self._write().cursor(db=self._databases[LOG])
         while cursor.first() and U64.unpack(cursor.key())[0] < index:
             cursor.delete()
 
@@ -242,6 +244,17 @@ class Store:
 
     def meta_put(self, key: str, value: bytes) -> None:
         self._write().put(key.encode(), value, db=self._databases[_LOCAL])
+
+    # As it is stored (see resealing.py)
+
+    def stored(self, name: str) -> tuple[Any, Any]:
+        """The step's transaction and the database of a table or of the log: values in there are sealed."""
+        return self._write(), self._databases[name]
+
+    def counts(self, names: Iterable[str]) -> dict[str, int]:
+        """Records of tables and of the log. For any thread."""
+        with self._reading() as transaction:
+            return {name: int(transaction.stat(self._databases[name])["entries"]) for name in names}
 
     # Whole copies
 
@@ -309,6 +322,8 @@ class Store:
                 self._readers.notify_all()
 
     def _take_files(self, folder: Path) -> None:
+        # Before the folder is gone: see node/encryption.py.
+        self.replacements += 1
         self._environment.close()
         (folder / "data.mdb").replace(self.folder / "data.mdb")
         shutil.rmtree(folder, ignore_errors=True)
@@ -374,7 +389,7 @@ class Store:
             )
             self._check_length()
             self._databases = {
-                name: self._environment.open_db(name.encode()) for name in (*TABLE_NAMES, _LOG, _LOCAL)
+                name: self._environment.open_db(name.encode()) for name in (*TABLE_NAMES, LOG, _LOCAL)
             } | {
                 name: self._environment.open_db(name.encode(), dupsort=True, dupfixed=True) for name in SET_TABLE_NAMES
             }

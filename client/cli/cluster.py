@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from horologe.client.cli import membership, pause
+from horologe.client.cli import encryption, membership, pause
 from horologe.client.cli.output import print_data, print_details
 from horologe.client.cli.session import Session, connected
 
@@ -15,6 +15,7 @@ __all__ = ["app"]
 app = typer.Typer(name="cluster", help="The nodes, and who leads them.", no_args_is_help=True)
 membership.register(app)
 pause.register_cluster(app)
+encryption.register(app)
 
 
 @app.command("status")

@@ -77,6 +77,11 @@ class OneNode:
 
         await eventually(leads, 20, "the node leads")
 
+    @property
+    def address(self) -> str:
+        """Where clients find it."""
+        return self._config.listen
+
     def make_node(self) -> Node:
         """One that has not started."""
         return Node(self._config, Surroundings(self.clock))

@@ -119,7 +119,7 @@ def config(member: Member1, tmp_path: Path) -> Path:
     (tmp_path / "data" / "state" / "data.mdb").rename(tmp_path / "aside")
     keyring = keyring_of(tmp_path / "data")
     keyring.open()
-    keyring.take_in(member.store.cipher.keys)
+    keyring.take_in(member.store.cipher.keys, tmp_path / "gone")
     (tmp_path / "aside").rename(tmp_path / "data" / "state" / "data.mdb")
     path = tmp_path / "node.toml"
     members = ", ".join(f'{{name = "n{number}", peer_address = "127.0.0.1:750{number}"}}' for number in (1, 2, 3))

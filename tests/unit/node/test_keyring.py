@@ -189,12 +189,12 @@ def test_keys_of_another_node_are_kept_and_a_number_that_is_taken_is_refused(tmp
     keyring = keyring_of(tmp_path, EnvironmentKeys(HEX_KEY))
     keyring.open().seal(CONTEXT, b"x")
     own, foreign = keyring.entries[0].key, new_data_key(now_ms=7)
-    keyring.take_in([foreign, own])
-    keyring.take_in([foreign])
+    keyring.take_in([foreign, own], tmp_path / "a")
+    keyring.take_in([foreign], tmp_path / "b")
     assert [entry.key for entry in keyring.entries] == [own, foreign]
     assert keyring.cipher.current == own.number
     with pytest.raises(KeyringError, match="has the number"):
-        keyring.take_in([new_data_key()._replace(number=own.number)])
+        keyring.take_in([new_data_key()._replace(number=own.number)], tmp_path / "c")
     reopened = keyring_of(tmp_path, EnvironmentKeys(HEX_KEY))
     assert reopened.open().keys == [own, foreign]
 
@@ -213,6 +213,23 @@ def test_a_rotation_is_remembered_until_the_old_keys_are_destroyed(tmp_path: Pat
     assert not keyring_of(tmp_path, EnvironmentKeys(HEX_KEY)).is_rotating
     assert [entry.key.number for entry in keyring.entries] == [keyring.cipher.current]
     assert str(old) not in (tmp_path / "state" / "keyring").read_text()
+
+
+def test_keys_of_a_state_that_may_still_come_are_not_destroyed(tmp_path: Path) -> None:
+    """A state that was fetched is put in place when the step thread comes to it; its keys must be there then, and later."""
+    keyring = keyring_of(tmp_path, EnvironmentKeys(HEX_KEY))
+    keyring.open().seal(CONTEXT, b"x")
+    foreign, folder = new_data_key(), tmp_path / "incoming"
+    folder.mkdir()
+    keyring.take_in([foreign], folder)
+    assert not keyring.destroy([foreign.number])
+    assert foreign in [entry.key for entry in keyring.entries]
+    folder.rmdir()
+    # It has become ours in the meantime: what was found before says nothing any more.
+    assert not keyring.destroy([foreign.number], lambda: False)
+    assert foreign in [entry.key for entry in keyring.entries]
+    assert keyring.destroy([foreign.number])
+    assert foreign not in [entry.key for entry in keyring.entries]
 
 
 def test_what_a_command_does_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from horologe.node import outputs as outputs_module
 from horologe.node.outputs import OutputError, OutputExtent, OutputKey, OutputPiece, OutputStore
+from horologe.raft.cipher import Cipher, key_number_of
 
 DAY_MS = 86_400_000
 NOON_MS = int(datetime(2027, 1, 15, 12, tzinfo=UTC).timestamp() * 1000)
@@ -285,4 +286,72 @@ def test_a_folder_that_cannot_be_opened(tmp_path, clock, monkeypatch):
     monkeypatch.setattr(outputs_module, "_open_environment", refuse)
     with pytest.raises(OutputError):
         store.append([piece(0, b"x")])
+    store.close()
+
+
+# Encryption
+
+
+def stored_numbers(store: OutputStore, day: str) -> set[int]:
+    environment = store._days[datetime.fromisoformat(day).date()]
+    with environment.begin() as transaction:
+        return {key_number_of(bytes(value)[5:]) for _, value in transaction.cursor()}
+
+
+def test_output_is_encrypted_anew_in_pieces(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(outputs_module, "RESEAL_PIECES", 3)
+    cipher = Cipher()
+    store = OutputStore(tmp_path, clock, cipher=cipher)
+    data = [b"piece %d" % number for number in range(20)]
+    store.append([piece(sequence, each) for sequence, each in enumerate(data)])
+    old = cipher.current
+    cipher.renew()
+    store.append([piece(20, b"under the new key")])
+    [day] = store.days()
+    assert store.piece_count(day) == 21
+    after, looked = None, 0
+    while True:
+        after, count = store.reseal(day, frozenset({old}), after)
+        looked += count
+        assert count <= 3
+        assert text(store) == b"".join(data) + b"under the new key"
+        if after is None:
+            break
+    assert looked == 21
+    assert stored_numbers(store, "2027-01-15") == {cipher.current}
+    store.close()
+
+
+def test_damaged_output_stays_as_it_is_when_the_rest_is_encrypted_anew(tmp_path, clock):
+    cipher = Cipher()
+    store = OutputStore(tmp_path, clock, cipher=cipher)
+    store.append([piece(0, b"whole"), piece(1, b"damaged"), piece(2, b"whole too")])
+    environment = store._days[store.days()[0]]
+    with environment.begin(write=True) as transaction:
+        key = outputs_module._KEY.pack(7, 1, 1)
+        value = bytearray(transaction.get(key))
+        value[-1] ^= 1
+        transaction.put(key, bytes(value))
+    old = cipher.current
+    cipher.renew()
+    assert store.reseal(store.days()[0], frozenset({old}), None) == (None, 3)
+    assert [each.is_damaged for each in pieces_of(store)] == [False, True, False]
+    assert stored_numbers(store, "2027-01-15") == {old, cipher.current}
+    store.close()
+
+
+def test_a_piece_in_the_place_of_another_is_damaged(tmp_path, clock):
+    store = OutputStore(tmp_path, clock)
+    store.append([piece(0, b"first"), piece(1, b"second")])
+    with store._days[store.days()[0]].begin(write=True) as transaction:
+        transaction.put(outputs_module._KEY.pack(7, 1, 1), transaction.get(outputs_module._KEY.pack(7, 1, 0)))
+    assert [each.is_damaged for each in pieces_of(store)] == [False, True]
+    store.close()
+
+
+def test_a_day_that_is_gone_has_nothing_to_encrypt(tmp_path, clock):
+    store = OutputStore(tmp_path, clock)
+    day = datetime(2020, 1, 1, tzinfo=UTC).date()
+    assert (store.days(), store.piece_count(day)) == ([], 0)
+    assert store.reseal(day, frozenset({1}), None) == (None, 0)
     store.close()

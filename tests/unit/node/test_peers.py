@@ -11,6 +11,8 @@ from service_harness import FakeNode
 
 from horologe.log.v1 import log_pb2
 from horologe.node import peers
+from horologe.node.key_sources import EnvironmentKeys
+from horologe.node.keyring import Keyring
 from horologe.node.peers import Message, PeerNetwork, _Link
 from horologe.node.state_stream import through_a_file
 from horologe.node.surroundings import Surroundings
@@ -49,8 +51,10 @@ async def test_the_state_goes_to_members_of_the_own_cluster_only(tmp_path: Path)
     node.apply(log_pb2.Command(bootstrap=log_pb2.Bootstrap(cluster_id="ours")))
     unused: Any = None
     surroundings = Surroundings()
+    keyring = Keyring(tmp_path, EnvironmentKeys("ab" * 32), lambda: 0)
+    keyring.open()
     surroundings.state_pieces = through_a_file
-    network = PeerNetwork(node.context, unused, unused, unused, surroundings, None, unused)
+    network = PeerNetwork(node.context, unused, unused, unused, surroundings, None, keyring)
 
     async def fetch(name: str, cluster_id: str) -> int:
         request = peer_service_pb2.FetchSnapshotRequest(node=name, cluster_id=cluster_id)
