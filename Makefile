@@ -9,7 +9,7 @@ DEMO_SECONDS ?= 0
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick fuzz sim mutants check proto proto-check format bench chaos chaos-tools model clean
+.PHONY: help dev demo test quick fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools model clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,10 +59,20 @@ model: $(VENV)/.ready ## check the model of the lease protocol with spin, which 
 		|| { echo "make model needs the model checker spin: install it (Debian, Ubuntu: apt-get install spin)" >&2; exit 1; }
 	$(BIN)/pytest tests/model
 
-check: $(VENV)/.ready proto-check ## lint, format, types, proto
+check: $(VENV)/.ready proto-check bandit ## lint, format, types, proto, dangerous code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bandit: $(VENV)/.ready ## look for what is dangerous in the code
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive raft node client
+# Faults are thrown by seeds that repeat.
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive chaos --skip B311
+
+audit: $(VENV)/.ready bandit ## as bandit, and ask PyPI whether what is installed is known to be vulnerable
+	$(BIN)/pip install --quiet --group audit
+	@list=$$(mktemp) && trap 'rm -f '$$list EXIT && $(BIN)/pip freeze --exclude-editable > $$list && \
+		$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement $$list
 
 format: $(VENV)/.ready ## format the code
 	$(BIN)/ruff check --fix .

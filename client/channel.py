@@ -185,7 +185,8 @@ class CallPolicy:
         self._request_id = request_id
         self._unreachable_seconds = unreachable_seconds
         self._is_write = is_write
-        self._jitter = jitter or random.Random()
+        # Nobody gains anything by guessing a pause.
+        self._jitter = jitter or random.Random()  # nosec B311
         self._attempts = 0
         self._answered = False
         self._may_have_happened = False

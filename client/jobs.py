@@ -200,7 +200,8 @@ def shell(
 ) -> Action:
     """A command as a list, run without a shell; or the text of a script, read by `interpreter` (default `/bin/sh`)."""
     is_script = isinstance(command, str)
-    return Action(
+    # A field of a message, and no shell of a process.
+    return Action(  # nosec B604
         shell=job_pb2.ShellAction(
             argv=() if is_script else command,
             script=str(command) if is_script else "",

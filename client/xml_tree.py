@@ -1,16 +1,17 @@
 """XML as a small tree in which every element knows its line. Nothing is believed: no DTD, no entities, bounded depth and size.
 
-The parser is defusedxml's; this only keeps what the standard library's trees forget, the line.
+The parser is defusedxml's; this only keeps what the standard library's trees forget, the line. Of xml.sax come names only, of
+errors and base classes.
 """
 
 from __future__ import annotations
 
 import io
-import xml.sax
+import xml.sax  # nosec B406
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from xml.sax.handler import ContentHandler
-from xml.sax.xmlreader import AttributesImpl, Locator
+from xml.sax.handler import ContentHandler  # nosec B406
+from xml.sax.xmlreader import AttributesImpl, Locator  # nosec B406
 
 import defusedxml
 import defusedxml.sax

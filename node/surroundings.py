@@ -32,8 +32,8 @@ class Surroundings:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock: Clock = clock or process_clock()
-        self.randomness = random.Random()
-        """Backoffs, election timeouts, ids: whatever must differ between nodes."""
+        self.randomness = random.Random()  # nosec B311
+        """Backoffs, election timeouts, ids: whatever must differ between nodes. Nothing that must not be guessed."""
         self.state_pieces: StatePieces = through_a_pipe
         """How the state is read for another node."""
         self.machine = StateMachine()

@@ -45,7 +45,8 @@ from horologe.raft.replica import Replica
 
 LOOK_SECONDS = 0.05
 GARBAGE_SECONDS = 20.0
-SHARED_MEMORY = Path("/dev/shm")
+# Folders below it have names that nobody can guess.
+SHARED_MEMORY = Path("/dev/shm")  # nosec B108
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from horologe.client.executors.supervisor import Confinement
 PROGRAM = "bwrap"
 PROBE_SECONDS_MAX = 10.0
 SYSTEM_FOLDERS = ("/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/sbin", "/sys", "/usr")
-PRIVATE_FOLDERS = ("/tmp", "/var/tmp")
+# What is replaced, not what is used.
+PRIVATE_FOLDERS = ("/tmp", "/var/tmp")  # nosec B108
 NAMESPACES = ("--unshare-pid", "--unshare-ipc", "--die-with-parent")
 
 
