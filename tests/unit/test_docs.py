@@ -26,7 +26,7 @@ from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
 
 PAGES = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
-    "docs/secrets.md",
+    "SECURITY.md", "docs/threat-model.md", "docs/secrets.md",
     "models/README.md", "examples/README.md", "docs/workflows.md", "docs/schedules.md", "docs/workers.md",
     "docs/encryption.md", "docs/clients.md", "docs/limits.md", "docs/audit.md",
 )  # fmt: skip
@@ -354,3 +354,16 @@ def test_every_promise_has_tests() -> None:
     # That each exists is checked with all other names in `test_files_and_names_exist`.
     assert all(test.startswith("tests/") for _, tests in rows for test in _SPAN.findall(tests))
     assert all(_SPAN.findall(tests) for _, tests in rows)
+
+
+def test_every_protection_has_tests() -> None:
+    """Whoever reads that something is stopped can run what shows it. That each test exists is checked with all other names."""
+    tables = re.findall(
+        r"<!-- protections -->\n(.*?)<!-- /protections -->", page_text("docs/threat-model.md"), re.DOTALL
+    )
+    rows = [row for table in tables for row in table.splitlines()[2:]]
+    assert len(tables) >= 5 and len(rows) >= 30
+    for row in rows:
+        threat, _, shown_by = re.fullmatch(r"\| (.+) \| (.+) \| (.+) \|", row).groups()  # type: ignore[union-attr]
+        tests = _SPAN.findall(shown_by)
+        assert tests and all(test.startswith("tests/") for test in tests), threat

@@ -109,6 +109,15 @@ async def test_certificates_are_principals_of_their_own(node):
         ).reason == "PERMISSION_DENIED"
 
 
+async def test_a_workers_certificate_is_shut_out_although_nobody_gave_it_rights(node):
+    stolen = certificate("worker", "w1")
+    assert (await node.access.WhoAmI(WHO, metadata=stolen)).principal == "worker:w1"
+    node.by_admin(log_pb2.Command(set_principal=log_pb2.SetPrincipal(name="worker:w1", disabled=True)))
+    assert (await refused(node.access.WhoAmI(WHO, metadata=stolen))).reason == "UNAUTHENTICATED"
+    assert (await refused(node.workers.Connect(metadata=stolen).read())).reason == "UNAUTHENTICATED"
+    assert await node.access.WhoAmI(WHO, metadata=certificate("worker", "w2"))
+
+
 async def test_a_token_counts_before_a_certificate(node):
     answer = await node.access.WhoAmI(WHO, metadata=(*bearer(node.admin), *certificate("client", "carl")))
     assert answer.principal == "admin"
