@@ -19,7 +19,9 @@ from horologe.client.outbox import STANDARD_ERROR, STANDARD_OUTPUT
 from horologe.v1 import execution_pb2, worker_pb2
 
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
+    from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+    from horologe.client.redaction import Redactor
 
 __all__ = ["AttemptCancelledError", "Context", "PermanentError", "Upstream"]
 
@@ -62,6 +64,23 @@ class PermanentError(Exception):
 
 class AttemptCancelledError(Exception):
     """Raised by `Context.raise_if_cancelled`; a handler lets it pass."""
+
+
+class _Redaction:
+    """Takes an attempt's secrets out of what its handler logs; goes first, so that an exception is text by then."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+
+    def __call__(self, logger: WrappedLogger, name: str, entry: EventDict) -> EventDict:
+        entry = structlog.processors.format_exc_info(logger, name, entry)
+        return {key: self._shown(value) for key, value in entry.items()}
+
+    def _shown(self, value: Any) -> Any:
+        try:
+            return self._redactor.json_value(value)
+        except TypeError:
+            return self._redactor.text(repr(value))
 
 
 class Context:
@@ -154,9 +173,12 @@ class Context:
     def logger(self) -> FilteringBoundLogger:
         """A structured logger that knows the job, the execution and the attempt."""
         if self._logger is None:
-            self._logger = structlog.get_logger("horologe.handler").bind(
-                job=self.job_name, execution=self.execution, attempt=self.attempt
-            )
+            logger = structlog.get_logger("horologe.handler")
+            redactor = self._attempt.redactor
+            if redactor is not None:
+                processors = [_Redaction(redactor), *structlog.get_config()["processors"]]
+                logger = structlog.wrap_logger(None, processors, logger_factory_args=("horologe.handler",))
+            self._logger = logger.bind(job=self.job_name, execution=self.execution, attempt=self.attempt)
         return self._logger
 
     @property

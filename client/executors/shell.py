@@ -83,6 +83,9 @@ class ShellExecutor:
         confinement = confinement_of(self._rules, account, action.rlimits)
         bubblewrap = self._rules.bubblewrap
         if bubblewrap is not None:
+            if "TMPDIR" not in action.env:
+                # The worker's may lie where there is nothing now.
+                environment.pop("TMPDIR", None)
             _check_startable(argv, folder, environment)
             argv, confinement = bubblewrap.wrap(argv, folder, str(scratch), confinement)
         return Command(
@@ -150,8 +153,10 @@ def _check_startable(argv: Sequence[str], folder: str, environment: Mapping[str,
         raise NotStartedError(f"cannot start in the folder {folder!r}: No such file or directory")
     if any("\0" in word for word in argv):
         raise NotStartedError(f"cannot start {argv[0]!r}: embedded null byte")
-    if shutil.which(argv[0], path=environment["PATH"]) is None:
-        if "/" in argv[0] and Path(argv[0]).exists():
+    # As it will be looked for: from the folder it starts in.
+    program = str(Path(folder, argv[0])) if "/" in argv[0] else argv[0]
+    if shutil.which(program, path=environment["PATH"]) is None:
+        if "/" in program and Path(program).exists():
             raise NotStartedError(f"permission denied: {argv[0]!r} is not executable for this worker")
         raise NotStartedError(f"command not found: {argv[0]!r}")
 

@@ -163,6 +163,21 @@ async def test_what_leaves_its_group_ends_with_the_command(gateway: FakeGateway,
             await asyncio.sleep(0.01)
 
 
+async def test_programs_are_looked_for_from_the_folder(
+    gateway: FakeGateway, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a temporary folder of the worker's own is none of theirs."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "program").write_text('#!/bin/sh\necho "ran with ${TMPDIR-none}"\n')
+    (tmp_path / "here" / "program").chmod(0o755)
+    stream = await serve_it(gateway, serve, tmp_path)
+    if stream is None:
+        return
+    await run(stream, Shell(argv=["./program"], cwd=str(tmp_path / "here")))
+    assert stream.text() == "ran with none\n"
+
+
 @pytest.mark.parametrize(
     ("action", "error"),
     [

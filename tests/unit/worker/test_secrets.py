@@ -158,6 +158,25 @@ async def test_the_workers_own_log_shows_none(gateway: FakeGateway, serve: Serve
     assert f"defect at {MARK}" in entry["exception"] and SECRET not in str(entry)
 
 
+async def test_what_a_handler_logs_shows_none(
+    gateway: FakeGateway, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = Worker(gateway.address, insecure=True)
+
+    @worker.handler("log")
+    async def log(context: Context) -> None:
+        context.logger.info(f"one {SECRET}", two=[SECRET], three={"x": SECRET}, four=RuntimeError(SECRET), five=5)
+        try:
+            raise RuntimeError(f"six {SECRET}")
+        except RuntimeError:
+            context.logger.exception("seven")
+
+    result, _ = await run(gateway, serve, worker, python="log")
+    assert result.outcome == Result.OUTCOME_SUCCEEDED
+    logged = capsys.readouterr().out
+    assert (logged.count(MARK), SECRET in logged, "five=5" in logged) == (5, False, True)
+
+
 @pytest.mark.parametrize("secrets", [{}, {"pin": "123"}])
 async def test_no_secrets_or_short_ones_change_nothing(
     gateway: FakeGateway, serve: Serve, secrets: dict[str, str]
