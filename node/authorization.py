@@ -113,7 +113,7 @@ class Workers:
 
     def check(self, tables: Tables, caller: Caller, request: Any) -> None:
         if caller.kind is not CallerKind.WORKER:
-            raise DeniedError(caller, "this is for workers, which have certificates")
+            raise DeniedError(caller, "this is for workers, which come to the workers' port with a certificate")
 
 
 @dataclass(frozen=True)

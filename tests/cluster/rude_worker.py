@@ -27,17 +27,23 @@ class RudeWorker:
         incarnation: str = "",
         renews: bool = False,
         held: list[worker_pb2.AttemptId] | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self.name = name
         self.incarnation = incarnation or secrets.token_hex(8)
         self._address = address
+        self._credentials = credentials
         self._queue = queue
         self._held = held or []
         self._renews = renews
         self._renewing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self._address, options=[("grpc.use_local_subchannel_pool", 1)])
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        if self._credentials is None:
+            self._channel = grpc.aio.insecure_channel(self._address, options=options)
+        else:
+            self._channel = grpc.aio.secure_channel(self._address, self._credentials, options=options)
         self._stream = worker_service_pb2_grpc.WorkerServiceStub(self._channel).Connect()
         hello = worker_pb2.Hello(
             worker=self.name,
@@ -59,6 +65,10 @@ class RudeWorker:
             await asyncio.gather(self._renewing, return_exceptions=True)
         self._stream.cancel()
         await self._channel.close()
+
+    async def send(self, request: Request) -> None:
+        """Whatever it likes."""
+        await self._stream.write(request)
 
     async def read(self, kind: str) -> Response:
         """The next message of a kind, over all others. AssertionError if the stream ends before."""

@@ -21,17 +21,14 @@ from google.protobuf import message_factory, text_format
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+from support.governed_node import GovernedNode, governed_node
 
 import horologe.v1
 from horologe.chaos.cluster import eventually
 from horologe.node import authentication
-from horologe.node.config import NodeConfig
-from horologe.node.local_cluster import free_port
-from horologe.node.node import SERVICES, Node
-from horologe.node.tls_folder import CA_FILE
-from horologe.raft.access import is_secure
+from horologe.node.node import SERVICES
 from horologe.raft.tables import TABLE_NAMES
-from horologe.v1 import access_pb2, access_service_pb2, audit_service_pb2
+from horologe.v1 import access_pb2, access_service_pb2
 
 Role = access_pb2.Role
 AUDIT_TABLES = frozenset({"audit", "meta", "request", "request_time"})
@@ -194,11 +191,11 @@ ALL = {method.name: method for method in methods()}
 class SecureCluster:
     """One secure node, and somebody with every kind of token."""
 
-    def __init__(self, node: Node, channel: grpc.aio.Channel, admin: str) -> None:
-        self.node = node
-        self.channel = channel
-        self.admin = admin
-        self.tokens: dict[str, str] = {"nobody": "", "admin": admin}
+    def __init__(self, governed: GovernedNode) -> None:
+        self.governed = governed
+        self.channel = governed.channel
+        self.admin = governed.admin
+        self.tokens: dict[str, str] = {"nobody": "", "admin": governed.admin}
 
     async def call(self, name: str, token: str, text: str | None = None) -> Any:
         """The answer, or the first one of a stream. Raises AioRpcError."""
@@ -246,53 +243,21 @@ class SecureCluster:
     def digest(self) -> str:
         """Over everything that is kept but for the audit log."""
         digest = hashlib.sha256()
-        with self.node.context.store.read() as tables:
+        with self.governed.node.context.store.read() as tables:
             for name in sorted(set(TABLE_NAMES) - AUDIT_TABLES):
                 for key, value in getattr(tables, name).scan():
                     digest.update(f"{name} {len(key)} {len(value)} ".encode() + bytes(key) + bytes(value))
         return digest.hexdigest()
-
-    async def audited(self) -> list[audit_service_pb2.AuditRecord]:
-        """All records of refusals, when everything that waits is written down."""
-        access = self.node._access
-        assert access is not None
-        await access.denials.flush_all(20)
-        with self.node.context.store.read() as tables:
-            found = [audit_service_pb2.AuditRecord.FromString(bytes(raw)) for _, raw in tables.audit.scan()]
-        return [record for record in found if not record.allowed]
 
 
 @pytest.fixture
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SecureCluster]:
     # Here all failures shall be seen, and not that there are many.
     monkeypatch.setattr(authentication, "FAILURES_BURST", 1e6)
-    file = tmp_path / "token"
-    ports = {option: f"127.0.0.1:{free_port()}" for option in ("listen", "worker_listen", "peer_listen")}
-    config = NodeConfig(
-        name="n1",
-        data_dir=tmp_path / "data",
-        bootstrap_token_file=file,
-        drain_seconds=1.0,
-        disk_free_bytes_min=0,
-        **ports,
-    )
-    node = Node(config)
-    await node.start()
-    try:
-
-        async def governed() -> bool:
-            with node.context.store.read() as tables:
-                return is_secure(tables)
-
-        await eventually(governed, 20, "the cluster has its first administrator")
-        authority = (config.data_dir / "tls" / CA_FILE).read_bytes()
-        credentials = grpc.ssl_channel_credentials(authority)
-        async with grpc.aio.secure_channel(config.listen, credentials) as channel:
-            cluster = SecureCluster(node, channel, file.read_text().strip())
-            await prepare(cluster)
-            yield cluster
-    finally:
-        await node.stop()
+    async with governed_node(tmp_path) as node:
+        cluster = SecureCluster(node)
+        await prepare(cluster)
+        yield cluster
 
 
 async def prepare(cluster: SecureCluster) -> None:
@@ -350,7 +315,9 @@ async def test_every_call_of_those_who_may_not_is_refused_changes_nothing_and_is
         for name in sorted(calls):
             assert await cluster.refused(name, token) is status, f"{name} by {who}"
     assert cluster.digest() == before
-    found = {(record.method, record.principal, record.token, record.reason) for record in await cluster.audited()}
+    found = {
+        (record.method, record.principal, record.token, record.reason) for record in await cluster.governed.refusals()
+    }
     for who, calls, status in cases:
         principal = who if status is denied else ""
         id_ = cluster.tokens[who].split("_")[1] if cluster.tokens[who] else ""

@@ -221,6 +221,14 @@ async def test_one_s_own_jobs_need_less(node):
     await node.jobs.PauseJob(pause, metadata=bob)
     await node.jobs.ResumeJob(resume, metadata=bob)
     await node.executions.CancelExecution(cancel, metadata=bob)
+    # Whoever wrote a definition last owns the job.
+    again = interval_job(1_800)
+    again.name = name
+    await node.jobs.ApplyJobs(job_service_pb2.ApplyJobsRequest(jobs=[again]), metadata=ann)
+    await node.jobs.PauseJob(pause, metadata=ann)
+    await node.jobs.ResumeJob(resume, metadata=ann)
+    cancel.name = await run(node, name)
+    await node.executions.CancelExecution(cancel, metadata=ann)
 
 
 async def test_dead_letters_that_are_named_count_each(node):
@@ -231,6 +239,16 @@ async def test_dead_letters_that_are_named_count_each(node):
     assert names[0] in await denied(node, node.dead_letters.RedriveDeadLetters(redrive, metadata=ann))
     purge = dead_letter_service_pb2.PurgeDeadLettersRequest(parent="namespaces/blue", names=names)
     assert names[0] in await denied(node, node.dead_letters.PurgeDeadLetters(purge, metadata=ann))
+
+
+async def test_operations_are_cancelled_by_who_began_them(node):
+    ann, cat = node.somebody("ann", Role.ROLE_EDITOR, "blue"), node.somebody("cat", Role.ROLE_EDITOR, "blue")
+    redrive = dead_letter_service_pb2.RedriveDeadLettersRequest(parent="namespaces/blue")
+    began = await node.dead_letters.RedriveDeadLetters(redrive, metadata=ann)
+    number = began.operation.name.rpartition("/")[2]
+    cancel = operation_service_pb2.CancelOperationRequest(name=f"namespaces/-/operations/{number}")
+    assert await denied(node, node.operations.CancelOperation(cancel, metadata=cat)) == [cancel.name]
+    await node.operations.CancelOperation(cancel, metadata=ann)
 
 
 async def test_queues_workers_and_members_belong_to_no_namespace(node):

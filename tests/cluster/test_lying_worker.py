@@ -1,0 +1,84 @@
+"""Workers with certificates that lie, on a secure node: what they say is refused, and the audit log names them for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from rude_worker import Request, RudeWorker, attempt_id
+from support.governed_node import governed_node
+
+from horologe.v1 import (
+    execution_pb2,
+    execution_service_pb2,
+    execution_service_pb2_grpc,
+    job_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    worker_pb2,
+)
+
+
+async def test_a_worker_that_lies_is_refused_and_named(tmp_path: Path) -> None:
+    async with governed_node(tmp_path) as here:
+        admin = (("authorization", f"Bearer {here.admin}"),)
+        jobs = job_service_pb2_grpc.JobServiceStub(here.channel)
+        job = job_pb2.Job(queue="work")
+        job.schedules.add().manual.SetInParent()
+        job.action.shell.argv.append("true")
+        await jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id="a", job=job), metadata=admin)
+        run = job_service_pb2.RunJobRequest(name="namespaces/default/jobs/a")
+        execution = (await jobs.RunJob(run, metadata=admin)).execution.name
+        address = here.config.worker_listen
+        honest, liar = here.worker_credentials("honest", "work"), here.worker_credentials("liar", "other")
+        async with RudeWorker(address, "honest", queue="work", renews=True, credentials=honest) as good:
+            assignment = await good.take_assignment()
+            held = [attempt_id(assignment)]
+            async with RudeWorker(address, "liar", queue="other", renews=True, held=held, credentials=liar) as bad:
+                assert list(bad.welcome.revoked_attempts) == held
+                # Another one's attempt, under its own token.
+                assert (await bad.report(assignment)).lease_lost
+                chunk = worker_pb2.OutputChunk(
+                    execution=assignment.execution, fencing_token=assignment.fencing_token, stream=1, data=b"false"
+                )
+                await bad.send(Request(output=chunk))
+                # What nobody was ever given.
+                assert (await bad.report(assignment, token=1 << 40)).lease_lost
+                # A second hello ends the stream.
+                await bad.send(Request(hello=worker_pb2.Hello(worker="honest")))
+                assert "hello comes once" in (await bad.read("go_away")).go_away.reason
+            executions = execution_service_pb2_grpc.ExecutionServiceStub(here.channel)
+            get = execution_service_pb2.GetExecutionRequest(name=execution)
+            found = (await executions.GetExecution(get, metadata=admin)).execution
+            assert found.state == execution_pb2.Execution.STATE_RUNNING
+            assert (await good.report(assignment)).recorded
+        refused = [record for record in await here.refusals() if record.method == "WorkerService.Connect"]
+        assert {record.principal for record in refused} == {"worker:liar"}
+        assert {record.reason for record in refused} == {
+            "FOREIGN_ATTEMPT",
+            "FOREIGN_RESULT",
+            "FOREIGN_OUTPUT",
+            "UNEXPECTED_MESSAGE",
+        }
+        assert all(record.certificate and record.source == "127.0.0.1" for record in refused)
+
+
+async def test_a_name_and_queues_that_the_certificate_does_not_bear_out(tmp_path: Path) -> None:
+    async with governed_node(tmp_path) as here:
+        liar = here.worker_credentials("liar", "work")
+        for name, queue in (("honest", "work"), ("liar", "default")):
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                async with RudeWorker(here.config.worker_listen, name, queue=queue, credentials=liar):
+                    raise AssertionError("it has a session")
+            assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        # Without a certificate nobody gets as far as to say hello, on either port.
+        for credentials in (None, grpc.ssl_channel_credentials((tmp_path / "data" / "tls" / "ca.pem").read_bytes())):
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                async with RudeWorker(here.config.worker_listen, "liar", queue="work", credentials=credentials):
+                    raise AssertionError("it has a session")
+            assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+        records = {(record.principal, record.reason, *record.objects) for record in await here.refusals()}
+        assert ("worker:liar", "FALSE_NAME", "workers/honest") in records
+        assert ("worker:liar", "FALSE_NAME", "workers/liar") in records
