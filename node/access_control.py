@@ -47,8 +47,8 @@ class AuthorizationInterceptor(Guard):
         caller = current_caller()
         try:
             with self._node.store.read() as tables:
-                if caller.principal:
-                    # They may have changed while the call waited.
+                if caller.principal and self._node.status().revision != caller.revision:
+                    # The call has waited for a newer state, and its rights may be others there.
                     caller = replace(caller, rights=rights_now(tables, caller, self._node.clock.wall_ms()))
                 check(tables, caller, request)
         except DeniedError as error:

@@ -96,8 +96,10 @@ class Authenticator:
         )
         try:
             caller = await self._prove(claimed, proof, presented, identity)
+            revision = self._node.status().revision
             with self._node.store.read() as tables:
-                caller = replace(caller, rights=rights_now(tables, caller, self._node.clock.wall_ms()))
+                rights = rights_now(tables, caller, self._node.clock.wall_ms())
+            caller = replace(caller, rights=rights, revision=revision)
         except ApiError as error:
             raise self._failed(claimed, error) from None
         self._uses.note(caller.token)

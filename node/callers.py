@@ -46,6 +46,8 @@ class Caller:
     """Of a worker: the only queues that it may take from; empty: any."""
     rights: Rights = ALL
     """As of the beginning of the call, cut down to the token's scope. The state decides by itself again."""
+    revision: int = 0
+    """Of the state that the rights were read from, or older."""
     method: str = ""
     """What is called, as `JobService.DeleteJob`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import pkgutil
 
@@ -13,11 +14,14 @@ from secure_harness import Role, SecureNode, bearer, certificate
 from service_harness import interval_job, refused
 
 import horologe.v1
+from horologe.chaos.cluster import eventually
+from horologe.log.v1 import log_pb2
 from horologe.node import paging, views
 from horologe.node.authorization import RULES, Open
 from horologe.raft.access import Verb
 from horologe.raft.records import LEDGER_KEY, U64
 from horologe.v1 import (
+    access_pb2,
     access_service_pb2,
     calendar_service_pb2,
     cluster_service_pb2,
@@ -33,6 +37,8 @@ from horologe.v1 import (
     queue_service_pb2,
     worker_service_pb2,
 )
+
+GRANT = access_pb2.Grant(subject="ann", namespace="blue", role=Role.ROLE_VIEWER)
 
 
 def methods() -> set[str]:
@@ -283,3 +289,25 @@ async def test_only_workers_connect(node):
     for metadata in (bearer(node.admin), certificate("client", "admin"), certificate("node", "n2")):
         call = node.workers.Connect(metadata=metadata)
         assert await denied(node, call.read()) == []
+
+
+async def test_rights_are_those_of_the_state_that_the_call_waited_for(node):
+    """A grant that a call asks to see counts for it, and what was taken away does not."""
+    ann = bearer(node.token("ann"))
+    get = job_service_pb2.GetJobRequest(name="namespaces/blue/jobs/a")
+    for change, is_allowed in (
+        (log_pb2.Command(set_grant=log_pb2.SetGrant(grant=GRANT)), True),
+        (log_pb2.Command(delete_grant=log_pb2.DeleteGrant(subject="ann", namespace="blue")), False),
+    ):
+        newer = (*ann, ("horologe-min-revision", str(node.index + 1)))
+        call = asyncio.ensure_future(node.jobs.GetJob(get, metadata=newer))
+
+        async def waits() -> bool:
+            return bool(node.context.applied_waiters)
+
+        await eventually(waits, 10, "the call waits")
+        node.by_admin(change)
+        if is_allowed:
+            assert (await call).job.name == get.name
+        else:
+            assert (await refused(call)).reason == "PERMISSION_DENIED"
