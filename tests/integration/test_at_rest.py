@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from one_node import OneNode, one_node
+from support.keys import store_of
 
 from horologe.client import jobs
 from horologe.client.worker import Context
@@ -177,3 +178,24 @@ async def test_a_node_that_would_write_clear_text_does_not_start(
     with pytest.raises(NotEncryptedError, match="lies there in clear text"):
         OneNode(tmp_path).make_node()
     assert not (tmp_path / "data" / "check").exists()
+
+
+@pytest.mark.parametrize(
+    "damage", ["a flipped bit", "a record in the place of another", "a log entry in the place of another"]
+)
+async def test_a_record_that_was_changed_or_moved_is_found_at_the_start(tmp_path: Path, damage: str) -> None:
+    async with one_node(tmp_path) as here:
+        await plant(here, Marks())
+        await here.stop()
+        store = store_of(tmp_path / "data", "n1")
+        table = "log" if damage.startswith("a log") else "version"
+        transaction, database = store.stored(table)
+        (first, stored), (second, _) = list(transaction.cursor(db=database))[:2]
+        if damage == "a flipped bit":
+            transaction.put(first, stored[:-1] + bytes([stored[-1] ^ 1]), db=database)
+        else:
+            transaction.put(second, stored, db=database)
+        store.commit()
+        store.close()
+        with pytest.raises(StoreError, match=f"of table '{table}' is damaged .its seal does not match"):
+            here.make_node()
