@@ -34,6 +34,8 @@ LABELS_MAX = 64
 LABEL_LENGTH_MAX = 256
 VERSION_LENGTH_MAX = 64
 HELLO_NAME_SHOWN = 140
+WORKERS_PER_NODE_MAX = 10_000
+HELLO_SECONDS_MAX = 10.0
 OPEN_SECONDS = 10.0
 ELECTIONS_WAITED = 2
 """A worker that comes while there is no leader is kept waiting for so many election timeouts, then sent elsewhere."""
@@ -52,7 +54,7 @@ class WorkerStream:
         self._rpc = rpc
 
     async def run(self) -> None:
-        first = await self._rpc.read()
+        first = await self._first()
         if first is grpc.aio.EOF:
             return
         hello = first.hello
@@ -66,6 +68,11 @@ class WorkerStream:
                 log.warning("worker refused", worker=hello.worker, error=forbidden, source=self._rpc.peer())
                 self._accuse(hello.worker, Offence.FALSE_NAME)
                 await self._rpc.abort(grpc.StatusCode.PERMISSION_DENIED, forbidden)
+        if len(self._gateway.numbers()) >= WORKERS_PER_NODE_MAX:
+            await self._rpc.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"this node has {WORKERS_PER_NODE_MAX} workers already; connect to another one",
+            )
         session = await self._open(hello)
         revoked = await self._gateway.open(session, list(hello.held_attempts))
         # The welcome goes first, whatever the gateway has put into the line already.
@@ -84,6 +91,15 @@ class WorkerStream:
             log.info("worker disconnected", worker=session.worker, session=session.number)
         if session.draining and not session.attempts:
             await self._say_goodbye(session)
+
+    async def _first(self) -> Any:
+        try:
+            async with asyncio.timeout(HELLO_SECONDS_MAX):
+                return await self._rpc.read()
+        except TimeoutError:
+            await self._rpc.abort(
+                grpc.StatusCode.DEADLINE_EXCEEDED, f"the worker did not say hello within {HELLO_SECONDS_MAX:g} s"
+            )
 
     async def _open(self, hello: worker_pb2.Hello) -> WorkerSession:
         command = log_pb2.Command(
