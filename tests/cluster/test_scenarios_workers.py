@@ -93,7 +93,9 @@ def _script(file: Path, seconds: float) -> str:
 
 
 def _shell(name: str, file: Path, seconds: float, **policy: str) -> Job:
-    return jobs.job(name, jobs.manual(), jobs.shell(_script(file, seconds)), queue=name.partition("-")[0], **policy)
+    # Where a worker puts programs into namespaces of their own, they see this folder only if it is theirs to start in.
+    action = jobs.shell(_script(file, seconds), cwd=str(file.parent))
+    return jobs.job(name, jobs.manual(), action, queue=name.partition("-")[0], **policy)
 
 
 async def _shell_worker(cluster: ChaosCluster, stack: AsyncExitStack, name: str, queue: str) -> LocalProcess:
