@@ -24,8 +24,9 @@ from horologe.raft.audit import (
     head_of,
     records,
 )
+from horologe.raft.audit_subjects import objects_of
 from horologe.raft.history import AUDIT_RECORDS_PER_ENTRY
-from horologe.raft.model import Code
+from horologe.raft.model import Code, Result
 from horologe.v1 import access_pb2
 
 JOB = "namespaces/default/jobs/tick"
@@ -177,6 +178,23 @@ def test_what_nodes_refused_is_recorded_with_their_time(chain: Chain) -> None:
     assert (first.sequence, second.sequence, first.repeat_count) == (1, 2, 7)
     assert first.time.ToMilliseconds() == START_MS - 5
     assert second.hash == hash_of(first.hash, second)
+
+
+NAMELESS = {
+    *("plan", "complete", "prune", "bootstrap", "barrier", "checkpoint"),
+    *("note_token_uses", "note_denied"),
+}
+"""Commands of the cluster's own, or about no object."""
+
+
+@pytest.mark.parametrize("kind", [field.name for field in Command.DESCRIPTOR.oneofs_by_name["kind"].fields])
+def test_every_command_of_a_caller_names_what_it_is_about(kind: str) -> None:
+    command = Command()
+    getattr(command, kind).SetInParent()
+    if kind == "put_jobs":
+        command.put_jobs.deletions.add(name=JOB)
+    names, count = objects_of(Driver().tables, command, Result(Code.OK), OBJECTS_MAX)
+    assert len(names) == count == (kind not in NAMELESS)
 
 
 def many(chain: Chain, count: int) -> None:
