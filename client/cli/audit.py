@@ -94,7 +94,9 @@ def list_(
         page_size=min(limit, calls.PAGE_SIZE) or calls.PAGE_SIZE,
     )
     shown = itertools.islice(found, limit or None)
-    session.print_list((audit_file.plain(record) for record in shown), COLUMNS, "No records.")
+    session.print_list(
+        (audit_file.plain(record) for record in shown), COLUMNS, "No records; a cluster without security keeps none."
+    )
 
 
 @app.command("export")
@@ -200,7 +202,7 @@ def _verify_file(session: Session, file: Path, kept: list[AuditCheckpoint], keys
     if session.is_data:
         print_data(session.output, record)
     else:
-        _tell_records(chain.first, chain.last)
+        _tell_records(chain.first, chain.last, "No record was proved to be in its place.")
         if report.finding is None and report.checkpoint is not None:
             signer = report.checkpoint
             typer.echo(f"Signed by node {signer.node} with the key {signer.public_key.hex()}.")
@@ -230,7 +232,7 @@ def _verify_cluster(session: Session, kept: list[AuditCheckpoint], keys: list[by
         print_data(session.output, record)
     else:
         print_table(session.output, heads, HEAD_COLUMNS, "No members.")
-        _tell_records(found.first, found.last)
+        _tell_records(found.first, found.last, "No records were read: the heads are at one record. --full reads all.")
         if found.uncompared:
             typer.echo(
                 f"{found.uncompared} of {len(kept)} kept checkpoints are of records that are too old to be here."
@@ -243,8 +245,8 @@ def _verify_cluster(session: Session, kept: list[AuditCheckpoint], keys: list[by
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _tell_records(first: int, last: int) -> None:
-    typer.echo(f"Records {first} to {last} fit together." if last >= first else "There were no records to read.")
+def _tell_records(first: int, last: int, nothing: str) -> None:
+    typer.echo(f"Records {first} to {last} fit together." if last >= first else nothing)
 
 
 def _tell(findings: list[Finding], nothing: str) -> None:

@@ -148,6 +148,9 @@ def test_nodes_with_one_chain(nodes: list[FakeCluster], run: Run) -> None:
     assert result.exit_code == 0, result.output
     assert "Records 7 to 8 fit together." in result.stdout
     assert "One chain leads to the heads of all nodes" in result.stdout
+    nodes[1].audit = deepcopy(RECORDS)
+    assert "--full reads all." in run("audit", "verify").stdout
+    nodes[1].audit = nodes[1].audit[:-2]
     found = json.loads(run("audit", "verify", "--full", "-o", "json").stdout)
     assert (found["sound"], found["complete"], found["first_record"], found["last_record"]) == (True, True, 1, 8)
     assert [node["sequence"] for node in found["nodes"]] == [8, 6, 8]
