@@ -3,13 +3,15 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A venv of its own: sslyze has many pins, and is no part of ours.
+SCANNER := .tls-scan
 PACKAGES := raft node client chaos
 PROTOS := $(shell find proto -name '*.proto' | sort)
 DEMO_SECONDS ?= 0
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools model clean
+.PHONY: help dev demo test quick fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools model tls-scan clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -91,6 +93,13 @@ proto-check: $(VENV)/.ready ## lint proto/ and make sure that the generated code
 		&& cd $$scratch && find . -type f | while read -r file; do \
 			cmp --silent "$$file" "$(CURDIR)/proto/$$file" || { echo "out of date: proto/$$file (run make proto)"; exit 1; }; done
 
+$(SCANNER)/bin/sslyze:
+	$(PYTHON) -m venv $(SCANNER)
+	$(SCANNER)/bin/pip install --quiet 'sslyze>=6.3,<7'
+
+tls-scan: $(VENV)/.ready $(SCANNER)/bin/sslyze ## let sslyze look at all ports of a secure cluster: TLS 1.3 only, certificates demanded
+	$(BIN)/python -m horologe.chaos.tls_scan $(SCANNER)/bin/sslyze
+
 sim: $(VENV)/.ready ## whole clusters in simulated time, with faults: half an hour and more over many seeds
 	$(BIN)/horologe chaos sim --seeds 60 --seconds 30
 
@@ -103,4 +112,4 @@ bench: $(VENV)/.ready ## the standard measurements
 	$(BIN)/horologe bench submit --seconds 10
 
 clean: ## remove what make made
-	rm -rf $(VENV) .ns build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .demo chaos.html
+	rm -rf $(VENV) $(SCANNER) .ns build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .demo chaos.html

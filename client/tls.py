@@ -72,10 +72,15 @@ class Identity:
             _certificates(ca, self.ca)
         if self.certificate is None or self.key is None:
             return grpc.ssl_channel_credentials(root_certificates=ca)
-        certificate, key = _read(self.certificate), _read(self.key)
-        own = _certificates(certificate, self.certificate)[0]
-        if own.public_key() != _private_key(key, self.key).public_key():
-            raise InvalidContext(f"{self.key} is not the key of the certificate {self.certificate}")
+        while True:
+            stamp = self.stamp()
+            certificate, key = _read(self.certificate), _read(self.key)
+            own = _certificates(certificate, self.certificate)[0]
+            if own.public_key() == _private_key(key, self.key).public_key():
+                break
+            # Perhaps they are being replaced right now.
+            if self.stamp() == stamp:
+                raise InvalidContext(f"{self.key} is not the key of the certificate {self.certificate}")
         return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=certificate)
 
 

@@ -168,7 +168,7 @@ class LocalCluster:
                     _node_toml(name, members, {**_security_of(folder, name, members[name]), **(options or {})})
                 )
         nodes = [_node_process(folder / name) for name in names]
-        cluster = cls(folder, nodes, [_option(node, "listen") for node in nodes])
+        cluster = cls(folder, nodes, [option_of(node, "listen") for node in nodes])
         cluster._write_context()
         return cluster
 
@@ -190,7 +190,7 @@ class LocalCluster:
         """
         members = {
             node.name: NodeAddresses(
-                _option(node, "listen"), _option(node, "peer_listen"), _option(node, "peer_listen")
+                option_of(node, "listen"), option_of(node, "peer_listen"), option_of(node, "peer_listen")
             )
             for node in self.nodes
         }
@@ -204,7 +204,7 @@ class LocalCluster:
     def take_in(self, node: LocalProcess) -> None:
         """From now on it is one of the nodes, and clients are told of it."""
         self.nodes.append(node)
-        self.addresses.append(_option(node, "listen"))
+        self.addresses.append(option_of(node, "listen"))
         self._write_context()
 
     def leave_out(self, name: str) -> None:
@@ -218,7 +218,7 @@ class LocalCluster:
         if self.is_secure:
             tls = self.folder / TLS_FOLDER
             lines += [
-                f"worker_addresses = {json.dumps([_option(node, 'worker_listen') for node in self.nodes])}",
+                f"worker_addresses = {json.dumps([option_of(node, 'worker_listen') for node in self.nodes])}",
                 f"ca_file = {json.dumps(str(tls / CA_FILE))}",
                 f"tls_dir = {json.dumps(str(tls / CLIENT_NAME))}",
             ]
@@ -291,18 +291,19 @@ def _node_process(folder: Path) -> LocalProcess:
     return LocalProcess(folder.name, folder, ("node", "run", "--config", str(folder / "node.toml")))
 
 
-def _option(node: LocalProcess, option: str) -> str:
+def option_of(node: LocalProcess, option: str) -> str:
+    """What a node's file says."""
     return str(tomllib.loads((node.folder / "node.toml").read_text())[option])
 
 
 def listen_of(node: LocalProcess) -> str:
     """Where clients and workers reach a node, as its file says."""
-    return _option(node, "listen")
+    return option_of(node, "listen")
 
 
 def peer_address_of(node: LocalProcess) -> str:
     """Where the other members reach a node, as its file says."""
-    return _option(node, "peer_listen")
+    return option_of(node, "peer_listen")
 
 
 def _ports(count: int, *, usual: bool) -> list[tuple[int, ...]]:

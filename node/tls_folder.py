@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -89,9 +89,13 @@ def expiry_of(folder: Path) -> datetime:
 def write_tls_folder(folder: Path, pair: Pair, ca_pem: bytes) -> None:
     """A set of three. Whoever reads meanwhile may see a key that does not fit its certificate, and must read again."""
     _make_folder(folder)
-    _write(folder / CA_FILE, ca_pem, 0o644)
-    _write(folder / KEY_FILE, pair.key_pem, 0o600)
-    _write(folder / CERTIFICATE_FILE, pair.certificate_pem, 0o644)
+    _write(
+        {
+            folder / CA_FILE: (ca_pem, 0o644),
+            folder / KEY_FILE: (pair.key_pem, 0o600),
+            folder / CERTIFICATE_FILE: (pair.certificate_pem, 0o644),
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +186,17 @@ class CaFolder:
                 raise TlsError(f"{folder}: has no {CERTIFICATE_FILE}; give folders that `horologe tls issue` has made")
         self._save()
         for folder in folders:
-            _write(folder / CA_FILE, self.bundle_pem, 0o644)
+            _write({folder / CA_FILE: (self.bundle_pem, 0o644)})
 
     def _save(self) -> None:
         _make_folder(self.folder)
         # The bundle first: a key without its certificate would be of no use, a certificate without its key does no harm.
-        _write(self.folder / CA_FILE, self.bundle_pem, 0o644)
-        _write(self.folder / CA_KEY_FILE, self.pair.key_pem, 0o600)
+        _write(
+            {
+                self.folder / CA_FILE: (self.bundle_pem, 0o644),
+                self.folder / CA_KEY_FILE: (self.pair.key_pem, 0o600),
+            }
+        )
 
 
 @contextmanager
@@ -231,16 +239,23 @@ def _make_folder(folder: Path) -> None:
         raise TlsError(f"{folder}: cannot be made ({error.strerror}); choose another place") from error
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """As a whole, and never readable for others in between."""
-    temporary = path.with_name(f".{path.name}.new")
+def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:
+    """Each as a whole and never readable for others in between, and all within a moment, in this order."""
+    path = Path()
     try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        for path, (data, mode) in files.items():
+            temporary = _temporary(path)
+            temporary.unlink(missing_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in files:
+            _temporary(path).replace(path)
     except OSError as error:
         raise TlsError(f"{path}: cannot be written ({error.strerror}); let this user write there") from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")

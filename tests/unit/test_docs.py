@@ -26,7 +26,7 @@ from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
 
 PAGES = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
-    "SECURITY.md", "docs/threat-model.md", "docs/secrets.md",
+    "SECURITY.md", "docs/threat-model.md", "docs/secrets.md", "docs/tls.md",
     "models/README.md", "examples/README.md", "docs/workflows.md", "docs/schedules.md", "docs/workers.md",
     "docs/encryption.md", "docs/clients.md", "docs/limits.md", "docs/audit.md",
 )  # fmt: skip
