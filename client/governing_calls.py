@@ -197,11 +197,15 @@ def update_namespace(
     history_retention: str | timedelta | None = None,
     history_count_max: int | None = None,
     dead_letter_retention: str | timedelta | None = None,
+    job_count_max: int | None = None,
+    start_rate: str | None = None,
+    burst: int = 0,
     request_id: str = "",
 ) -> Call[Namespace]:
     """Changes what is said of a namespace (by default the client's own); what is not given stays.
 
-    `max_running` and `history_count_max` 0: no limit. The retentions are durations such as `14d`, or `default`.
+    `max_running`, `history_count_max` and `job_count_max` 0: no limit. The retentions are durations such as `14d`, or `default`.
+    `start_rate` is `COUNT/DURATION`, such as `10/s` or `100/1h`, or `none`; `burst` goes with it.
     """
     request = namespaces.UpdateNamespaceRequest(update_mask=FieldMask(), request_id=request_id_or_new(request_id))
     request.namespace.name = names.namespace_name(name or namespace)
@@ -221,6 +225,13 @@ def update_namespace(
         if dead_letter_retention != "default":
             span = _span("dead_letter_retention", dead_letter_retention)
             request.namespace.dead_letter_retention.CopyFrom(durations.to_proto(span))
+    if job_count_max is not None:
+        request.update_mask.paths.append("job_count_max")
+        request.namespace.job_count_max = job_count_max
+    if start_rate is not None:
+        request.update_mask.paths.append("start_rate")
+        if start_rate != "none":
+            request.namespace.start_rate.CopyFrom(_rate(start_rate, burst))
 
     def pick(answer: namespaces.UpdateNamespaceResponse) -> Namespace:
         return answer.namespace

@@ -18,7 +18,7 @@ from horologe.v1.execution_service_pb2 import LedgerRow
 from horologe.v1.limit_service_pb2 import Limit
 from horologe.v1.namespace_service_pb2 import Namespace
 from horologe.v1.output_service_pb2 import OutputMatch, OutputStream
-from horologe.v1.queue_service_pb2 import Queue
+from horologe.v1.queue_service_pb2 import Queue, StartRate
 from horologe.v1.worker_pb2 import Worker
 
 __all__ = [
@@ -126,15 +126,14 @@ def limit(message: Limit) -> Record:
 
 def queue(message: Queue) -> Record:
     """A queue, `name` without `queues/`."""
-    rate = message.start_rate
     return {
         "name": names.short_name(message.name),
         "paused": message.paused,
         "pause_reason": message.pause_reason,
         "paused_by": message.paused_by,
         "pause_time": _time(message, "pause_time"),
-        "start_rate": f"{rate.count}/{durations.render(durations.from_proto(rate.per))}" if rate.count else "",
-        "burst": rate.burst,
+        "start_rate": _start_rate(message.start_rate),
+        "burst": message.start_rate.burst,
         "aging": durations.render(durations.from_proto(message.aging)),
         "waiting_count": message.waiting_count,
         "running_count": message.running_count,
@@ -153,7 +152,15 @@ def namespace(message: Namespace) -> Record:
         "dead_letter_retention": _retention(message, "dead_letter_retention"),
         "finished_count": message.finished_count,
         "not_run_count": message.not_run_count,
+        "job_count": message.job_count,
+        "job_count_max": message.job_count_max,
+        "start_rate": _start_rate(message.start_rate),
+        "burst": message.start_rate.burst,
     }
+
+
+def _start_rate(rate: StartRate) -> str:
+    return f"{rate.count}/{durations.render(durations.from_proto(rate.per))}" if rate.count else ""
 
 
 def _retention(message: Namespace, field: Literal["history_retention", "dead_letter_retention"]) -> str:

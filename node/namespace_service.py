@@ -14,6 +14,7 @@ from horologe.node.errors import ApiError
 from horologe.node.masks import changed_fields
 from horologe.node.names import read_namespace
 from horologe.node.schedule import duration_ms
+from horologe.node.start_rates import rate_view, read_rate
 from horologe.node.validation import MAX_RUNNING_MAX
 from horologe.node.writes import Context, Writer, WriteRequest
 from horologe.raft.access import Verb
@@ -22,10 +23,20 @@ from horologe.raft.permits import LimitKind, Permits, limit_of
 from horologe.raft.tables import Tables
 from horologe.v1 import namespace_service_pb2, namespace_service_pb2_grpc
 
-CHANGEABLE = frozenset({"max_running", "history_retention", "history_count_max", "dead_letter_retention"})
+CHANGEABLE = frozenset(
+    {
+        "max_running",
+        "history_retention",
+        "history_count_max",
+        "dead_letter_retention",
+        "job_count_max",
+        "start_rate",
+    }
+)
 RETENTION_MS_MIN = 3_600_000
 RETENTION_MS_MAX = 36_500 * 86_400_000
 HISTORY_COUNT_MAX = 1_000_000_000
+JOB_COUNT_MAX = 1_000_000_000
 
 
 class NamespaceService(namespace_service_pb2_grpc.NamespaceServiceServicer):
@@ -78,6 +89,12 @@ class NamespaceService(namespace_service_pb2_grpc.NamespaceServiceServicer):
             command.history_ms = _read_retention(wanted, "history_retention")
         if "dead_letter_retention" in changed:
             command.dead_letters_ms = _read_retention(wanted, "dead_letter_retention")
+        if "job_count_max" in changed:
+            command.job_count_max = _read_limit(wanted.job_count_max, "job_count_max", JOB_COUNT_MAX)
+        if "start_rate" in changed:
+            command.start_rate.SetInParent()
+            if wanted.HasField("start_rate"):
+                command.start_rate.CopyFrom(read_rate(wanted.start_rate, "namespace.start_rate"))
         write = WriteRequest.of("UpdateNamespace", request)
         await self._writer.settle(log_pb2.Command(set_namespace=command), write, context, needs_space=True)
         with self._node.store.read() as tables:
@@ -122,7 +139,11 @@ def _view(tables: Tables, name: str, record: log_pb2.NamespaceRecord) -> namespa
         history_count_max=kept.count_max,
         finished_count=kept.executions,
         not_run_count=kept.idle,
+        job_count_max=record.job_count_max,
+        job_count=record.job_count,
     )
+    if record.HasField("start_rate"):
+        view.start_rate.CopyFrom(rate_view(record.start_rate))
     if kept.history_ms:
         view.history_retention.FromMilliseconds(kept.history_ms)
     if kept.dead_letters_ms:

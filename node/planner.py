@@ -107,7 +107,7 @@ class LeaderPlanner:
         return self._slots.hear(sessions, now, tables)
 
     def next_wakeup_ms(self, tables: Tables, wall_ms: int) -> int | None:
-        wanted = (wheel.next_attention_ms(tables.timer), self._pace.next_ms, wall_ms + IDLE_MS)
+        wanted = (wheel.next_attention_ms(tables.timer), self._pace.next_ms, self._lines.next_ms, wall_ms + IDLE_MS)
         return min(at_ms for at_ms in wanted if at_ms is not None)
 
     def plan(self, tables: Tables, now: float, wall_ms: int) -> log_pb2.Plan | log_pb2.Prune | None:
@@ -115,7 +115,7 @@ class LeaderPlanner:
             return prune
         self._slots.begin_plan(tables, now)
         self._pace.begin_plan(tables, wall_ms)
-        self._room.begin_plan(tables, now)
+        self._room.begin_plan(tables, now, wall_ms)
         self._firing.begin_plan(tables)
         plan = log_pb2.Plan(
             expired_sessions=self._expired_sessions(tables, now),
@@ -129,7 +129,7 @@ class LeaderPlanner:
         self._firing.recompute(tables, wall_ms)
         plan.rearms = bytes(self._firing.rearms)
         plan.unparks = self._firing.unparks(tables, wall_ms)
-        plan.calls = self._lines.calls(tables, now, self._has_free)
+        plan.calls = self._lines.calls(tables, now, wall_ms, self._has_free, self._room)
         plan.cancellations = next((bytes(job) for job, _ in tables.cancelling.scan()), b"")
         if plan.ByteSize():
             return plan

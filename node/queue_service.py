@@ -4,26 +4,22 @@
 
 from __future__ import annotations
 
-from google.protobuf.duration_pb2 import Duration
-
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, views
 from horologe.node.context import NodeContext
 from horologe.node.errors import ApiError
 from horologe.node.masks import changed_fields
 from horologe.node.names import shorten
+from horologe.node.start_rates import rate_view, read_rate, read_span
 from horologe.node.validation import QUEUE_RULE, is_queue
 from horologe.node.writes import Context, Writer, WriteRequest, author_of
 from horologe.raft.lanes import LANE_USE, SEPARATOR, lanes_of
 from horologe.raft.priorities import AGING_DEFAULT_MS, due_times
-from horologe.raft.rates import BURST_MAX, COUNT_MAX, PER_MS_MAX
 from horologe.raft.records import U32
 from horologe.raft.tables import Tables
 from horologe.v1 import queue_service_pb2, queue_service_pb2_grpc
 
 CHANGEABLE = frozenset({"start_rate", "aging"})
-PER_MS_MIN = 100
-PER_DEFAULT_MS = 1_000
 AGING_MS_MAX = 7 * 86_400_000
 LANES_LOOKED_AT_MAX = 200
 """Of one queue, for its oldest execution."""
@@ -77,11 +73,11 @@ class QueueService(queue_service_pb2_grpc.QueueServiceServicer):
         if "start_rate" in changed:
             command.start_rate.SetInParent()
             if request.queue.HasField("start_rate"):
-                command.start_rate.CopyFrom(_read_rate(request.queue.start_rate))
+                command.start_rate.CopyFrom(read_rate(request.queue.start_rate, "queue.start_rate"))
         if "aging" in changed:
             given = request.queue.HasField("aging")
             command.aging_ms = (
-                _read_span(request.queue.aging, "queue.aging", 0, AGING_MS_MAX) if given else AGING_DEFAULT_MS
+                read_span(request.queue.aging, "queue.aging", 0, AGING_MS_MAX) if given else AGING_DEFAULT_MS
             )
         write = WriteRequest.of("UpdateQueue", request)
         await self._writer.settle(log_pb2.Command(set_queue=command), write, context, needs_space=True)
@@ -119,29 +115,6 @@ def _read_name(name: str, field: str) -> str:
     return queue
 
 
-def _read_rate(rate: queue_service_pb2.StartRate) -> log_pb2.StartRate:
-    """With its defaults, checked."""
-    per_ms = PER_DEFAULT_MS
-    if rate.HasField("per"):
-        per_ms = _read_span(rate.per, "queue.start_rate.per", PER_MS_MIN, PER_MS_MAX)
-    if not 1 <= rate.count <= COUNT_MAX:
-        raise errors.invalid_field("queue.start_rate.count", f"{rate.count} is outside 1 to {COUNT_MAX}")
-    if not 0 <= rate.burst <= BURST_MAX:
-        raise errors.invalid_field("queue.start_rate.burst", f"{rate.burst} is outside 0 (the default) to {BURST_MAX}")
-    burst = rate.burst or min(BURST_MAX, max(1, rate.count * 1_000 // per_ms))
-    return log_pb2.StartRate(count=rate.count, per_ms=per_ms, burst=burst)
-
-
-def _read_span(span: Duration, field: str, low_ms: int, high_ms: int) -> int:
-    # By seconds first: a duration from outside may be too large for everything else.
-    total_ms = span.seconds * 1000 + span.nanos // 1_000_000
-    if not low_ms <= total_ms <= high_ms:
-        raise errors.invalid_field(
-            field, f"{total_ms / 1000:g} s is outside {low_ms / 1000:g} s to {high_ms / 1000:g} s"
-        )
-    return total_ms
-
-
 def _view(tables: Tables, name: str) -> queue_service_pb2.Queue:
     view = queue_service_pb2.Queue(name=f"{_PREFIX}{name}")
     raw = tables.queue_setting.get(name.encode())
@@ -150,8 +123,7 @@ def _view(tables: Tables, name: str) -> queue_service_pb2.Queue:
     if record.pause_time_ms:
         view.pause_time.CopyFrom(views.timestamp(record.pause_time_ms))
     if record.HasField("start_rate"):
-        view.start_rate.count, view.start_rate.burst = record.start_rate.count, record.start_rate.burst
-        view.start_rate.per.FromMilliseconds(record.start_rate.per_ms)
+        view.start_rate.CopyFrom(rate_view(record.start_rate))
     view.aging.FromMilliseconds(record.aging_ms if record.HasField("aging_ms") else AGING_DEFAULT_MS)
     oldest_ms: list[int] = []
     for position, (lane, _) in enumerate(lanes_of(tables, name)):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from itertools import islice
 
-from horologe.raft.permits import LIMIT_USE, LimitKind, Permits, kind_of
+from horologe.raft.permits import LIMIT_USE, LimitKind, Permits, kind_of, number_of
+from horologe.raft.rates import has_namespace_rates
 from horologe.raft.records import U64, Execution, JobState
 from horologe.raft.tables import Tables
 
@@ -25,9 +26,9 @@ class Room:
         self._check_at = 0.0
         self._jobs: dict[int, JobState] = {}
 
-    def begin_plan(self, tables: Tables, now: float) -> None:
+    def begin_plan(self, tables: Tables, now: float, wall_ms: int) -> None:
         self._tables = tables
-        self._permits = Permits(tables)
+        self._permits = Permits(tables, wall_ms)
         self._jobs.clear()
         self._taken: dict[int, int] = {}
         if now >= self._check_at:
@@ -45,6 +46,15 @@ class Room:
         limits = self._permits.limits(execution, self._job(execution.job))
         has_room = all(self._permits.room(limit) > self._taken.get(limit, 0) for limit in limits)
         return limits if has_room else None
+
+    def left(self, limit: int) -> int:
+        """How many more this plan may start under it."""
+        return max(0, self._permits.room(limit) - self._taken.get(limit, 0))
+
+    def next_start_ms(self, rate: int, wall_ms: int) -> int:
+        """When a rate lets the next one start."""
+        rule = self._permits.rates.of(number_of(rate))
+        return wall_ms + 1 if rule is None else max(wall_ms + 1, rule.next_start_ms(wall_ms))
 
     def take(self, limits: list[int]) -> None:
         """It gets a slot in this plan."""
@@ -64,4 +74,4 @@ def _has_limits(tables: Tables) -> bool:
     for key, value in islice(tables.limit_use.scan(), NAMESPACES_LOOKED_AT_MAX):
         if LIMIT_USE.unpack(value)[0] or kind_of(U64.unpack(key)[0]) is not LimitKind.NAMESPACE:
             return True
-    return False
+    return has_namespace_rates(tables)

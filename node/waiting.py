@@ -37,6 +37,8 @@ def _limit(tables: Tables, limit: int) -> str:
             return "max_running of its namespace"
         case LimitKind.JOB:
             return "max_running of its job"
+        case LimitKind.START_RATE:
+            return "the start rate of its namespace"
         case LimitKind.NAMED:
             for key, value in tables.limit.scan():
                 if limit_of(LimitKind.NAMED, log_pb2.LimitRecord.FromString(bytes(value)).id) == limit:

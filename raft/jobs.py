@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import facets, owners, pending
+from horologe.raft import facets, namespaces, owners, pending
 from horologe.raft.apply_sets import drop_from_set, put_into_set
 from horologe.raft.calendars import unknown_calendar, use_calendars
 from horologe.raft.cancellation import cancel_unfinished
@@ -112,6 +112,10 @@ def _judge(state: State, command: log_pb2.PutJobs, batch: _Batch) -> Result | No
             return Result(Code.MOVED_ON, text=deletion.name)
         names.add(deletion.name)
         batch.doomed.append((record, deletion))
+    created = [draft.job.name for draft, record in zip(command.jobs, batch.found, strict=True) if record is None]
+    beyond = namespaces.quota_fault(state, created, [record.job.name for record, _ in batch.doomed])
+    if beyond:
+        return Result(Code.QUOTA_EXCEEDED, text=beyond)
     jobs = _numbers(state, batch.found)
     graph, fault = plan_edges(state, command.jobs, jobs, [record.id for record, _ in batch.doomed])
     batch.edges = graph.wanted
@@ -182,6 +186,7 @@ def remove_job(state: State, record: log_pb2.JobRecord, job_state: JobState) -> 
     forget_limits(state, record.job)
     release_secrets(state, record)
     count_job(state, record.run_as, -1)
+    namespaces.count_job(state, record.job.name, -1)
     record.deleted = True
     record.revision = state.index
     record.update_time_ms = state.now_ms
@@ -289,6 +294,7 @@ def _create(state: State, draft: log_pb2.JobDraft, author: str, owner: str) -> i
     name_secrets(state, record, draft.secrets)
     job_state = _hot_part(state, draft)
     job_state.run_as = count_job(state, owner, 1)
+    namespaces.count_job(state, draft.job.name, 1)
     if draft.paused:
         record.paused, record.pause_reason, record.pause_time_ms = True, draft.pause_reason, draft.next_due_ms
         record.paused_by = author

@@ -134,6 +134,8 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
             yield from _natural(command.set_namespace.history_ms)
             yield from _natural(command.set_namespace.history_count_max)
             yield from _natural(command.set_namespace.dead_letters_ms)
+            yield from _natural(command.set_namespace.job_count_max)
+            yield from _rate(command.set_namespace.start_rate)
         case "redrive_dead_letter":
             yield from _natural(command.redrive_dead_letter.execution)
         case "purge_dead_letter":

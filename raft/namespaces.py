@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from horologe.log.v1 import log_pb2
-from horologe.raft.limits import change_max
+from horologe.raft.limits import change_max, namespace_of
 from horologe.raft.model import Code, Result
 from horologe.raft.permits import LimitKind, limit_of
+from horologe.raft.rates import QueueRule
 from horologe.raft.state import State
 
 
@@ -16,6 +20,10 @@ def set_namespace(state: State, command: log_pb2.SetNamespace) -> Result:
     if command.HasField("max_running"):
         record.max_running = command.max_running
         change_max(state, limit_of(LimitKind.NAMESPACE, number), command.max_running)
+    if command.HasField("job_count_max"):
+        record.job_count_max = command.job_count_max
+    if command.HasField("start_rate"):
+        _set_rate(state, record, command.start_rate)
     kept = state.keeping.of(number)
     if command.HasField("history_ms"):
         kept.history_ms = command.history_ms
@@ -25,6 +33,39 @@ def set_namespace(state: State, command: log_pb2.SetNamespace) -> Result:
         kept.count_max = command.history_count_max
     write_namespace(state, command.name, record)
     return Result(Code.OK, (number,))
+
+
+def _set_rate(state: State, record: log_pb2.NamespaceRecord, rate: log_pb2.StartRate) -> None:
+    """A new rate begins with a full bucket; those that wait for the old one are called up by the leader's planner."""
+    if rate.count:
+        record.start_rate.CopyFrom(rate)
+        rule = QueueRule()
+        rule.set_rate(rate.count, rate.per_ms, rate.burst, state.now_ms)
+        state.permits.rates.put(record.id, rule)
+    else:
+        record.ClearField("start_rate")
+        state.permits.rates.put(record.id, None)
+
+
+def quota_fault(state: State, created: Sequence[str], deleted: Sequence[str]) -> str:
+    """What is wrong with jobs of these names coming and going together, for people; empty if nothing is. Writes nothing."""
+    growth = Counter(map(namespace_of, created))
+    growth.subtract(Counter(map(namespace_of, deleted)))
+    for name in sorted(growth):
+        raw = state.tables.namespace.get(name.encode())
+        record = log_pb2.NamespaceRecord() if raw is None else log_pb2.NamespaceRecord.FromString(bytes(raw))
+        if growth[name] > 0 and 0 < record.job_count_max < record.job_count + growth[name]:
+            jobs = "1 job" if record.job_count == 1 else f"{record.job_count} jobs"
+            return f"namespaces/{name} has {jobs}, and its quota is {record.job_count_max}"
+    return ""
+
+
+def count_job(state: State, job_name: str, by: int) -> None:
+    """A job more, or less, is in the namespace of that name."""
+    name = namespace_of(job_name)
+    record = read_namespace(state, name)
+    record.job_count += by
+    write_namespace(state, name, record)
 
 
 def read_namespace(state: State, name: str) -> log_pb2.NamespaceRecord:

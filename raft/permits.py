@@ -11,6 +11,7 @@ from enum import IntEnum
 from struct import Struct
 
 from horologe.raft.model import ExecutionFlag, JobFlag
+from horologe.raft.rates import NamespaceRates
 from horologe.raft.records import U32, U64, Execution, JobState
 from horologe.raft.tables import Tables
 
@@ -25,6 +26,8 @@ class LimitKind(IntEnum):
     NAMESPACE = 1
     JOB = 2
     NAMED = 3
+    START_RATE = 4
+    """Not how many of a namespace run, but how fast they start: its room is the tokens that are there."""
 
 
 def limit_of(kind: LimitKind, number: int) -> int:
@@ -32,20 +35,32 @@ def limit_of(kind: LimitKind, number: int) -> int:
     return kind << _KIND_SHIFT | number
 
 
+_FIRST_RATE = limit_of(LimitKind.START_RATE, 0)
+
+
 def kind_of(limit: int) -> LimitKind:
     return LimitKind(limit >> _KIND_SHIFT)
+
+
+def number_of(limit: int) -> int:
+    """Whose it is."""
+    return limit & (1 << _KIND_SHIFT) - 1
 
 
 class Permits:
     """The counts as of one entry."""
 
-    __slots__ = ("_tables", "_uses")
+    __slots__ = ("_tables", "_uses", "now_ms", "rates")
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, now_ms: int = 0) -> None:
+        """`now_ms` matters to rates only."""
         self._tables = tables
         self._uses: dict[int, list[int]] = {}
+        self.now_ms = now_ms
+        self.rates = NamespaceRates(tables)
 
     def save(self) -> None:
+        self.rates.save()
         for limit, (max_running, running) in self._uses.items():
             if max_running or running:
                 self._tables.limit_use.put(U64.pack(limit), LIMIT_USE.pack(max_running, running))
@@ -55,6 +70,7 @@ class Permits:
     def take(self, execution: Execution, job_state: JobState) -> None:
         """An attempt starts. The caller stores the execution."""
         self._use(limit_of(LimitKind.NAMESPACE, execution.namespace))[1] += 1
+        self.rates.take(execution.namespace, self.now_ms)
         if job_state.flags & JobFlag.LIMITED:
             self.count_in(execution)
 
@@ -80,10 +96,15 @@ class Permits:
         limits = [own] if self._is_limit(own) else []
         if job_state.flags & JobFlag.LIMITED:
             limits += [limit for limit in self._of_job(execution.job) if self._is_limit(limit)]
+        if self.rates.of(execution.namespace) is not None:
+            limits.append(limit_of(LimitKind.START_RATE, execution.namespace))
         return limits
 
     def room(self, limit: int) -> int:
         """How many more may run; a very large number without a limit."""
+        if limit >= _FIRST_RATE:
+            rule = self.rates.of(number_of(limit))
+            return 1 << 32 if rule is None else rule.starts(self.now_ms)
         max_running, running = self._use(limit)
         return max(0, max_running - running) if max_running else 1 << 32
 

@@ -1,17 +1,19 @@
 """What a queue's settings mean to each start: whether it is paused, how fast it may start executions, how it weighs age.
 
-The settings themselves are in queues.py. Here is the packed part, which is asked at every start in a queue that has settings; the
-tokens of its bucket are kept with it. All numbers are whole: a token is worth `per_ms`, and each millisecond brings `count`.
+And how fast the executions of a namespace start. The settings themselves are in queues.py and namespaces.py. Here is the packed
+part, which is asked at every start in a queue that has settings, or a namespace with a rate; the tokens of its bucket are kept
+with it. All numbers are whole: a token is worth `per_ms`, and each millisecond brings `count`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from struct import Struct
 from typing import ClassVar, Self
 
 from horologe.raft.priorities import AGING_DEFAULT_MS
-from horologe.raft.records import U32
+from horologe.raft.records import U32, U64
 from horologe.raft.tables import Tables
 
 COUNT_MAX = 1_000_000
@@ -121,6 +123,48 @@ class QueueRules:
             rule = self._rules[queue]
             if rule is not None:
                 self._tables.bucket.put(U32.pack(queue), rule.pack())
+
+
+class NamespaceRates:
+    """How fast the executions of namespaces may start, as of one entry: the same for them."""
+
+    __slots__ = ("_changed", "_rules", "_tables")
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._rules: dict[int, QueueRule | None] = {}
+        self._changed: set[int] = set()
+
+    def of(self, namespace: int) -> QueueRule | None:
+        """None if it has no rate."""
+        if namespace not in self._rules:
+            raw = self._tables.bucket.get(U64.pack(namespace))
+            self._rules[namespace] = None if raw is None else QueueRule.unpack(raw)
+        return self._rules[namespace]
+
+    def take(self, namespace: int, now_ms: int) -> None:
+        """An attempt starts."""
+        rule = self.of(namespace)
+        if rule is not None:
+            rule.take(now_ms)
+            self._changed.add(namespace)
+
+    def put(self, namespace: int, rule: QueueRule | None) -> None:
+        self._rules[namespace] = rule
+        self._changed.add(namespace)
+
+    def save(self) -> None:
+        for namespace in sorted(self._changed):
+            rule = self._rules[namespace]
+            if rule is None:
+                self._tables.bucket.delete(U64.pack(namespace))
+            else:
+                self._tables.bucket.put(U64.pack(namespace), rule.pack())
+
+
+def has_namespace_rates(tables: Tables) -> bool:
+    """Their keys are longer than those of queues, and come before them."""
+    return any(len(key) == U64.size for key, _ in islice(tables.bucket.scan(), 1))
 
 
 def queue_of(tables: Tables, lane: int) -> int:

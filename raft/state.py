@@ -74,6 +74,7 @@ class State:
             raise InvariantError(f"entry {index} was applied already (revision {self.counters.revision})")
         self.index = index
         self.now_ms = max(time_ms, self.counters.log_time_ms)
+        self.permits.now_ms = self.now_ms
         self.effects = Effects()
         self.ended: list[int] = []
         """Executions that have reached their last state, and whose consequences are to be drawn: see settling.py."""
@@ -93,6 +94,7 @@ class State:
     def pass_time(self, time_ms: int) -> None:
         """Time has come at least so far: a due time that is accounted for is over, whatever clock is asked next."""
         self.now_ms = max(self.now_ms, time_ms)
+        self.permits.now_ms = self.now_ms
         self.counters.log_time_ms = self.now_ms
 
     def save(self) -> None:

@@ -69,7 +69,7 @@ class Tables(Protocol):
     @property
     def queue_setting(self) -> Table: ...  # queue's name -> log.v1.QueueRecord
     @property
-    def bucket(self) -> Table: ...  # queue -> what its settings mean to a start, tokens: see rates.py
+    def bucket(self) -> Table: ...  # queue, or namespace -> what its settings mean to a start, tokens: see rates.py
     @property
     def limit(self) -> Table: ...  # name -> log.v1.LimitRecord
     @property

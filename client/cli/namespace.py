@@ -19,8 +19,11 @@ pause.register_namespace(app)
 
 COLUMNS = (
     Column("NAME", "name"),
+    Column("JOBS", "job_count"),
+    Column("MAX JOBS", lambda record: record["job_count_max"] or None),
     Column("RUNNING", "running_count"),
     Column("MAX RUNNING", lambda record: record["max_running"] or None),
+    Column("START RATE", "start_rate"),
     Column("FINISHED", "finished_count"),
     Column("NOT RUN", "not_run_count"),
     Column("HISTORY", "history_retention"),
@@ -75,6 +78,18 @@ def set_(
         str | None,
         typer.Option("--dead-letters", metavar="DURATION", help="Dead letters are kept so long; or default (30d)."),
     ] = None,
+    job_count_max: Annotated[
+        int | None,
+        typer.Option("--job-count-max", metavar="N", min=0, help="So many jobs it may have; 0: no limit."),
+    ] = None,
+    start_rate: Annotated[
+        str | None,
+        typer.Option("--start-rate", metavar="N/DURATION", help="Starts in each span: 10/s, 100/1h; or none."),
+    ] = None,
+    burst: Annotated[
+        int | None,
+        typer.Option("--burst", metavar="N", min=1, help="So many starts at once after a quiet time."),
+    ] = None,
     request_id: RequestIdOption = "",
 ) -> None:
     """Change what holds for a namespace; what is not named stays.
@@ -83,8 +98,10 @@ def set_(
     """
     from horologe.client import records
 
-    if (max_running, history, history_count, dead_letters) == (None,) * 4:
-        options = "--max-running, --history, --history-count or --dead-letters"
+    if burst is not None and start_rate in (None, "none"):
+        raise InvalidArgument("--burst goes with a --start-rate", reason="INVALID_FIELD")
+    if (max_running, history, history_count, dead_letters, job_count_max, start_rate) == (None,) * 6:
+        options = "--max-running, --start-rate, --job-count-max, --history, --history-count or --dead-letters"
         raise InvalidArgument(f"name what to change: {options}", reason="INVALID_FIELD")
     found = session.client.update_namespace(
         name,
@@ -92,6 +109,9 @@ def set_(
         history_retention=history,
         history_count_max=history_count,
         dead_letter_retention=dead_letters,
+        job_count_max=job_count_max,
+        start_rate=start_rate,
+        burst=burst or 0,
         request_id=request_id,
     )
     session.print_one(records.namespace(found), COLUMNS)

@@ -297,6 +297,13 @@ def set_namespace(name: str, max_running: int) -> Command:
     return Command(set_namespace=log_pb2.SetNamespace(name=name, max_running=max_running))
 
 
+def set_quotas(name: str, job_count_max: int, rate: tuple[int, int, int]) -> Command:
+    """`rate`: starts, in how many milliseconds, how many at once; zeros for none."""
+    command = log_pb2.SetNamespace(name=name, job_count_max=job_count_max)
+    command.start_rate.count, command.start_rate.per_ms, command.start_rate.burst = rate
+    return Command(set_namespace=command)
+
+
 def keep_history(
     name: str, history_ms: int | None = None, count_max: int | None = None, dead_letters_ms: int | None = None
 ) -> Command:

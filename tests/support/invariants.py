@@ -6,7 +6,7 @@ from collections import Counter
 
 from horologe.log.v1 import log_pb2
 from horologe.raft.lanes import LANE_USE, Lane
-from horologe.raft.limits import limit_name
+from horologe.raft.limits import limit_name, namespace_of
 from horologe.raft.lines import LINE_KEY
 from horologe.raft.model import (
     FINAL_STATES,
@@ -108,6 +108,10 @@ def _check_jobs(tables: Tables, counters: Counters, executions: Executions, job_
     assert records.keys() == job_states.keys()
     assert names == {record.job.name: job for job, record in records.items() if not record.deleted}
     assert counters.jobs == len(names)
+    spaces = {key.decode(): log_pb2.NamespaceRecord.FromString(value) for key, value in tables.namespace.scan()}
+    assert {name: space.job_count for name, space in spaces.items() if space.job_count} == Counter(
+        map(namespace_of, names)
+    )
     for key, _ in tables.cancelling.scan():
         (job,) = U64.unpack(key)
         assert job not in records or records[job].deleted, f"job {job} is cancelled, and is not deleted"
@@ -266,7 +270,11 @@ def _check_lanes(tables: Tables, executions: Executions) -> None:
         rule = QueueRule.unpack(raw)
         assert (bool(rule.paused), rule.count) == (record.paused, record.start_rate.count), key
         assert rule.level <= rule.burst * rule.per_ms, key
-    assert len(list(tables.bucket.scan())) == len(list(tables.queue_setting.scan()))
+    buckets = {key: QueueRule.unpack(value) for key, value in tables.bucket.scan()}
+    assert sum(len(key) == U32.size for key in buckets) == len(list(tables.queue_setting.scan()))
+    rates = {U64.unpack(key)[0]: rule.count for key, rule in buckets.items() if len(key) == U64.size}
+    spaces = [log_pb2.NamespaceRecord.FromString(value) for _, value in tables.namespace.scan()]
+    assert rates == {space.id: space.start_rate.count for space in spaces if space.HasField("start_rate")}
 
 
 def _check_timers(tables: Tables, counters: Counters, executions: Executions, job_states: JobStates) -> None:

@@ -148,8 +148,17 @@ class World(AccessWords, OperationWords, TimetableWords):
             return self._do(commands.delete_limit(id_))
         return self._do(commands.set_limit(id_, int(max_running)))
 
-    def namespace(self, name: str, max_running: str) -> str:
-        return self._do(commands.set_namespace(name, int(max_running)))
+    def namespace(self, name: str, max_running: str = "", jobs: str = "", rate: str = "") -> str:
+        """`jobs`: how many it may have; a rate is starts/duration/burst, or none."""
+        command = log_pb2.SetNamespace(name=name)
+        if max_running:
+            command.max_running = int(max_running)
+        if jobs:
+            command.job_count_max = int(jobs)
+        if rate:
+            count, per, burst = _rate(rate)
+            command.start_rate.CopyFrom(log_pb2.StartRate(count=count, per_ms=per, burst=burst))
+        return self._do(log_pb2.Command(set_namespace=command))
 
     def ledger(self, name: str) -> str:
         job = self._job(name)
@@ -168,9 +177,7 @@ class World(AccessWords, OperationWords, TimetableWords):
         """`pause`, `resume`, or settings; a rate is starts/duration/burst, or none."""
         if what:
             return self._do(commands.pause_queue(name, paused=what == "pause"))
-        count, per, burst = ("0", "0s", "0") if rate == "none" else (rate or "0/0s/0").split("/")
-        wanted = (int(count), ms_of(per), int(burst)) if rate else None
-        return self._do(commands.set_queue(name, wanted, ms_of(aging) if aging else None))
+        return self._do(commands.set_queue(name, _rate(rate) if rate else None, ms_of(aging) if aging else None))
 
     def rerun(self, number: str) -> str:
         return self._do(commands.rerun(int(number)))
@@ -289,7 +296,7 @@ class World(AccessWords, OperationWords, TimetableWords):
     def _limit(self, execution: Execution) -> str:
         """Whose room it waits for."""
         if kind_of(execution.line) is not LimitKind.NAMED:
-            return f"its {kind_of(execution.line).name.lower()}"
+            return f"its {kind_of(execution.line).name.lower().replace('_', ' ')}"
         numbers = {
             limit_of(LimitKind.NAMED, log_pb2.LimitRecord.FromString(value).id): key.decode().rpartition("/")[2]
             for key, value in self._driver.tables.limit.scan()
@@ -322,6 +329,12 @@ class World(AccessWords, OperationWords, TimetableWords):
 
     def _seconds(self) -> float:
         return (self._driver.now_ms - START_MS) / 1000
+
+
+def _rate(text: str) -> tuple[int, int, int]:
+    """`2/10s/1`, or `none`."""
+    count, per, burst = ("0", "0s", "0") if text == "none" else text.split("/")
+    return int(count), ms_of(per), int(burst)
 
 
 def _pairs(text: str) -> dict[str, str]:

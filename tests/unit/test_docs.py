@@ -28,7 +28,7 @@ PAGES = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
     "SECURITY.md", "docs/threat-model.md", "docs/secrets.md", "docs/tls.md",
     "models/README.md", "examples/README.md", "docs/workflows.md", "docs/schedules.md", "docs/workers.md",
-    "docs/encryption.md", "docs/clients.md", "docs/limits.md", "docs/audit.md",
+    "docs/encryption.md", "docs/clients.md", "docs/limits.md", "docs/access.md", "docs/audit.md",
 )  # fmt: skip
 SOURCE_FOLDERS = ("raft", "node", "client", "chaos", "proto", "tests", "examples")
 PROMISE = """

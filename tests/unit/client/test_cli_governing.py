@@ -69,7 +69,7 @@ def test_a_queue_is_paused_and_resumed(fake: FakeCluster, run: Run) -> None:
 
 
 def test_a_namespace_gets_a_limit(fake: FakeCluster, run: Run) -> None:
-    shop = [["shop", "0", "20", "0", "0", "default", "-", "default"]]
+    shop = [["shop", "0", "-", "0", "20", "-", "0", "0", "default", "-", "default"]]
     assert rows(run("namespace", "set", "shop", "--max-running", "20")) == shop
     assert rows(run("namespace", "list")) == shop
     assert rows(run("namespace", "get", "shop")) == shop
@@ -86,6 +86,18 @@ def test_a_namespace_keeps_its_history_as_it_likes(fake: FakeCluster, run: Run) 
     found = json.loads(run("namespace", "set", "shop", "--history", "default", "-o", "json").stdout)
     assert found["history_retention"] == "default"
     assert run("namespace", "set", "shop", "--history", "forever").exit_code == 2
+
+
+def test_a_namespace_has_quotas(fake: FakeCluster, run: Run) -> None:
+    quotas = ("--job-count-max", "100", "--start-rate", "10/s", "--burst", "3")
+    assert rows(run("namespace", "set", "shop", *quotas))[0][:6] == ["shop", "0", "100", "0", "-", "10/1s"]
+    asked = fake.requests("UpdateNamespace")[-1]
+    assert list(asked.update_mask.paths) == ["job_count_max", "start_rate"]
+    assert asked.namespace.start_rate.burst == 3
+    run("namespace", "set", "shop", "--start-rate", "none")
+    asked = fake.requests("UpdateNamespace")[-1]
+    assert list(asked.update_mask.paths) == ["start_rate"] and not asked.namespace.HasField("start_rate")
+    assert "--burst goes with a --start-rate" in run("namespace", "set", "shop", "--burst", "3").stderr
 
 
 def test_the_sdk_raises_what_it_means(fake: FakeCluster) -> None:

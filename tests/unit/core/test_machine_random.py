@@ -23,7 +23,7 @@ from horologe.raft.commands import GIVE_UP, NO_RETRY, Outcome
 from horologe.raft.lines import lines_of
 from horologe.raft.machine import StateMachine
 from horologe.raft.model import Catchup, ExecutionState, LeaseLoss, Overlap
-from horologe.raft.permits import LIMIT_USE, LimitKind, limit_of
+from horologe.raft.permits import LIMIT_USE, LimitKind, Permits, limit_of
 from horologe.raft.records import U64
 from horologe.raft.store import Store
 
@@ -149,6 +149,10 @@ class RandomHistory(RuleBasedStateMachine):
     @rule(max_running=st.sampled_from([0, 1, 3]))
     def limit_the_namespace(self, max_running: int) -> None:
         self.apply(commands.set_namespace("default", max_running))
+
+    @rule(jobs=st.sampled_from([0, 2]), rate=st.sampled_from([(0, 0, 0), (1, 5 * SECOND, 1), (3, SECOND, 2)]))
+    def set_quotas(self, jobs: int, rate: tuple[int, int, int]) -> None:
+        self.apply(commands.set_quotas("default", jobs, rate))
 
     @rule(name=st.sampled_from(["q1", "q2"]), paused=st.booleans())
     def pause_a_queue(self, name: str, paused: bool) -> None:
@@ -322,7 +326,7 @@ class RandomHistory(RuleBasedStateMachine):
 
     @rule(session=st.integers(1, 6), number=numbers, token=st.integers(1, 60))
     def a_plan_that_no_planner_would_make(self, session: int, number: int, token: int) -> None:
-        limit = limit_of(LimitKind(session % 3 + 1), number)
+        limit = limit_of(LimitKind(session % 4 + 1), number)
         self.apply(
             commands.plan(
                 expired=[session],
@@ -353,10 +357,9 @@ class RandomHistory(RuleBasedStateMachine):
             self.apply(log_pb2.Command(**{"plan" if isinstance(plan, log_pb2.Plan) else "prune": plan}))
         slots = Slots(SETTINGS.lease_term_seconds)
         slots.rebuild(self.driver.tables, self.seconds)
+        permits = Permits(self.driver.tables, self.driver.now_ms)
         for limit, lane in lines_of(self.driver.tables.limit_line):
-            max_running, running = LIMIT_USE.unpack(self.driver.tables.limit_use.get(U64.pack(limit)) or bytes(8))
-            is_full = max_running and running >= max_running
-            assert is_full or not slots.has_free(lane), f"somebody waits in line {limit, lane}"
+            assert not permits.room(limit) or not slots.has_free(lane), f"somebody waits in line {limit, lane}"
 
     def teardown(self) -> None:
         self.nobody_is_forgotten()

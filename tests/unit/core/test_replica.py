@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import commands
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import snapshot
 from horologe.raft.cipher import in_memory
 from horologe.raft.core import CoreSettings, RaftCore
 from horologe.raft.journal import HardState, Journal
+from horologe.raft.model import Code
 from horologe.raft.replica import Replica
 from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import Store, StoreError
@@ -110,6 +112,31 @@ def test_whose_removal_is_committed_is_disconnected_to_be_told_so(alone: Alone) 
         dropped = step(Inbox()).dropped
     assert dropped == ["n2"]
     assert step(Inbox()).dropped == []
+
+
+@pytest.mark.parametrize(
+    ("actor", "code"),
+    [
+        (log_pb2.Actor(principal="ada"), Code.PERMISSION_DENIED),
+        (log_pb2.Actor(principal=""), Code.MALFORMED),
+        (log_pb2.Actor(principal="admin", token="lost"), Code.PERMISSION_DENIED),
+        (log_pb2.Actor(principal="admin", token="first"), Code.OK),
+    ],
+)
+def test_nobody_changes_the_members_without_the_right_to(alone: Alone, actor: log_pb2.Actor, code: Code) -> None:
+    """The configuration would be in force before the entry is applied."""
+    alone.step(commands.begin_security())
+    for _ in range(10):
+        alone.step()
+    learner = log_pb2.Member(name="n2", role=log_pb2.Member.ROLE_LEARNER)
+    change = log_pb2.ChangeMembership(put=learner)
+    results = alone.step(log_pb2.Command(origin="n1", origin_id=9, actor=actor, change_membership=change)).results
+    members = set(alone.replica.status.configuration.by_name)
+    while not results:
+        results = alone.step().results
+        members |= set(alone.replica.status.configuration.by_name)
+    assert [result.code for _, result in results] == [code]
+    assert ("n2" in members) is (code is Code.OK)
 
 
 def test_a_copy_that_has_gone_does_not_become_an_empty_state(alone: Alone, tmp_path: Path) -> None:

@@ -196,6 +196,7 @@ async def test_a_namespace_keeps_its_history_as_it_likes(node):
     wanted.history_retention.FromSeconds(14 * 86_400)
     wanted.dead_letter_retention.FromSeconds(3_600)
     answer = await node.namespaces.UpdateNamespace(namespaces.UpdateNamespaceRequest(namespace=wanted))
+    wanted.job_count = 1
     assert answer.namespace == wanted
     mask = FieldMask(paths=["history_retention", "history_count_max"])
     bare = namespaces.Namespace(name="namespaces/default")
@@ -211,6 +212,51 @@ async def test_a_namespace_keeps_its_history_as_it_likes(node):
     wanted = namespaces.Namespace(name="namespaces/default", history_count_max=-1)
     error = await refused(node.namespaces.UpdateNamespace(namespaces.UpdateNamespaceRequest(namespace=wanted)))
     assert error.reason == "INVALID_FIELD"
+
+
+async def test_a_namespace_has_quotas(node):
+    wanted = namespaces.Namespace(name="namespaces/default", job_count_max=1)
+    wanted.start_rate.count = 5
+    answer = await node.namespaces.UpdateNamespace(namespaces.UpdateNamespaceRequest(namespace=wanted))
+    assert (answer.namespace.job_count_max, answer.namespace.job_count) == (1, 0)
+    assert (answer.namespace.start_rate.per.seconds, answer.namespace.start_rate.burst) == (1, 5)
+    await create(node)
+    made = job_service_pb2.CreateJobRequest(job_id="second", job=manual_job())
+    error = await refused(node.jobs.CreateJob(made))
+    assert (error.reason, error.code) == ("LIMIT_EXCEEDED", grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert error.text.startswith("namespaces/default has 1 job, and its quota is 1; ")
+    bare = namespaces.Namespace(name="namespaces/default")
+    mask = FieldMask(paths=["job_count_max", "start_rate"])
+    request = namespaces.UpdateNamespaceRequest(namespace=bare, update_mask=mask)
+    found = (await node.namespaces.UpdateNamespace(request)).namespace
+    assert (found.job_count_max, found.job_count, found.HasField("start_rate")) == (0, 1, False)
+    await node.jobs.CreateJob(made)
+
+
+@pytest.mark.parametrize(
+    ("field", "wanted"),
+    [
+        ("job_count_max", namespaces.Namespace(job_count_max=-1)),
+        ("start_rate.count", namespaces.Namespace(start_rate=queues.StartRate(count=-1))),
+        ("start_rate.burst", namespaces.Namespace(start_rate=queues.StartRate(count=1, burst=-1))),
+    ],
+)
+async def test_quotas_that_cannot_be(node, field, wanted):
+    wanted.name = "namespaces/default"
+    error = await refused(node.namespaces.UpdateNamespace(namespaces.UpdateNamespaceRequest(namespace=wanted)))
+    assert (error.reason, list(error.fields)) == ("INVALID_FIELD", [f"namespace.{field}"])
+
+
+async def test_an_execution_says_that_it_waits_for_the_rate_of_its_namespace(node):
+    await create(node)
+    wanted = namespaces.Namespace(name="namespaces/default")
+    wanted.start_rate.count = wanted.start_rate.burst = 1
+    await node.namespaces.UpdateNamespace(namespaces.UpdateNamespaceRequest(namespace=wanted))
+    session = node.open_session()
+    first, second = await run(node), await run(node)
+    node.assign(first, session)
+    node.assign(second, session)
+    assert (await get(node, second)).waits_for == "room under the start rate of its namespace"
 
 
 async def test_finished_executions_are_counted(node):
