@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from horologe.chaos.mutants import disk, elections, leases, log, members, output, policies, state
+from horologe.chaos.mutants import disk, elections, encryption, leases, log, members, output, policies, state
 
 MUTANTS = (
     *log.MUTANTS,
@@ -13,4 +13,5 @@ MUTANTS = (
     *output.MUTANTS,
     *policies.MUTANTS,
     *state.MUTANTS,
+    *encryption.MUTANTS,
 )
