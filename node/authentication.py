@@ -31,6 +31,7 @@ from horologe.node.rate_limits import TokenBuckets
 from horologe.node.standing import rights_now, unauthenticated
 from horologe.node.token_uses import TokenUses
 from horologe.raft.access import NOTHING
+from horologe.raft.tables import Tables
 
 AUTHORIZATION_KEY = "authorization"
 _BEARER = "bearer "
@@ -95,9 +96,10 @@ class Authenticator:
             certificate=identity.fingerprint if identity is not None else "",
         )
         try:
-            caller = await self._prove(claimed, proof, presented, identity)
+            known = await self._by_oidc(claimed, proof) if proof and presented is None else None
             revision = self._node.status().revision
             with self._node.store.read() as tables:
+                caller = known or _prove(tables, claimed, presented, identity)
                 rights = rights_now(tables, caller, self._node.clock.wall_ms())
             caller = replace(caller, rights=rights, revision=revision)
         except ApiError as error:
@@ -109,36 +111,13 @@ class Authenticator:
             raise _too_often(f"{caller.principal} calls this node too often; call less often", wait_seconds)
         return caller
 
-    async def _prove(
-        self, claimed: Caller, proof: str, presented: tokens.Presented | None, identity: Identity | None
-    ) -> Caller:
-        """A token counts before a certificate: who sends one wants to be what it says."""
-        if presented is not None:
-            return self._by_token(claimed, presented)
-        if proof:
-            return await self._by_oidc(claimed, proof)
-        if identity is None:
-            raise unauthenticated()
-        kind = CallerKind(identity.role)
-        principal = identity.name if kind is CallerKind.CLIENT else f"{kind.value}:{identity.name}"
-        return replace(claimed, kind=kind, principal=principal, proof="certificate", queues=identity.queues)
-
-    def _by_token(self, claimed: Caller, presented: tokens.Presented) -> Caller:
-        with self._node.store.read() as tables:
-            raw = tables.token.get(presented.id.encode())
-        record = log_pb2.TokenRecord.FromString(bytes(raw)) if raw is not None else log_pb2.TokenRecord()
-        # An unknown id takes as long as a wrong secret.
-        if not hmac.compare_digest(record.token.hash or bytes(32), presented.hash) or raw is None:
-            raise unauthenticated()
-        return replace(claimed, principal=record.token.principal, proof="token")
-
     async def _by_oidc(self, claimed: Caller, proof: str) -> Caller:
         if self._oidc is None:
             raise unauthenticated()
         try:
             identity = await self._oidc.verify(proof)
         except OidcError as error:
-            log.info("identity refused", source=claimed.source, reason=str(error))
+            log.debug("identity refused", source=claimed.source, reason=str(error))
             raise unauthenticated() from error
         return replace(
             claimed,
@@ -172,6 +151,22 @@ class AuthenticationInterceptor(Guard):
         # Each call is a task of its own, with variables of its own: what is set here ends with the call.
         CALLER.set(await self._authenticator.caller_of(method, context))
         yield
+
+
+def _prove(tables: Tables, claimed: Caller, presented: tokens.Presented | None, identity: Identity | None) -> Caller:
+    """A token counts before a certificate: who sends one wants to be what it says. Raises an ApiError."""
+    if presented is not None:
+        raw = tables.token.get(presented.id.encode())
+        record = log_pb2.TokenRecord.FromString(bytes(raw or b""))
+        # An unknown id takes as long as a wrong secret.
+        if not hmac.compare_digest(record.token.hash or bytes(32), presented.hash) or raw is None:
+            raise unauthenticated()
+        return replace(claimed, principal=record.token.principal, proof="token")
+    if identity is None:
+        raise unauthenticated()
+    kind = CallerKind(identity.role)
+    principal = identity.name if kind is CallerKind.CLIENT else f"{kind.value}:{identity.name}"
+    return replace(claimed, kind=kind, principal=principal, proof="certificate", queues=identity.queues)
 
 
 def _proof_of(context: Context) -> str:

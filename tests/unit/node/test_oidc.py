@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import suppress
 
 import jwt
 import pytest
@@ -11,7 +13,7 @@ from secure_harness import Role, SecureNode, bearer
 from service_harness import HandClock, refused
 
 from horologe.node.config import NodeConfig
-from horologe.node.oidc import LEEWAY_SECONDS, REFETCH_SECONDS, OidcError, OidcVerifier, fetch_json
+from horologe.node.oidc import DOCUMENT_BYTES_MAX, LEEWAY_SECONDS, REFETCH_SECONDS, OidcError, OidcVerifier, fetch_json
 from horologe.v1 import access_service_pb2, job_service_pb2
 
 ISSUER, AUDIENCE = "https://id.example", "horologe"
@@ -175,6 +177,36 @@ async def test_keys_come_over_tls_or_from_this_machine():
     for url in ("http://id.example/keys", "ftp://id.example", "", "file:///etc/passwd"):
         with pytest.raises(OidcError):
             await fetch_json(url)
+
+
+async def test_what_an_issuer_may_answer():
+    """A JSON object of a bounded size, from where it was asked for."""
+    answers = {
+        "/good": (200, b'{"a": 1}', ""),
+        "/list": (200, b"[1]", ""),
+        "/broken": (200, b"{", ""),
+        "/away": (503, b"{}", ""),
+        "/elsewhere": (302, b"", "/good"),
+        "/large": (200, b'{"a": "' + b"x" * DOCUMENT_BYTES_MAX + b'"}', ""),
+    }
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+        status, body, location = answers[path]
+        head = f"HTTP/1.1 {status} OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        head += f"location: {location}\r\n" if location else ""
+        with suppress(ConnectionError):
+            writer.write(head.encode() + b"\r\n" + body)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        here = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        assert await fetch_json(f"{here}/good") == {"a": 1}
+        for path in answers.keys() - {"/good"}:
+            with pytest.raises(OidcError):
+                await fetch_json(here + path)
 
 
 def test_options_that_make_no_sense(tmp_path):
