@@ -11,7 +11,7 @@ from horologe.node import errors, paging, tokens, views
 from horologe.node.access_views import grant_view, principal_view, token_view
 from horologe.node.callers import CallerKind, current_caller
 from horologe.node.context import NodeContext
-from horologe.node.names import is_id, shorten
+from horologe.node.names import PRINCIPAL_BYTES_MAX, is_id, shorten
 from horologe.node.schedule import Violation, duration_ms
 from horologe.node.writes import Context, Writer, WriteRequest, accepted
 from horologe.raft.access import EVERYWHERE, GROUP_PREFIX, OIDC_PREFIX, ROLE_VERBS, Verb, grant_key, grants_of
@@ -22,7 +22,6 @@ from horologe.v1 import access_pb2, access_service_pb2, access_service_pb2_grpc
 LIFE_MS_DEFAULT = 90 * 86_400_000
 LIFE_MS_MAX = 3_650 * 86_400_000
 LIFE_MS_MIN = 1_000
-PRINCIPAL_LENGTH_MAX = 200
 DESCRIPTION_LENGTH_MAX = 200
 NAMESPACES_MAX = 100
 _OF_CERTIFICATES = tuple(f"{kind.value}:" for kind in (CallerKind.WORKER, CallerKind.NODE))
@@ -157,6 +156,9 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
     ) -> access_service_pb2.ListGrantsResponse:
         del context
         size, start = paging.page_size(request), paging.start_key(request)
+        found = _subject_violations(request.subject, "subject") if request.subject else []
+        if found:
+            raise errors.invalid(found)
         response = access_service_pb2.ListGrantsResponse()
         prefix = grant_key(request.subject, "") if request.subject else b""
         with self._node.store.read() as tables:
@@ -177,8 +179,9 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
     async def UpdatePrincipal(
         self, request: access_service_pb2.UpdatePrincipalRequest, context: Context
     ) -> access_service_pb2.UpdatePrincipalResponse:
-        if not request.name or len(request.name) > PRINCIPAL_LENGTH_MAX:
-            raise errors.invalid_field("name", f"{shorten(request.name)} is no principal")
+        found = _subject_violations(request.name, "name")
+        if found:
+            raise errors.invalid(found)
         change = log_pb2.SetPrincipal(name=request.name, disabled=request.disabled)
         write = WriteRequest.of("UpdatePrincipal", request)
         await self._writer.settle(log_pb2.Command(set_principal=change), write, context)
@@ -248,10 +251,16 @@ def _check_token(request: access_service_pb2.CreateTokenRequest, principal: str,
 def _subject_violations(subject: str, field: str) -> list[Violation]:
     name = subject.removeprefix(GROUP_PREFIX)
     name = name.removeprefix(OIDC_PREFIX)
-    if not name or len(subject) > PRINCIPAL_LENGTH_MAX or not subject.isprintable() or subject != subject.strip():
+    if (
+        not name
+        or len(subject.encode()) > PRINCIPAL_BYTES_MAX
+        or not subject.isprintable()
+        or subject != subject.strip()
+    ):
         return [
             Violation(
-                field, f"{shorten(subject)} is no principal; use 1 to {PRINCIPAL_LENGTH_MAX} printable characters"
+                field,
+                f"{shorten(subject)} is no principal; use printable characters, at most {PRINCIPAL_BYTES_MAX} bytes",
             )
         ]
     return []

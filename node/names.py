@@ -10,6 +10,8 @@ from horologe.node import errors
 ID_RULE = "1 to 63 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen"
 DEFAULT_PARENT = "namespaces/default"
 WILDCARD = "-"
+PRINCIPAL_BYTES_MAX = 200
+"""Of a principal or a group: it is a part of keys, which have up to 511 bytes."""
 _ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER_DIGITS_MAX = 19
 

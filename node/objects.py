@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from horologe.log.v1 import log_pb2
-from horologe.node import errors, views
+from horologe.node import errors, tokens, views
 from horologe.node.names import (
     DEFAULT_PARENT,
     WILDCARD,
+    is_id,
     read_execution_name,
     read_job_name,
     read_job_pattern,
@@ -105,7 +106,11 @@ def pattern_in(field: str) -> Objects:
 def new_job(tables: Tables, request: Any) -> Iterator[Thing]:
     """What CreateJob would make."""
     namespace = read_namespace(request.parent, "parent")
-    yield job_thing(tables, f"namespaces/{namespace}/jobs/{request.job_id}")
+    if is_id(request.job_id):
+        yield job_thing(tables, f"namespaces/{namespace}/jobs/{request.job_id}")
+    else:
+        # The service says what is wrong with it.
+        yield Thing(namespace, request.parent)
 
 
 def jobs_in(*fields: str) -> Objects:
@@ -172,7 +177,7 @@ def operation_in(field: str) -> Objects:
 
 def owner_of_token(tables: Tables, id_: str) -> str:
     """For whom a token speaks; empty if there is none."""
-    raw = tables.token.get(id_.encode())
+    raw = tables.token.get(id_.encode()) if tokens.is_id(id_) else None
     return log_pb2.TokenRecord.FromString(bytes(raw)).token.principal if raw is not None else ""
 
 

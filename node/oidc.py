@@ -20,6 +20,7 @@ import structlog
 from horologe.node.clock import Clock
 from horologe.node.config import is_trusted_url
 from horologe.node.context import NodeContext
+from horologe.node.names import PRINCIPAL_BYTES_MAX
 from horologe.raft.access import OIDC_PREFIX
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -30,7 +31,6 @@ KEYS_AGE_SECONDS_MAX = 3_600.0
 """So old keys are fetched anew, so that one which the issuer has dropped does not hold for ever."""
 FETCH_SECONDS = 5.0
 DOCUMENT_BYTES_MAX = 1 << 20
-PRINCIPAL_LENGTH_MAX = 200
 GROUPS_MAX = 100
 
 log = structlog.get_logger(__name__)
@@ -119,10 +119,14 @@ class OidcVerifier:
         if not (begins - LEEWAY_SECONDS <= now < expires + LEEWAY_SECONDS):
             raise OidcError("it is too old, or not yet of use")
         name = claims.get(self._principal_claim)
-        if not isinstance(name, str) or not 0 < len(name) <= PRINCIPAL_LENGTH_MAX or not name.isprintable():
+        if (
+            not isinstance(name, str)
+            or not 0 < len(name.encode(errors="replace")) <= PRINCIPAL_BYTES_MAX
+            or not name.isprintable()
+        ):
             raise OidcError(f"the claim {self._principal_claim} is no name")
         groups = claims.get(self._groups_claim, ())
-        if not isinstance(groups, list | tuple) or len(groups) > GROUPS_MAX or not all(map(_is_group, groups)):
+        if not isinstance(groups, list | tuple) or len(groups) > GROUPS_MAX or not all(map(_is_name, groups)):
             raise OidcError(f"the claim {self._groups_claim} is no list of at most {GROUPS_MAX} names")
         return OidcIdentity(OIDC_PREFIX + name, tuple(groups), int((expires + LEEWAY_SECONDS) * 1000))
 
@@ -194,5 +198,9 @@ async def fetch_json(url: str) -> Mapping[str, Any]:
     return document
 
 
-def _is_group(group: object) -> bool:
-    return isinstance(group, str) and 0 < len(group) <= PRINCIPAL_LENGTH_MAX and group.isprintable()
+def _is_name(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and 0 < len(value.encode(errors="replace")) <= PRINCIPAL_BYTES_MAX
+        and value.isprintable()
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import grpc
@@ -11,6 +12,8 @@ from rude_worker import Request, RudeWorker, attempt_id
 from support.governed_node import governed_node
 
 from horologe.v1 import (
+    access_service_pb2,
+    access_service_pb2_grpc,
     execution_pb2,
     execution_service_pb2,
     execution_service_pb2_grpc,
@@ -82,3 +85,21 @@ async def test_a_name_and_queues_that_the_certificate_does_not_bear_out(tmp_path
         records = {(record.principal, record.reason, *record.objects) for record in await here.refusals()}
         assert ("worker:liar", "FALSE_NAME", "workers/honest") in records
         assert ("worker:liar", "FALSE_NAME", "workers/liar") in records
+
+
+async def test_a_worker_that_is_shut_out_loses_its_stream_and_does_not_come_back(tmp_path: Path) -> None:
+    async with governed_node(tmp_path) as here:
+        stolen = here.worker_credentials("stolen", "work")
+        address = here.config.worker_listen
+        async with RudeWorker(address, "stolen", queue="work", renews=True, credentials=stolen) as worker:
+            off = access_service_pb2.UpdatePrincipalRequest(name="worker:stolen", disabled=True)
+            access = access_service_pb2_grpc.AccessServiceStub(here.channel)
+            await access.UpdatePrincipal(off, metadata=(("authorization", f"Bearer {here.admin}"),))
+            async with asyncio.timeout(20):
+                with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                    await worker.read("go_away")
+            assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            async with RudeWorker(address, "stolen", queue="work", credentials=stolen):
+                raise AssertionError("it has a session")
+        assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -89,6 +89,7 @@ async def test_everybody_has_tokens_of_their_own_and_sees_no_others(node):
         (access.CreateTokenRequest(principal="node:n1"), "principal"),
         (access.CreateTokenRequest(principal="a\nb"), "principal"),
         (access.CreateTokenRequest(principal="a" * 201), "principal"),
+        (access.CreateTokenRequest(principal="ä" * 101), "principal"),
         (access.CreateTokenRequest(description="a" * 201), "description"),
         (access.CreateTokenRequest(namespaces=["-"]), "namespaces[0]"),
         (access.CreateTokenRequest(namespaces=["a"] * 101), "namespaces"),

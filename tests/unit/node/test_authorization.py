@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import pkgutil
+from contextlib import suppress
+from dataclasses import replace
 
 import grpc
 import pytest
+from google.protobuf import message_factory
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from secure_harness import Role, SecureNode, bearer, certificate
@@ -17,7 +20,8 @@ import horologe.v1
 from horologe.chaos.cluster import eventually
 from horologe.log.v1 import log_pb2
 from horologe.node import paging, views
-from horologe.node.authorization import RULES, Open
+from horologe.node.authorization import RULES, Open, check
+from horologe.node.errors import ApiError
 from horologe.raft.access import Verb
 from horologe.raft.records import LEDGER_KEY, U64
 from horologe.v1 import (
@@ -311,3 +315,74 @@ async def test_rights_are_those_of_the_state_that_the_call_waited_for(node):
             assert (await call).job.name == get.name
         else:
             assert (await refused(call)).reason == "PERMISSION_DENIED"
+
+
+ODD_TEXTS = (
+    "x" * 2_000,
+    "\0",
+    "🙂" * 300,
+    "-",
+    "namespaces/",
+    f"namespaces/{'a' * 600}/jobs/{'b' * 600}",
+    f"namespaces/-/jobs/-/executions/{'9' * 30}",
+    "namespaces/-/jobs/-/executions/0",
+    f"namespaces/-/operations/{'9' * 30}",
+    "namespaces/a/operations/0",
+    f"tokens/{'x' * 600}",
+    "tokens/",
+)
+
+
+def fill(message, text: str) -> None:
+    """Puts the text wherever a text can be."""
+    for field in message.DESCRIPTOR.fields:
+        if field.type == field.TYPE_STRING:
+            if field.is_repeated:
+                getattr(message, field.name).append(text)
+            else:
+                setattr(message, field.name, text)
+        elif field.type == field.TYPE_MESSAGE and not field.message_type.GetOptions().map_entry:
+            inner = getattr(message, field.name)
+            if field.message_type.full_name.startswith("horologe."):
+                fill(inner.add() if field.is_repeated else inner, text)
+
+
+def requests() -> dict[str, type]:
+    """By method, of those that have a request before the call begins."""
+    names = [module.name for module in pkgutil.iter_modules(horologe.v1.__path__) if module.name.endswith("_pb2")]
+    files = [importlib.import_module(f"horologe.v1.{name}").DESCRIPTOR for name in names]
+    return {
+        f"{service.name}.{method.name}": message_factory.GetMessageClass(method.input_type)
+        for file in files
+        for service in file.services_by_name.values()
+        for method in service.methods
+        if not method.client_streaming
+    }
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS, ids=range(len(ODD_TEXTS)))
+async def test_whatever_is_asked_for_the_answer_says_why_not(node, text):
+    """Objects are looked for before a service has checked the request: no name is too long or too odd for that."""
+    everything = node.somebody("everything", Role.ROLE_ADMIN, "*")
+    blue = node.somebody("only-blue", Role.ROLE_ADMIN, "blue")
+    caller = await node.control.outer[0]._authenticator.caller_of("/x.JobService/GetJob", Metadata(everything))
+    narrow = await node.control.outer[0]._authenticator.caller_of("/x.JobService/GetJob", Metadata(blue))
+    for name, kind in requests().items():
+        request = kind()
+        fill(request, text)
+        for who in (caller, narrow):
+            with node.store.read() as tables, suppress(ApiError):
+                check(tables, replace(who, method=name), request)
+
+
+class Metadata:
+    """As much of a call as finding out who makes it needs."""
+
+    def __init__(self, metadata) -> None:
+        self._metadata = metadata
+
+    def invocation_metadata(self):
+        return self._metadata
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
