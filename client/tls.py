@@ -31,9 +31,13 @@ __all__ = [
     "file_stamp",
     "secure",
     "utc_now",
+    "worker_name",
 ]
 
 CA_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "cert.pem", "key.pem"
+
+WORKER_URI = "horologe://worker/"
+"""How certificates say that they are a worker's: a URI among the names of whom they are for."""
 
 WARN_LIFETIME_SHARE = 5
 """A certificate is old when less than this part of its life is left: a fifth. Whoever renews them does it earlier."""
@@ -90,6 +94,20 @@ def secure(context: ClusterContext, options: Options) -> tuple[grpc.ChannelCrede
     if context.server_name:
         named.append(("grpc.ssl_target_name_override", context.server_name))
     return Identity.of(context).credentials(), named
+
+
+def worker_name(context: ClusterContext) -> str:
+    """For which worker, or which pool of them, the own certificate is; empty without one, or for one of another kind."""
+    file = Identity.of(context).certificate
+    if file is None:
+        return ""
+    try:
+        found = _certificates(_read(file), file)[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ""
+    uris = found.value.get_values_for_type(x509.UniformResourceIdentifier)
+    names = [uri.removeprefix(WORKER_URI).partition("?")[0] for uri in uris if uri.startswith(WORKER_URI)]
+    return names[0] if names else ""
 
 
 def expiry_warning(context: ClusterContext, now: datetime) -> str:

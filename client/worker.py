@@ -76,13 +76,13 @@ class WorkerRefusedError(HorologeError):
     """The cluster refuses this worker as it is: its name, its queues or its slots are wrong."""
 
 
-def default_name() -> str:
-    """A name nobody else has: host, process id and something random."""
+def default_name(pool: str = "") -> str:
+    """A name nobody else has: host, or the pool that the certificate is for, process id and something random."""
     host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().lower()).strip("-") or "worker"
     if not host[0].isalpha():
         host = f"w-{host}"
     suffix = f"-{os.getpid()}-{secrets.token_hex(3)}"
-    return host[: 63 - len(suffix)].rstrip("-") + suffix
+    return pool + suffix if pool else host[: 63 - len(suffix)].rstrip("-") + suffix
 
 
 class Worker:
@@ -92,7 +92,8 @@ class Worker:
 
     addresses: where the nodes of the cluster have their port for workers, `host:port`; any of them will do, others are
         tried when it is lost. By default the `worker_addresses` of the context.
-    name: stable and unique in the cluster; by default made of host, process id and something random.
+    name: stable and unique in the cluster, and what the certificate says, or that with something behind a `-`; by default
+        made of what the certificate says, or the host, and of process id and something random.
     queues: the queues it takes from.
     slot_count: how many attempts it takes at a time, 0 to 10,000.
     labels: what jobs may ask for in their `worker_labels`; shown by `horologe worker list`.
@@ -132,7 +133,6 @@ class Worker:
             raise ValueError(f"slot_count is {slot_count}; it has to be from 0 to {SLOT_COUNT_MAX}")
         if not queues:
             raise ValueError("a worker needs at least one queue")
-        self.name = name or default_name()
         self.handlers = Handlers()
         self.lease = Lease(clock)
         self.stopped_at_once = False
@@ -150,6 +150,7 @@ class Worker:
         self._wall_clock = wall_clock
         if connect is None:
             self._check_certificate()
+        self.name = name or default_name(tls.worker_name(self._context))
         self._identity = Identity(self.name, self._new_incarnation(), tuple(queues), slot_count, dict(labels or {}))
         self._executors: dict[str, Executor] = {
             "python": PythonExecutor(self.handlers, min(max(slot_count, 1), THREAD_COUNT_MAX)),

@@ -23,6 +23,7 @@ from horologe.client import crontab, jobfile
 from horologe.client.accounting import JobAccount, account
 from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError
+from horologe.node.certificates import Role
 from horologe.node.config import load_config
 from horologe.node.local_cluster import LocalCluster, LocalProcess, free_port
 from horologe.node.logging_setup import configure
@@ -66,7 +67,7 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
     async with AsyncExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="horologe-dev-")))
-        cluster = LocalCluster.prepare(folder, nodes)
+        cluster = LocalCluster.prepare(folder, nodes, secure=True)
         demo = _demo_environment(cluster)
         start = _in_this_process if nodes == 1 else _as_processes
         await stack.enter_async_context(start(cluster, _worker_toml(demo, examples), demo))
@@ -100,7 +101,12 @@ async def _in_this_process(cluster: LocalCluster, worker_config: str, demo: dict
     await node.start()
     path = cluster.worker("w1", config=worker_config).folder / "worker.toml"
     os.environ.update(demo)
-    worker = build_worker(path, context_file=cluster.context_file, name="w1")
+    worker = build_worker(
+        path,
+        context_file=cluster.context_file,
+        tls_dir=cluster.certificate(Role.WORKER, "w1") if cluster.is_secure else None,
+        name="w1",
+    )
     serving = asyncio.create_task(worker.serve())
     try:
         yield

@@ -1,7 +1,8 @@
 """The first administrator of a new cluster: a token that is made once, and given to whoever started the cluster.
 
-Every secure node tries; the state takes the first one, and only the node whose token that is gives it away. Into a file it is
-written before it is proposed, so that a node that dies in between has not made an administrator whom nobody knows.
+Every secure node tries; the state takes the first one, and only the node whose token that is gives it away. Where that goes
+into a file it is written beside it before it is proposed, under the node's name: a node that dies in between has not made an
+administrator whom nobody knows, and nodes that name the same file do not write over each other.
 """
 
 from __future__ import annotations
@@ -37,13 +38,16 @@ class FirstAdministrator:
         self._node = context
         self._file = context.config.bootstrap_token_file
         self._id, self._token = tokens.make()
+        if self._file is not None:
+            self._candidate = self._file.with_name(f".{self._file.name}.{context.config.name}")
+            self._take_up(self._candidate)
 
     async def appoint(self) -> None:
         """Returns when the cluster has security, whoever began it."""
         while not self._is_done():
             if self._node.status().may_serve:
                 if self._file is not None:
-                    write_for_owner(self._file, self._token + "\n")
+                    write_for_owner(self._candidate, self._token + "\n")
                 expire_time_ms = self._node.clock.wall_ms() + LIFE_MS
                 admin = tokens.command(self._id, self._token, ADMINISTRATOR, expire_time_ms, "the first one")
                 command = log_pb2.Command(
@@ -62,22 +66,26 @@ class FirstAdministrator:
         if is_ours:
             self._give_away()
         elif self._file is not None:
-            self._withdraw(self._file)
+            # Another node was first: what this one wrote is good for nothing.
+            self._candidate.unlink(missing_ok=True)
         return True
+
+    def _take_up(self, candidate: Path) -> None:
+        """What an earlier life of this node may have proposed."""
+        with suppress(FileNotFoundError):
+            text = candidate.read_text().strip()
+            found = tokens.read(text)
+            if found is not None:
+                self._id, self._token = found.id, text
 
     def _give_away(self) -> None:
         if self._file is not None:
+            self._candidate.replace(self._file)
             log.info("the first administrator's token is in a file", file=str(self._file), token=self._id)
             return
         # Once, and to standard output: what goes through the logger is kept.
         sys.stdout.write(f"The first administrator's token, shown only once, good for 30 days: {self._token}\n")
         sys.stdout.flush()
-
-    def _withdraw(self, file: Path) -> None:
-        """Another node was first: what we wrote is good for nothing."""
-        with suppress(OSError):
-            if file.read_text() == self._token + "\n":
-                file.unlink()
 
 
 def write_for_owner(file: Path, text: str) -> None:

@@ -2,6 +2,8 @@
 
 D/context.toml        what a client needs (HOROLOGE_CONTEXT)
 D/tls/                of a secure cluster: its CA (ca.pem, ca.key), and certificates: nodes/n1/, workers/w1/, dev/ of a client
+D/admin.token         of a secure cluster, once it runs: who has it may do everything
+D/tls                 of a secure cluster: its CA, and certificates for nodes and workers
 D/n1/node.toml        the node's configuration: `horologe node run --config D/n1/node.toml` restarts it by hand
 D/n1/node.pid         while it runs
 D/n1/node.log         what it says
@@ -31,7 +33,10 @@ PEER_PORT = 7500
 WORKER_PORT = 7600
 """Ports are these plus the node's number, or any free ones if these are taken."""
 TLS_FOLDER = "tls"
-CLIENT_NAME = "dev"
+POOL_NAME = "dev"
+"""Whoever has the context may start workers called so, and with something behind a `-`."""
+TOKEN_FILE = "admin.token"
+"""The first administrator's token, as soon as a node has written it."""
 SPARE_PORTS = (10_000, 30_000)
 STOP_SECONDS = 20.0
 COMMAND = (sys.executable, "-c", "from horologe.client.cli.main import main; main()")
@@ -154,9 +159,9 @@ class LocalCluster:
         """
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
-        if secure and not (folder / TLS_FOLDER).exists():
-            ca = CaFolder.create(folder / TLS_FOLDER)
-            ca.issue(folder / TLS_FOLDER / CLIENT_NAME, checked_identity(Role.CLIENT, CLIENT_NAME))
+        # What began without security has none: its nodes' files say so.
+        if secure and not (folder / TLS_FOLDER).exists() and not (folder / "n1" / "node.toml").exists():
+            CaFolder.create(folder / TLS_FOLDER)
         places = places or [NodeAddresses.on_loopback(*ports) for ports in _ports(count, usual=usual_ports)]
         names = [f"n{number}" for number in range(1, count + 1)]
         members = dict(zip(names, places, strict=True))
@@ -216,11 +221,11 @@ class LocalCluster:
     def _write_context(self) -> None:
         lines = [f"addresses = {json.dumps(self.addresses)}", 'namespace = "default"']
         if self.is_secure:
-            tls = self.folder / TLS_FOLDER
             lines += [
                 f"worker_addresses = {json.dumps([option_of(node, 'worker_listen') for node in self.nodes])}",
-                f"ca_file = {json.dumps(str(tls / CA_FILE))}",
-                f"tls_dir = {json.dumps(str(tls / CLIENT_NAME))}",
+                f"ca_file = {json.dumps(str(self.folder / TLS_FOLDER / CA_FILE))}",
+                f"token_file = {json.dumps(str(self.folder / TOKEN_FILE))}",
+                f"tls_dir = {json.dumps(str(self.certificate(Role.WORKER, POOL_NAME)))}",
             ]
         else:
             lines.append("insecure = true")
@@ -284,7 +289,11 @@ def _security_of(folder: Path, name: str, addresses: NodeAddresses) -> dict[str,
     out = tls / "nodes" / name
     CaFolder.open(tls).issue(out, checked_identity(Role.NODE, name), OWN_HOSTS)
     worker_listen = addresses.worker_listen or f"127.0.0.1:{free_port()}"
-    return {"tls_dir": str(out), "worker_listen": worker_listen}
+    return {
+        "tls_dir": str(out),
+        "worker_listen": worker_listen,
+        "bootstrap_token_file": str(folder / TOKEN_FILE),
+    }
 
 
 def _node_process(folder: Path) -> LocalProcess:

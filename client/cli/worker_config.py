@@ -72,7 +72,8 @@ class WorkerConfig(_Settings):
     """Everything that can be configured, with its default."""
 
     name: Annotated[str, Field(min_length=1)] | None = None
-    """Stable and unique in the cluster. Default: host, process id and something random."""
+    """Stable and unique in the cluster, and what its certificate says, or that with something behind a `-`. Default: what the
+    certificate says, or the host, with process id and something random."""
     queues: Annotated[list[str], Field(min_length=1)] = ["default"]
     """The queues it takes from."""
     slots: Annotated[int, Field(ge=0, le=SLOT_COUNT_MAX)] = DEFAULT_SLOT_COUNT

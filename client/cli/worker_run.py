@@ -40,7 +40,7 @@ _Name = Annotated[
         "--name",
         metavar="NAME",
         envvar="HOROLOGE_WORKER_NAME",
-        help="Unique name. Default: made of host and process id.",
+        help="Unique name: the certificate's, or that and something behind a -. Default: such a one.",
     ),
 ]
 _Queues = Annotated[

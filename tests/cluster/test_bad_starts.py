@@ -71,7 +71,7 @@ async def _filled(cluster: LocalCluster, count: int = 100) -> None:
     """Runs the one node, gives it jobs, and kills it."""
     cluster.start()
     try:
-        async with AsyncClient(cluster.addresses) as client:
+        async with AsyncClient(cluster.addresses, insecure=True) as client:
 
             async def create(number: int) -> None:
                 await client.create_job(
@@ -87,7 +87,7 @@ async def _job_count(cluster: LocalCluster) -> int:
     """Starts the one node again and counts its jobs."""
     cluster.start()
     try:
-        async with AsyncClient(cluster.addresses) as client:
+        async with AsyncClient(cluster.addresses, insecure=True) as client:
             await client.create_job(jobs.job(f"after-{free_port()}", jobs.manual(), jobs.shell(["true"])))
             return (await client.cluster_status()).job_count - 1
     finally:
@@ -137,7 +137,7 @@ async def test_a_port_that_another_node_has(tmp_path: Path, option: str) -> None
     path.write_text("\n".join([own, *lines]) + "\n")
     first.start()
     try:
-        async with AsyncClient(first.addresses) as client:
+        async with AsyncClient(first.addresses, insecure=True) as client:
             await client.cluster_status()
         code, said = await asyncio.to_thread(_run, path)
     finally:
@@ -150,7 +150,7 @@ async def test_a_data_folder_that_is_in_use(tmp_path: Path) -> None:
     cluster = _single(tmp_path)
     cluster.start()
     try:
-        async with AsyncClient(cluster.addresses) as client:
+        async with AsyncClient(cluster.addresses, insecure=True) as client:
             await client.cluster_status()
         other = tmp_path / "other.toml"
         text = _config(cluster).read_text()
@@ -266,7 +266,7 @@ async def test_a_disk_that_fills_up_while_the_node_runs(tmp_path: Path) -> None:
     acknowledged: list[str] = []
 
     async def fill() -> None:
-        async with AsyncClient(cluster.addresses) as client:
+        async with AsyncClient(cluster.addresses, insecure=True) as client:
             for number in range(2_000):
                 name = f"job-{number}"
                 # The first one waits until the node is up.
@@ -284,7 +284,7 @@ async def test_a_disk_that_fills_up_while_the_node_runs(tmp_path: Path) -> None:
     assert len(acknowledged) > 50
     cluster.start()
     try:
-        async with AsyncClient(cluster.addresses) as client:
+        async with AsyncClient(cluster.addresses, insecure=True) as client:
             found = {job.name.rpartition("/")[2] async for job in client.list_jobs(page_size=1_000)}
     finally:
         cluster.kill()
@@ -296,7 +296,7 @@ async def test_a_disk_that_is_nearly_full_refuses_what_needs_space(tmp_path: Pat
     cluster = _single(tmp_path, disk_free_bytes_min=free * 2)
     cluster.start()
     try:
-        async with AsyncClient(cluster.addresses) as client:
+        async with AsyncClient(cluster.addresses, insecure=True) as client:
 
             async def refused() -> bool:
                 try:

@@ -43,13 +43,21 @@ class TestAuthority:
         return file
 
     def write(
-        self, folder: Path, *, name: str = "horologe", since: timedelta = -10 * DAY, until: timedelta = 10 * DAY
+        self,
+        folder: Path,
+        *,
+        name: str = "horologe",
+        uri: str = "",
+        since: timedelta = -10 * DAY,
+        until: timedelta = 10 * DAY,
     ) -> Path:
         """A folder with ca.pem, cert.pem and key.pem; times are from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         builder = _builder(x509.Name([]), key, now + since, now + until).issuer_name(self.certificate.subject)
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+        names: list[x509.GeneralName] = [x509.DNSName(name)]
+        names += [x509.UniformResourceIdentifier(uri)] if uri else []
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
         folder.mkdir(parents=True, exist_ok=True)
         self.write_ca(folder / "ca.pem")
         certificate = builder.sign(self.key, hashes.SHA256())

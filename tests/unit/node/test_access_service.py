@@ -255,13 +255,42 @@ async def test_a_node_that_comes_second_takes_its_file_back(tmp_path):
             id_, token = tokens.make()
             first = tokens.command(id_, token, "admin", START_MS + DAY_MS)
             node.apply(log_pb2.Command(begin_security=log_pb2.BeginSecurity(admin=first)))
+            # They name the same file.
+            write_for_owner(file, token)
+            taken.append(token)
 
+        taken: list[str] = []
         node.before_apply.append(another_one_is_first)
         await second.appoint()
-        assert not file.exists()
+        assert [file.read_text()] == taken
+        assert sorted(path.name for path in tmp_path.glob("*token*")) == ["token"]
+        assert not list(tmp_path.glob(".token*"))
     finally:
         node.outputs.close()
         node.store.close()
+
+
+async def test_a_node_that_dies_before_it_gives_the_token_away_does_so_later(tmp_path, monkeypatch):
+    file = tmp_path / "token"
+    node = FakeNode(tmp_path, bootstrap_token_file=file)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(FirstAdministrator, "_give_away", dies)
+            with pytest.raises(RuntimeError):
+                await FirstAdministrator(node.context).appoint()
+        assert not file.exists()
+        await FirstAdministrator(node.context).appoint()
+        with node.store.read() as tables:
+            assert tables.token.get(tokens.read(file.read_text().strip()).id.encode()) is not None
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert not list(tmp_path.glob(".token*"))
+    finally:
+        node.outputs.close()
+        node.store.close()
+
+
+def dies(self):
+    raise RuntimeError("power failure")
 
 
 def test_a_file_is_never_written_through_a_link(tmp_path):

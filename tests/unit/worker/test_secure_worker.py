@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -94,3 +95,12 @@ async def test_a_worker_says_that_its_certificate_gets_old(tmp_path: Path, days:
     worker.stop()
     await serving
     await gateway.stop()
+
+
+def test_a_worker_is_called_what_its_certificate_allows(tmp_path: Path) -> None:
+    authority = TestAuthority()
+    pool = authority.write(tmp_path / "pool", uri="horologe://worker/reports?queue=a")
+    assert Worker("127.0.0.1:1", tls_dir=pool).name.startswith(f"reports-{os.getpid()}-")
+    assert Worker("127.0.0.1:1", tls_dir=pool, name="reports-7").name == "reports-7"
+    other = authority.write(tmp_path / "other", uri="horologe://client/ada")
+    assert not Worker("127.0.0.1:1", tls_dir=other).name.startswith("ada")
