@@ -176,13 +176,13 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
         if not status.leader:
             raise errors.no_leader()
         if not status.is_leader:
+            # Who comes with a certificate would not be known at the port where nobody is asked for one.
+            has_certificate = current_caller().proof == "certificate"
+            addresses = self._node.worker_addresses if has_certificate else self._node.client_addresses
             raise ApiError(
                 "NOT_LEADER",
                 f"node {here} does not lead, {status.leader} does; ask that one",
-                metadata={
-                    "leader": status.leader,
-                    "leader_address": self._node.client_addresses.get(status.leader, ""),
-                },
+                metadata={"leader": status.leader, "leader_address": addresses.get(status.leader, "")},
             )
         if request.target == here or len(names) == 1:
             return cluster_service_pb2.TransferLeaderResponse(leader=here, term=status.term)

@@ -14,10 +14,14 @@ from typing import Any
 import grpc
 import pytest
 import structlog
+from service_harness import FakeNode
 
+from horologe.chaos.cluster import eventually
 from horologe.node.certificates import Role, checked_identity
 from horologe.node.config import NodeConfig
 from horologe.node.peer_access import MEMBERS_ONLY, PeerAccessInterceptor, hello_complaint
+from horologe.node.peers import PeerNetwork
+from horologe.node.surroundings import Surroundings
 from horologe.node.tls import NodeTls, check_tls_versions, identity_of, peer_options
 from horologe.node.tls_folder import CaFolder, TlsError, read_tls_folder
 from horologe.node.worker_service import certificate_complaint
@@ -239,6 +243,48 @@ def test_a_node_alone_makes_itself_a_ca(tmp_path: Path) -> None:
     renewed = NodeTls.of_node(config)
     assert renewed is not None and renewed.files.expires > made.files.expires.replace(hour=0, minute=0)
     assert NodeTls.of_node(NodeConfig(name="n1", data_dir=tmp_path, insecure=True)) is None
+
+
+async def test_a_warning_comes_before_the_end(ca: CaFolder) -> None:
+    folder = folder_of(ca, "n1")
+    ca.renew(folder, days=5)
+    tls = NodeTls(folder, "n1")
+    with structlog.testing.capture_logs() as logs:
+        keeping = asyncio.create_task(tls.keep())
+
+        async def warned() -> bool:
+            return bool(logs)
+
+        await eventually(warned, 10, "a warning")
+        keeping.cancel()
+    assert [(entry["log_level"], entry["event"]) for entry in logs] == [
+        ("warning", "the certificate expires soon; renew it with `horologe tls rotate`")
+    ]
+    assert logs[0]["expires"] == tls.files.expires.isoformat()
+
+
+async def test_calls_beside_the_stream_take_new_certificates_too(ca: CaFolder, tmp_path: Path) -> None:
+    node = FakeNode(tmp_path / "data", ("n1", "n2"))
+    tls = NodeTls(folder_of(ca, "n1"), "n1")
+    made: list[tuple[str, Any]] = []
+
+    class Counting(Surroundings):
+        def channel(self, address: str, options: Any, credentials: Any = None) -> grpc.aio.Channel:
+            made.append((address, dict(options)["grpc.ssl_target_name_override"]))
+            return super().channel(address, options, credentials)
+
+    unused: Any = None
+    network = PeerNetwork(node.context, unused, unused, unused, Counting(), tls, unused)
+    for _ in range(2):
+        network.stub_of("n2")
+    assert made == [("127.0.0.1:7501", "n2.node.horologe")]
+    ca.renew(folder_of(ca, "n1"))
+    tls.refresh()
+    for _ in range(2):
+        network.stub_of("n2")
+    assert made == 2 * [("127.0.0.1:7501", "n2.node.horologe")]
+    await network.stop()
+    node.store.close()
 
 
 # Who may call the peer service
