@@ -16,7 +16,7 @@ from pathlib import Path
 
 from horologe.node.clock import Clock
 from horologe.node.keyring import Keyring
-from horologe.node.outputs import OutputKey, OutputPiece, OutputStore, Stream
+from horologe.node.outputs import OutputError, OutputKey, OutputPiece, OutputStore, Stream
 from horologe.raft.cipher import Cipher
 from horologe.raft.store import Store, StoreError
 from horologe.raft.tables import ENCRYPTED_TABLE_NAMES
@@ -52,6 +52,8 @@ def prove(folder: Path, keyring: Keyring, clock: Clock, keyring_on_disk: Callabl
             output = [piece.data for piece in outputs.read_batch(output_key)]
         if {*tables, *log, *output} != {mark}:
             raise NotEncryptedError(f"{folder}: what was encrypted does not come back; {_ADVICE}")
+    except OutputError as error:
+        raise StoreError(f"{error}; check the space on the disk") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -78,7 +78,12 @@ class SimStore(Store):
         self._last_commands: list[bytes] = []
         self._is_up = False
         super().__init__(folder, node, **options)
-        self._read_log()
+        try:
+            self._read_log()
+        except StoreError:
+            # A process that met damage would end here, and let go of the folder.
+            self.close()
+            raise
         self._is_up = True
 
     def _read_log(self) -> None:

@@ -15,7 +15,7 @@ from horologe.client.worker import Context
 from horologe.node import encryption_check
 from horologe.node.encryption_check import NotEncryptedError
 from horologe.node.key_sources import put_new_key
-from horologe.node.outputs import OutputStore
+from horologe.node.outputs import OutputError, OutputStore
 from horologe.node.state_stream import through_a_pipe
 from horologe.raft import store as store_module
 from horologe.raft.cipher import Cipher
@@ -199,3 +199,12 @@ async def test_a_record_that_was_changed_or_moved_is_found_at_the_start(tmp_path
         store.close()
         with pytest.raises(StoreError, match=f"of table '{table}' is damaged .its seal does not match"):
             here.make_node()
+
+
+async def test_a_disk_that_takes_nothing_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def append(store: OutputStore, pieces: object) -> None:
+        raise OutputError("no room")
+
+    monkeypatch.setattr(OutputStore, "append", append)
+    with pytest.raises(StoreError, match="no room; check the space"):
+        OneNode(tmp_path).make_node()
