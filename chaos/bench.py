@@ -42,6 +42,7 @@ def run(profile: Profile, options: FleetOptions, *, progress: bool | None = None
         "workers": options.workers,
         "slots": options.slots,
         "own_cluster": fleet.is_own,
+        "secure": options.secure,
     }
     report.load_average_before = round(load_average, 2)
     return report

@@ -18,8 +18,12 @@ from typing import Self
 import psutil
 
 from horologe.chaos.bench_evidence import Start, read_starts
+from horologe.client import cluster_context
+from horologe.client.cluster_context import ClusterContext
+from horologe.node.certificates import Role
 from horologe.node.local_cluster import LocalCluster
 
+CALLS_PER_SECOND_MAX = 1_000_000
 WORKER_END_SECONDS = 20.0
 """A worker drains for up to 10 s and then waits for its last acknowledgements."""
 
@@ -40,6 +44,8 @@ class FleetOptions:
     """A cluster that exists already; then no node is started."""
     pids: tuple[int, ...] = ()
     """Its node processes, when they run on this machine and shall be measured."""
+    secure: bool = False
+    """Whether the cluster that is started has TLS and asks everybody who they are."""
     folder: Path | None = None
     """Where the scratch folder is made; its disk is the one that is measured."""
 
@@ -72,7 +78,11 @@ class Fleet:
         self.folder = Path(tempfile.mkdtemp(prefix="horologe-bench-", dir=parent))
         try:
             if not self.addresses:
-                self._cluster = LocalCluster.prepare(self.folder, self.options.nodes, usual_ports=False)
+                # What one caller may do in a second is a limit for callers that are not measured.
+                options = {"calls_per_second_max": CALLS_PER_SECOND_MAX}
+                self._cluster = LocalCluster.prepare(
+                    self.folder, self.options.nodes, options, usual_ports=False, secure=self.options.secure
+                )
                 self.addresses = self._cluster.addresses
                 self._cluster.start()
         except BaseException:
@@ -90,14 +100,24 @@ class Fleet:
         """Whether the cluster was started for this run, and so holds nothing else."""
         return not self.options.addresses
 
+    @property
+    def context(self) -> ClusterContext:
+        """How to speak with it: clear text, unless it was started as a secure one."""
+        if self._cluster is None:
+            return ClusterContext(tuple(self.addresses), insecure=True)
+        return cluster_context.load(context_file=self._cluster.context_file)
+
     def start_workers(self, queue: str) -> list[str]:
         """Starts the workers; answers their names."""
         for number in range(1, self.options.workers + 1):
             name = f"{self.run}-w{number}"
             command = (sys.executable, "-P", "-m", "horologe.chaos.bench_worker", name, queue, str(self.options.slots))
+            tls_dir, addresses = "-", tuple(self.addresses)
+            if self._cluster is not None and self._cluster.is_secure:
+                tls_dir, addresses = str(self._cluster.certificate(Role.WORKER, name)), self.context.worker_addresses
             with self._log_of(name).open("wb") as log:
                 self._workers[name] = subprocess.Popen(
-                    [*command, str(self._evidence_of(name)), *self.addresses],
+                    [*command, str(self._evidence_of(name)), tls_dir, *addresses],
                     # It ends when this pipe is closed, however this process ends.
                     stdin=subprocess.PIPE,
                     stdout=log,

@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
@@ -119,10 +119,11 @@ class Stage:
         self._created: list[str] = []
 
     async def __aenter__(self) -> Self:
-        self.client = await self._stack.enter_async_context(AsyncClient(self.fleet.addresses, "default", insecure=True))
+        context = self.fleet.context
+        self.client = await self._stack.enter_async_context(AsyncClient(context))
         self.client = self.client.with_timeout(CALL_SECONDS)
         self.clients = [
-            (await self._stack.enter_async_context(AsyncClient(address, "default", insecure=True))).with_timeout(
+            (await self._stack.enter_async_context(AsyncClient(replace(context, addresses=(address,))))).with_timeout(
                 CALL_SECONDS
             )
             for address in self.fleet.addresses

@@ -1,7 +1,8 @@
 """A worker of a benchmark: a process of its own whose handler does nothing but write down that it was started.
 
-`python -m horologe.chaos.bench_worker NAME QUEUE SLOTS EVIDENCE ADDRESS...`: serves until SIGTERM, then drains and writes the
-evidence. Ends at once when its standard input ends: whoever started it is gone, and nobody will read what it has.
+`python -m horologe.chaos.bench_worker NAME QUEUE SLOTS EVIDENCE TLS_DIR ADDRESS...`: serves until SIGTERM, then drains and writes
+the evidence. TLS_DIR is the folder of its certificate, or `-` for clear text. Ends at once when its standard input ends: whoever
+started it is gone, and nobody will read what it has.
 """
 
 from __future__ import annotations
@@ -23,10 +24,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def build(name: str, queue: str, slot_count: int, addresses: list[str], recorder: Recorder) -> Worker:
+def build(name: str, queue: str, slot_count: int, tls_dir: str, addresses: list[str], recorder: Recorder) -> Worker:
     """The worker with its one handler."""
     worker = Worker(
-        addresses, name=name, queues=[queue], slot_count=slot_count, drain_seconds=DRAIN_SECONDS, insecure=True
+        addresses,
+        name=name,
+        queues=[queue],
+        slot_count=slot_count,
+        drain_seconds=DRAIN_SECONDS,
+        tls_dir=None if tls_dir == "-" else tls_dir,
+        insecure=tls_dir == "-",
     )
     add = recorder.add
 
@@ -45,9 +52,9 @@ def job_number(job: str) -> int:
 
 
 def main(arguments: list[str]) -> None:
-    name, queue, slots, evidence, *addresses = arguments
+    name, queue, slots, evidence, tls_dir, *addresses = arguments
     recorder = Recorder()
-    worker = build(name, queue, int(slots), addresses, recorder)
+    worker = build(name, queue, int(slots), tls_dir, addresses, recorder)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # What exists now lives as long as the process; the collector need not look at it again.
     gc.collect()

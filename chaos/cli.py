@@ -48,6 +48,9 @@ Folder = Annotated[
     Path | None,
     typer.Option("--dir", help="Make the scratch folder in here, to measure this disk; it is removed at the end."),
 ]
+Secure = Annotated[
+    bool, typer.Option("--secure", help="With TLS, certificates and rights; otherwise the cluster is an insecure one.")
+]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print the report.")]
 WarmUp = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Run so long before anything is measured.")]
 
@@ -79,6 +82,7 @@ def steady(
     address: Address = None,
     pid: Pid = None,
     folder: Folder = None,
+    secure: Secure = False,
     output: Output = Format.table,
 ) -> None:
     """Recurring jobs, spread evenly over their period: how late do they start?"""
@@ -87,7 +91,7 @@ def steady(
     period_ms = _period_ms(rate, jobs, interval)
     count = jobs if jobs is not None else max(1, round(rate * period_ms / 1000))
     profile = Steady(count, period_ms, seconds, warm_up, derived_phases)
-    _run(profile, nodes, workers, slots, address, pid, folder, output)
+    _run(profile, nodes, workers, slots, address, pid, folder, secure, output)
 
 
 @bench_app.command("burst")
@@ -99,12 +103,13 @@ def burst(
     address: Address = None,
     pid: Pid = None,
     folder: Folder = None,
+    secure: Secure = False,
     output: Output = Format.table,
 ) -> None:
     """Many jobs due at one instant: how long until all are done, and does anybody else have to wait for them?"""
     from horologe.chaos.bench_profiles import Burst
 
-    _run(Burst(count), nodes, workers, slots, address, pid, folder, output)
+    _run(Burst(count), nodes, workers, slots, address, pid, folder, secure, output)
 
 
 @bench_app.command("submit")
@@ -119,13 +124,14 @@ def submit(
     address: Address = None,
     pid: Pid = None,
     folder: Folder = None,
+    secure: Secure = False,
     output: Output = Format.table,
 ) -> None:
     """Creating jobs, through all nodes: how many per second, and how long does one take?"""
     from horologe.chaos.bench_profiles import Submit
 
     profile = Submit(seconds=seconds, in_flight=in_flight, batch=batch, warm_up_seconds=warm_up)
-    _run(profile, nodes, 0, 0, address, pid, folder, output)
+    _run(profile, nodes, 0, 0, address, pid, folder, secure, output)
 
 
 @bench_app.command("idle")
@@ -137,12 +143,13 @@ def idle(
     address: Address = None,
     pid: Pid = None,
     folder: Folder = None,
+    secure: Secure = False,
     output: Output = Format.table,
 ) -> None:
     """Many jobs that are not due: how much memory and processor does waiting cost?"""
     from horologe.chaos.bench_profiles import Idle
 
-    _run(Idle(jobs=jobs, seconds=seconds, warm_up_seconds=warm_up), nodes, 0, 0, address, pid, folder, output)
+    _run(Idle(jobs=jobs, seconds=seconds, warm_up_seconds=warm_up), nodes, 0, 0, address, pid, folder, secure, output)
 
 
 @bench_app.command("core")
@@ -283,6 +290,7 @@ def _run(
     address: list[str] | None,
     pid: list[int] | None,
     folder: Path | None,
+    secure: bool,
     output: Format,
 ) -> None:
     from horologe.chaos.bench import InterruptedRunError, run
@@ -291,8 +299,10 @@ def _run(
 
     if pid and not address:
         raise typer.BadParameter("--pid belongs to --address; nodes that are started here are always measured")
+    if secure and address:
+        raise typer.BadParameter("--secure is about a cluster that is started here, and contradicts --address")
     addresses = tuple(one for given in address or () for one in given.split(",") if one)
-    options = FleetOptions(nodes, workers, slots, addresses, tuple(pid or ()), folder)
+    options = FleetOptions(nodes, workers, slots, addresses, tuple(pid or ()), secure, folder)
     try:
         report = run(profile, options)
     except InterruptedRunError as error:

@@ -70,6 +70,13 @@ def test_idle_measures_the_memory_of_jobs_that_wait(tmp_path: Path) -> None:
     assert report["executions"] == 0
 
 
+def test_a_secure_cluster_is_measured_like_any_other(tmp_path: Path) -> None:
+    options = ("--rate", "20", "--interval", "1s", "--warm-up", "0", "--seconds", "2", "--secure")
+    report = bench(tmp_path, "steady", *options)
+    assert report["parameters"]["secure"]
+    assert report["executions"] >= 20
+
+
 def test_an_interrupted_run_stops_its_processes_and_removes_its_folder(tmp_path: Path) -> None:
     command = [*HOROLOGE, "bench", "steady", "--nodes", "1", "--rate", "10", "--dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
