@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 
 from horologe.client.cluster_context import ClusterContext
 from horologe.client.errors import InvalidContext
+
+if TYPE_CHECKING:
+    # Imported where it is used: clear text must not wait for it.
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 __all__ = [
     "CA_FILE",
@@ -101,6 +104,8 @@ def worker_name(context: ClusterContext) -> str:
     file = Identity.of(context).certificate
     if file is None:
         return ""
+    from cryptography import x509
+
     try:
         found = _certificates(_read(file), file)[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
@@ -209,13 +214,18 @@ def _read(file: Path) -> bytes:
 
 
 def _certificates(pem: bytes, file: Path) -> list[x509.Certificate]:
+    from cryptography import x509
+
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
         raise InvalidContext(f"{file} holds no certificate in PEM") from error
 
 
-def _private_key(pem: bytes, file: Path) -> serialization.PrivateKeyTypes:  # type: ignore[name-defined]
+def _private_key(pem: bytes, file: Path) -> PrivateKeyTypes:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
     try:
         return serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
