@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -35,8 +36,15 @@ class KeyringEntry:
 class Keyring:
     """The data keys of one folder. Any thread may use it; what changes it may block, and raises KeyringError."""
 
-    def __init__(self, folder: Path, source: KeySource, wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        source: KeySource,
+        wall_ms: Callable[[], int],
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         """`folder` is that of the state. Nothing is read before `open`."""
+        self._random_bytes = random_bytes
         self.source = source
         self._path = folder / FILE_NAME
         self._wall_ms = wall_ms
@@ -66,7 +74,7 @@ class Keyring:
                 # A key that is there but cannot be used is better found now.
                 self.source.reload()
                 self._save([], is_rotating=False)
-            self.cipher = Cipher([entry.key for entry in self._entries], self._make)
+            self.cipher = Cipher([entry.key for entry in self._entries], self._make, self._random_bytes)
             return self.cipher
 
     @property
@@ -129,7 +137,7 @@ class Keyring:
 
     def _make(self) -> DataKey:
         with self._lock:
-            key = new_data_key((entry.key.number for entry in self._entries), self._wall_ms())
+            key = new_data_key((entry.key.number for entry in self._entries), self._wall_ms(), self._random_bytes)
             # What an older key-encryption key wraps is wrapped by the current one from now on.
             older = [
                 entry if entry.wrapped.wrapped_with == self.source.current else self._wrapped(entry.key)

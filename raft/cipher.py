@@ -56,12 +56,14 @@ class DataKey(NamedTuple):
         return f"DataKey({self.number})"
 
 
-def new_data_key(taken: Iterable[int] = (), now_ms: int = 0) -> DataKey:
-    """A fresh one, with a number that is not taken."""
+def new_data_key(
+    taken: Iterable[int] = (), now_ms: int = 0, random_bytes: Callable[[int], bytes] = os.urandom
+) -> DataKey:
+    """A fresh one, with a number that is not taken. Only a simulated machine has other `random_bytes`."""
     others = set(taken)
-    while (number := _NUMBER.unpack(os.urandom(_NUMBER.size))[0]) in others:
+    while (number := _NUMBER.unpack(random_bytes(_NUMBER.size))[0]) in others:
         pass
-    return DataKey(number, now_ms, os.urandom(SECRET_BYTES))
+    return DataKey(number, now_ms, random_bytes(SECRET_BYTES))
 
 
 def pack_keys(keys: Iterable[DataKey]) -> bytes:
@@ -79,10 +81,10 @@ def unpack_keys(packed: bytes) -> list[DataKey]:
 class _Sealer:
     """The key that records are sealed with now, and how much it has done."""
 
-    def __init__(self, key: DataKey) -> None:
+    def __init__(self, key: DataKey, prefix: bytes) -> None:
         self.number = key.number
         self.head = _NUMBER.pack(key.number)
-        self.prefix = os.urandom(_NONCE_BYTES - _COUNTER.size)
+        self.prefix = prefix
         # One call that no other thread can come between: no two records get the same counter.
         self.next = count().__next__
         self.encrypt = AESGCM(key.secret).encrypt
@@ -93,8 +95,14 @@ class _Sealer:
 class Cipher:
     """Seals under the newest key, opens under all that it knows."""
 
-    def __init__(self, keys: Sequence[DataKey] = (), make: Callable[[], DataKey] = new_data_key) -> None:
+    def __init__(
+        self,
+        keys: Sequence[DataKey] = (),
+        make: Callable[[], DataKey] = new_data_key,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         """`make` answers a new data key that is durable wherever it has to be, before anything is sealed with it."""
+        self._random_bytes = random_bytes
         self._make = make
         self._lock = threading.RLock()
         self._keys = {key.number: key for key in keys}
@@ -123,7 +131,7 @@ class Cipher:
         with self._lock:
             key = self._make()
             self.add([key])
-            self._sealer = _Sealer(key)
+            self._sealer = _Sealer(key, self._random_bytes(_NONCE_BYTES - _COUNTER.size))
             return key.number
 
     def seal(self, context: bytes, value: bytes) -> bytes:

@@ -25,6 +25,7 @@ from horologe.chaos.sim.rpc_client import SimChannel
 from horologe.chaos.sim.rpc_server import SimServer
 from horologe.chaos.sim.stepper import SimStepper
 from horologe.node.config import MemberConfig, NodeConfig
+from horologe.node.key_sources import key_source_of
 from horologe.node.keyring import Keyring
 from horologe.node.node import Node, run_node
 from horologe.node.state_stream import through_a_file
@@ -161,12 +162,18 @@ class _SimSurroundings(Surroundings):
     def __init__(self, world: World, node: SimNode, process: Process, randomness: random.Random) -> None:
         self.clock = node.clock
         self.randomness = randomness
+        self._key_randomness = random.Random(randomness.getrandbits(64))
         self.state_pieces = through_a_file
         self.machine = node.make_machine(node.name, world.observer)
         self.protections = world.options.protections or Protections()
         self._world = world
         self._node = node
         self._process = process
+
+    def keyring(self, config: NodeConfig) -> Keyring:
+        """The trace of a seed must not depend on chance, and states that are sent are in it."""
+        source = key_source_of(config)
+        return Keyring(config.data_dir / "state", source, self.clock.wall_ms, self._key_randomness.randbytes)
 
     def open_store(self, config: NodeConfig, keyring: Keyring) -> Store:
         return self._node.make_store(config, keyring)

@@ -115,7 +115,7 @@ def test_a_key_shows_nothing_of_itself() -> None:
     assert key.secret.hex() not in f"{key} {[key]!r}"
 
 
-def test_a_number_that_is_taken_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_is_taken_is_not_given_again() -> None:
     numbers = iter([b"\0\0\0\1", b"\0\0\0\1", b"\0\0\0\2"])
-    monkeypatch.setattr(cipher_module.os, "urandom", lambda size: next(numbers) if size == 4 else bytes(size))
-    assert new_data_key([1]).number == 2
+    key = new_data_key([1], random_bytes=lambda size: next(numbers) if size == 4 else bytes(size))
+    assert key.number == 2
