@@ -25,7 +25,7 @@ LIFE_MS_MIN = 1_000
 DESCRIPTION_LENGTH_MAX = 200
 NAMESPACES_MAX = 100
 _OF_CERTIFICATES = tuple(f"{kind.value}:" for kind in (CallerKind.WORKER, CallerKind.NODE))
-"""Principals that nobody becomes by a token."""
+"""Principals that nobody becomes by a token, and that have no rights."""
 
 
 class AccessService(access_service_pb2_grpc.AccessServiceServicer):
@@ -60,13 +60,15 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
         self, request: access_service_pb2.CreateTokenRequest, context: Context
     ) -> access_service_pb2.CreateTokenResponse:
         principal = request.principal or current_caller().principal
-        life_ms = duration_ms(request.time_to_live) if request.HasField("time_to_live") else self._life_ms()
+        # One look at the clock: a token that ends with the one that asks for it must not end a millisecond later.
+        now_ms = self._node.clock.wall_ms()
+        life_ms = duration_ms(request.time_to_live) if request.HasField("time_to_live") else self._life_ms(now_ms)
         _check_token(request, principal, life_ms)
         write = WriteRequest.of("CreateToken", request)
         result = self._writer.first_answer(write)
         id_, token = tokens.make(write.id)
         if result is None:
-            command = tokens.command(id_, token, principal, self._node.clock.wall_ms() + life_ms, request.description)
+            command = tokens.command(id_, token, principal, now_ms + life_ms, request.description)
             command.namespaces.extend(request.namespaces)
             command.role = request.role
             command.verbs.extend(request.verbs)
@@ -120,6 +122,13 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
     ) -> access_service_pb2.SetGrantResponse:
         wanted = request.grant
         found = [*_subject_violations(wanted.subject, "grant.subject")]
+        if wanted.subject.startswith(_OF_CERTIFICATES):
+            found.append(
+                Violation(
+                    "grant.subject",
+                    f"{shorten(wanted.subject)} is no caller, and has no rights; use a client's certificate, or a token",
+                )
+            )
         found += _namespace_violations(wanted.namespace, "grant.namespace")
         found += _scope_violations(wanted.role, wanted.verbs, "grant.")
         if wanted.role == access_pb2.ROLE_UNSPECIFIED and not wanted.verbs:
@@ -180,6 +189,10 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
         self, request: access_service_pb2.UpdatePrincipalRequest, context: Context
     ) -> access_service_pb2.UpdatePrincipalResponse:
         found = _subject_violations(request.name, "name")
+        if request.name.startswith(GROUP_PREFIX):
+            found.append(
+                Violation("name", "a group is no principal; take away what it has by grants, or disable who is in it")
+            )
         if found:
             raise errors.invalid(found)
         change = log_pb2.SetPrincipal(name=request.name, disabled=request.disabled)
@@ -208,7 +221,7 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
                 response.principals.append(principal_view(key.decode(), record))
         return response
 
-    def _life_ms(self) -> int:
+    def _life_ms(self, now_ms: int) -> int:
         """Of a token, where nobody says: the default, but no longer than the token that asks for it, which nobody may."""
         caller = current_caller()
         if not caller.token:
@@ -216,7 +229,7 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
         with self._node.store.read() as tables:
             raw = tables.token.get(caller.token.encode())
         expire_time_ms = log_pb2.TokenRecord.FromString(bytes(raw or b"")).token.expire_time_ms
-        left_ms = expire_time_ms - self._node.clock.wall_ms()
+        left_ms = expire_time_ms - now_ms
         return min(LIFE_MS_DEFAULT, left_ms) if expire_time_ms else LIFE_MS_DEFAULT
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import stat
 import uuid
 
@@ -103,6 +104,15 @@ async def test_what_no_token_can_be(node, request_, field):
     assert refusal.reason == "INVALID_FIELD" and list(refusal.fields) == [field]
 
 
+async def test_a_token_ends_with_the_one_that_asks_for_it_however_late_it_is(node, monkeypatch):
+    """The clock goes on while the request is looked at."""
+    ann = node.somebody("ann", Role.ROLE_EDITOR)
+    ticks = itertools.count(node.clock.now_ms)
+    monkeypatch.setattr(node.clock, "wall_ms", lambda: next(ticks))
+    made = await node.access.CreateToken(access.CreateTokenRequest(), metadata=ann)
+    assert made.token.expire_time.ToMilliseconds() == START_MS + DAY_MS
+
+
 async def test_how_long_a_token_can_live(node):
     node.grant("root", "*", Role.ROLE_ADMIN)
     root = certificate("client", "root")
@@ -176,6 +186,8 @@ async def test_the_administrator_of_a_namespace_governs_that_one(node):
     [
         (access_pb2.Grant(namespace="*", role=1), "grant.subject"),
         (access_pb2.Grant(subject="group:", namespace="*", role=1), "grant.subject"),
+        (access_pb2.Grant(subject="worker:w1", namespace="*", role=1), "grant.subject"),
+        (access_pb2.Grant(subject="node:n1", namespace="a", role=1), "grant.subject"),
         (access_pb2.Grant(subject="ann", role=1), "grant.namespace"),
         (access_pb2.Grant(subject="ann", namespace="namespaces/a", role=1), "grant.namespace"),
         (access_pb2.Grant(subject="ann", namespace="a"), "grant.role"),
@@ -195,6 +207,8 @@ async def test_a_disabled_principal_may_do_nothing_until_it_is_enabled(node):
     assert (await refused(node.access.WhoAmI(access.WhoAmIRequest(), metadata=ann))).reason == "UNAUTHENTICATED"
     await node.access.UpdatePrincipal(access.UpdatePrincipalRequest(name="ann"), metadata=admin)
     assert await node.access.WhoAmI(access.WhoAmIRequest(), metadata=ann)
+    group = await refused(node.access.UpdatePrincipal(access.UpdatePrincipalRequest(name="group:ops"), metadata=admin))
+    assert group.reason == "INVALID_FIELD" and list(group.fields) == ["name"]
     last = access.UpdatePrincipalRequest(name="admin", disabled=True)
     assert (await refused(node.access.UpdatePrincipal(last, metadata=admin))).reason == "LAST_ADMIN"
 
