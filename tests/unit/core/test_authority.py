@@ -11,6 +11,7 @@ from support.commands import by
 from support.driver import START_MS, Driver
 
 from horologe.log.v1 import log_pb2
+from horologe.raft import audit
 from horologe.raft.access import EVERYWHERE, ROLE_VERBS, Verb
 from horologe.raft.authority import NEEDS, OWN_KINDS, SHARED_KINDS, may_change_members
 from horologe.raft.commands import NO_RETRY, Outcome
@@ -276,6 +277,13 @@ def test_members_are_the_leaders_to_decide() -> None:
     change = log_pb2.ChangeMembership(remove="n2", refusal=int(Code.PERMISSION_DENIED))
     text = "ada may not cluster.write everywhere"
     assert driver.do(by("ada", Command(change_membership=change))) == Result(Code.PERMISSION_DENIED, text=text)
+    # Revoked between the leader's question and this entry: the change is in force, and the answer says so.
+    driver.do(by("admin", commands.put_token("gone", "admin")))
+    driver.do(by("admin", Command(revoke_token=log_pb2.RevokeToken(id="gone"))))
+    change = log_pb2.ChangeMembership(remove="n2", configuration=log_pb2.Configuration())
+    assert driver.do(by("admin", Command(change_membership=change), "gone")).code is Code.OK
+    [*_, record] = audit.records(driver.tables, 1, 1 << 63)
+    assert (record.objects[:], record.allowed, record.token) == (["members/n2"], True, "gone")
 
 
 def test_without_security_nobody_is_asked() -> None:
