@@ -49,7 +49,8 @@ class Keyring:
         self._path = folder / FILE_NAME
         self._wall_ms = wall_ms
         self._lock = threading.RLock()
-        self._entries: list[KeyringEntry] = []
+        self._entries: tuple[KeyringEntry, ...] = ()
+        """Replaced as a whole."""
         self._is_rotating = False
         self._arriving: dict[Path, frozenset[int]] = {}
         """Folders with states of other nodes that may become ours, and the numbers of the keys that open them."""
@@ -78,10 +79,9 @@ class Keyring:
             return self.cipher
 
     @property
-    def entries(self) -> list[KeyringEntry]:
-        """Oldest first."""
-        with self._lock:
-            return list(self._entries)
+    def entries(self) -> tuple[KeyringEntry, ...]:
+        """Oldest first. Waits for nobody, because the event loop asks: who holds the lock may wait for a command."""
+        return self._entries
 
     @property
     def is_rotating(self) -> bool:
@@ -167,7 +167,7 @@ class Keyring:
             replace_durably(self._path, json.dumps(content, indent=1).encode() + b"\n")
         except OSError as error:
             raise KeyringError(f"{self._path}: the keys cannot be written ({error})") from error
-        self._entries, self._is_rotating = list(entries), is_rotating
+        self._entries, self._is_rotating = tuple(entries), is_rotating
 
     def _read(self) -> None:
         entries: list[KeyringEntry] = []
@@ -175,7 +175,7 @@ class Keyring:
         for number, create_time_ms, wrapped in self._read_file():
             secret = self.source.unwrap(wrapped, _CONTEXT.pack(number, create_time_ms))
             entries.append(KeyringEntry(DataKey(number, create_time_ms, secret), wrapped))
-        self._entries = entries
+        self._entries = tuple(entries)
 
     def _read_file(self) -> list[tuple[int, int, Wrapped]]:
         try:

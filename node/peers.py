@@ -31,7 +31,7 @@ from horologe.node.surroundings import Surroundings
 from horologe.node.tls import NodeTls, peer_options
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
 from horologe.raft import snapshot
-from horologe.raft.cipher import pack_keys, unpack_keys
+from horologe.raft.cipher import DataKey, pack_keys, unpack_keys
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import StoreError
@@ -354,14 +354,19 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
         folder = self._context.config.data_dir / "outgoing" / request.node
         digest = hashlib.sha256()
         total_bytes = 0
+        # A rotation may end while the copy begins: what is in it needs the keys of before, or of now, or of both.
+        before = self._data_keys()
         async with aclosing(self._surroundings.state_pieces(self._context.store, folder)) as pieces:
             async for data in pieces:
-                # Asked for when the copy has begun: what is in it is encrypted with keys that were there before.
-                keys = b"" if total_bytes else pack_keys([entry.key for entry in self._keyring.entries])
+                keys = b"" if total_bytes else pack_keys(dict.fromkeys((*before, *self._data_keys())))
                 digest.update(data)
                 total_bytes += len(data)
                 yield peer_service_pb2.FetchSnapshotResponse(data=data, keys=keys)
         yield peer_service_pb2.FetchSnapshotResponse(digest=digest.digest(), total_bytes=total_bytes)
+
+    def _data_keys(self) -> list[DataKey]:
+        """Those that something on this disk may lie under."""
+        return [entry.key for entry in self._keyring.entries]
 
     async def _fetch_snapshot(self, peer: str) -> None:
         """Fetches and verifies; only what is whole is handed over. A failure changes nothing: the leader offers again."""

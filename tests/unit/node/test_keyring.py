@@ -6,6 +6,8 @@ import base64
 import os
 import stat
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from horologe.node.key_sources import (
     FileKeys,
     KeyringError,
     KeySource,
+    Wrapped,
     key_source_of,
     put_new_key,
     read_key_file,
@@ -96,7 +99,7 @@ def test_a_key_is_on_the_disk_before_anything_is_sealed_with_it(
         with pytest.raises(KeyringError, match="cannot be written"):
             cipher.seal(CONTEXT, b"x")
     assert (tmp_path / "state" / "keyring").read_bytes() == before
-    assert (keyring.entries, cipher.current) == ([], None)
+    assert (keyring.entries, cipher.current) == ((), None)
     cipher.seal(CONTEXT, b"x")
     assert (tmp_path / "state" / "keyring").read_bytes() != before
 
@@ -230,6 +233,24 @@ def test_keys_of_a_state_that_may_still_come_are_not_destroyed(tmp_path: Path) -
     assert foreign in [entry.key for entry in keyring.entries]
     assert keyring.destroy([foreign.number])
     assert foreign not in [entry.key for entry in keyring.entries]
+
+
+def test_whoever_looks_at_the_keys_does_not_wait_for_a_command(tmp_path: Path) -> None:
+    """The event loop looks, and a key management service may take its time."""
+    keyring = keyring_of(tmp_path, EnvironmentKeys(HEX_KEY))
+    keyring.open().seal(CONTEXT, b"x")
+    wrap, looked = keyring.source.wrap, threading.Event()
+
+    def slow(secret: bytes, context: bytes) -> Wrapped:
+        assert looked.wait(30), "whoever looks waits for the lock that is held here"
+        return wrap(secret, context)
+
+    keyring.source.wrap = slow  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as thread:
+        again = thread.submit(keyring.wrap_again)
+        assert len(keyring.entries) == 1
+        looked.set()
+        again.result()
 
 
 def test_what_a_command_does_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from horologe.node.peers import Message, PeerNetwork, _Link
 from horologe.node.state_stream import through_a_file
 from horologe.node.surroundings import Surroundings
 from horologe.peer.v1 import peer_service_pb2
+from horologe.raft.cipher import unpack_keys
 
 
 def of_bytes(count: int) -> Message:
@@ -67,4 +69,29 @@ async def test_the_state_goes_to_members_of_the_own_cluster_only(tmp_path: Path)
         await fetch("n3", "ours")
     with pytest.raises(RefusedError, match="FAILED_PRECONDITION n2 belongs to cluster theirs, this node to ours"):
         await fetch("n2", "theirs")
+    node.store.close()
+
+
+async def test_keys_that_a_rotation_destroys_while_a_copy_begins_go_with_it(tmp_path: Path) -> None:
+    """The copy may be of the moment before."""
+    node = FakeNode(tmp_path, ("n1", "n2"))
+    unused: Any = None
+    surroundings = Surroundings()
+    keyring = Keyring(tmp_path, EnvironmentKeys("ab" * 32), lambda: 0)
+    keyring.open().renew()
+    [old] = keyring.entries
+
+    async def pieces(store: Any, folder: Path) -> AsyncGenerator[bytes, None]:
+        keyring.begin_rotation()
+        assert keyring.destroy([old.key.number])
+        async for piece in through_a_file(store, folder):
+            yield piece
+
+    surroundings.state_pieces = pieces
+    network = PeerNetwork(node.context, unused, unused, unused, surroundings, None, keyring)
+    call: Any = Call()
+    answers = [each async for each in network.FetchSnapshot(peer_service_pb2.FetchSnapshotRequest(node="n2"), call)]
+    [new] = keyring.entries
+    assert unpack_keys(answers[0].keys) == [old.key, new.key]
+    assert not any(each.keys for each in answers[1:])
     node.store.close()
