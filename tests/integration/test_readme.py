@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -52,7 +53,7 @@ def shell(folder: Path, script: str) -> Iterator[list[str]]:
         subprocess.Popen(
             ["bash", "-ec", f"trap 'kill 0' ERR\n{script}\n{ending}"],
             cwd=folder,
-            env=environment(),
+            env=environment() | {"XDG_CONFIG_HOME": str(folder / "config")},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -80,15 +81,20 @@ async def test_three_nodes(folder: Path) -> None:
     """The leader is killed, another one goes on, a member comes and goes, and every due time is accounted for."""
     setup = next(block for block in blocks_marked("run") if "activate" in block.text)
     scripts = [block.text for block in blocks_marked("three nodes")]
-    assert len(scripts) == 4
-    clients, peers = free_port_ranges()
-    script = "\n".join([setup.text, *scripts]).replace("127.0.0.1:740", clients).replace("127.0.0.1:750", peers)
+    assert len(scripts) == 7
+    script = "\n".join([setup.text, *scripts])
+    places = dict(zip(("127.0.0.1:740", "127.0.0.1:750", "127.0.0.1:760"), free_port_ranges(), strict=True))
+    for written, free in places.items():
+        assert written in script
+        script = script.replace(written, free)
     with shell(folder, script) as lines:
         table = essence("\n".join(lines))
         assert sum(line.endswith("yes") and line.startswith(("n1 ", "n2 ", "n3 ")) for line in table) == 3
         assert any(line.startswith("n4 ") and "follower" in line for line in lines)
         assert "removed n4; its data folder can be deleted" in lines
-        async with AsyncClient([f"{clients}{number}" for number in (1, 2, 3)], insecure=True) as client:
+        assert essence("By: certificate")[0] in table
+        context = tomllib.loads((folder / "config" / "horologe" / "config.toml").read_text())["contexts"]["default"]
+        async with AsyncClient(context["addresses"], ca_file=context["ca_file"], token=context["token"]) as client:
             until = datetime.now(UTC)
             deadline = time.monotonic() + UNTIL_EXPECTED_SECONDS
             while time.monotonic() < deadline:
@@ -104,15 +110,15 @@ async def test_three_nodes(folder: Path) -> None:
         assert "node stopped" in (folder / f"n{number}" / "node.log").read_text()
 
 
-def free_port_ranges() -> tuple[str, str]:
-    """Two prefixes of addresses, each with four free ports behind it."""
+def free_port_ranges() -> tuple[str, ...]:
+    """Three prefixes of addresses, each with four free ports behind it."""
     found: list[str] = []
     chance = SystemRandom()
-    while len(found) < 2:
+    while len(found) < 3:
         prefix = str(chance.randrange(1_100, 3_200))
         if prefix not in found and all(is_free(int(f"{prefix}{number}")) for number in (1, 2, 3, 4)):
             found.append(prefix)
-    return f"127.0.0.1:{found[0]}", f"127.0.0.1:{found[1]}"
+    return tuple(f"127.0.0.1:{prefix}" for prefix in found)
 
 
 def is_free(port: int) -> bool:
