@@ -8,8 +8,6 @@ is said in docs/audit.md; client/audit_chain.py verifies it.
 from __future__ import annotations
 
 import asyncio
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -23,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from horologe.node.context import NodeContext
+from horologe.node.private_files import replace_durably
 from horologe.raft.audit import head_of
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.model import Counters
@@ -143,19 +142,5 @@ def _make(path: Path) -> Ed25519PrivateKey | None:
         return None
     path.parent.mkdir(parents=True, exist_ok=True)
     key = Ed25519PrivateKey.generate()
-    draft = path.with_suffix(".new")
-    with suppress(FileNotFoundError):
-        draft.unlink()
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        os.fsync(file)
-    finally:
-        os.close(file)
-    draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_durably(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return key

@@ -8,7 +8,6 @@ administrator whom nobody knows, and nodes that name the same file do not write 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node import tokens
 from horologe.node.context import NodeContext
 from horologe.node.ids import new_uuid
+from horologe.node.private_files import replace_durably
 from horologe.node.proposals import ProposalError
 from horologe.raft.access import is_secure
 
@@ -47,7 +47,7 @@ class FirstAdministrator:
         while not self._is_done():
             if self._node.status().may_serve:
                 if self._file is not None:
-                    write_for_owner(self._candidate, self._token + "\n")
+                    replace_durably(self._candidate, self._token.encode() + b"\n")
                 expire_time_ms = self._node.clock.wall_ms() + LIFE_MS
                 admin = tokens.command(self._id, self._token, ADMINISTRATOR, expire_time_ms, "the first one")
                 command = log_pb2.Command(
@@ -86,16 +86,3 @@ class FirstAdministrator:
         # Once, and to standard output: what goes through the logger is kept.
         sys.stdout.write(f"The first administrator's token, shown only once, good for 30 days: {self._token}\n")
         sys.stdout.flush()
-
-
-def write_for_owner(file: Path, text: str) -> None:
-    """Writes a file that only its owner can read, from its first moment on, in the place of what was there."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    temporary.replace(file)

@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from horologe.node.config import NodeConfig
+from horologe.node.private_files import replace_durably
 from horologe.raft.store import StoreError
 
 KEY_BYTES = 32
@@ -252,23 +253,6 @@ def put_new_key(path: Path) -> str:
     """Puts a fresh key in front of those of the file, which may not be there yet; answers the key's name."""
     older = read_key_file(path) if path.exists() else []
     return _write_keys(path, [os.urandom(KEY_BYTES), *older])
-
-
-def replace_durably(path: Path, content: bytes) -> None:
-    """The whole file or the one before, whatever happens, for nobody else to read. Raises OSError."""
-    beside = path.with_name(path.name + ".new")
-    beside.unlink(missing_ok=True)
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _write_keys(path: Path, keys: Sequence[bytes]) -> str:

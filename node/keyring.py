@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 
-from horologe.node.key_sources import KeyringError, KeySource, Wrapped, replace_durably
+from horologe.node.key_sources import KeyringError, KeySource, Wrapped
+from horologe.node.private_files import replace_durably
 from horologe.raft.cipher import Cipher, DataKey, new_data_key
 
 FILE_NAME = "keyring"

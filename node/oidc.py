@@ -22,6 +22,7 @@ from horologe.node.config import is_trusted_url
 from horologe.node.context import NodeContext
 from horologe.node.names import PRINCIPAL_BYTES_MAX
 from horologe.raft.access import OIDC_PREFIX
+from horologe.raft.principals import GROUPS_MAX
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """No HS*: the issuer's public key would be the secret. No none."""
@@ -31,7 +32,6 @@ KEYS_AGE_SECONDS_MAX = 3_600.0
 """So old keys are fetched anew, so that one which the issuer has dropped does not hold for ever."""
 FETCH_SECONDS = 5.0
 DOCUMENT_BYTES_MAX = 1 << 20
-GROUPS_MAX = 100
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,8 @@ from service_harness import START_MS, FakeNode, refused
 
 from horologe.log.v1 import log_pb2
 from horologe.node import tokens
-from horologe.node.first_administrator import FirstAdministrator, write_for_owner
+from horologe.node.first_administrator import FirstAdministrator
+from horologe.node.private_files import replace_durably
 from horologe.raft.access import is_secure
 from horologe.v1 import access_pb2
 from horologe.v1 import access_service_pb2 as access
@@ -270,7 +271,7 @@ async def test_a_node_that_comes_second_takes_its_file_back(tmp_path):
             first = tokens.command(id_, token, "admin", START_MS + DAY_MS)
             node.apply(log_pb2.Command(begin_security=log_pb2.BeginSecurity(admin=first)))
             # They name the same file.
-            write_for_owner(file, token)
+            replace_durably(file, token.encode())
             taken.append(token)
 
         taken: list[str] = []
@@ -311,5 +312,5 @@ def test_a_file_is_never_written_through_a_link(tmp_path):
     target, file = tmp_path / "target", tmp_path / "token"
     target.write_text("mine")
     file.symlink_to(target)
-    write_for_owner(file, "secret")
+    replace_durably(file, b"secret")
     assert (target.read_text(), file.read_text(), file.is_symlink()) == ("mine", "secret", False)

@@ -214,6 +214,6 @@ def test_a_folder_that_takes_no_key_is_named(tmp_path):
     file.touch()
     with pytest.raises(AuditKeyError, match="cannot be used"):
         load_or_make_key(file / "audit.key")
-    (tmp_path / "audit.new").write_bytes(b"a start that was cut short")
+    (tmp_path / "audit.key.new").write_bytes(b"a start that was cut short")
     load_or_make_key(tmp_path / "audit.key")
-    assert not (tmp_path / "audit.new").exists()
+    assert not (tmp_path / "audit.key.new").exists()
