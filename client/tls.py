@@ -6,6 +6,7 @@ in `cluster_context.py`; who is refused after the handshake is told by the node 
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -81,7 +82,7 @@ class Identity:
             return grpc.ssl_channel_credentials(root_certificates=ca)
         while True:
             stamp = self.stamp()
-            certificate, key = _read(self.certificate), _read(self.key)
+            certificate, key = _read(self.certificate), _read_key(self.key)
             own = _certificates(certificate, self.certificate)[0]
             if own.public_key() == _private_key(key, self.key).public_key():
                 break
@@ -211,6 +212,16 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise InvalidContext(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def _read_key(file: Path) -> bytes:
+    key = _read(file)
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & stat.S_IRWXO:
+        raise InvalidContext(
+            f"{file} can be read by everybody on this machine (mode {mode:04o}): `chmod 600 {file}`, and think of a new key"
+        )
+    return key
 
 
 def _certificates(pem: bytes, file: Path) -> list[x509.Certificate]:

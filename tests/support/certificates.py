@@ -67,6 +67,7 @@ class TestAuthority:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
+        (folder / "key.pem").chmod(0o600)
         return folder
 
 

@@ -162,6 +162,11 @@ def test_certificates_of_no_use_are_named(authority: TestAuthority, tmp_path: Pa
             damaged.write_text("hello")
         with Client("127.0.0.1:1", tls_dir=folder) as client, pytest.raises(errors.InvalidContext, match=said):
             client.get_job("hello")
+    (folder / "key.pem").chmod(0o604)
+    said = r"key\.pem can be read by everybody on this machine \(mode 0604\): `chmod 600 "
+    authority.write_ca(folder / "ca.pem")
+    with Client("127.0.0.1:1", tls_dir=folder) as client, pytest.raises(errors.InvalidContext, match=said):
+        client.get_job("hello")
     (folder / "ca.pem").unlink()
     said = r"ca\.pem cannot be read: No such file"
     with Client("127.0.0.1:1", tls_dir=folder) as client, pytest.raises(errors.InvalidContext, match=said):
