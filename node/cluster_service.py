@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
+import structlog
 from google.protobuf.message import Message
 
 from horologe.log.v1 import log_pb2
@@ -35,6 +36,8 @@ DELIVERY_SECONDS = 0.5
 """A checkpoint that was applied comes to the event loop a moment later."""
 LOOK_AGAIN_SECONDS = 0.02
 """A change of leader need not apply anything, so it is looked for as well as waited for."""
+
+log = structlog.get_logger(__name__)
 
 
 class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
@@ -186,6 +189,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             )
         if request.target == here or len(names) == 1:
             return cluster_service_pb2.TransferLeaderResponse(leader=here, term=status.term)
+        log.info("leadership is to be handed over", to=request.target, principal=current_caller().principal)
         self._node.submit(Inbox(transfer_to=request.target))
         status = await self._other_leader(min(TRANSFER_SECONDS_MAX, propose_seconds(context)))
         return cluster_service_pb2.TransferLeaderResponse(leader=status.leader, term=status.term)

@@ -11,6 +11,7 @@ import asyncio
 
 import structlog
 
+from horologe.node.callers import current_caller
 from horologe.node.context import NodeContext
 from horologe.node.keyring import Keyring
 from horologe.node.outputs import OutputError, OutputStore
@@ -71,13 +72,14 @@ class Encryption:
     async def rotate(self) -> None:
         """Makes a new data key, and begins to get rid of the others. Raises StoreError if it cannot be made."""
         await asyncio.to_thread(self._keyring.begin_rotation)
-        log.info("data keys are rotated", current=self._keyring.cipher.current)
+        log.info("data keys are rotated", current=self._keyring.cipher.current, principal=current_caller().principal)
         self._wanted.set()
 
     async def wrap_again(self) -> None:
         """Wraps the data keys with the key-encryption key that is current now. Raises StoreError if it cannot be used."""
         await asyncio.to_thread(self._keyring.wrap_again)
-        log.info("data keys are wrapped again", wrapped_with=self._keyring.source.current)
+        wrapped_with, principal = self._keyring.source.current, current_caller().principal
+        log.info("data keys are wrapped again", wrapped_with=wrapped_with, principal=principal)
 
     def view(self) -> encryption_service_pb2.GetEncryptionResponse:
         """For callers."""

@@ -1,9 +1,8 @@
 """A cluster on this machine, each node a process of its own, for `horologe dev`, benchmarks and tests.
 
 D/context.toml        what a client needs (HOROLOGE_CONTEXT)
-D/tls/                of a secure cluster: its CA (ca.pem, ca.key), and certificates: nodes/n1/, workers/w1/, dev/ of a client
+D/tls/                of a secure cluster: its CA (ca.pem, ca.key), and certificates: nodes/n1/, workers/w1/, workers/dev/
 D/admin.token         of a secure cluster, once it runs: who has it may do everything
-D/tls                 of a secure cluster: its CA, and certificates for nodes and workers
 D/n1/node.toml        the node's configuration: `horologe node run --config D/n1/node.toml` restarts it by hand
 D/n1/node.pid         while it runs
 D/n1/node.log         what it says

@@ -6,19 +6,23 @@ import asyncio
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from one_node import OneNode, one_node
+from structlog.testing import capture_logs
 from support.keys import key_numbers_in
 
 from horologe.chaos.cluster import eventually
 from horologe.client import jobs
 from horologe.client.errors import FailedPrecondition
 from horologe.node import encryption
+from horologe.node.callers import CALLER, Caller
+from horologe.node.encryption_service import EncryptionService
 from horologe.node.key_sources import put_new_key
 from horologe.node.local_cluster import COMMAND
 from horologe.raft import resealing
-from horologe.v1.encryption_service_pb2 import GetEncryptionResponse
+from horologe.v1.encryption_service_pb2 import GetEncryptionResponse, RotateKeysRequest
 
 OUTPUT = b"what was printed\n"
 
@@ -177,6 +181,19 @@ async def test_the_commands_go_to_all_nodes(tmp_path: Path) -> None:
         assert [each["current"] for each in json.loads(rotated.stdout)[0]["keys"]] == [False, True]
         assert [key.wrapped_with for key in (await settled(here)).keys] == [new]
         assert "n1" in (await command(here, "encryption")).stdout
+
+
+async def test_the_log_says_who_asked(tmp_path: Path) -> None:
+    async with one_node(tmp_path) as here:
+        assert here.node is not None
+        service = EncryptionService(here.node._encryption)
+        call: Any = None
+        CALLER.set(Caller(principal="ada"))
+        with capture_logs() as lines:
+            for wrap_only in (True, False):
+                await service.RotateKeys(RotateKeysRequest(wrap_only=wrap_only), call)
+        said = [(line["event"], line["principal"]) for line in lines if "principal" in line]
+        assert said == [("data keys are wrapped again", "ada"), ("data keys are rotated", "ada")]
 
 
 async def test_a_key_that_cannot_be_used_is_said_and_nothing_changes(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import uuid
 
 import grpc
+from secure_harness import SecureNode, bearer
 from service_harness import START_MS, FakeNode, interval_job, refused
+from structlog.testing import capture_logs
 
 from horologe.log.v1 import log_pb2
 from horologe.node.proposals import NoLeaderError
@@ -63,6 +65,19 @@ async def test_leadership_goes_to_another_member(tmp_path):
         node.leader = "n2"
         answer = await call
         assert (answer.leader, answer.term) == ("n2", 3)
+
+
+async def test_the_log_says_who_hands_leadership_over(tmp_path):
+    async with SecureNode(tmp_path, members=NAMES).serve() as node:
+        with capture_logs() as lines:
+            request = Api.TransferLeaderRequest(target="n2")
+            call = asyncio.ensure_future(node.cluster.TransferLeader(request, metadata=bearer(node.admin)))
+            async with asyncio.timeout(10):
+                await node.submitted.wait()
+            node.leader = "n2"
+            await call
+        [line] = [line for line in lines if line["event"] == "leadership is to be handed over"]
+        assert (line["to"], line["principal"]) == ("n2", "admin")
 
 
 async def test_leadership_that_nobody_takes(tmp_path, monkeypatch):
