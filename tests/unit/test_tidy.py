@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -119,6 +120,13 @@ def test_the_core_is_pure(module: str) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not called & {"open", "hash", "id", "input", "print", "eval", "exec", "__import__"}
+
+
+def test_the_core_is_listed() -> None:
+    """In ARCHITECTURE.md, all of it and nothing else."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    listed = text.partition("these modules are the pure core:")[2].partition("They\nimport no clock")[0]
+    assert sorted(re.findall(r"`raft/(\w+)\.py`", listed)) == sorted(PURE_CORE)
 
 
 @each_file(*PACKAGES)
