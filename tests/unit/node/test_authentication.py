@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from horologe.chaos.cluster import eventually
 from horologe.log.v1 import log_pb2
 from horologe.node import tokens
 from horologe.node.authentication import FAILURES_BURST, source_of
+from horologe.node.callers import Caller, CallerKind
 from horologe.node.open_streams import STREAMS_PER_PRINCIPAL_MAX
 from horologe.v1 import access_service_pb2, cluster_service_pb2, job_service_pb2, watch_service_pb2
 
@@ -233,6 +235,16 @@ async def test_streams_are_counted(node):
 
     await eventually(is_over, 10, "a stream is over")
     assert await watch(node, ann).read()
+
+
+async def test_the_workers_of_a_pool_are_more_than_the_streams_of_a_person(node):
+    """They share a certificate, and so a principal."""
+    pool = Caller(CallerKind.WORKER, "worker:pool", "certificate", method="WorkerService.Connect")
+    with ExitStack() as stack:
+        for _ in range(STREAMS_PER_PRINCIPAL_MAX + 1):
+            stack.enter_context(node.control.streams.entered(pool, None))
+        assert node.control.streams.count("worker:pool") == STREAMS_PER_PRINCIPAL_MAX + 1
+    assert node.control.streams.count("worker:pool") == 0
 
 
 async def test_without_security_anybody_may_do_everything(tmp_path):
