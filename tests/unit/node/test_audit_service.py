@@ -27,7 +27,7 @@ def note(node, count=1, principal="ann", method="JobService.DeleteJob", first=0)
 
 
 def note_denied(node, time_ms, method="JobService.GetJob"):
-    record = api.AuditRecord(principal="eve", method=method, reason="PERMISSION_DENIED")
+    record = api.AuditRecord(principal="eve", method=method, reason="PERMISSION_DENIED", repeat_count=1)
     record.time.FromMilliseconds(time_ms)
     node.apply(log_pb2.Command(note_denied=log_pb2.NoteDenied(records=[record])))
 
@@ -104,6 +104,10 @@ async def test_times_bound_a_list_although_refusals_of_nodes_come_late(node):
     assert [record.sequence for record in (await node.audit.ListAuditRecords(request)).records] == [4, 3, 2]
     request.before.FromMilliseconds(node.clock.now_ms)
     assert [record.sequence for record in (await node.audit.ListAuditRecords(request)).records] == [3]
+    # A node that was cut off for hours hides nothing with what it tells then.
+    note_denied(node, node.clock.now_ms - 9 * 3_600_000)
+    request.ClearField("before")
+    assert [record.sequence for record in (await node.audit.ListAuditRecords(request)).records] == [4, 3, 2]
 
 
 async def test_an_export_verifies_and_ends_with_a_checkpoint(node, monkeypatch):
