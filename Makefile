@@ -31,7 +31,7 @@ demo: $(VENV)/.ready ## run a three-node cluster on examples/ and watch it (DEMO
 	@$(BIN)/horologe dev --nodes 3 --examples examples --for $(DEMO_SECONDS)
 
 test: $(VENV)/.ready chaos-tools ## run all tests, quick ones first
-	$(BIN)/pytest tests/unit tests/scenarios tests/raft tests/sim
+	$(BIN)/pytest --numprocesses auto --dist worksteal tests/unit tests/scenarios tests/raft tests/sim
 	$(BIN)/pytest tests/integration tests/cluster
 
 chaos-tools: ## as root on Debian: install what cuts networks, makes disks fail and confines jobs (nft, ip, strace, mkfs.ext4, bwrap)
@@ -45,7 +45,7 @@ chaos: $(VENV)/.ready chaos-tools ## five minutes of faults of all kinds on thre
 	$(BIN)/horologe chaos run --minutes 5 --nodes 3 --picture chaos.html
 
 quick: $(VENV)/.ready chaos-tools ## run the tests that start no process
-	$(BIN)/pytest tests/unit tests/scenarios tests/raft tests/sim
+	$(BIN)/pytest --numprocesses auto --dist worksteal tests/unit tests/scenarios tests/raft tests/sim
 
 fuzz: $(VENV)/.ready ## let atheris look for texts that the parsers do not survive (FUZZ_SECONDS=60 for each)
 	$(BIN)/pip install --quiet --group fuzz

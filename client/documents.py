@@ -146,7 +146,7 @@ class Reader:
         """A whole number within bounds."""
         if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int":
             # Only plain decimals: YAML also takes 017, 1_000 and 12:30 for numbers.
-            if re.fullmatch(r"[+-]?(0|[1-9]\d{0,17})", node.value, re.ASCII) is None:
+            if re.fullmatch(r"[+-]?(0|[1-9]\d{0,18})", node.value, re.ASCII) is None:
                 self.problem(node, f"{path} must be a decimal number, not {node.value!r}")
                 return None
             number = int(node.value)

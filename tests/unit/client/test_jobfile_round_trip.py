@@ -175,6 +175,14 @@ def read_back(text: str) -> Job:
     return entries[0].job
 
 
+def test_the_largest_number_is_read() -> None:
+    job = Job(name="namespaces/a/jobs/a")
+    job.schedules.add().manual.SetInParent()
+    job.action.shell.argv.append("true")
+    job.action.shell.rlimits["cpu"] = 2**63 - 1
+    assert read_back(dump(jobfile.to_mapping(job))).action.shell.rlimits["cpu"] == 2**63 - 1
+
+
 @settings(max_examples=80, deadline=None)
 @given(jobs())
 def test_a_job_written_and_read_is_the_same_job(job: Job) -> None:
