@@ -63,11 +63,12 @@ from horologe.node.secret_service import SecretService
 from horologe.node.story_service import StoryService
 from horologe.node.surroundings import Surroundings
 from horologe.node.tls import NodeTls, check_tls_versions, identity_of
-from horologe.node.tls_folder import CA_FILE
+from horologe.node.tls_folder import CA_FILE, TlsError
 from horologe.node.watch_service import WatchService
 from horologe.node.worker_service import WorkersElsewhereService, WorkerService
 from horologe.node.workflow_service import WorkflowService
 from horologe.peer.v1 import peer_service_pb2_grpc
+from horologe.raft.access import is_secure
 from horologe.raft.core import CoreSettings
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.replica import Replica
@@ -164,7 +165,8 @@ class Node:
     """One node of the cluster, in this process and on this event loop."""
 
     def __init__(self, config: NodeConfig, surroundings: Surroundings | None = None) -> None:
-        """Opens the data folder. Raises StoreError, CorruptLogError, or TlsError if the certificates cannot be used."""
+        """Opens the data folder. Raises StoreError, CorruptLogError, or TlsError if the certificates cannot be used or may not be
+        left out."""
         self.config = config
         self._surroundings = surroundings = surroundings or Surroundings()
         clock, randomness = surroundings.clock, surroundings.randomness
@@ -246,6 +248,7 @@ class Node:
         store = surroundings.open_store(config, self._keyring)
         try:
             store.check()
+            _check_openness(store, config)
             encryption_check.prove(
                 config.data_dir / "check", self._keyring, surroundings.clock, lambda: surroundings.keyring(config)
             )
@@ -501,6 +504,16 @@ class Node:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server
+
+
+def _check_openness(store: Store, config: NodeConfig) -> None:
+    """What was written under the protection of rights is not shown to everybody because of one word. Raises TlsError."""
+    with store.read() as tables:
+        if config.insecure and is_secure(tables):
+            raise TlsError(
+                f"insecure: {config.data_dir} is of a secure cluster, and without security everybody could read it and run its "
+                "jobs; start without `insecure`, or with another `data_dir`"
+            )
 
 
 async def run_node(
