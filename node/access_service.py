@@ -97,11 +97,13 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)
             for looked_at, (key, raw) in enumerate(tables.token.scan(start or b"")):
-                if len(response.tokens) >= size or looked_at >= paging.SCAN_ROWS_MAX:
+                record = log_pb2.TokenRecord.FromString(bytes(raw))
+                is_shown = whose in ("", record.token.principal)
+                # A page token can be read: it names nothing that is not shown.
+                if (is_shown and len(response.tokens) >= size) or looked_at >= paging.SCAN_ROWS_MAX:
                     response.next_page_token = paging.next_token(request, bytes(key))
                     break
-                record = log_pb2.TokenRecord.FromString(bytes(raw))
-                if whose in ("", record.token.principal):
+                if is_shown:
                     response.tokens.append(token_view(record))
         return response
 

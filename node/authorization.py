@@ -183,7 +183,8 @@ RULES: Mapping[str, Rule] = {
     "DeadLetterService.RedriveDeadLetters": InNamespace(_RUN, objects.dead_letters),
     "DeadLetterService.PurgeDeadLetter": InNamespace(Verb.DEAD_LETTER_PURGE, objects.execution_in("name")),
     "DeadLetterService.PurgeDeadLetters": InNamespace(Verb.DEAD_LETTER_PURGE, objects.dead_letters),
-    "DefinitionService.PlanJobs": InNamespace(_READ, objects.plan),
+    # Of a set that it prunes it shows only jobs of namespaces that the caller may read.
+    "DefinitionService.PlanJobs": InNamespace(_READ, objects.jobs_in("jobs")),
     "DefinitionService.ApplyPlan": InNamespace(_WRITE, objects.jobs_in("jobs", "deletions")),
     "DefinitionService.ListJobVersions": InNamespace(_READ, objects.job_in("parent")),
     "DefinitionService.GetJobVersion": InNamespace(_READ, objects.job_in("name")),

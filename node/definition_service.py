@@ -12,14 +12,17 @@ from collections.abc import Sequence
 
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, views
+from horologe.node.callers import current_caller
 from horologe.node.context import NodeContext
 from horologe.node.drafts import JOBS_PER_BATCH_MAX, Drafts, read_etag
 from horologe.node.errors import ApiError
 from horologe.node.names import read_job_name, shorten
 from horologe.node.validation import apply_set_complaint
 from horologe.node.writes import Context, Writer, WriteRequest, author_of
+from horologe.raft.access import Verb
 from horologe.raft.apply_sets import jobs_of_set
 from horologe.raft.jobs import same_definition
+from horologe.raft.limits import namespace_of
 from horologe.raft.model import Result
 from horologe.raft.records import PAIR
 from horologe.raft.tables import Tables
@@ -128,11 +131,17 @@ def _change(tables: Tables, draft: log_pb2.JobDraft) -> _Change:
 
 
 def _deletions(tables: Tables, name: str, kept: set[str]) -> list[_Change]:
-    """The jobs of a set that nobody asks for any more, by name."""
+    """The jobs of a set that nobody asks for any more, by name.
+
+    Namespaces know nothing of each other's sets: what the caller may not read is in another set that happens to be called so.
+    """
     doomed = []
+    rights = current_caller().rights
     for number in jobs_of_set(tables, name):
         record = views.read_job(tables, number)
-        if record is not None and record.job.name not in kept:
+        if record is None or not rights.may(Verb.JOB_READ, namespace_of(record.job.name)):
+            continue
+        if record.job.name not in kept:
             doomed.append(views.job_view(tables, record))
         if len(doomed) > JOBS_PER_BATCH_MAX:
             raise errors.invalid_field(

@@ -56,10 +56,12 @@ class NamespaceService(namespace_service_pb2_grpc.NamespaceServiceServicer):
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)
             for looked_at, (key, value) in enumerate(tables.namespace.scan(start or b"")):
-                if len(response.namespaces) >= size or looked_at >= paging.SCAN_ROWS_MAX:
+                is_shown = rights.may(Verb.JOB_READ, key.decode())
+                # A page token can be read: it names nothing that is not shown.
+                if (is_shown and len(response.namespaces) >= size) or looked_at >= paging.SCAN_ROWS_MAX:
                     response.next_page_token = paging.next_token(request, bytes(key))
                     break
-                if rights.may(Verb.JOB_READ, key.decode()):
+                if is_shown:
                     record = log_pb2.NamespaceRecord.FromString(bytes(value))
                     response.namespaces.append(_view(tables, key.decode(), record))
         return response

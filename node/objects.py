@@ -24,7 +24,6 @@ from horologe.node.names import (
 )
 from horologe.node.operation_views import read_operation
 from horologe.raft.access import EVERYWHERE
-from horologe.raft.apply_sets import jobs_of_set
 from horologe.raft.model import Code, Result
 from horologe.raft.operations import verb_of
 from horologe.raft.tables import Tables
@@ -122,16 +121,6 @@ def jobs_in(*fields: str) -> Objects:
                 yield job_thing(tables, read_job_name(job.name, f"{field}[{position}].name"))
 
     return find
-
-
-def plan(tables: Tables, request: Any) -> Iterator[Thing]:
-    """Jobs of a plan, and those which it would delete because their set does not name them any more."""
-    yield from jobs_in("jobs")(tables, request)
-    if request.prune_set:
-        for number in jobs_of_set(tables, request.prune_set):
-            record = views.read_job(tables, number)
-            if record is not None:
-                yield Thing(record.job.name.split("/")[1], f"set {request.prune_set}", record.run_as)
 
 
 def preview(tables: Tables, request: Any) -> Iterator[Thing]:
