@@ -19,7 +19,7 @@ from horologe.node.job_filter import FOREVER, JobFilter, Range, check_text, read
 from horologe.node.ledger_rows import numbers_of_job
 from horologe.node.names import WILDCARD, read_job_pattern
 from horologe.raft.lanes import lanes_of
-from horologe.raft.records import U32, U64, WORKER_VALUE, Execution
+from horologe.raft.records import LEDGER_KEY, U32, U64, WORKER_VALUE, Execution
 from horologe.raft.search import BLOCK_BITS, LISTED_STATES, STATE_KEY, Block, Term, bit_of
 from horologe.raft.tables import Tables
 from horologe.v1 import execution_pb2, execution_service_pb2
@@ -70,6 +70,11 @@ class ExecutionFilter:
             read_range(request, "created"),
             read_range(request, "due"),
         )
+
+    @property
+    def key_length(self) -> int:
+        """Of the keys below which pages lie: of rows of the ledger, or numbers of executions."""
+        return LEDGER_KEY.size if self.jobs.pattern.is_one_job else U64.size
 
 
 def read_states(states: object) -> frozenset[int]:

@@ -74,7 +74,7 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
     ) -> execution_service_pb2.ListExecutionsResponse:
         del context
         wanted = ExecutionFilter.of(request)
-        size, start = paging.page_size(request), paging.start_key(request)
+        size, start = paging.page_size(request), paging.start_key(request, wanted.key_length)
         response = execution_service_pb2.ListExecutionsResponse()
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)

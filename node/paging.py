@@ -39,10 +39,11 @@ def next_token(request: Message, key: bytes) -> str:
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
-def start_key(request: Message) -> bytes | None:
+def start_key(request: Message, length: int | None = None) -> bytes | None:
     """Where the page that the request asks for begins; None for the first page.
 
-    Raises an ApiError if the token is not ours, or belongs to a request with other fields.
+    Raises an ApiError if the token is not ours, or belongs to a request with other fields. `length`: that of all keys of the
+    list, for those who take them apart: who makes up a token can make up a key.
     """
     token: str = getattr(request, "page_token")  # noqa: B009 - not on Message
     if not token:
@@ -52,7 +53,7 @@ def start_key(request: Message) -> bytes | None:
         key, known_hash = bytes.fromhex(content[0]), content[1]
     except (binascii.Error, ValueError, TypeError, LookupError, RecursionError):
         raise errors.invalid_field("page_token", "it is not a token that a list answered; begin without one") from None
-    if known_hash != _hash(request, key):
+    if known_hash != _hash(request, key) or length not in (None, len(key)):
         raise errors.invalid_field(
             "page_token", "it belongs to a list with other fields; send the same fields, or begin without a token"
         )

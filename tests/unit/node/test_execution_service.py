@@ -11,6 +11,7 @@ from google.protobuf.struct_pb2 import Value
 from service_harness import FakeNode, interval_job, manual_job, refused
 
 from horologe.log.v1 import log_pb2
+from horologe.node import paging
 from horologe.node.execution_service import ChangeQueue
 from horologe.raft.commands import FIRE, MissedFate, Outcome
 from horologe.raft.records import U64, JobState
@@ -117,6 +118,17 @@ async def list_all(node: FakeNode, **fields) -> list[int]:
         token = answer.next_page_token
         if not token:
             return numbers
+
+
+@pytest.mark.parametrize("parent", [NAME, "namespaces/default/jobs/-", "namespaces/-/jobs/-"])
+async def test_a_token_with_a_made_up_key_is_none(node, parent):
+    await create(node)
+    node.fire(1)
+    for key in (b"\0", b"\xff" * 9, b"namespaces/red/jobs/x"):
+        request = Api.ListExecutionsRequest(parent=parent)
+        request.page_token = paging.next_token(request, key)
+        error = await refused(node.executions.ListExecutions(request))
+        assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
 
 
 async def test_lists_newest_first_by_job_namespace_and_state(node):
