@@ -18,7 +18,10 @@ import typer
 from horologe.client import errors
 from horologe.client.errors import HorologeError
 
-__all__ = ["EXIT_CODES", "exit_code", "printable", "report", "warn"]
+__all__ = ["EXIT_CODES", "exit_code", "printable", "printable_json", "report", "warn"]
+
+STEERING = r"\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""Of a class of characters: controls beyond ASCII's first ones, and what turns the direction of text around."""
 
 EXIT_CODES: Mapping[type[HorologeError], int] = {
     errors.InvalidArgument: 2,
@@ -104,8 +107,13 @@ def warn(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text without control characters: what comes from elsewhere must not steer the terminal."""
-    return re.sub(r"[^\S ]+|[\x00-\x1f\x7f-\x9f]", " ", text)
+    """The text without control characters: what comes from elsewhere must not steer the terminal, nor the order of letters."""
+    return re.sub(rf"[^\S ]+|[\x00-\x1f{STEERING}]", " ", text)
+
+
+def printable_json(text: str) -> str:
+    """JSON in which these characters are written as escapes; of those below a space, JSON itself does that."""
+    return re.sub(f"[{STEERING}]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _line(text: str, colour: bool = False) -> None:

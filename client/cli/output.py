@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from horologe.client.cli.failures import printable
+from horologe.client.cli.failures import printable, printable_json
 
 __all__ = ["Column", "Format", "print_data", "print_details", "print_json_line", "print_table"]
 
@@ -72,12 +72,12 @@ def print_data(chosen: Format, data: object) -> None:
 
         typer.echo(dump(data), nl=False)
     else:
-        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(json.dumps(data, indent=2, ensure_ascii=False)))
 
 
 def print_json_line(data: object) -> None:
     """One object of a stream, on one line, at once."""
-    typer.echo(json.dumps(data, ensure_ascii=False))
+    typer.echo(printable_json(json.dumps(data, ensure_ascii=False)))
     sys.stdout.flush()
 
 

@@ -17,6 +17,7 @@ from fake_cluster import DUE, FakeCluster, failure
 from typer.testing import CliRunner, Result
 
 from horologe.client.cli import main, membership
+from horologe.client.cli.failures import printable, printable_json
 from horologe.v1.cluster_service_pb2 import Member
 from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.execution_service_pb2 import LedgerRow, WatchExecutionsResponse
@@ -478,3 +479,10 @@ def test_the_start_loads_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
+
+
+def test_no_text_steers_the_terminal_or_turns_the_line_around() -> None:
+    text = "a\x1b[2J\x9b31m\u202egnp\u2066\nb"
+    assert printable(text) == "a [2J 31m gnp  b"
+    written = printable_json(json.dumps(text, ensure_ascii=False))
+    assert written.isprintable() and json.loads(written) == text
