@@ -8,6 +8,7 @@ administrator whom nobody knows, and nodes that name the same file do not write 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -71,11 +72,13 @@ class FirstAdministrator:
         return True
 
     def _take_up(self, candidate: Path) -> None:
-        """What an earlier life of this node may have proposed."""
-        with suppress(FileNotFoundError):
-            text = candidate.read_text().strip()
+        """What an earlier life of this node may have proposed, and not what somebody else has put there."""
+        with suppress(OSError, UnicodeDecodeError):
+            with os.fdopen(os.open(candidate, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as opened:
+                about = os.fstat(opened.fileno())
+                text = opened.read().strip()
             found = tokens.read(text)
-            if found is not None:
+            if found is not None and about.st_uid == os.geteuid() and not about.st_mode & 0o077:
                 self._id, self._token = found.id, text
 
     def _give_away(self) -> None:

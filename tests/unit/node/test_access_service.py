@@ -285,6 +285,28 @@ async def test_a_node_that_comes_second_takes_its_file_back(tmp_path):
         node.store.close()
 
 
+@pytest.mark.parametrize("way", ["others may read it", "a link"])
+async def test_a_token_that_somebody_else_has_put_there_is_not_taken_up(tmp_path, way):
+    file = tmp_path / "token"
+    planted = tmp_path / (".token.n1" if way != "a link" else "elsewhere")
+    id_, token = tokens.make()
+    replace_durably(planted, token.encode())
+    if way == "a link":
+        (tmp_path / ".token.n1").symlink_to(planted)
+    else:
+        planted.chmod(0o644)
+    node = FakeNode(tmp_path, bootstrap_token_file=file)
+    try:
+        assert node.context.config.name == "n1"
+        await FirstAdministrator(node.context).appoint()
+        with node.store.read() as tables:
+            assert tables.token.get(id_.encode()) is None
+        assert token not in file.read_text()
+    finally:
+        node.outputs.close()
+        node.store.close()
+
+
 async def test_a_node_that_dies_before_it_gives_the_token_away_does_so_later(tmp_path, monkeypatch):
     file = tmp_path / "token"
     node = FakeNode(tmp_path, bootstrap_token_file=file)
