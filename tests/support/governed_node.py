@@ -62,7 +62,7 @@ async def governed_node(folder: Path, **options: Any) -> AsyncIterator[GovernedN
 
         async def governed() -> bool:
             with node.context.store.read() as tables:
-                return is_secure(tables)
+                return is_secure(tables) and file.exists()
 
         await eventually(governed, 20, "the cluster has its first administrator")
         credentials = grpc.ssl_channel_credentials((config.data_dir / "tls" / CA_FILE).read_bytes())
