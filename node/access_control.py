@@ -14,6 +14,7 @@ from horologe.node.authorization import DeniedError, check
 from horologe.node.callers import CALLER, Caller, current_caller
 from horologe.node.context import NodeContext
 from horologe.node.denials import Denials
+from horologe.node.errors import ApiError
 from horologe.node.first_administrator import FirstAdministrator
 from horologe.node.interceptors import Context, Guard
 from horologe.node.oidc import OidcVerifier
@@ -35,8 +36,14 @@ class AuthorizationInterceptor(Guard):
 
     @asynccontextmanager
     async def _around(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
-        self._admit(request)
-        yield
+        caller = self._admit(request)
+        try:
+            yield
+        except ApiError as error:
+            if error.reason == "RATE_LIMITED":
+                # The state never hears of it, so that the audit log would not.
+                self._denials.note(caller, error.reason)
+            raise
 
     @asynccontextmanager
     async def _around_stream(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:

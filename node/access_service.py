@@ -12,6 +12,7 @@ from horologe.node.access_views import grant_view, principal_view, token_view
 from horologe.node.callers import CallerKind, current_caller
 from horologe.node.context import NodeContext
 from horologe.node.names import PRINCIPAL_BYTES_MAX, is_id, shorten
+from horologe.node.rate_limits import TokenBuckets
 from horologe.node.schedule import Violation, duration_ms
 from horologe.node.writes import Context, Writer, WriteRequest, accepted
 from horologe.raft.access import EVERYWHERE, GROUP_PREFIX, OIDC_PREFIX, ROLE_VERBS, Verb, grant_key, grants_of
@@ -23,6 +24,9 @@ LIFE_MS_DEFAULT = 90 * 86_400_000
 LIFE_MS_MAX = 3_650 * 86_400_000
 LIFE_MS_MIN = 1_000
 DESCRIPTION_LENGTH_MAX = 200
+TOKENS_PER_SECOND, TOKENS_BURST = 0.1, 100.0
+"""Of a principal that does not govern the cluster. Everybody makes tokens for themselves, also who may do nothing else, and each
+is kept for ever, with its record in the audit log."""
 NAMESPACES_MAX = 100
 _OF_CERTIFICATES = tuple(f"{kind.value}:" for kind in (CallerKind.WORKER, CallerKind.NODE))
 """Principals that nobody becomes by a token, and that have no rights."""
@@ -34,6 +38,7 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
     def __init__(self, context: NodeContext) -> None:
         self._node = context
         self._writer = Writer(context)
+        self._made = TokenBuckets(TOKENS_PER_SECOND, TOKENS_BURST)
 
     async def WhoAmI(
         self, request: access_service_pb2.WhoAmIRequest, context: Context
@@ -68,6 +73,7 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
         result = self._writer.first_answer(write)
         id_, token = tokens.make(write.id)
         if result is None:
+            self._check_pace()
             command = tokens.command(id_, token, principal, now_ms + life_ms, request.description)
             command.namespaces.extend(request.namespaces)
             command.role = request.role
@@ -114,7 +120,11 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
         if id_ == request.name or not tokens.is_id(id_):
             raise errors.invalid_field("name", f"{shorten(request.name)} is not of the form tokens/TOKEN")
         command = log_pb2.Command(revoke_token=log_pb2.RevokeToken(id=id_))
-        await self._writer.settle(command, WriteRequest.of("RevokeToken", request), context)
+        write = WriteRequest.of("RevokeToken", request)
+        with self._node.store.read() as tables:
+            raw = tables.token.get(id_.encode())
+        if not log_pb2.TokenRecord.FromString(bytes(raw or b"")).revoked:
+            await self._writer.settle(command, write, context)
         return access_service_pb2.RevokeTokenResponse(revision=self._node.status().revision)
 
     # Grants
@@ -222,6 +232,15 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
                 record = log_pb2.PrincipalRecord.FromString(bytes(raw))
                 response.principals.append(principal_view(key.decode(), record))
         return response
+
+    def _check_pace(self) -> None:
+        """Raises an ApiError if the caller makes tokens too fast."""
+        caller = current_caller()
+        if caller.rights.may(Verb.ACCESS_WRITE, EVERYWHERE):
+            return
+        wait_seconds = self._made.take(caller.principal, self._node.clock.monotonic())
+        if wait_seconds:
+            raise errors.rate_limited(f"{caller.principal} makes too many tokens", wait_seconds)
 
     def _life_ms(self, now_ms: int) -> int:
         """Of a token, where nobody says: the default, but no longer than the token that asks for it, which nobody may."""

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import structlog
 
 from horologe.log.v1 import log_pb2
-from horologe.node import tokens
+from horologe.node import errors, tokens
 from horologe.node.authorization import is_open
 from horologe.node.callers import CALLER, Caller, CallerKind
 from horologe.node.certificates import Identity
@@ -108,7 +108,7 @@ class Authenticator:
         wait_seconds = self._calls.take(caller.principal, self._node.clock.monotonic())
         if wait_seconds and caller.kind is CallerKind.CLIENT:
             self._denials.note(caller, "RATE_LIMITED")
-            raise _too_often(f"{caller.principal} calls this node too often; call less often", wait_seconds)
+            raise errors.rate_limited(f"{caller.principal} calls this node too often; call less often", wait_seconds)
         return caller
 
     async def _by_oidc(self, claimed: Caller, proof: str) -> Caller:
@@ -136,7 +136,7 @@ class Authenticator:
             return error
         # Without what it claims, which it may make up anew each time.
         self._denials.note(replace(claimed, token="", certificate="", method=""), "RATE_LIMITED")
-        return _too_often("too many calls from there could not prove who they are", wait_seconds)
+        return errors.rate_limited("too many calls from there could not prove who they are", wait_seconds)
 
 
 class AuthenticationInterceptor(Guard):
@@ -179,7 +179,3 @@ def _proof_of(context: Context) -> str:
         # Something that proves nothing, rather than nothing: a certificate must not stand in for it.
         return "?"
     return text[len(_BEARER) :].strip() or "?"
-
-
-def _too_often(text: str, wait_seconds: float) -> ApiError:
-    return ApiError("RATE_LIMITED", f"{text}; try again in {wait_seconds:.1f} s", retry_seconds=wait_seconds)

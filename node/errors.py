@@ -310,6 +310,11 @@ def no_leader() -> ApiError:
     return ApiError("NO_LEADER", text, retry_seconds=NO_LEADER_RETRY_SECONDS)
 
 
+def rate_limited(text: str, wait_seconds: float) -> ApiError:
+    """Too often; the text says who, or from where."""
+    return ApiError("RATE_LIMITED", f"{text}; try again in {wait_seconds:.1f} s", retry_seconds=wait_seconds)
+
+
 def internal() -> ApiError:
     """A defect of ours. What it was stands in the log, not in the answer."""
     return ApiError("INTERNAL", "the node failed on this call; its log says why")

@@ -152,6 +152,26 @@ async def test_pages_of_tokens_grants_and_principals(node):
         assert len(getattr(last, field)) == 1 and not last.next_page_token
 
 
+async def test_nobody_fills_the_state_with_tokens(node):
+    zoe = bearer(node.token("zoe"))
+    request = access.CreateTokenRequest()
+    for _ in range(100):
+        last = await node.access.CreateToken(request, metadata=zoe)
+    refusal = await refused(node.access.CreateToken(request, metadata=zoe))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    assert [(each.principal, each.reason) for each in await node.denied()] == [("zoe", "RATE_LIMITED")]
+    # Who governs the cluster makes as many as there are people, and for zoe too.
+    await node.access.CreateToken(access.CreateTokenRequest(principal="zoe"), metadata=bearer(node.admin))
+    # To take one back is always possible, and is written down once.
+    revoke = access.RevokeTokenRequest(name=last.token.name)
+    await node.access.RevokeToken(revoke, metadata=zoe)
+    count = len(node.commands)
+    await node.access.RevokeToken(revoke, metadata=zoe)
+    assert len(node.commands) == count
+    node.clock.now_ms += 10_000
+    await node.access.CreateToken(request, metadata=zoe)
+
+
 # Grants and principals
 
 
