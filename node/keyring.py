@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import struct
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -173,17 +174,18 @@ class Keyring:
     def _read(self) -> None:
         entries: list[KeyringEntry] = []
         self.source.reload()
-        for number, create_time_ms, wrapped in self._read_file():
-            secret = self.source.unwrap(wrapped, _CONTEXT.pack(number, create_time_ms))
+        for number, create_time_ms, context, wrapped in self._read_file():
+            secret = self.source.unwrap(wrapped, context)
             entries.append(KeyringEntry(DataKey(number, create_time_ms, secret), wrapped))
         self._entries = tuple(entries)
 
-    def _read_file(self) -> list[tuple[int, int, Wrapped]]:
+    def _read_file(self) -> list[tuple[int, int, bytes, Wrapped]]:
+        """Number, time, what both are bound to a key by, and the key."""
         try:
             text = self._path.read_bytes()
         except OSError as error:
             raise KeyringError(f"{self._path}: the keys cannot be read ({error})") from error
-        with suppress(ValueError, KeyError, TypeError, AttributeError):
+        with suppress(ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError):
             content = json.loads(text)
             if content["format"] == FORMAT:
                 self._is_rotating = bool(content["rotating"])
@@ -191,6 +193,7 @@ class Keyring:
                     (
                         int(one["number"]),
                         int(one["create_time_ms"]),
+                        _CONTEXT.pack(int(one["number"]), int(one["create_time_ms"])),
                         Wrapped(str(one["wrapped_with"]), base64.b64decode(one["wrapped"], validate=True)),
                     )
                     for one in content["keys"]

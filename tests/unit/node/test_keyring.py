@@ -155,6 +155,10 @@ def test_a_keyring_that_is_gone_or_damaged_is_refused_where_data_is(tmp_path: Pa
     assert not (state / "keyring").exists()
     (state / "keyring").write_bytes(whole[: len(whole) // 2])
     refused("is damaged")
+    (state / "keyring").write_bytes(whole.replace(b'"number": ', b'"number": 99999999999'))
+    refused("is damaged")
+    (state / "keyring").write_bytes(b"[" * 100_000)
+    refused("is damaged")
     (state / "keyring").write_bytes(whole.replace(b'"format": 1', b'"format": 2'))
     refused("of another format")
     wrapped = whole.index(b'"wrapped": "') + 20
