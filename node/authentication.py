@@ -80,7 +80,7 @@ class Authenticator:
         self._oidc = oidc
         self._failures = TokenBuckets(FAILURES_PER_SECOND, FAILURES_BURST)
         per_second = context.config.calls_per_second_max
-        self._calls = TokenBuckets(per_second, per_second * BURST_SECONDS)
+        self._calls = TokenBuckets(per_second, max(1.0, per_second * BURST_SECONDS))
 
     async def caller_of(self, method: str, context: Context) -> Caller:
         """Who calls, with its rights. Raises an ApiError if nobody can tell, or if it calls too often."""

@@ -220,6 +220,14 @@ async def test_a_stream_ends_when_its_rights_are_taken_away(node):
     assert (await ended(stream)).reason == "PERMISSION_DENIED"
 
 
+async def test_a_rate_below_one_a_second_is_a_rate_too(tmp_path):
+    async with SecureNode(tmp_path, calls_per_second_max=0.1).serve() as node:
+        assert await node.access.WhoAmI(WHO, metadata=bearer(node.admin))
+        assert (await refused(node.access.WhoAmI(WHO, metadata=bearer(node.admin)))).reason == "RATE_LIMITED"
+        node.clock.now_ms += 10_000
+        assert await node.access.WhoAmI(WHO, metadata=bearer(node.admin))
+
+
 async def test_streams_are_counted(node):
     ann, bob = node.somebody("ann", Role.ROLE_VIEWER), node.somebody("bob", Role.ROLE_VIEWER)
     streams = [watch(node, ann) for _ in range(STREAMS_PER_PRINCIPAL_MAX)]
