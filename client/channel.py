@@ -60,6 +60,12 @@ HANDSHAKE_FAILED = "HANDSHAKE_FAILED"
 """The reason of an Unavailable that no node has said: those that are there and we do not come together."""
 LINEARIZABLE_READ = ("horologe-read", "linearizable")
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
+METHOD_NOT_FOUND = "Method not found!"
+"""What gRPC itself says of a call that nobody at the address has."""
+WRONG_PORT = (
+    "nobody knows this call at that address: it is the port where nodes meet each other (`peer_listen`), or a node of an older "
+    "version; people and programs go to `listen`, and workers to `worker_listen`"
+)
 _NEVER_SENT = "failed to connect to all addresses"
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
@@ -121,6 +127,8 @@ def to_error(failure: RpcFailure, request_id: str = "") -> HorologeError:
                 violations = [Violation(entry.field, entry.description) for entry in request.field_violations]
             elif detail.Unpack(retry):
                 retry_after = durations.from_proto(retry.retry_delay).total_seconds()
+    if message == METHOD_NOT_FOUND:
+        message = WRONG_PORT
     return errors.error_class(status, reason)(
         message,
         reason=reason,

@@ -17,6 +17,7 @@ import structlog
 
 from horologe.client import tls
 from horologe.client.attempts import AttemptKey, AttemptTable, Definition
+from horologe.client.channel import METHOD_NOT_FOUND, WRONG_PORT
 from horologe.client.cluster_context import ClusterContext
 from horologe.client.errors import InvalidContext
 from horologe.client.lease import NEVER, Lease
@@ -219,7 +220,7 @@ class Session:
 
     def _failure(self, code: grpc.StatusCode, details: str | None) -> RefusedError | DisconnectedError:
         if code in _REFUSALS:
-            return RefusedError(details or code.name)
+            return RefusedError(WRONG_PORT if details == METHOD_NOT_FOUND else details or code.name)
         meaning = self._explain(details or "")
         return DisconnectedError(meaning or f"{code.name}: {details or 'the node closed the stream'}")
 

@@ -161,7 +161,7 @@ def dev(
 
     try:
         code = uvloop.run(dev_module.run(nodes, folder, seconds, examples))
-    except (dev_module.DevError, dev_module.HorologeError) as error:
+    except dev_module.FAILURES as error:
         typer.echo(f"horologe: {error}", err=True)
         code = 1
     raise typer.Exit(code)

@@ -22,17 +22,24 @@ from rich.table import Column, Table
 from horologe.client import crontab, jobfile
 from horologe.client.accounting import JobAccount, account
 from horologe.client.async_client import AsyncClient
-from horologe.client.errors import HorologeError
+from horologe.client.cluster_context import of_table
+from horologe.client.errors import HorologeError, InvalidContext, Unauthenticated
 from horologe.node.certificates import Role
-from horologe.node.config import load_config
-from horologe.node.local_cluster import LocalCluster, LocalProcess, free_port
+from horologe.node.config import ConfigError, load_config
+from horologe.node.first_administrator import ADMINISTRATOR
+from horologe.node.local_cluster import TOKEN_FILE, LocalCluster, LocalProcess, free_port, option_of
 from horologe.node.logging_setup import configure
-from horologe.node.node import Node
+from horologe.node.node import Node, NodeFailedError, NodeRemovedError, PortInUseError
+from horologe.node.private_files import replace_durably
+from horologe.node.tls_folder import TlsError
+from horologe.raft.journal import CorruptLogError
+from horologe.raft.store import StoreError
 from horologe.v1 import execution_pb2, job_pb2
 
 READY_SECONDS = 30.0
 SETTLE_SECONDS = 15.0
 """How long executions that were fired in time may take to end before the summary."""
+TOKEN_LIFE = "30d"
 WORKER_SLOTS = 200
 DEMO_DATABASE, DEMO_URL = "HOROLOGE_DEMO_DATABASE", "HOROLOGE_DEMO_URL"
 
@@ -46,11 +53,26 @@ _STYLES = {
 }
 
 
-__all__ = ["DevError", "HorologeError", "run"]
+__all__ = ["FAILURES", "DevError", "run"]
 
 
 class DevError(Exception):
     """The cluster did not come up, or ended by itself."""
+
+
+FAILURES = (
+    DevError,
+    HorologeError,
+    ConfigError,
+    StoreError,
+    CorruptLogError,
+    TlsError,
+    PortInUseError,
+    NodeFailedError,
+    NodeRemovedError,
+    OSError,
+)
+"""What says in one line what is wrong, and to whom."""
 
 
 async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | None) -> int:
@@ -68,11 +90,12 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="horologe-dev-")))
         cluster = LocalCluster.prepare(folder, nodes, secure=True)
+        is_new = not (cluster.nodes[0].folder / "state").exists()
         demo = _demo_environment(cluster)
         start = _in_this_process if nodes == 1 else _as_processes
         await stack.enter_async_context(start(cluster, _worker_toml(demo, examples), demo))
         client = await stack.enter_async_context(AsyncClient(context_file=cluster.context_file))
-        await _wait_ready(client, nodes)
+        await _wait_ready(client, cluster, is_new=is_new)
         _print_welcome(console, cluster, nodes)
         if examples is not None:
             await _load_examples(console, client, examples, demo)
@@ -152,19 +175,39 @@ def _worker_toml(demo: dict[str, str], examples: Path | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def _wait_ready(client: AsyncClient, nodes: int) -> None:
+async def _wait_ready(client: AsyncClient, cluster: LocalCluster, *, is_new: bool) -> None:
     try:
         async with asyncio.timeout(READY_SECONDS):
             while True:
                 with suppress(HorologeError):
-                    status = await client.with_timeout(2.0).cluster_status()
-                    members = [member async for member in client.list_members()]
-                    reachable = sum(member.reachable for member in members)
-                    if status.leader and status.worker_count and status.cluster_id and reachable == nodes:
-                        return
+                    try:
+                        if await _is_ready(client, len(cluster.nodes)):
+                            return
+                    except (InvalidContext, Unauthenticated):
+                        # A new cluster makes the token by itself.
+                        if not is_new:
+                            await _replace_token(cluster)
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise DevError(f"the cluster was not ready after {READY_SECONDS:.0f} s; the node.log files say more") from None
+
+
+async def _is_ready(client: AsyncClient, nodes: int) -> bool:
+    status = await client.with_timeout(2.0).cluster_status()
+    members = [member async for member in client.list_members()]
+    reachable = sum(member.reachable for member in members)
+    return bool(status.leader and status.worker_count and status.cluster_id and reachable == nodes)
+
+
+async def _replace_token(cluster: LocalCluster) -> None:
+    """Another token for the administrator, if that of the folder is gone or has expired: whoever has the CA may be anybody."""
+    table = {
+        "worker_addresses": [option_of(node, "worker_listen") for node in cluster.nodes],
+        "tls_dir": str(cluster.certificate(Role.CLIENT, ADMINISTRATOR)),
+    }
+    async with AsyncClient(of_table(table, cluster.folder, "horologe dev")) as administrator:
+        made = await administrator.with_timeout(2.0).create_token(time_to_live=TOKEN_LIFE)
+    replace_durably(cluster.folder / TOKEN_FILE, made.secret.encode() + b"\n")
 
 
 # What is seen

@@ -6,6 +6,8 @@ D/admin.token         of a secure cluster, once it runs: who has it may do every
 D/n1/node.toml        the node's configuration: `horologe node run --config D/n1/node.toml` restarts it by hand
 D/n1/node.pid         while it runs
 D/n1/node.log         what it says
+
+The folder may be moved while nothing runs, and taken up again however long after.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from horologe.node.certificates import Role, checked_identity
-from horologe.node.tls import OWN_HOSTS
-from horologe.node.tls_folder import CA_FILE, CaFolder
+from horologe.node.tls import OWN_HOSTS, OWN_RENEWAL
+from horologe.node.tls_folder import CA_FILE, CERTIFICATE_FILE, CaFolder, expiry_of
 
 CLIENT_PORT = 7400
 PEER_PORT = 7500
@@ -161,6 +164,7 @@ class LocalCluster:
         # What began without security has none: its nodes' files say so.
         if secure and not (folder / TLS_FOLDER).exists() and not (folder / "n1" / "node.toml").exists():
             CaFolder.create(folder / TLS_FOLDER)
+        _renew_certificates(folder / TLS_FOLDER)
         places = places or [NodeAddresses.on_loopback(*ports) for ports in _ports(count, usual=usual_ports)]
         names = [f"n{number}" for number in range(1, count + 1)]
         members = dict(zip(names, places, strict=True))
@@ -289,10 +293,18 @@ def _security_of(folder: Path, name: str, addresses: NodeAddresses) -> dict[str,
     CaFolder.open(tls).issue(out, checked_identity(Role.NODE, name), OWN_HOSTS)
     worker_listen = addresses.worker_listen or f"127.0.0.1:{free_port()}"
     return {
-        "tls_dir": str(out),
+        # From the file's folder on, so that all of it may be moved.
+        "tls_dir": os.path.relpath(out, folder / name),
         "worker_listen": worker_listen,
-        "bootstrap_token_file": str(folder / TOKEN_FILE),
+        "bootstrap_token_file": os.path.relpath(folder / TOKEN_FILE, folder / name),
     }
+
+
+def _renew_certificates(tls: Path) -> None:
+    """Those that end soon: a folder may lie for a long time before somebody starts its cluster again."""
+    for certificate in sorted(tls.glob(f"*/*/{CERTIFICATE_FILE}")):
+        if expiry_of(certificate.parent) - datetime.now(UTC) < OWN_RENEWAL:
+            CaFolder.open(tls).renew(certificate.parent)
 
 
 def _node_process(folder: Path) -> LocalProcess:

@@ -38,7 +38,11 @@ DEFAULT_NAME = "default"
 COLUMNS = (
     Column("CURRENT", lambda record: "*" if record["current"] else ""),
     Column("NAME", "name"),
-    Column("ADDRESSES", "addresses"),
+    # A certificate is of use at the port for workers only.
+    Column(
+        "ADDRESSES",
+        lambda record: (record["proof"] == "certificate" and record["worker_addresses"]) or record["addresses"],
+    ),
     Column("NAMESPACE", "namespace"),
     Column("SECURITY", "security"),
     Column("PROOF", "proof"),

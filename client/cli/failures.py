@@ -65,7 +65,8 @@ _HINTS: Mapping[str, str] = {
     "NO_LEADER": "the cluster has no leader now; `horologe cluster members` shows who can be reached",
     "EVENTS_GONE": "`horologe watch` without --from begins now; `horologe execution list` shows what has happened before",
     "HANDSHAKE_FAILED": "`horologe context show` shows what is known of the cluster; `horologe login` makes a context",
-    "UNAUTHENTICATED": "`horologe login` takes a token and keeps it; HOROLOGE_TOKEN gives one for a call",
+    "UNAUTHENTICATED": "no token was sent, or it is wrong, revoked, expired or of another cluster; `horologe login` takes one "
+    "and keeps it, HOROLOGE_TOKEN gives one for a call, `horologe context show` shows what is used without it",
     "PERMISSION_DENIED": "`horologe whoami` shows who you are there, and what you may do",
     "SECRET_NOT_FOUND": "`horologe secret list` shows the secrets of a namespace (--namespace)",
     "TOKEN_NOT_FOUND": "`horologe token list` shows the tokens",

@@ -26,7 +26,7 @@ from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
 
 PAGES = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
-    "SECURITY.md", "docs/threat-model.md", "docs/secrets.md", "docs/tls.md",
+    "SECURITY.md", "docs/README.md", "docs/threat-model.md", "docs/secrets.md", "docs/tls.md",
     "models/README.md", "examples/README.md", "docs/workflows.md", "docs/schedules.md", "docs/workers.md",
     "docs/encryption.md", "docs/clients.md", "docs/limits.md", "docs/access.md", "docs/audit.md",
 )  # fmt: skip
@@ -86,6 +86,11 @@ def words_in_sources() -> frozenset[str]:
             if path.suffix in (".py", ".proto") and "_pb2" not in path.name and path.name != "test_docs.py":
                 words |= set(re.findall(r"\w+", path.read_text()))
     return frozenset(words)
+
+
+def test_every_page_is_in_the_index() -> None:
+    listed = {link for link in _LINK.findall(page_text("docs/README.md")) if "/" not in link}
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
 
 
 @pytest.mark.parametrize("page", PAGES)

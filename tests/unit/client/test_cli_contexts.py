@@ -263,3 +263,11 @@ def test_an_issuer_that_is_not_there(run: Run, issuer: FakeIssuer) -> None:
     url = f"http://127.0.0.1:{issuer.server_port}/realm".replace(str(issuer.server_port), "1")
     result = run("login", "--insecure", "--oidc", "--issuer", url, "--client-id", "x")
     assert (result.exit_code, "cannot be reached" in result.stderr) == (5, True)
+
+
+def test_a_list_shows_the_addresses_that_are_used(run: Run, tmp_path: Path) -> None:
+    table = {"tls_dir": str(tmp_path), "worker_addresses": ["n1.example.org:7600"]}
+    context_store.write(Store("mine", {"mine": table, "program": table | {"token": TOKEN}}))
+    mine, program = run("context", "list").stdout.splitlines()[1:]
+    assert ("n1.example.org:7600" in mine, "certificate" in mine) == (True, True)
+    assert ("127.0.0.1:7400" in program, "n1.example.org:7600" in program) == (True, False)
