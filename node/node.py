@@ -461,7 +461,7 @@ class Node:
             ) from error
 
     def _peer_server(self) -> grpc.aio.Server:
-        interceptors = [PeerAccessInterceptor(self._peers.peers)] if self._tls is not None else []
+        interceptors = [PeerAccessInterceptor(self._peers.peers, self.context.clock)] if self._tls is not None else []
         options = [*CHANNEL_OPTIONS, handshake_option(), ("grpc.so_reuseport", 0)]
         server = self._surroundings.server(interceptors, options)
         peer_service_pb2_grpc.add_PeerServiceServicer_to_server(self._peers, server)

@@ -10,7 +10,9 @@ import grpc
 import structlog
 
 from horologe.node.certificates import Identity, Role
+from horologe.node.clock import Clock
 from horologe.node.interceptors import Context, Guard
+from horologe.node.rate_limits import TokenBuckets
 from horologe.node.tls import identity_of
 
 MEMBERS_ONLY: Mapping[str, bool] = {
@@ -22,6 +24,8 @@ MEMBERS_ONLY: Mapping[str, bool] = {
     "FindInOutput": True,
 }
 """Every method of the service. What is not listed is refused."""
+TOLD_PER_SECOND, TOLD_BURST = 1.0, 20.0
+"""Refusals of one kind that the log tells of."""
 _SERVICE = "/horologe.peer.v1.PeerService/"
 
 log = structlog.get_logger(__name__)
@@ -30,16 +34,20 @@ log = structlog.get_logger(__name__)
 class PeerAccessInterceptor(Guard):
     """Lets only nodes pass. Goes outermost."""
 
-    def __init__(self, members: Callable[[], Collection[str]]) -> None:
+    def __init__(self, members: Callable[[], Collection[str]], clock: Clock) -> None:
         """`members`: the names of the other members, as of now."""
         self._members = members
+        self._clock = clock
+        self._told = TokenBuckets(TOLD_PER_SECOND, TOLD_BURST)
 
     @asynccontextmanager
     async def _around(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
         del request
         complaint = self._complaint(method, identity_of(context))
         if complaint:
-            log.warning("peer refused", method=method, error=complaint, source=context.peer())
+            # Whoever has some certificate of the cluster can call as often as it likes.
+            if not self._told.take(complaint, self._clock.monotonic()):
+                log.warning("peer refused", method=method, error=complaint, source=context.peer())
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, complaint)
         yield
 

@@ -15,9 +15,11 @@ import grpc
 import pytest
 import structlog
 from service_harness import FakeNode
+from structlog.testing import capture_logs
 
 from horologe.chaos.cluster import eventually
 from horologe.node.certificates import Role, checked_identity
+from horologe.node.clock import SystemClock
 from horologe.node.config import NodeConfig
 from horologe.node.peer_access import MEMBERS_ONLY, PeerAccessInterceptor, hello_complaint
 from horologe.node.peers import PeerNetwork
@@ -296,7 +298,7 @@ def test_every_method_of_the_peer_service_has_an_entry() -> None:
 
 async def test_only_nodes_call_the_peer_service(ca: CaFolder) -> None:
     members = {"n2"}
-    access = [PeerAccessInterceptor(lambda: members)]
+    access = [PeerAccessInterceptor(lambda: members, SystemClock())]
     async with serving(NodeTls(folder_of(ca, "n1"), "n1"), client_certificates=True, interceptors=access) as port:
         assert await call(port, credentials_of(folder_of(ca, "n2"))) == "horologe://node/n2"
         members.clear()
@@ -313,6 +315,20 @@ async def test_only_nodes_call_the_peer_service(ca: CaFolder) -> None:
                     assert caught.value.details() == f"{whose} is no node, and this port is for nodes only"
 
 
+async def test_whoever_has_a_wrong_certificate_fills_no_log(ca: CaFolder) -> None:
+    access = [PeerAccessInterceptor(set, SystemClock())]
+    options = [("grpc.ssl_target_name_override", "horologe")]
+    method = PEER_SERVICE.methods_by_name["FetchSnapshot"]
+    with capture_logs() as lines:
+        async with serving(NodeTls(folder_of(ca, "n1"), "n1"), client_certificates=True, interceptors=access) as port:
+            credentials = credentials_of(folder_of(ca, "w1"))
+            async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
+                for _ in range(200):
+                    with pytest.raises(grpc.aio.AioRpcError):
+                        await _first_answer(channel, f"/{PEER_SERVICE.full_name}/{method.name}", method)
+    assert 0 < sum(line["event"] == "peer refused" for line in lines) < 200
+
+
 async def _first_answer(channel: grpc.aio.Channel, path: str, method: Any) -> None:
     if method.client_streaming:
         await channel.stream_stream(path)().read()
@@ -323,7 +339,7 @@ async def _first_answer(channel: grpc.aio.Channel, path: str, method: Any) -> No
 
 
 def test_what_is_not_listed_is_for_nobody(ca: CaFolder) -> None:
-    access = PeerAccessInterceptor(lambda: {"n2"})
+    access = PeerAccessInterceptor(lambda: {"n2"}, SystemClock())
     node = read_tls_folder(folder_of(ca, "n2")).identity
     assert access._complaint("/horologe.peer.v1.PeerService/Exchange", node) == ""
     assert (
