@@ -27,6 +27,8 @@ from horologe.raft.principals import GROUPS_MAX
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """No HS*: the issuer's public key would be the secret. No none."""
 LEEWAY_SECONDS = 30
+LATEST_SECONDS = 1 << 40
+"""JSON knows numbers beyond all times, and Python's an infinite one."""
 REFETCH_SECONDS = 60.0
 KEYS_AGE_SECONDS_MAX = 3_600.0
 """So old keys are fetched anew, so that one which the issuer has dropped does not hold for ever."""
@@ -116,6 +118,8 @@ class OidcVerifier:
         expires, begins = claims["exp"], claims.get("nbf", 0)
         if not isinstance(expires, int | float) or not isinstance(begins, int | float):
             raise OidcError("exp and nbf must be numbers")
+        if not 0 <= expires <= LATEST_SECONDS:
+            raise OidcError("exp is no time")
         if not (begins - LEEWAY_SECONDS <= now < expires + LEEWAY_SECONDS):
             raise OidcError("it is too old, or not yet of use")
         name = claims.get(self._principal_claim)
