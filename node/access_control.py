@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import grpc.aio
 
 from horologe.node.authentication import AuthenticationInterceptor, Authenticator, IdentityOf
-from horologe.node.authorization import DeniedError, check
+from horologe.node.authorization import LOCAL_ACTIONS, DeniedError, check
 from horologe.node.callers import CALLER, Caller, current_caller
 from horologe.node.context import NodeContext
 from horologe.node.denials import Denials
@@ -40,10 +40,12 @@ class AuthorizationInterceptor(Guard):
         try:
             yield
         except ApiError as error:
-            if error.reason == "RATE_LIMITED":
+            if error.reason == "RATE_LIMITED" or caller.method in LOCAL_ACTIONS:
                 # The state never hears of it, so that the audit log would not.
                 self._denials.note(caller, error.reason)
             raise
+        if caller.method in LOCAL_ACTIONS:
+            self._denials.note_done(caller, [f"members/{self._node.config.name}"])
 
     @asynccontextmanager
     async def _around_stream(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
@@ -89,13 +91,13 @@ class AccessControl:
         """As the node's options say; None for a node without security."""
         return None if context.config.insecure else cls(context, identity_of, OidcVerifier.of(context))
 
-    def background(self) -> list[Coroutine[Any, Any, None]]:
+    def background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What runs beside the calls, most of it as long as the node."""
         return [
-            self._administrator.appoint(),
-            self.denials.keep_flushing(),
-            self.uses.keep_noting(),
-            self.streams.keep_watch(),
+            self._administrator.appoint,
+            self.denials.keep_flushing,
+            self.uses.keep_noting,
+            self.streams.keep_watch,
         ]
 
     async def stop(self) -> None:

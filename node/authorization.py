@@ -148,6 +148,9 @@ def _names_in(request: Any) -> Sequence[Thing]:
 
 _READ, _WRITE, _RUN = Verb.JOB_READ, Verb.JOB_WRITE, Verb.JOB_RUN
 
+LOCAL_ACTIONS = frozenset({"ClusterService.TransferLeader", "EncryptionService.RotateKeys"})
+"""What a node does by itself when it is asked: no command of the log tells of it."""
+
 RULES: Mapping[str, Rule] = {
     "AccessService.WhoAmI": Authenticated(),
     "AccessService.CreateToken": Oneself("principal", Everywhere(Verb.ACCESS_WRITE)),

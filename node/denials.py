@@ -1,4 +1,4 @@
-"""What this node refuses by itself, on its way into the audit log: collected, merged, and proposed now and then.
+"""What this node refuses, or does, by itself, on its way into the audit log: collected, merged, and proposed now and then.
 
 A flood of refusals becomes a few records with counts: one command a second at most, and bounded memory. What does not fit is
 counted, so that the audit log says that something is missing. A name that somebody could not prove is no principal here, and a
@@ -50,8 +50,12 @@ class Denials:
         self._omitted_count = 0
         self._under_way: log_pb2.Command | None = None
 
+    def note_done(self, caller: Caller, objects: Sequence[str] = ()) -> None:
+        """Something was done that is no command of the log."""
+        self.note(caller, "", objects)
+
     def note(self, caller: Caller, reason: str, objects: Sequence[str] = ()) -> None:
-        """Something was refused. `caller` has a principal only if it has proved it."""
+        """Something was refused for a reason. `caller` has a principal only if it has proved it."""
         if self._details.take(caller.principal or caller.source, self._node.clock.monotonic()):
             objects = ()
         record = Record(
@@ -62,6 +66,7 @@ class Denials:
             method=caller.method,
             objects=[name[:OBJECT_LENGTH_MAX] for name in objects[:OBJECTS_MAX]],
             object_count=len(objects),
+            allowed=not reason,
             reason=reason,
         )
         key = record.SerializeToString(deterministic=True)
@@ -75,7 +80,7 @@ class Denials:
             record.time.FromMilliseconds(self._node.clock.wall_ms())
             self._waiting[key] = record
             log.info(
-                "refused",
+                "refused" if reason else "done",
                 principal=caller.principal,
                 token=caller.token,
                 source=caller.source,

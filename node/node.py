@@ -6,7 +6,7 @@ Tests and `horologe dev` make the same object that `horologe node run` makes, wi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -120,6 +120,7 @@ from horologe.v1 import (
 )
 
 HOUSEKEEPING_SECONDS = 0.5
+WORK_AGAIN_SECONDS = 1.0
 LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
 SERVICES = (
@@ -276,16 +277,19 @@ class Node:
         for server in self._servers:
             await server.start()
         self._peers.start()
-        self._tasks = [
-            asyncio.create_task(self._keep_house(), name="housekeeping"),
-            asyncio.create_task(self._name_the_cluster(), name="bootstrap"),
-            asyncio.create_task(self.outputs.keep_retention(), name="output retention"),
-            asyncio.create_task(self._copies.pay_debts(), name="output debts"),
-            asyncio.create_task(self._encryption.keep(), name="encryption"),
-            asyncio.create_task(self._checkpoints.keep_telling(), name="audit checkpoints"),
+        work: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            self._keep_house,
+            self._name_the_cluster,
+            self.outputs.keep_retention,
+            self._copies.pay_debts,
+            self._encryption.keep,
+            self._checkpoints.keep_telling,
         ]
         if self._access is not None:
-            self._tasks += [asyncio.create_task(each) for each in self._access.background()]
+            work += self._access.background()
+        if self._tls is not None:
+            work.append(self._tls.keep)
+        self._tasks = [asyncio.create_task(_persistent(each), name=each.__qualname__) for each in work]
         if self._tls is None:
             log.warning(
                 "INSECURE: no TLS, and nobody is asked who they are: whoever reaches the ports of this node may do everything, "
@@ -294,7 +298,6 @@ class Node:
             )
             log.info("node started", listen=config.listen, peer_listen=config.peer_listen)
             return
-        self._tasks.append(asyncio.create_task(self._tls.keep(), name="certificates"))
         log.info(
             "node started",
             listen=config.listen,
@@ -514,6 +517,17 @@ def _check_openness(store: Store, config: NodeConfig) -> None:
                 f"insecure: {config.data_dir} is of a secure cluster, and without security everybody could read it and run its "
                 "jobs; start without `insecure`, or with another `data_dir`"
             )
+
+
+async def _persistent(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Work in the background. What goes wrong with it is a defect: it is logged, and the work begins again, because a node
+    without it would look healthy and, say, never drop what is old."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("work in the background failed and begins again", work=work.__qualname__)
+            await asyncio.sleep(WORK_AGAIN_SECONDS)
 
 
 async def run_node(

@@ -101,7 +101,7 @@ def note(state: State, command: log_pb2.Command, result: Result, before: str = "
 
 
 def note_denied(state: State, command: log_pb2.NoteDenied) -> Result:
-    """What nodes refused by themselves, with the time at which they did."""
+    """What nodes refused, or did, by themselves, with the time at which they did."""
     for record in command.records:
         append(state, record)
     return Result(Code.OK)

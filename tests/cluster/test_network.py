@@ -19,14 +19,15 @@ with socket.create_server(("{host}", 7400)) as server:
         server.accept()[0].close()
 """
 CONNECT = """
-import socket
+import errno, socket
 with socket.socket() as one:
     one.settimeout(0.5)
     try:
         one.connect(("{host}", 7400))
         print("heard")
-    except TimeoutError:
-        print("silence")
+    except OSError as error:
+        # A route into a black hole is told at once, as an argument that cannot be.
+        print("silence" if isinstance(error, TimeoutError) or error.errno == errno.EINVAL else error)
 """
 
 

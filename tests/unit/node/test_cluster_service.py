@@ -78,6 +78,17 @@ async def test_the_log_says_who_hands_leadership_over(tmp_path):
             await call
         [line] = [line for line in lines if line["event"] == "leadership is to be handed over"]
         assert (line["to"], line["principal"]) == ("n2", "admin")
+        [record] = await node.denied()
+        assert (record.principal, record.method, record.allowed) == ("admin", "ClusterService.TransferLeader", True)
+        assert list(record.objects) == ["members/n1"]
+
+
+async def test_a_hand_over_that_did_not_come_about_is_recorded_with_its_reason(tmp_path):
+    async with SecureNode(tmp_path, members=NAMES).serve() as node:
+        wrong = Api.TransferLeaderRequest(target="n9")
+        await refused(node.cluster.TransferLeader(wrong, metadata=bearer(node.admin)))
+        [record] = await node.denied()
+        assert (record.allowed, record.reason) == (False, "INVALID_FIELD")
 
 
 async def test_leadership_that_nobody_takes(tmp_path, monkeypatch):

@@ -648,7 +648,9 @@ Global___DeleteSecret: _TypeAlias = DeleteSecret  # noqa: Y015
 
 @_typing.final
 class NoteDenied(_message.Message):
-    """What a node refused by itself: calls that were not allowed, and workers that do what they must not."""
+    """What a node refused by itself: calls that were not allowed, and workers that do what they must not; and what it did by itself when
+    it was asked.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
