@@ -9,8 +9,11 @@ import grpc
 import grpc.aio
 import pytest
 from rude_worker import Request, RudeWorker, attempt_id
-from support.governed_node import governed_node
+from support.governed_node import GovernedNode, governed_node
 
+from horologe.chaos.cluster import eventually
+from horologe.node import worker_service
+from horologe.node.conduct import RESULTS_PER_MESSAGE_MAX
 from horologe.v1 import (
     access_service_pb2,
     access_service_pb2_grpc,
@@ -20,8 +23,14 @@ from horologe.v1 import (
     job_pb2,
     job_service_pb2,
     job_service_pb2_grpc,
+    output_service_pb2,
+    output_service_pb2_grpc,
+    secret_service_pb2,
+    secret_service_pb2_grpc,
     worker_pb2,
 )
+
+GIBIBYTE = 1 << 30
 
 
 async def test_a_worker_that_lies_is_refused_and_named(tmp_path: Path) -> None:
@@ -85,6 +94,105 @@ async def test_a_name_and_queues_that_the_certificate_does_not_bear_out(tmp_path
         records = {(record.principal, record.reason, *record.objects) for record in await here.refusals()}
         assert ("worker:liar", "FALSE_NAME", "workers/honest") in records
         assert ("worker:liar", "FALSE_NAME", "workers/liar") in records
+
+
+async def test_a_worker_reads_nothing_of_others(tmp_path: Path) -> None:
+    async with governed_node(tmp_path) as here:
+        admin = (("authorization", f"Bearer {here.admin}"),)
+        job = job_pb2.Job(queue="work")
+        job.schedules.add().manual.SetInParent()
+        job.action.shell.argv.append("true")
+        jobs = job_service_pb2_grpc.JobServiceStub(here.channel)
+        await jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id="a", job=job), metadata=admin)
+        name = (
+            await jobs.RunJob(job_service_pb2.RunJobRequest(name="namespaces/default/jobs/a"), metadata=admin)
+        ).execution.name
+        liar = here.worker_credentials("liar", "other")
+        async with grpc.aio.secure_channel(here.config.worker_listen, liar) as channel:
+            calls = (
+                job_service_pb2_grpc.JobServiceStub(channel).GetJob(
+                    job_service_pb2.GetJobRequest(name="namespaces/default/jobs/a")
+                ),
+                execution_service_pb2_grpc.ExecutionServiceStub(channel).GetExecution(
+                    execution_service_pb2.GetExecutionRequest(name=name)
+                ),
+                output_service_pb2_grpc.OutputServiceStub(channel).SearchOutput(
+                    output_service_pb2.SearchOutputRequest(parent="namespaces/default/jobs/a", text="x")
+                ),
+                secret_service_pb2_grpc.SecretServiceStub(channel).ListSecrets(
+                    secret_service_pb2.ListSecretsRequest(parent="namespaces/default")
+                ),
+            )
+            for call in calls:
+                with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                    await call
+                assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        refused = {(record.principal, record.method, record.reason) for record in await here.refusals()}
+        assert refused == {
+            ("worker:liar", method, "PERMISSION_DENIED")
+            for method in (
+                "JobService.GetJob",
+                "ExecutionService.GetExecution",
+                "OutputService.SearchOutput",
+                "SecretService.ListSecrets",
+            )
+        }
+
+
+async def test_a_worker_that_floods_is_slowed_down_and_named_and_others_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Less than in earnest: this process could not send as much as a node can read.
+    monkeypatch.setattr(worker_service, "MESSAGES_PER_SECOND_MAX", 10.0)
+    monkeypatch.setattr(worker_service, "MESSAGES_BURST", 100.0)
+    async with governed_node(tmp_path) as here:
+        liar = here.worker_credentials("liar", "other")
+        async with RudeWorker(here.config.worker_listen, "liar", queue="other", credentials=liar) as bad:
+            for sequence in range(1, 112):
+                await bad.send(Request(heartbeat=worker_pb2.Heartbeat(sequence=sequence)))
+            await eventually(lambda: _names(here, "FLOOD"), 30, "the flood is in the audit log")
+            access = access_service_pb2_grpc.AccessServiceStub(here.channel)
+            admin = (("authorization", f"Bearer {here.admin}"),)
+            assert (await access.WhoAmI(access_service_pb2.WhoAmIRequest(), metadata=admin)).principal == "admin"
+            many = [worker_pb2.AttemptResult(execution=1, attempt=1)] * (RESULTS_PER_MESSAGE_MAX + 1)
+            await bad.send(Request(results=worker_pb2.AttemptResults(results=many)))
+            assert "results in one message" in (await bad.read("go_away")).go_away.reason
+
+
+async def test_a_gibibyte_in_one_message_reaches_nobody(tmp_path: Path) -> None:
+    """gRPC refuses it by its announced length, before it comes to the node: nothing is kept, and the node goes on."""
+    async with governed_node(tmp_path) as here:
+        liar = here.worker_credentials("liar", "other")
+        options = [("grpc.max_send_message_length", -1)]
+        async with grpc.aio.secure_channel(here.config.worker_listen, liar, options=options) as channel:
+            call = channel.stream_stream("/horologe.v1.WorkerService/Connect", request_serializer=bytes)()
+            hello = worker_pb2.Hello(worker="liar", incarnation="x", queues=["other"], slot_count=1, protocol_version=1)
+            await call.write(Request(hello=hello).SerializeToString())
+            await call.read()
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                await call.write(bytes(GIBIBYTE))
+                while await call.read() is not grpc.aio.EOF:
+                    pass
+            assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        async with RudeWorker(here.config.worker_listen, "liar", queue="other", credentials=liar) as again:
+            assert again.welcome.session > 1
+
+
+async def test_a_gibibyte_in_parts_is_kept_nowhere_and_named(tmp_path: Path) -> None:
+    async with governed_node(tmp_path) as here:
+        liar = here.worker_credentials("liar", "other")
+        async with RudeWorker(here.config.worker_listen, "liar", queue="other", renews=True, credentials=liar) as bad:
+            part = bytes(8 << 20)
+            chunk = worker_pb2.OutputChunk(execution=1, fencing_token=1 << 40, stream=1, data=part)
+            for _ in range(GIBIBYTE // len(part)):
+                await bad.send(Request(output=chunk))
+            await eventually(lambda: _names(here, "FOREIGN_OUTPUT"), 60, "the lie is in the audit log")
+        assert sum(path.stat().st_size for path in here.config.data_dir.rglob("*") if path.is_file()) < len(part)
+
+
+async def _names(here: GovernedNode, reason: str) -> bool:
+    """Whether the liar, and nobody else, is accused of this, and of nothing else."""
+    return {(record.principal, record.reason) for record in await here.refusals()} == {("worker:liar", reason)}
 
 
 async def test_a_worker_that_is_shut_out_loses_its_stream_and_does_not_come_back(tmp_path: Path) -> None:
