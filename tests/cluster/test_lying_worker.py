@@ -181,11 +181,13 @@ async def test_a_gibibyte_in_one_message_reaches_nobody(tmp_path: Path) -> None:
 async def test_a_gibibyte_in_parts_is_kept_nowhere_and_named(tmp_path: Path) -> None:
     async with governed_node(tmp_path) as here:
         liar = here.worker_credentials("liar", "other")
-        async with RudeWorker(here.config.worker_listen, "liar", queue="other", renews=True, credentials=liar) as bad:
+        async with RudeWorker(here.config.worker_listen, "liar", queue="other", credentials=liar) as bad:
             part = bytes(8 << 20)
             chunk = worker_pb2.OutputChunk(execution=1, fencing_token=1 << 40, stream=1, data=part)
-            for _ in range(GIBIBYTE // len(part)):
+            for number in range(1, GIBIBYTE // len(part) + 1):
                 await bad.send(Request(output=chunk))
+                # In turn: a stream takes one message at a time.
+                await bad.send(Request(heartbeat=worker_pb2.Heartbeat(sequence=number)))
             await eventually(lambda: _names(here, "FOREIGN_OUTPUT"), 60, "the lie is in the audit log")
         assert sum(path.stat().st_size for path in here.config.data_dir.rglob("*") if path.is_file()) < len(part)
 
