@@ -67,6 +67,7 @@ WRONG_PORT = (
     "version; people and programs go to `listen`, and workers to `worker_listen`"
 )
 _NEVER_SENT = "failed to connect to all addresses"
+CALL_ENDED = "the node ended the call before it was answered, as one that stops does; another one may answer"
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     # How long a connection may take to be made; the default of 20 s is too long to find out that a node is gone.
@@ -129,6 +130,9 @@ def to_error(failure: RpcFailure, request_id: str = "") -> HorologeError:
                 retry_after = durations.from_proto(retry.retry_delay).total_seconds()
     if message == METHOD_NOT_FOUND:
         message = WRONG_PORT
+    if status == message == "CANCELLED":
+        # A node that stops cancels what is still open when its time is up, without a word.
+        status, message = "UNAVAILABLE", CALL_ENDED
     return errors.error_class(status, reason)(
         message,
         reason=reason,

@@ -202,6 +202,18 @@ def test_the_deadline_ends_it() -> None:
     assert caught.value.reason == "NO_LEADER"
 
 
+def test_a_call_that_a_stopping_node_ends_goes_to_another_one() -> None:
+    ended = Failure("CANCELLED", details="CANCELLED")
+    call = policy(2, is_write=True)
+    assert call.failed(ended, 0.0) == 0.0
+    assert call.address_index == 1
+    with pytest.raises(errors.OutcomeUnknown):
+        call.failed(REFUSED, 30.0)
+    here = Failure("CANCELLED", details="Locally cancelled by application!")
+    with pytest.raises(errors.HorologeError, match="Locally"):
+        policy(2).failed(here, 0.0)
+
+
 @pytest.mark.parametrize("cut", [BROKEN, LATE, Failure("UNAVAILABLE", "OUTCOME_UNKNOWN")])
 def test_a_write_that_may_have_happened_says_so(cut: Failure) -> None:
     call = policy(is_write=True)
