@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from horologe.node.context import NodeContext
-from horologe.node.private_files import replace_durably
+from horologe.node.private_files import is_private, replace_durably
 from horologe.raft.audit import head_of
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.model import Counters
@@ -119,7 +119,7 @@ def load_or_make_key(path: Path) -> Ed25519PrivateKey:
 
 
 def _load(path: Path) -> Ed25519PrivateKey:
-    if path.stat().st_mode & 0o077:
+    if not is_private(path.stat().st_mode):
         raise AuditKeyError(
             f"{path}: others than its owner may use this key, so that its signatures prove nothing; chmod 600 it, or move it "
             "away: the node then makes a new one"

@@ -19,7 +19,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node import tokens
 from horologe.node.context import NodeContext
 from horologe.node.ids import new_uuid
-from horologe.node.private_files import replace_durably
+from horologe.node.private_files import is_private, replace_durably
 from horologe.node.proposals import ProposalError
 from horologe.raft.access import is_secure
 
@@ -78,7 +78,7 @@ class FirstAdministrator:
                 about = os.fstat(opened.fileno())
                 text = opened.read().strip()
             found = tokens.read(text)
-            if found is not None and about.st_uid == os.geteuid() and not about.st_mode & 0o077:
+            if found is not None and about.st_uid == os.geteuid() and is_private(about.st_mode):
                 self._id, self._token = found.id, text
 
     def _give_away(self) -> None:

@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from horologe.node.config import NodeConfig
-from horologe.node.private_files import replace_durably
+from horologe.node.private_files import is_private, replace_durably
 from horologe.raft.store import StoreError
 
 KEY_BYTES = 32
@@ -233,7 +233,7 @@ def read_key_file(path: Path) -> list[bytes]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise KeyringError(f"{path}: the key-encryption key cannot be read ({error})") from error
-    if mode & 0o077:
+    if not is_private(mode):
         raise KeyringError(
             f"{path}: others than its owner can read this key; `chmod 600` it, and think of replacing it"
         )

@@ -55,7 +55,6 @@ from horologe.node.pause_service import PauseService
 from horologe.node.peer_access import PeerAccessInterceptor
 from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
-from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.proposals import ProposalError, Proposals
 from horologe.node.queue_service import QueueService
@@ -65,7 +64,7 @@ from horologe.node.surroundings import Surroundings
 from horologe.node.tls import NodeTls, check_tls_versions, identity_of
 from horologe.node.tls_folder import CA_FILE, TlsError
 from horologe.node.watch_service import WatchService
-from horologe.node.worker_service import WorkersElsewhereService, WorkerService
+from horologe.node.worker_service import WorkerService
 from horologe.node.workflow_service import WorkflowService
 from horologe.peer.v1 import peer_service_pb2_grpc
 from horologe.raft.access import is_secure
@@ -267,9 +266,9 @@ class Node:
             self._bind(self._api_server(workers, WORKER_MESSAGE_BYTES_MAX), "listen", None)
             self._bind(self._peer_server(), "peer_listen", None)
         else:
-            elsewhere = WorkersElsewhereService(self.context, config.worker_advertised)
             for_anybody = self._tls.server_credentials(client_certificates=False)
-            port = self._bind(self._api_server(elsewhere, MESSAGE_BYTES_MAX), "listen", for_anybody)
+            # No worker gets as far as the stream there: that takes a certificate, and nobody is asked for one.
+            port = self._bind(self._api_server(workers, MESSAGE_BYTES_MAX), "listen", for_anybody)
             for_workers = self._api_server(workers, WORKER_MESSAGE_BYTES_MAX)
             for server, option in ((for_workers, "worker_listen"), (self._peer_server(), "peer_listen")):
                 self._bind(server, option, self._tls.server_credentials(client_certificates=True))
@@ -470,7 +469,7 @@ class Node:
         peer_service_pb2_grpc.add_PeerServiceServicer_to_server(self._peers, server)
         return server
 
-    def _api_server(self, workers: PeopleWorkerService, message_bytes_max: int) -> grpc.aio.Server:
+    def _api_server(self, workers: WorkerService, message_bytes_max: int) -> grpc.aio.Server:
         server = self._surroundings.server(
             [
                 UnexpectedErrorInterceptor(),

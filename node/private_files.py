@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 
+def is_private(mode: int) -> bool:
+    """Whether a file of this mode is for its owner alone."""
+    return not mode & 0o077
+
+
 def replace_durably(path: Path, content: bytes) -> None:
     """The whole file or the one before, whatever happens, for nobody else to read. Raises OSError.
 

@@ -218,25 +218,6 @@ class WorkerService(PeopleWorkerService):
         await WorkerStream(self._context, self._gateway, context).run()
 
 
-class WorkersElsewhereService(PeopleWorkerService):
-    """On the port where nobody shows a certificate: what people use, and for workers the way to their port."""
-
-    def __init__(self, context: NodeContext, worker_address: str) -> None:
-        super().__init__(context)
-        self._worker_address = worker_address
-
-    async def Connect(  # type: ignore[override]  # noqa: N802
-        self,
-        request_iterator: AsyncIterator[worker_service_pb2.ConnectRequest],
-        context: grpc.aio.ServicerContext[Any, Any],
-    ) -> None:
-        del request_iterator
-        await context.abort(
-            grpc.StatusCode.UNIMPLEMENTED,
-            f"workers connect to another port, {self._worker_address}, with a certificate of their own",
-        )
-
-
 def certificate_complaint(hello: worker_pb2.Hello, identity: Identity | None) -> str | None:
     """What the worker says of itself that its certificate does not bear out."""
     if identity is None or identity.role is not Role.WORKER:
