@@ -30,6 +30,10 @@ ACCUSATIONS_PER_SECOND, ACCUSATIONS_BURST = 1.0, 20.0
 JUDGED_PER_SECOND, JUDGED_BURST = 20.0, 200.0
 """Looks into the state for what one worker says of attempts that it does not have."""
 
+BROKEN_OFF = "BROKEN_OFF"
+"""The reason in the audit record of a stream that ended without goodbye: the worker's process or connection is gone, it cancelled
+the call, or it sent a message so large that gRPC refused it by its announced length, of which a node hears nothing else."""
+
 Note = Callable[[Caller, str, Sequence[str]], None]
 log = structlog.get_logger(__name__)
 
@@ -70,6 +74,11 @@ class Conduct:
             log.warning("a worker does what it must not", worker=worker, offence=offence, objects=list(objects))
         if self._note is not None:
             self._note(caller, offence, objects if is_detailed else ())
+
+    def broke_off(self, caller: Caller, worker: str) -> None:
+        """Writes down that a worker's stream broke off, which happens to honest ones as well."""
+        if self._note is not None:
+            self._note(caller, BROKEN_OFF, [f"workers/{worker}"])
 
     def judge(self, tables: Tables, caller: Caller, worker: str, attempt: worker_pb2.AttemptId, lie: Offence) -> None:
         """Accuses the worker of a lie if what it says of an attempt that it does not have can be nothing else."""

@@ -41,6 +41,9 @@ ELECTIONS_WAITED = 2
 """A worker that comes while there is no leader is kept waiting for so many election timeouts, then sent elsewhere."""
 NO_LEADER_PAUSE_SECONDS = 0.02
 HEARTBEATS_PER_TERM = 5
+LAST_WORD_SECONDS = 5.0
+"""For so long a worker that has to go may take what is in the line for it."""
+BREAKING_OFF_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +86,16 @@ class WorkerStream:
         writer = asyncio.create_task(self._write(session))
         try:
             await asyncio.wait([reader, writer], return_when=asyncio.FIRST_COMPLETED)
+            if session.ended:
+                # Why it has to go is in the line: it had better read that than guess.
+                await asyncio.wait([writer], timeout=LAST_WORD_SECONDS)
+            elif not session.draining:
+                # A stream that breaks off reads like one that was closed; gRPC cancels the call a moment later.
+                await asyncio.sleep(BREAKING_OFF_SECONDS)
+        except asyncio.CancelledError:
+            if not session.ended:
+                self._gateway.conduct.broke_off(session.caller, session.worker)
+            raise
         finally:
             reader.cancel()
             writer.cancel()

@@ -66,15 +66,15 @@ async def test_a_worker_that_lies_is_refused_and_named(tmp_path: Path) -> None:
             found = (await executions.GetExecution(get, metadata=admin)).execution
             assert found.state == execution_pb2.Execution.STATE_RUNNING
             assert (await good.report(assignment)).recorded
-        refused = [record for record in await here.refusals() if record.method == "WorkerService.Connect"]
-        assert {record.principal for record in refused} == {"worker:liar"}
-        assert {record.reason for record in refused} == {
-            "FOREIGN_ATTEMPT",
-            "FOREIGN_RESULT",
-            "FOREIGN_OUTPUT",
-            "UNEXPECTED_MESSAGE",
-        }
-        assert all(record.certificate and record.source == "127.0.0.1" for record in refused)
+            refused = [record for record in await here.refusals() if record.method == "WorkerService.Connect"]
+            assert {record.principal for record in refused} == {"worker:liar"}
+            assert {record.reason for record in refused} == {
+                "FOREIGN_ATTEMPT",
+                "FOREIGN_RESULT",
+                "FOREIGN_OUTPUT",
+                "UNEXPECTED_MESSAGE",
+            }
+            assert all(record.certificate and record.source == "127.0.0.1" for record in refused)
 
 
 async def test_a_name_and_queues_that_the_certificate_does_not_bear_out(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ async def test_a_worker_that_floods_is_slowed_down_and_named_and_others_are_serv
             assert "results in one message" in (await bad.read("go_away")).go_away.reason
 
 
-async def test_a_gibibyte_in_one_message_reaches_nobody(tmp_path: Path) -> None:
+async def test_a_gibibyte_in_one_message_reaches_nobody_and_is_named(tmp_path: Path) -> None:
     """gRPC refuses it by its announced length, before it comes to the node: nothing is kept, and the node goes on."""
     async with governed_node(tmp_path) as here:
         liar = here.worker_credentials("liar", "other")
@@ -174,6 +174,7 @@ async def test_a_gibibyte_in_one_message_reaches_nobody(tmp_path: Path) -> None:
                 while await call.read() is not grpc.aio.EOF:
                     pass
             assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await eventually(lambda: _names(here, "BROKEN_OFF"), 30, "the broken stream is in the audit log")
         async with RudeWorker(here.config.worker_listen, "liar", queue="other", credentials=liar) as again:
             assert again.welcome.session > 1
 
