@@ -43,6 +43,7 @@ def run(profile: Profile, options: FleetOptions, *, progress: bool | None = None
         "slots": options.slots,
         "own_cluster": fleet.is_own,
         "secure": options.secure,
+        "encrypted": options.encrypted,
     }
     report.load_average_before = round(load_average, 2)
     return report

@@ -26,6 +26,7 @@ from horologe.node.local_cluster import LocalCluster
 CALLS_PER_SECOND_MAX = 1_000_000
 WORKER_END_SECONDS = 20.0
 """A worker drains for up to 10 s and then waits for its last acknowledgements."""
+PLAIN_COMMAND = (sys.executable, "-P", "-m", "horologe.chaos.plain_node")
 
 
 class BenchError(Exception):
@@ -46,6 +47,8 @@ class FleetOptions:
     """Its node processes, when they run on this machine and shall be measured."""
     secure: bool = False
     """Whether the cluster that is started has TLS and asks everybody who they are."""
+    encrypted: bool = True
+    """Whether its nodes encrypt what they write. Nodes that do not exist for measurements only: see plain_node.py."""
     folder: Path | None = None
     """Where the scratch folder is made; its disk is the one that is measured."""
 
@@ -84,6 +87,9 @@ class Fleet:
                     self.folder, self.options.nodes, options, usual_ports=False, secure=self.options.secure
                 )
                 self.addresses = self._cluster.addresses
+                if not self.options.encrypted:
+                    for node in self._cluster.nodes:
+                        node.command = PLAIN_COMMAND
                 self._cluster.start()
         except BaseException:
             self._end()

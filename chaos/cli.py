@@ -83,6 +83,12 @@ def steady(
     pid: Pid = None,
     folder: Folder = None,
     secure: Secure = False,
+    unencrypted: Annotated[
+        bool,
+        typer.Option(
+            "--unencrypted", help="Nodes that encrypt nothing they write, which exist for this comparison only."
+        ),
+    ] = False,
     output: Output = Format.table,
 ) -> None:
     """Recurring jobs, spread evenly over their period: how late do they start?"""
@@ -91,7 +97,7 @@ def steady(
     period_ms = _period_ms(rate, jobs, interval)
     count = jobs if jobs is not None else max(1, round(rate * period_ms / 1000))
     profile = Steady(count, period_ms, seconds, warm_up, derived_phases)
-    _run(profile, nodes, workers, slots, address, pid, folder, secure, output)
+    _run(profile, nodes, workers, slots, address, pid, folder, secure, output, encrypted=not unencrypted)
 
 
 @bench_app.command("burst")
@@ -292,6 +298,8 @@ def _run(
     folder: Path | None,
     secure: bool,
     output: Format,
+    *,
+    encrypted: bool = True,
 ) -> None:
     from horologe.chaos.bench import InterruptedRunError, run
     from horologe.chaos.bench_fleet import BenchError, FleetOptions
@@ -301,8 +309,10 @@ def _run(
         raise typer.BadParameter("--pid belongs to --address; nodes that are started here are always measured")
     if secure and address:
         raise typer.BadParameter("--secure is about a cluster that is started here, and contradicts --address")
+    if not encrypted and address:
+        raise typer.BadParameter("--unencrypted is about a cluster that is started here, and contradicts --address")
     addresses = tuple(one for given in address or () for one in given.split(",") if one)
-    options = FleetOptions(nodes, workers, slots, addresses, tuple(pid or ()), secure, folder)
+    options = FleetOptions(nodes, workers, slots, addresses, tuple(pid or ()), secure, encrypted, folder)
     try:
         report = run(profile, options)
     except InterruptedRunError as error:

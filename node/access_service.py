@@ -48,6 +48,8 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
         response = access_service_pb2.WhoAmIResponse(principal=caller.principal, method=caller.proof)
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)
+            for namespace, verbs in sorted(caller.rights.verbs.items()):
+                response.rights.add(namespace=namespace, verbs=sorted(verbs))
             if not caller.principal:
                 return response
             raw = tables.principal.get(caller.principal.encode())

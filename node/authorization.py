@@ -152,6 +152,7 @@ LOCAL_ACTIONS = frozenset({"ClusterService.TransferLeader", "EncryptionService.R
 """What a node does by itself when it is asked: no command of the log tells of it."""
 
 RULES: Mapping[str, Rule] = {
+    "ActivityService.GetActivity": Somewhere(Verb.CLUSTER_READ),
     "AccessService.WhoAmI": Authenticated(),
     "AccessService.CreateToken": Oneself("principal", Everywhere(Verb.ACCESS_WRITE)),
     "AccessService.ListTokens": Oneself("principal", Everywhere(Verb.ACCESS_READ)),

@@ -108,6 +108,10 @@ class NodeConfig(BaseSettings):
         default="", description="`host:port` that workers are told to use for this node. Empty: as `worker_listen`."
     )
     peer_listen: str = Field(default="127.0.0.1:7500", description="`host:port` for the other members.")
+    http_listen: str = Field(
+        default="127.0.0.1:7700",
+        description="`host:port` for the dashboard, the HTTP API, metrics and health, over HTTPS unless `insecure`. Empty: none.",
+    )
     tls_dir: Path | None = Field(
         default=None,
         description="Folder with `ca.pem`, `cert.pem` and `key.pem`, as `horologe tls issue node NAME` makes it. Absent: a node "
@@ -264,7 +268,7 @@ class NodeConfig(BaseSettings):
     def _check_listen(cls, value: str) -> str:
         return str(Address.parse(value))
 
-    @field_validator("advertise", "worker_advertise")
+    @field_validator("advertise", "worker_advertise", "http_listen")
     @classmethod
     def _check_advertise(cls, value: str) -> str:
         return str(Address.parse(value)) if value else ""
@@ -299,8 +303,9 @@ class NodeConfig(BaseSettings):
             return self
         others = sorted({member.name for member in self.members} - {self.name})
         reason = f"is a member of a cluster with {', '.join(others)}" if others else ""
-        for option in ("listen", "worker_listen", "peer_listen"):
-            if not is_loopback(Address.parse(getattr(self, option)).host):
+        for option in ("listen", "worker_listen", "peer_listen", "http_listen"):
+            address = getattr(self, option)
+            if address and not is_loopback(Address.parse(address).host):
                 reason = reason or f"listens beyond this machine ({option} {getattr(self, option)})"
         if reason:
             raise ValueError(

@@ -33,6 +33,7 @@ from horologe.node.tls_folder import CA_FILE, CERTIFICATE_FILE, CaFolder, expiry
 CLIENT_PORT = 7400
 PEER_PORT = 7500
 WORKER_PORT = 7600
+HTTP_PORT = 7700
 """Ports are these plus the node's number, or any free ones if these are taken."""
 TLS_FOLDER = "tls"
 POOL_NAME = "dev"
@@ -54,6 +55,8 @@ class LocalProcess:
     environment: dict[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     """Words before the command, of a program that becomes it: `ip netns exec NAME`."""
+    command: tuple[str, ...] = COMMAND
+    """The program, which takes the arguments of `horologe`."""
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -63,7 +66,7 @@ class LocalProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{self.log_name}").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, *COMMAND, *self.arguments],
+                [*self.prefix, *self.command, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -126,12 +129,15 @@ class NodeAddresses:
     peer_address: str
     worker_listen: str = ""
     """Of a secure node; empty: any free port on loopback."""
+    http_listen: str = ""
+    """Empty: it shows no pages."""
 
     @classmethod
-    def on_loopback(cls, client_port: int, peer_port: int, worker_port: int = 0) -> NodeAddresses:
+    def on_loopback(cls, client_port: int, peer_port: int, worker_port: int = 0, http_port: int = 0) -> NodeAddresses:
         peer_listen = f"127.0.0.1:{peer_port}"
         worker_listen = f"127.0.0.1:{worker_port}" if worker_port else ""
-        return cls(f"127.0.0.1:{client_port}", peer_listen, peer_listen, worker_listen)
+        http_listen = f"127.0.0.1:{http_port}" if http_port else ""
+        return cls(f"127.0.0.1:{client_port}", peer_listen, peer_listen, worker_listen, http_listen)
 
 
 @dataclass(slots=True)
@@ -277,7 +283,8 @@ class LocalCluster:
 
 def _node_toml(name: str, members: Mapping[str, NodeAddresses], options: Mapping[str, str | int | float]) -> str:
     own = members[name]
-    values = {"name": name, "data_dir": ".", "listen": own.listen, "peer_listen": own.peer_listen, **options}
+    listens = {"listen": own.listen, "peer_listen": own.peer_listen, "http_listen": own.http_listen}
+    values = {"name": name, "data_dir": ".", **listens, **options}
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     for member, addresses in members.items():
         lines += ["", "[[members]]", f'name = "{member}"', f'peer_address = "{addresses.peer_address}"']
@@ -327,15 +334,15 @@ def peer_address_of(node: LocalProcess) -> str:
 
 
 def _ports(count: int, *, usual: bool) -> list[tuple[int, ...]]:
-    """A port for clients, one for peers and one for workers for each node: the usual ones if they are wanted and all are free.
+    """Ports for clients, peers, workers and pages, of each node: the usual ones if they are wanted and all are free.
 
     Others are taken from below the range that the kernel gives to outgoing connections, so that a node that was killed
     finds its port free when it comes back.
     """
-    bases = (CLIENT_PORT, PEER_PORT, WORKER_PORT)
-    triples = [tuple(base + number for base in bases) for number in range(1, count + 1)]
-    if usual and all(_is_free(port) for triple in triples for port in triple):
-        return triples
+    bases = (CLIENT_PORT, PEER_PORT, WORKER_PORT, HTTP_PORT)
+    usual_ones = [tuple(base + number for base in bases) for number in range(1, count + 1)]
+    if usual and all(_is_free(port) for ports in usual_ones for port in ports):
+        return usual_ones
     found = free_ports(len(bases) * count)
     return list(zip(*(found[kind * count : (kind + 1) * count] for kind in range(len(bases))), strict=True))
 

@@ -42,10 +42,14 @@ from horologe.node.encryption import Encryption
 from horologe.node.encryption_service import EncryptionService
 from horologe.node.execution_service import ExecutionService
 from horologe.node.gateway import Gateway
+from horologe.node.http.app import make_app
+from horologe.node.http.parts import HttpParts
+from horologe.node.http.server import HttpServer
 from horologe.node.ids import new_uuid
 from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.job_service import JobService
 from horologe.node.limit_service import LimitService
+from horologe.node.local_calls import LocalCalls
 from horologe.node.namespace_service import NamespaceService
 from horologe.node.operation_service import OperationService
 from horologe.node.output_copies import OutputCopies
@@ -241,6 +245,7 @@ class Node:
         self._failure: asyncio.Future[BaseException] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[grpc.aio.Server] = []
+        self._http: HttpServer | None = None
 
     def _open_store(self) -> Store:
         """The node's state, after a look at whether it is whole, and whether what is written comes to the disk encrypted."""
@@ -272,9 +277,13 @@ class Node:
             for_workers = self._api_server(workers, WORKER_MESSAGE_BYTES_MAX)
             for server, option in ((for_workers, "worker_listen"), (self._peer_server(), "peer_listen")):
                 self._bind(server, option, self._tls.server_credentials(client_certificates=True))
+        if config.http_listen:
+            self._http = self._http_server(workers)
         self._stepper.start()
         for server in self._servers:
             await server.start()
+        if self._http is not None:
+            await self._http.start()
         self._peers.start()
         work: list[Callable[[], Coroutine[Any, Any, None]]] = [
             self._keep_house,
@@ -326,6 +335,8 @@ class Node:
                     async with asyncio.timeout(drain_seconds):
                         await self._hand_over()
             self.gateway.end_sessions(self.gateway.numbers(), "the node stops: connect to another one")
+        if self._http is not None:
+            await self._http.stop()
         # The peers' port goes last: without it nothing that is written now would come back.
         for server in self._servers[:-1]:
             await server.stop(0 if failed else min(1.0, drain_seconds))
@@ -457,10 +468,15 @@ class Node:
                 return server.add_insecure_port(address)
             return server.add_secure_port(address, credentials)
         except RuntimeError as error:
-            raise PortInUseError(
-                f"{address} cannot be bound: another process has it, or it is no address of this machine; "
-                f"change `{option}`, or stop that process"
-            ) from error
+            raise _not_bound(address, option) from error
+
+    def _http_server(self, workers: WorkerService) -> HttpServer:
+        calls = LocalCalls(self._interceptors())
+        self._add_services(calls, workers)
+        try:
+            return HttpServer(make_app(HttpParts(self.context, calls)), self.config.http_listen, self._tls)
+        except OSError as error:
+            raise _not_bound(self.config.http_listen, "http_listen") from error
 
     def _peer_server(self) -> grpc.aio.Server:
         interceptors = [PeerAccessInterceptor(self._peers.peers, self.context.clock)] if self._tls is not None else []
@@ -469,17 +485,25 @@ class Node:
         peer_service_pb2_grpc.add_PeerServiceServicer_to_server(self._peers, server)
         return server
 
+    def _interceptors(self) -> list[grpc.aio.ServerInterceptor]:
+        """What every call passes, from the outermost on."""
+        return [
+            UnexpectedErrorInterceptor(),
+            *(self._access.outer if self._access is not None else ()),
+            MinRevisionInterceptor(self.context),
+            LinearizableInterceptor(Barriers(self.context.proposals)),
+            *(self._access.inner if self._access is not None else ()),
+        ]
+
     def _api_server(self, workers: WorkerService, message_bytes_max: int) -> grpc.aio.Server:
-        server = self._surroundings.server(
-            [
-                UnexpectedErrorInterceptor(),
-                *(self._access.outer if self._access is not None else ()),
-                MinRevisionInterceptor(self.context),
-                LinearizableInterceptor(Barriers(self.context.proposals)),
-                *(self._access.inner if self._access is not None else ()),
-            ],
-            api_options(message_bytes_max),
-        )
+        server = self._surroundings.server(self._interceptors(), api_options(message_bytes_max))
+        self._add_services(server, workers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return server
+
+    def _add_services(self, server: Any, workers: WorkerService) -> None:
+        """The whole API, on a server of gRPC, or on what stands for one (local_calls.py)."""
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.context), server)
         execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(ExecutionService(self.context), server)
         output_service_pb2_grpc.add_OutputServiceServicer_to_server(
@@ -503,9 +527,13 @@ class Node:
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(self.context, self._checkpoints), server)
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.context), server)
         encryption_service_pb2_grpc.add_EncryptionServiceServicer_to_server(EncryptionService(self._encryption), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        return server
+
+
+def _not_bound(address: str, option: str) -> PortInUseError:
+    return PortInUseError(
+        f"{address} cannot be bound: another process has it, or it is no address of this machine; "
+        f"change `{option}`, or stop that process"
+    )
 
 
 def _check_openness(store: Store, config: NodeConfig) -> None:

@@ -211,6 +211,7 @@ def node_config(name: str, members: Sequence[str], folder: Path, **options: Any)
         data_dir=folder / name,
         listen=f"{name}:7400",
         peer_listen=f"{name}:7500",
+        http_listen="",
         members=tuple(MemberConfig(name=member, peer_address=f"{member}:7500") for member in members),
         **settings,
     )

@@ -47,6 +47,7 @@ class OneNode:
             data_dir=folder / "data",
             listen=f"127.0.0.1:{free_port()}",
             peer_listen=f"127.0.0.1:{free_port()}",
+            http_listen="",
             insecure=True,
             output_bytes_per_attempt_max=OUTPUT_BYTES_MAX,
             drain_seconds=2.0,

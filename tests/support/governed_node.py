@@ -53,7 +53,7 @@ class GovernedNode:
 async def governed_node(folder: Path, **options: Any) -> AsyncIterator[GovernedNode]:
     """Leads, and has its administrator; gone afterwards."""
     file = folder / "token"
-    ports = {option: f"127.0.0.1:{free_port()}" for option in ("listen", "worker_listen", "peer_listen")}
+    ports = {option: f"127.0.0.1:{free_port()}" for option in ("listen", "worker_listen", "peer_listen", "http_listen")}
     settings = {"drain_seconds": 1.0, "disk_free_bytes_min": 0, **ports, **options}
     config = NodeConfig(name="n1", data_dir=folder / "data", bootstrap_token_file=file, **settings)
     node = Node(config)

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from horologe.v1 import access_pb2 as horologe_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n horologe/v1/access_service.proto\x12\x0bhorologe.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18horologe/v1/access.proto\"\x0f\n\rWhoAmIRequest\"\x9c\x01\n\x0eWhoAmIResponse\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12\"\n\x06grants\x18\x04 \x03(\x0b\x32\x12.horologe.v1.Grant\x12!\n\x05token\x18\x05 \x01(\x0b\x32\x12.horologe.v1.Token\x12\x10\n\x08revision\x18\x06 \x01(\x03\"\xc5\x01\n\x12\x43reateTokenRequest\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12/\n\x0ctime_to_live\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nnamespaces\x18\x04 \x03(\t\x12\x1f\n\x04role\x18\x05 \x01(\x0e\x32\x11.horologe.v1.Role\x12\r\n\x05verbs\x18\x06 \x03(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"Z\n\x13\x43reateTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.horologe.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"M\n\x11ListTokensRequest\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x12ListTokensResponse\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.horologe.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"6\n\x12RevokeTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\'\n\x13RevokeTokenResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"H\n\x0fSetGrantRequest\x12!\n\x05grant\x18\x01 \x01(\x0b\x32\x12.horologe.v1.Grant\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"G\n\x10SetGrantResponse\x12!\n\x05grant\x18\x01 \x01(\x0b\x32\x12.horologe.v1.Grant\x12\x10\n\x08revision\x18\x02 \x01(\x03\"L\n\x12\x44\x65leteGrantRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\'\n\x13\x44\x65leteGrantResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"^\n\x11ListGrantsRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"c\n\x12ListGrantsResponse\x12\"\n\x06grants\x18\x01 \x03(\x0b\x32\x12.horologe.v1.Grant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"L\n\x16UpdatePrincipalRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64isabled\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"V\n\x17UpdatePrincipalResponse\x12)\n\tprincipal\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Principal\x12\x10\n\x08revision\x18\x02 \x01(\x03\">\n\x15ListPrincipalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"o\n\x16ListPrincipalsResponse\x12*\n\nprincipals\x18\x01 \x03(\x0b\x32\x16.horologe.v1.Principal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x32\xe8\x05\n\rAccessService\x12\x41\n\x06WhoAmI\x12\x1a.horologe.v1.WhoAmIRequest\x1a\x1b.horologe.v1.WhoAmIResponse\x12P\n\x0b\x43reateToken\x12\x1f.horologe.v1.CreateTokenRequest\x1a .horologe.v1.CreateTokenResponse\x12M\n\nListTokens\x12\x1e.horologe.v1.ListTokensRequest\x1a\x1f.horologe.v1.ListTokensResponse\x12P\n\x0bRevokeToken\x12\x1f.horologe.v1.RevokeTokenRequest\x1a .horologe.v1.RevokeTokenResponse\x12G\n\x08SetGrant\x12\x1c.horologe.v1.SetGrantRequest\x1a\x1d.horologe.v1.SetGrantResponse\x12P\n\x0b\x44\x65leteGrant\x12\x1f.horologe.v1.DeleteGrantRequest\x1a .horologe.v1.DeleteGrantResponse\x12M\n\nListGrants\x12\x1e.horologe.v1.ListGrantsRequest\x1a\x1f.horologe.v1.ListGrantsResponse\x12\\\n\x0fUpdatePrincipal\x12#.horologe.v1.UpdatePrincipalRequest\x1a$.horologe.v1.UpdatePrincipalResponse\x12Y\n\x0eListPrincipals\x12\".horologe.v1.ListPrincipalsRequest\x1a#.horologe.v1.ListPrincipalsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n horologe/v1/access_service.proto\x12\x0bhorologe.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18horologe/v1/access.proto\"\x0f\n\rWhoAmIRequest\"\xca\x01\n\x0eWhoAmIResponse\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12\"\n\x06grants\x18\x04 \x03(\x0b\x32\x12.horologe.v1.Grant\x12!\n\x05token\x18\x05 \x01(\x0b\x32\x12.horologe.v1.Token\x12\x10\n\x08revision\x18\x06 \x01(\x03\x12,\n\x06rights\x18\x07 \x03(\x0b\x32\x1c.horologe.v1.EffectiveRights\"3\n\x0f\x45\x66\x66\x65\x63tiveRights\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05verbs\x18\x02 \x03(\t\"\xc5\x01\n\x12\x43reateTokenRequest\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12/\n\x0ctime_to_live\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nnamespaces\x18\x04 \x03(\t\x12\x1f\n\x04role\x18\x05 \x01(\x0e\x32\x11.horologe.v1.Role\x12\r\n\x05verbs\x18\x06 \x03(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"Z\n\x13\x43reateTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.horologe.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"M\n\x11ListTokensRequest\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x12ListTokensResponse\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.horologe.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"6\n\x12RevokeTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\'\n\x13RevokeTokenResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"H\n\x0fSetGrantRequest\x12!\n\x05grant\x18\x01 \x01(\x0b\x32\x12.horologe.v1.Grant\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"G\n\x10SetGrantResponse\x12!\n\x05grant\x18\x01 \x01(\x0b\x32\x12.horologe.v1.Grant\x12\x10\n\x08revision\x18\x02 \x01(\x03\"L\n\x12\x44\x65leteGrantRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\'\n\x13\x44\x65leteGrantResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"^\n\x11ListGrantsRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"c\n\x12ListGrantsResponse\x12\"\n\x06grants\x18\x01 \x03(\x0b\x32\x12.horologe.v1.Grant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"L\n\x16UpdatePrincipalRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64isabled\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"V\n\x17UpdatePrincipalResponse\x12)\n\tprincipal\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Principal\x12\x10\n\x08revision\x18\x02 \x01(\x03\">\n\x15ListPrincipalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"o\n\x16ListPrincipalsResponse\x12*\n\nprincipals\x18\x01 \x03(\x0b\x32\x16.horologe.v1.Principal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x32\xe8\x05\n\rAccessService\x12\x41\n\x06WhoAmI\x12\x1a.horologe.v1.WhoAmIRequest\x1a\x1b.horologe.v1.WhoAmIResponse\x12P\n\x0b\x43reateToken\x12\x1f.horologe.v1.CreateTokenRequest\x1a .horologe.v1.CreateTokenResponse\x12M\n\nListTokens\x12\x1e.horologe.v1.ListTokensRequest\x1a\x1f.horologe.v1.ListTokensResponse\x12P\n\x0bRevokeToken\x12\x1f.horologe.v1.RevokeTokenRequest\x1a .horologe.v1.RevokeTokenResponse\x12G\n\x08SetGrant\x12\x1c.horologe.v1.SetGrantRequest\x1a\x1d.horologe.v1.SetGrantResponse\x12P\n\x0b\x44\x65leteGrant\x12\x1f.horologe.v1.DeleteGrantRequest\x1a .horologe.v1.DeleteGrantResponse\x12M\n\nListGrants\x12\x1e.horologe.v1.ListGrantsRequest\x1a\x1f.horologe.v1.ListGrantsResponse\x12\\\n\x0fUpdatePrincipal\x12#.horologe.v1.UpdatePrincipalRequest\x1a$.horologe.v1.UpdatePrincipalResponse\x12Y\n\x0eListPrincipals\x12\".horologe.v1.ListPrincipalsRequest\x1a#.horologe.v1.ListPrincipalsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,39 +36,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WHOAMIREQUEST']._serialized_start=107
   _globals['_WHOAMIREQUEST']._serialized_end=122
   _globals['_WHOAMIRESPONSE']._serialized_start=125
-  _globals['_WHOAMIRESPONSE']._serialized_end=281
-  _globals['_CREATETOKENREQUEST']._serialized_start=284
-  _globals['_CREATETOKENREQUEST']._serialized_end=481
-  _globals['_CREATETOKENRESPONSE']._serialized_start=483
-  _globals['_CREATETOKENRESPONSE']._serialized_end=573
-  _globals['_LISTTOKENSREQUEST']._serialized_start=575
-  _globals['_LISTTOKENSREQUEST']._serialized_end=652
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=654
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=753
-  _globals['_REVOKETOKENREQUEST']._serialized_start=755
-  _globals['_REVOKETOKENREQUEST']._serialized_end=809
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=811
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=850
-  _globals['_SETGRANTREQUEST']._serialized_start=852
-  _globals['_SETGRANTREQUEST']._serialized_end=924
-  _globals['_SETGRANTRESPONSE']._serialized_start=926
-  _globals['_SETGRANTRESPONSE']._serialized_end=997
-  _globals['_DELETEGRANTREQUEST']._serialized_start=999
-  _globals['_DELETEGRANTREQUEST']._serialized_end=1075
-  _globals['_DELETEGRANTRESPONSE']._serialized_start=1077
-  _globals['_DELETEGRANTRESPONSE']._serialized_end=1116
-  _globals['_LISTGRANTSREQUEST']._serialized_start=1118
-  _globals['_LISTGRANTSREQUEST']._serialized_end=1212
-  _globals['_LISTGRANTSRESPONSE']._serialized_start=1214
-  _globals['_LISTGRANTSRESPONSE']._serialized_end=1313
-  _globals['_UPDATEPRINCIPALREQUEST']._serialized_start=1315
-  _globals['_UPDATEPRINCIPALREQUEST']._serialized_end=1391
-  _globals['_UPDATEPRINCIPALRESPONSE']._serialized_start=1393
-  _globals['_UPDATEPRINCIPALRESPONSE']._serialized_end=1479
-  _globals['_LISTPRINCIPALSREQUEST']._serialized_start=1481
-  _globals['_LISTPRINCIPALSREQUEST']._serialized_end=1543
-  _globals['_LISTPRINCIPALSRESPONSE']._serialized_start=1545
-  _globals['_LISTPRINCIPALSRESPONSE']._serialized_end=1656
-  _globals['_ACCESSSERVICE']._serialized_start=1659
-  _globals['_ACCESSSERVICE']._serialized_end=2403
+  _globals['_WHOAMIRESPONSE']._serialized_end=327
+  _globals['_EFFECTIVERIGHTS']._serialized_start=329
+  _globals['_EFFECTIVERIGHTS']._serialized_end=380
+  _globals['_CREATETOKENREQUEST']._serialized_start=383
+  _globals['_CREATETOKENREQUEST']._serialized_end=580
+  _globals['_CREATETOKENRESPONSE']._serialized_start=582
+  _globals['_CREATETOKENRESPONSE']._serialized_end=672
+  _globals['_LISTTOKENSREQUEST']._serialized_start=674
+  _globals['_LISTTOKENSREQUEST']._serialized_end=751
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=753
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=852
+  _globals['_REVOKETOKENREQUEST']._serialized_start=854
+  _globals['_REVOKETOKENREQUEST']._serialized_end=908
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=910
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=949
+  _globals['_SETGRANTREQUEST']._serialized_start=951
+  _globals['_SETGRANTREQUEST']._serialized_end=1023
+  _globals['_SETGRANTRESPONSE']._serialized_start=1025
+  _globals['_SETGRANTRESPONSE']._serialized_end=1096
+  _globals['_DELETEGRANTREQUEST']._serialized_start=1098
+  _globals['_DELETEGRANTREQUEST']._serialized_end=1174
+  _globals['_DELETEGRANTRESPONSE']._serialized_start=1176
+  _globals['_DELETEGRANTRESPONSE']._serialized_end=1215
+  _globals['_LISTGRANTSREQUEST']._serialized_start=1217
+  _globals['_LISTGRANTSREQUEST']._serialized_end=1311
+  _globals['_LISTGRANTSRESPONSE']._serialized_start=1313
+  _globals['_LISTGRANTSRESPONSE']._serialized_end=1412
+  _globals['_UPDATEPRINCIPALREQUEST']._serialized_start=1414
+  _globals['_UPDATEPRINCIPALREQUEST']._serialized_end=1490
+  _globals['_UPDATEPRINCIPALRESPONSE']._serialized_start=1492
+  _globals['_UPDATEPRINCIPALRESPONSE']._serialized_end=1578
+  _globals['_LISTPRINCIPALSREQUEST']._serialized_start=1580
+  _globals['_LISTPRINCIPALSREQUEST']._serialized_end=1642
+  _globals['_LISTPRINCIPALSRESPONSE']._serialized_start=1644
+  _globals['_LISTPRINCIPALSRESPONSE']._serialized_end=1755
+  _globals['_ACCESSSERVICE']._serialized_start=1758
+  _globals['_ACCESSSERVICE']._serialized_end=2502
 # @@protoc_insertion_point(module_scope)

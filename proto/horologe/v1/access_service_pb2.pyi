@@ -49,6 +49,7 @@ class WhoAmIResponse(_message.Message):
     GRANTS_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    RIGHTS_FIELD_NUMBER: _builtins.int
     principal: _builtins.str
     """The principal; empty in a cluster that runs without security."""
     method: _builtins.str
@@ -67,6 +68,10 @@ class WhoAmIResponse(_message.Message):
     def token(self) -> _access_pb2.Token:
         """The token it came with, if it did."""
 
+    @_builtins.property
+    def rights(self) -> _containers.RepeatedCompositeFieldContainer[Global___EffectiveRights]:
+        """What it may do now, groups and token's scope considered; without security, everything."""
+
     def __init__(
         self,
         *,
@@ -76,14 +81,43 @@ class WhoAmIResponse(_message.Message):
         grants: _abc.Iterable[_access_pb2.Grant] | None = ...,
         token: _access_pb2.Token | None = ...,
         revision: _builtins.int = ...,
+        rights: _abc.Iterable[Global___EffectiveRights] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants", "groups", b"groups", "method", b"method", "principal", b"principal", "revision", b"revision", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants", "groups", b"groups", "method", b"method", "principal", b"principal", "revision", b"revision", "rights", b"rights", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WhoAmIResponse: _TypeAlias = WhoAmIResponse  # noqa: Y015
+
+@_typing.final
+class EffectiveRights(_message.Message):
+    """What somebody may do in a namespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    VERBS_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace; `*`: all of them, and what belongs to none."""
+    @_builtins.property
+    def verbs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As `job.read`, in order."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        verbs: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "verbs", b"verbs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EffectiveRights: _TypeAlias = EffectiveRights  # noqa: Y015
 
 @_typing.final
 class CreateTokenRequest(_message.Message):

@@ -173,7 +173,7 @@ class Watched(Surroundings):
 async def test_the_ports_of_a_node_have_these_limits(tmp_path: Path, insecure: bool, sizes: list[int]) -> None:
     """Without security workers come to the same port as everybody else."""
     surroundings = Watched()
-    ports = dict.fromkeys(("listen", "worker_listen", "peer_listen"), "127.0.0.1:0")
+    ports = dict.fromkeys(("listen", "worker_listen", "peer_listen"), "127.0.0.1:0") | {"http_listen": ""}
     node = Node(NodeConfig(name="n1", data_dir=tmp_path, insecure=insecure, **ports), surroundings)  # type: ignore[arg-type]
     await node.start()
     await node.stop(0)

@@ -1,0 +1,16 @@
+"""The HTTP application of a node: its parts, put together. See parts.py for what they share."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from horologe.node.http.parts import HttpParts
+from horologe.node.web import pages
+
+
+def make_app(parts: HttpParts) -> FastAPI:
+    """Everything that the node answers over HTTP."""
+    # The descriptions of the API are its own business; those of FastAPI know nothing of the proto.
+    app = FastAPI(title="Horologe", docs_url=None, redoc_url=None, openapi_url=None)
+    pages.add_to(app, parts)
+    return app

@@ -1,0 +1,118 @@
+"""The HTTP server of a node: uvicorn on the node's own event loop, over TLS unless the node is insecure."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import uvicorn
+
+from horologe.node.config import Address
+from horologe.node.tls import NodeTls
+from horologe.node.tls_folder import CERTIFICATE_FILE, KEY_FILE
+
+GOODBYE_SECONDS = 1
+"""Answers that are under way when the node stops get so long; streams of events have no end of their own."""
+REQUEST_HEAD_BYTES_MAX = 32 << 10
+CONNECTIONS_MAX = 2_000
+IDLE_SECONDS = 75
+BACKLOG = 512
+TLS_WATCH_SECONDS = 1.0
+
+
+class _Server(uvicorn.Server):
+    """Signals are the business of the process, not of one of its servers."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """Binds at once, and answers from `start` to `stop`."""
+
+    def __init__(self, app: Any, address: str, tls: NodeTls | None) -> None:
+        """Raises OSError if the address cannot be bound."""
+        self._tls = tls
+        self._settings = None if tls is None else _tls_settings(tls)
+        self._socket = _bound(Address.parse(address))
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            lifespan="off",
+            loop="none",
+            http="httptools",
+            ws="none",
+            proxy_headers=False,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=GOODBYE_SECONDS,
+            limit_concurrency=CONNECTIONS_MAX,
+            backlog=BACKLOG,
+            h11_max_incomplete_event_size=REQUEST_HEAD_BYTES_MAX,
+        )
+        config.load()
+        config.ssl = self._settings
+        self._server = _Server(config)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Serves from now on."""
+        self._tasks = [asyncio.create_task(self._server.serve([self._socket]), name="http server")]
+        if self._tls is not None:
+            self._tasks.append(asyncio.create_task(self._follow_certificates(self._tls), name="http certificates"))
+
+    async def stop(self) -> None:
+        """Takes nothing new, and ends what is under way."""
+        self._server.should_exit = True
+        for task in self._tasks[1:]:
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._socket.close()
+
+    async def _follow_certificates(self, tls: NodeTls) -> None:
+        """New connections get the new certificate, once the node has taken it."""
+        shown = tls.generation
+        while True:
+            await asyncio.sleep(TLS_WATCH_SECONDS)
+            if tls.generation != shown:
+                shown = tls.generation
+                assert self._settings is not None
+                await asyncio.to_thread(_load, self._settings, tls)
+
+
+def _bound(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    found = socket.socket(family)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((address.host, address.port))
+    except BaseException:
+        found.close()
+        raise
+    found.setblocking(False)
+    return found
+
+
+def _tls_settings(tls: NodeTls) -> ssl.SSLContext:
+    settings = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    settings.minimum_version = ssl.TLSVersion.TLSv1_3
+    settings.set_alpn_protocols(["http/1.1"])
+    _load(settings, tls)
+    return settings
+
+
+def _load(settings: ssl.SSLContext, tls: NodeTls) -> None:
+    settings.load_cert_chain(tls.folder / CERTIFICATE_FILE, tls.folder / KEY_FILE)

@@ -1,0 +1,158 @@
+"""One request for a page: who asks, the API's services in their name, their rights, and the page that comes of it.
+
+Pages read and write nothing but through `View.channel`, so that they can do exactly what their reader may do, and nothing else
+decides that. A page that changes something takes a form, and a form counts only with the token that this node put into it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.datastructures import FormData
+
+from horologe.node.http.parts import HttpParts
+from horologe.node.local_calls import LocalCallError
+from horologe.raft.access import EVERYWHERE
+from horologe.v1 import access_service_pb2, access_service_pb2_grpc
+
+TEMPLATE_FOLDER = Path(__file__).parent / "templates"
+CSRF_FIELD = "csrf"
+CSRF_HEADER = "x-csrf-token"
+SECURE_COOKIE, INSECURE_COOKIE = "__Host-horologe", "horologe"
+"""The first one is taken by browsers over TLS only, and for one host and all of its paths."""
+
+
+class FormError(Exception):
+    """A form that does not count. The text says why."""
+
+
+@dataclass(slots=True)
+class Reader:
+    """Who looks at a page."""
+
+    principal: str = ""
+    """Empty: nobody is asked, or nobody is signed in."""
+    rights: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def may(self, verb: str, namespace: str = EVERYWHERE) -> bool:
+        """Whether to offer something: the API decides by itself once more."""
+        return verb in self.rights.get(EVERYWHERE, ()) or verb in self.rights.get(namespace, ())
+
+    def may_somewhere(self, verb: str) -> bool:
+        return any(verb in verbs for verbs in self.rights.values())
+
+
+class Web:
+    """What all pages of a node share."""
+
+    def __init__(self, parts: HttpParts) -> None:
+        self.parts = parts
+        self.templates = Environment(
+            loader=FileSystemLoader(TEMPLATE_FOLDER),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+
+    @property
+    def cookie(self) -> str:
+        return INSECURE_COOKIE if self.parts.insecure else SECURE_COOKIE
+
+    def view(self, request: Request) -> View:
+        return View(self, request)
+
+
+class View:
+    """One request."""
+
+    def __init__(self, web: Web, request: Request) -> None:
+        self.web = web
+        self.request = request
+        self.session = request.cookies.get(web.cookie, "")
+        """The token that the reader's browser keeps; without security, a number that only it knows."""
+        self._is_new_session = False
+        self._reader: Reader | None = None
+        if web.parts.insecure and not self.session:
+            self.session, self._is_new_session = secrets.token_urlsafe(), True
+
+    @cached_property
+    def channel(self) -> grpc.aio.Channel:
+        """What stubs of the API take: `JobServiceStub(view.channel)`."""
+        metadata = () if self.web.parts.insecure or not self.session else (("authorization", f"Bearer {self.session}"),)
+        return self.web.parts.channel(self.request, metadata)
+
+    async def reader(self) -> Reader:
+        """Who looks, read once. Raises LocalCallError if nobody is signed in, and somebody must be."""
+        if self._reader is None:
+            stub = access_service_pb2_grpc.AccessServiceStub(self.channel)
+            answer = await stub.WhoAmI(access_service_pb2.WhoAmIRequest())
+            rights = {each.namespace: frozenset(each.verbs) for each in answer.rights}
+            self._reader = Reader(answer.principal, rights)
+        return self._reader
+
+    @property
+    def wants_part(self) -> bool:
+        """Whether htmx asks, for a piece of the page that the browser has."""
+        return self.request.headers.get("hx-request") == "true"
+
+    @property
+    def csrf(self) -> str:
+        """Goes into every form; nobody can make it who has not the session."""
+        return hmac.digest(self.session.encode(), b"horologe form", "sha256").hex() if self.session else ""
+
+    async def form(self) -> FormData:
+        """What was filled in. Raises FormError unless the form came from a page of ours, in this session."""
+        form = await self.request.form()
+        given = self.request.headers.get(CSRF_HEADER) or form.get(CSRF_FIELD) or ""
+        if not self.csrf or not isinstance(given, str) or not hmac.compare_digest(given.encode(), self.csrf.encode()):
+            raise FormError(
+                "this form is from another session, or from another site; load the page again and repeat it"
+            )
+        return form
+
+    async def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """The page, with what every page has."""
+        return self._answer(template, status, {"reader": await self.reader(), **values})
+
+    async def refusal(self, status: int, reason: str, text: str) -> HTMLResponse:
+        """The page that says why something is not there, or was not done."""
+        try:
+            reader = await self.reader()
+        except LocalCallError:
+            reader = Reader()
+        return self._answer(
+            "refusal.html", status, {"reader": reader, "status": status, "reason": reason, "text": text}
+        )
+
+    def page_for_anybody(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """A page for people who are not signed in."""
+        return self._answer(template, status, {"reader": Reader(), **values})
+
+    def _answer(self, template: str, status: int, values: dict[str, Any]) -> HTMLResponse:
+        config = self.web.parts.context.config
+        text = self.web.templates.get_template(template).render(
+            view=self, path=self.request.url.path, query=self.request.query_params, node=config.name, **values
+        )
+        response = HTMLResponse(text, status)
+        response.headers["Cache-Control"] = "no-store"
+        if self._is_new_session:
+            self.remember(response, self.session)
+        return response
+
+    def remember(self, response: Response, session: str, seconds: int | None = None) -> None:
+        """Gives the session to the browser; no script can read it, and no other site can use it."""
+        secure = not self.web.parts.insecure
+        response.set_cookie(
+            self.web.cookie, session, max_age=seconds, path="/", secure=secure, httponly=True, samesite="strict"
+        )
