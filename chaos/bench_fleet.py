@@ -17,6 +17,7 @@ from typing import Self
 
 import psutil
 
+from horologe.chaos import plain_node
 from horologe.chaos.bench_evidence import Start, read_starts
 from horologe.client import cluster_context
 from horologe.client.cluster_context import ClusterContext
@@ -26,7 +27,7 @@ from horologe.node.local_cluster import LocalCluster
 CALLS_PER_SECOND_MAX = 1_000_000
 WORKER_END_SECONDS = 20.0
 """A worker drains for up to 10 s and then waits for its last acknowledgements."""
-PLAIN_COMMAND = (sys.executable, "-P", "-m", "horologe.chaos.plain_node")
+PLAIN_COMMAND = (sys.executable, "-P", "-m", plain_node.__name__)
 
 
 class BenchError(Exception):
