@@ -109,6 +109,7 @@ class AsyncClient(BaseClient):
     read_output = _async_stream(calls.read_output)
     search_output = _async_unary(calls.search_output)
     list_ledger = _async_pages(calls.list_ledger)
+    get_job_statistics = _async_unary(calls.get_job_statistics)
     list_workers = _async_pages(cluster_calls.list_workers)
     drain_worker = _async_unary(cluster_calls.drain_worker)
     get_encryption = _async_unary(encryption_calls.get_encryption)

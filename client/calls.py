@@ -99,6 +99,9 @@ DELETE_JOB = Method("JobService", "DeleteJob", jobs.DeleteJobRequest, jobs.Delet
 PAUSE_JOB = Method("JobService", "PauseJob", jobs.PauseJobRequest, jobs.PauseJobResponse, is_write=True)
 RESUME_JOB = Method("JobService", "ResumeJob", jobs.ResumeJobRequest, jobs.ResumeJobResponse, is_write=True)
 RUN_JOB = Method("JobService", "RunJob", jobs.RunJobRequest, jobs.RunJobResponse, is_write=True)
+GET_JOB_STATISTICS = Method(
+    "JobService", "GetJobStatistics", jobs.GetJobStatisticsRequest, jobs.GetJobStatisticsResponse
+)
 PREVIEW_SCHEDULE = Method("JobService", "PreviewSchedule", jobs.PreviewScheduleRequest, jobs.PreviewScheduleResponse)
 GET_EXECUTION = Method(
     "ExecutionService", "GetExecution", executions.GetExecutionRequest, executions.GetExecutionResponse
@@ -173,6 +176,7 @@ def list_jobs(
     *,
     parent: str = "",
     name_prefix: str = "",
+    name_contains: str = "",
     state: Job.State.ValueType = Job.STATE_UNSPECIFIED,
     labels: Mapping[str, str] | None = None,
     owner: str = "",
@@ -191,6 +195,7 @@ def list_jobs(
     request = jobs.ListJobsRequest(
         parent=names.namespace_name(parent or namespace),
         name_prefix=name_prefix,
+        name_contains=name_contains,
         state=state,
         labels=labels,
         owner=owner,
@@ -395,14 +400,37 @@ def search_output(
     return Call(SEARCH_OUTPUT, request, itself)
 
 
-def list_ledger(namespace: str, job: str, *, page_size: int = PAGE_SIZE) -> Pages[executions.LedgerRow]:
-    """What became of a job's due times, oldest first."""
-    request = executions.ListLedgerRequest(parent=names.job_name(job, namespace), page_size=page_size)
+def list_ledger(
+    namespace: str,
+    job: str,
+    *,
+    outcomes: Iterable[executions.LedgerRow.Outcome.ValueType] = (),
+    latest_first: bool = False,
+    page_size: int = PAGE_SIZE,
+) -> Pages[executions.LedgerRow]:
+    """What became of a job's due times, oldest first unless `latest_first`; with `outcomes`, of those only."""
+    request = executions.ListLedgerRequest(
+        parent=names.job_name(job, namespace), outcomes=outcomes, latest_first=latest_first, page_size=page_size
+    )
 
     def pick(answer: executions.ListLedgerResponse) -> Iterable[executions.LedgerRow]:
         return answer.rows
 
     return Pages(LIST_LEDGER, request, pick)
+
+
+def get_job_statistics(
+    namespace: str, job: str, *, start_time: datetime | None = None, end_time: datetime | None = None
+) -> Call[jobs.GetJobStatisticsResponse]:
+    """How many due times of a job came to what, day by day, from an instant to before another one.
+
+    One call counts 5,000 due times at most; `counted_from` in the answer, if there is one, is the `end_time` of the next call.
+    """
+    request = jobs.GetJobStatisticsRequest(name=names.job_name(job, namespace))
+    for field, moment in ((request.start_time, start_time), (request.end_time, end_time)):
+        if moment is not None:
+            field.CopyFrom(times.to_proto(moment))
+    return Call(GET_JOB_STATISTICS, request, itself)
 
 
 def to_value(payload: object) -> struct_pb2.Value:

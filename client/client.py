@@ -155,6 +155,7 @@ class Client(BaseClient):
     read_output = _stream(calls.read_output)
     search_output = _unary(calls.search_output)
     list_ledger = _pages(calls.list_ledger)
+    get_job_statistics = _unary(calls.get_job_statistics)
     list_workers = _pages(cluster_calls.list_workers)
     drain_worker = _unary(cluster_calls.drain_worker)
     get_encryption = _unary(encryption_calls.get_encryption)

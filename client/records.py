@@ -95,6 +95,7 @@ def ledger_row(message: LedgerRow) -> Record:
         "outcome": words.render(LedgerRow.Outcome, message.outcome),
         "reason": message.reason,
         "execution": message.execution,
+        "state": words.render(Execution.State, message.state),
         "on_request": message.on_request,
     }
 

@@ -206,6 +206,7 @@ RULES: Mapping[str, Rule] = {
     "JobService.BatchCreateJobs": InNamespace(_WRITE, objects.jobs_in("jobs")),
     "JobService.ApplyJobs": InNamespace(_WRITE, objects.jobs_in("jobs")),
     "JobService.GetJob": InNamespace(_READ, objects.job_in("name")),
+    "JobService.GetJobStatistics": InNamespace(_READ, objects.job_in("name")),
     "JobService.ListJobs": InNamespace(_READ, objects.namespace_in("parent")),
     "JobService.UpdateJob": InNamespace(_WRITE, objects.job_in("job.name")),
     "JobService.DeleteJob": InNamespace(_WRITE, objects.job_in("name")),

@@ -12,10 +12,10 @@ from horologe.node import errors, paging, views
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
 from horologe.node.execution_search import ExecutionFilter, ExecutionSearch
-from horologe.node.ledger_rows import job_number
+from horologe.node.ledger_rows import job_number, ledger_rows, ledger_rows_down, read_outcomes
 from horologe.node.names import JobPattern, read_execution_name, read_job_name, read_job_pattern
 from horologe.node.writes import Context, Writer, WriteRequest
-from horologe.raft.records import LEDGER_KEY, Execution, LedgerEntry
+from horologe.raft.records import LEDGER_KEY, Execution
 from horologe.raft.tables import Tables
 from horologe.v1 import execution_service_pb2, execution_service_pb2_grpc
 
@@ -92,20 +92,24 @@ class ExecutionService(execution_service_pb2_grpc.ExecutionServiceServicer):
     ) -> execution_service_pb2.ListLedgerResponse:
         del context
         name = read_job_name(request.parent, "parent")
-        size, start = paging.page_size(request), paging.start_key(request)
+        size, start = paging.page_size(request), paging.start_key(request, LEDGER_KEY.size)
+        wanted = read_outcomes(request.outcomes)
         response = execution_service_pb2.ListLedgerResponse()
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)
             job = job_number(tables, name)
-            for key, value in tables.ledger.scan(start or LEDGER_KEY.pack(job, 0, 0)):
-                owner, due_ms, number = LEDGER_KEY.unpack(key)
-                if owner != job:
+            rows = ledger_rows_down(tables, job, start) if request.latest_first else ledger_rows(tables, job, start)
+            last = start
+            for looked_at, (key, entry) in enumerate(rows):
+                if len(response.rows) >= size or looked_at >= paging.SCAN_ROWS_MAX:
+                    # Downwards a page begins below a key, upwards with it.
+                    end = last if request.latest_first else key
+                    response.next_page_token = paging.next_token(request, end or key)
                     break
-                if len(response.rows) >= size:
-                    response.next_page_token = paging.next_token(request, bytes(key))
-                    break
-                entry = LedgerEntry.unpack(value)
-                response.rows.append(views.ledger_row(tables, self._catalog, job, due_ms, entry, number))
+                last = key
+                if not wanted or entry.outcome in wanted:
+                    _, due_ms, number = LEDGER_KEY.unpack(key)
+                    response.rows.append(views.ledger_row(tables, self._catalog, job, due_ms, entry, number))
         return response
 
     # Cancelling

@@ -19,7 +19,9 @@ from horologe.node.actions import payload_violations
 from horologe.node.catalog import Catalog
 from horologe.node.context import NodeContext
 from horologe.node.drafts import Drafts, read_etag
+from horologe.node.job_filter import FOREVER, read_bound
 from horologe.node.job_search import JobQuery, JobSearch
+from horologe.node.ledger_rows import RESULTS_MAX, count_days, job_number, latest_results
 from horologe.node.names import read_job_name
 from horologe.node.pending import Pending, read_pending
 from horologe.node.preview import exclusions_for, preview
@@ -192,6 +194,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         del context
         wanted = JobQuery.of(request)
         size, start = paging.page_size(request), paging.start_key(request)
+        if request.result_count < 0:
+            raise errors.invalid_field(
+                "result_count", f"{request.result_count} is negative; use 0 for none, or up to 20"
+            )
         response = job_service_pb2.ListJobsResponse()
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)
@@ -199,7 +205,23 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             response.jobs.extend(found)
             if next_key is not None:
                 response.next_page_token = paging.next_token(request, next_key)
+            if request.result_count:
+                numbers = [job_number(tables, job.name) for job in found]
+                count = min(request.result_count, RESULTS_MAX)
+                response.results.extend(latest_results(tables, self._catalog, number, count) for number in numbers)
         return response
+
+    async def GetJobStatistics(
+        self, request: job_service_pb2.GetJobStatisticsRequest, context: Context
+    ) -> job_service_pb2.GetJobStatisticsResponse:
+        del context
+        name = read_job_name(request.name, "name")
+        start_ms, end_ms = (
+            read_bound(request, field, default)
+            for field, default in zip(("start_time", "end_time"), FOREVER, strict=True)
+        )
+        with self._node.store.read() as tables:
+            return count_days(tables, job_number(tables, name), start_ms, end_ms)
 
     async def PreviewSchedule(
         self, request: job_service_pb2.PreviewScheduleRequest, context: Context

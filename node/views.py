@@ -250,6 +250,9 @@ def ledger_row(
     record = catalog.record(tables, job) if entry.execution else None
     if record is not None:
         row.execution = execution_name(record.job.name, entry.execution)
+        execution = read_execution(tables, entry.execution)
+        if execution is not None:
+            row.state = ExecutionState(execution.state).value  # type: ignore[assignment]
     return row
 
 

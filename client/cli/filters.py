@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "ContainsOption",
     "CreatedBeforeOption",
     "CreatedFromOption",
     "DueBeforeOption",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 PrefixOption = Annotated[str, typer.Option("--prefix", metavar="TEXT", help="Only jobs whose name starts like this.")]
+ContainsOption = Annotated[str, typer.Option("--contains", metavar="TEXT", help="Only jobs whose name contains this.")]
 LabelOption = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Only jobs with this label; repeatable.")
 ]

@@ -39,6 +39,15 @@ class StateChoice(enum.StrEnum):
     finished = "finished"
 
 
+class OutcomeChoice(enum.StrEnum):
+    """What can become of a due time."""
+
+    ran = "ran"
+    skipped = "skipped"
+    missed = "missed"
+    coalesced = "coalesced"
+
+
 def _schedules(record: Any) -> str:
     schedules = record["schedule"]
     return "; ".join(_schedule(entry) for entry in (schedules if isinstance(schedules, list) else [schedules]))
@@ -120,6 +129,7 @@ def list_(
     session: Session,
     state: Annotated[StateChoice | None, typer.Option("--state", help="Only jobs in this state.")] = None,
     prefix: filters.PrefixOption = "",
+    contains: filters.ContainsOption = "",
     label: filters.LabelOption = None,
     owner: filters.OwnerOption = "",
     queue: filters.QueueOption = "",
@@ -142,6 +152,7 @@ def list_(
         parent="-" if all_namespaces else "",
         state=words.parse(Job.State, state) if state else Job.STATE_UNSPECIFIED,
         name_prefix=prefix,
+        name_contains=contains,
         labels=job_create.pairs(label, "--label"),
         owner=owner,
         queue=queue,
@@ -282,12 +293,19 @@ def delete(
 def ledger(
     session: Session,
     name: NameArgument,
+    outcome: Annotated[
+        list[OutcomeChoice] | None, typer.Option("--outcome", help="Only what came to this; repeatable.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Only the last so many rows; 0: all.")] = 0,
 ) -> None:
     """Show what became of each due time: ran, skipped, missed or coalesced, and why."""
-    import collections
+    import itertools
 
-    from horologe.client import records
+    from horologe.client import records, words
+    from horologe.v1.execution_service_pb2 import LedgerRow
 
-    rows = collections.deque(session.client.list_ledger(name), maxlen=limit or None)
+    outcomes = [words.parse(LedgerRow.Outcome, each) for each in outcome or ()]
+    rows = session.client.list_ledger(name, outcomes=outcomes, latest_first=bool(limit))
+    if limit:
+        rows = reversed(list(itertools.islice(rows, limit)))
     session.print_list((records.ledger_row(row) for row in rows), _LEDGER_COLUMNS, "No due times yet.")

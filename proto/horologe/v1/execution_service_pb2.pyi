@@ -332,22 +332,32 @@ class ListLedgerRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    LATEST_FIRST_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`namespaces/{namespace}/jobs/{job}`."""
     page_size: _builtins.int
     """0: 100. More than 1,000 is taken as 1,000."""
     page_token: _builtins.str
     """From the previous answer; the other fields must be the same."""
+    latest_first: _builtins.bool
+    """The latest due time comes first."""
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedScalarFieldContainer[Global___LedgerRow.Outcome.ValueType]:
+        """Only rows with one of these outcomes."""
+
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        outcomes: _abc.Iterable[Global___LedgerRow.Outcome.ValueType] | None = ...,
+        latest_first: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latest_first", b"latest_first", "outcomes", b"outcomes", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -368,7 +378,9 @@ class ListLedgerResponse(_message.Message):
     """The state that was read."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerRow]:
-        """One page, oldest first."""
+        """One page, oldest first unless asked otherwise. What matches little may come in pages that are short, or empty, and still have a next
+        one.
+        """
 
     def __init__(
         self,
@@ -429,6 +441,7 @@ class LedgerRow(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
     ON_REQUEST_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """How many due times."""
     outcome: Global___LedgerRow.Outcome.ValueType
@@ -439,6 +452,8 @@ class LedgerRow(_message.Message):
     """The execution, where there is one."""
     on_request: _builtins.bool
     """Beside the schedule: by RunJob (then the due time is that of the request), a backfill, or because other jobs have ended."""
+    state: _execution_pb2.Execution.State.ValueType
+    """Where the execution stands; unspecified if there is none, or none any more."""
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
         """The due time; the first one of a run."""
@@ -457,10 +472,11 @@ class LedgerRow(_message.Message):
         reason: _builtins.str = ...,
         execution: _builtins.str = ...,
         on_request: _builtins.bool = ...,
+        state: _execution_pb2.Execution.State.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time", "last_due_time", b"last_due_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "due_time", b"due_time", "execution", b"execution", "last_due_time", b"last_due_time", "on_request", b"on_request", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "due_time", b"due_time", "execution", b"execution", "last_due_time", b"last_due_time", "on_request", b"on_request", "outcome", b"outcome", "reason", b"reason", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

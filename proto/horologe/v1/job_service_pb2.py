@@ -26,10 +26,11 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from horologe.v1 import execution_pb2 as horologe_dot_v1_dot_execution__pb2
+from horologe.v1 import execution_service_pb2 as horologe_dot_v1_dot_execution__service__pb2
 from horologe.v1 import job_pb2 as horologe_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dhorologe/v1/job_service.proto\x12\x0bhorologe.v1\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhorologe/v1/execution.proto\x1a\x15horologe/v1/job.proto\"|\n\x10\x43reateJobRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x1d\n\x03job\x18\x03 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"D\n\x11\x43reateJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"c\n\x16\x42\x61tchCreateJobsRequest\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.horologe.v1.Job\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"K\n\x17\x42\x61tchCreateJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"]\n\x10\x41pplyJobsRequest\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.horologe.v1.Job\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\xe4\x01\n\x11\x41pplyJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.horologe.v1.Job\x12\x38\n\x08outcomes\x18\x02 \x03(\x0e\x32&.horologe.v1.ApplyJobsResponse.Outcome\x12\x10\n\x08revision\x18\x03 \x01(\x03\"c\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_CREATED\x10\x01\x12\x13\n\x0fOUTCOME_UPDATED\x10\x02\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x03\"\x1d\n\rGetJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"A\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\xe1\x03\n\x0fListJobsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x13\n\x0bname_prefix\x18\x04 \x01(\t\x12%\n\x05state\x18\x05 \x01(\x0e\x32\x16.horologe.v1.Job.State\x12\x38\n\x06labels\x18\x06 \x03(\x0b\x32(.horologe.v1.ListJobsRequest.LabelsEntry\x12\r\n\x05owner\x18\x07 \x01(\t\x12\x10\n\x08schedule\x18\x08 \x01(\t\x12\r\n\x05queue\x18\t \x01(\t\x12\x30\n\x0c\x63reated_from\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64ue_from\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndue_before\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.horologe.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"v\n\x10UpdateJobRequest\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"D\n\x11UpdateJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"Z\n\x10\x44\x65leteJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61ncel_running\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"%\n\x11\x44\x65leteJobResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"C\n\x0fPauseJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"C\n\x10PauseJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"E\n\x10ResumeJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61tchup\x18\x03 \x01(\x08\"D\n\x11ResumeJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"i\n\rRunJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x07payload\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"M\n\x0eRunJobResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Execution\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\xad\x01\n\x16PreviewScheduleRequest\x12\'\n\x08schedule\x18\x01 \x01(\x0b\x32\x15.horologe.v1.Schedule\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0b\n\x03job\x18\x04 \x01(\t\x12$\n\ndefinition\x18\x05 \x01(\x0b\x32\x10.horologe.v1.Job\"\x8d\x01\n\x17PreviewScheduleResponse\x12-\n\tdue_times\x18\x01 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12.\n\nfire_times\x18\x03 \x03(\x0b\x32\x1a.google.protobuf.Timestamp2\xdc\x06\n\nJobService\x12J\n\tCreateJob\x12\x1d.horologe.v1.CreateJobRequest\x1a\x1e.horologe.v1.CreateJobResponse\x12\\\n\x0f\x42\x61tchCreateJobs\x12#.horologe.v1.BatchCreateJobsRequest\x1a$.horologe.v1.BatchCreateJobsResponse\x12J\n\tApplyJobs\x12\x1d.horologe.v1.ApplyJobsRequest\x1a\x1e.horologe.v1.ApplyJobsResponse\x12\x41\n\x06GetJob\x12\x1a.horologe.v1.GetJobRequest\x1a\x1b.horologe.v1.GetJobResponse\x12G\n\x08ListJobs\x12\x1c.horologe.v1.ListJobsRequest\x1a\x1d.horologe.v1.ListJobsResponse\x12J\n\tUpdateJob\x12\x1d.horologe.v1.UpdateJobRequest\x1a\x1e.horologe.v1.UpdateJobResponse\x12J\n\tDeleteJob\x12\x1d.horologe.v1.DeleteJobRequest\x1a\x1e.horologe.v1.DeleteJobResponse\x12G\n\x08PauseJob\x12\x1c.horologe.v1.PauseJobRequest\x1a\x1d.horologe.v1.PauseJobResponse\x12J\n\tResumeJob\x12\x1d.horologe.v1.ResumeJobRequest\x1a\x1e.horologe.v1.ResumeJobResponse\x12\x41\n\x06RunJob\x12\x1a.horologe.v1.RunJobRequest\x1a\x1b.horologe.v1.RunJobResponse\x12\\\n\x0fPreviewSchedule\x12#.horologe.v1.PreviewScheduleRequest\x1a$.horologe.v1.PreviewScheduleResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dhorologe/v1/job_service.proto\x12\x0bhorologe.v1\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhorologe/v1/execution.proto\x1a#horologe/v1/execution_service.proto\x1a\x15horologe/v1/job.proto\"|\n\x10\x43reateJobRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x1d\n\x03job\x18\x03 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"D\n\x11\x43reateJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"c\n\x16\x42\x61tchCreateJobsRequest\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.horologe.v1.Job\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"K\n\x17\x42\x61tchCreateJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"]\n\x10\x41pplyJobsRequest\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.horologe.v1.Job\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\xe4\x01\n\x11\x41pplyJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.horologe.v1.Job\x12\x38\n\x08outcomes\x18\x02 \x03(\x0e\x32&.horologe.v1.ApplyJobsResponse.Outcome\x12\x10\n\x08revision\x18\x03 \x01(\x03\"c\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_CREATED\x10\x01\x12\x13\n\x0fOUTCOME_UPDATED\x10\x02\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x03\"\x1d\n\rGetJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"A\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\x8e\x04\n\x0fListJobsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x13\n\x0bname_prefix\x18\x04 \x01(\t\x12%\n\x05state\x18\x05 \x01(\x0e\x32\x16.horologe.v1.Job.State\x12\x38\n\x06labels\x18\x06 \x03(\x0b\x32(.horologe.v1.ListJobsRequest.LabelsEntry\x12\r\n\x05owner\x18\x07 \x01(\t\x12\x10\n\x08schedule\x18\x08 \x01(\t\x12\r\n\x05queue\x18\t \x01(\t\x12\x30\n\x0c\x63reated_from\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64ue_from\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndue_before\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rname_contains\x18\x0e \x01(\t\x12\x14\n\x0cresult_count\x18\x0f \x01(\x05\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x87\x01\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.horologe.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12(\n\x07results\x18\x04 \x03(\x0b\x32\x17.horologe.v1.JobResults\"2\n\nJobResults\x12$\n\x04rows\x18\x01 \x03(\x0b\x32\x16.horologe.v1.LedgerRow\"\x85\x01\n\x17GetJobStatisticsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x01\n\x18GetJobStatisticsResponse\x12!\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x13.horologe.v1.JobDay\x12\x30\n\x0c\x63ounted_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\xb6\x01\n\x06JobDay\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tcompleted\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12\x11\n\tcancelled\x18\x04 \x01(\x03\x12\x12\n\nunfinished\x18\x05 \x01(\x03\x12\x0f\n\x07skipped\x18\x06 \x01(\x03\x12\x0e\n\x06missed\x18\x07 \x01(\x03\x12\x11\n\tcoalesced\x18\x08 \x01(\x03\"v\n\x10UpdateJobRequest\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"D\n\x11UpdateJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"Z\n\x10\x44\x65leteJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61ncel_running\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"%\n\x11\x44\x65leteJobResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"C\n\x0fPauseJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"C\n\x10PauseJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"E\n\x10ResumeJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61tchup\x18\x03 \x01(\x08\"D\n\x11ResumeJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.horologe.v1.Job\x12\x10\n\x08revision\x18\x02 \x01(\x03\"i\n\rRunJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x07payload\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"M\n\x0eRunJobResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Execution\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\xad\x01\n\x16PreviewScheduleRequest\x12\'\n\x08schedule\x18\x01 \x01(\x0b\x32\x15.horologe.v1.Schedule\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0b\n\x03job\x18\x04 \x01(\t\x12$\n\ndefinition\x18\x05 \x01(\x0b\x32\x10.horologe.v1.Job\"\x8d\x01\n\x17PreviewScheduleResponse\x12-\n\tdue_times\x18\x01 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12.\n\nfire_times\x18\x03 \x03(\x0b\x32\x1a.google.protobuf.Timestamp2\xbd\x07\n\nJobService\x12J\n\tCreateJob\x12\x1d.horologe.v1.CreateJobRequest\x1a\x1e.horologe.v1.CreateJobResponse\x12\\\n\x0f\x42\x61tchCreateJobs\x12#.horologe.v1.BatchCreateJobsRequest\x1a$.horologe.v1.BatchCreateJobsResponse\x12J\n\tApplyJobs\x12\x1d.horologe.v1.ApplyJobsRequest\x1a\x1e.horologe.v1.ApplyJobsResponse\x12\x41\n\x06GetJob\x12\x1a.horologe.v1.GetJobRequest\x1a\x1b.horologe.v1.GetJobResponse\x12G\n\x08ListJobs\x12\x1c.horologe.v1.ListJobsRequest\x1a\x1d.horologe.v1.ListJobsResponse\x12J\n\tUpdateJob\x12\x1d.horologe.v1.UpdateJobRequest\x1a\x1e.horologe.v1.UpdateJobResponse\x12J\n\tDeleteJob\x12\x1d.horologe.v1.DeleteJobRequest\x1a\x1e.horologe.v1.DeleteJobResponse\x12G\n\x08PauseJob\x12\x1c.horologe.v1.PauseJobRequest\x1a\x1d.horologe.v1.PauseJobResponse\x12J\n\tResumeJob\x12\x1d.horologe.v1.ResumeJobRequest\x1a\x1e.horologe.v1.ResumeJobResponse\x12\x41\n\x06RunJob\x12\x1a.horologe.v1.RunJobRequest\x1a\x1b.horologe.v1.RunJobResponse\x12_\n\x10GetJobStatistics\x12$.horologe.v1.GetJobStatisticsRequest\x1a%.horologe.v1.GetJobStatisticsResponse\x12\\\n\x0fPreviewSchedule\x12#.horologe.v1.PreviewScheduleRequest\x1a$.horologe.v1.PreviewScheduleResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,54 +39,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTJOBSREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_CREATEJOBREQUEST']._serialized_start=195
-  _globals['_CREATEJOBREQUEST']._serialized_end=319
-  _globals['_CREATEJOBRESPONSE']._serialized_start=321
-  _globals['_CREATEJOBRESPONSE']._serialized_end=389
-  _globals['_BATCHCREATEJOBSREQUEST']._serialized_start=391
-  _globals['_BATCHCREATEJOBSREQUEST']._serialized_end=490
-  _globals['_BATCHCREATEJOBSRESPONSE']._serialized_start=492
-  _globals['_BATCHCREATEJOBSRESPONSE']._serialized_end=567
-  _globals['_APPLYJOBSREQUEST']._serialized_start=569
-  _globals['_APPLYJOBSREQUEST']._serialized_end=662
-  _globals['_APPLYJOBSRESPONSE']._serialized_start=665
-  _globals['_APPLYJOBSRESPONSE']._serialized_end=893
-  _globals['_APPLYJOBSRESPONSE_OUTCOME']._serialized_start=794
-  _globals['_APPLYJOBSRESPONSE_OUTCOME']._serialized_end=893
-  _globals['_GETJOBREQUEST']._serialized_start=895
-  _globals['_GETJOBREQUEST']._serialized_end=924
-  _globals['_GETJOBRESPONSE']._serialized_start=926
-  _globals['_GETJOBRESPONSE']._serialized_end=991
-  _globals['_LISTJOBSREQUEST']._serialized_start=994
-  _globals['_LISTJOBSREQUEST']._serialized_end=1475
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_start=1430
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_end=1475
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1477
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1570
-  _globals['_UPDATEJOBREQUEST']._serialized_start=1572
-  _globals['_UPDATEJOBREQUEST']._serialized_end=1690
-  _globals['_UPDATEJOBRESPONSE']._serialized_start=1692
-  _globals['_UPDATEJOBRESPONSE']._serialized_end=1760
-  _globals['_DELETEJOBREQUEST']._serialized_start=1762
-  _globals['_DELETEJOBREQUEST']._serialized_end=1852
-  _globals['_DELETEJOBRESPONSE']._serialized_start=1854
-  _globals['_DELETEJOBRESPONSE']._serialized_end=1891
-  _globals['_PAUSEJOBREQUEST']._serialized_start=1893
-  _globals['_PAUSEJOBREQUEST']._serialized_end=1960
-  _globals['_PAUSEJOBRESPONSE']._serialized_start=1962
-  _globals['_PAUSEJOBRESPONSE']._serialized_end=2029
-  _globals['_RESUMEJOBREQUEST']._serialized_start=2031
-  _globals['_RESUMEJOBREQUEST']._serialized_end=2100
-  _globals['_RESUMEJOBRESPONSE']._serialized_start=2102
-  _globals['_RESUMEJOBRESPONSE']._serialized_end=2170
-  _globals['_RUNJOBREQUEST']._serialized_start=2172
-  _globals['_RUNJOBREQUEST']._serialized_end=2277
-  _globals['_RUNJOBRESPONSE']._serialized_start=2279
-  _globals['_RUNJOBRESPONSE']._serialized_end=2356
-  _globals['_PREVIEWSCHEDULEREQUEST']._serialized_start=2359
-  _globals['_PREVIEWSCHEDULEREQUEST']._serialized_end=2532
-  _globals['_PREVIEWSCHEDULERESPONSE']._serialized_start=2535
-  _globals['_PREVIEWSCHEDULERESPONSE']._serialized_end=2676
-  _globals['_JOBSERVICE']._serialized_start=2679
-  _globals['_JOBSERVICE']._serialized_end=3539
+  _globals['_CREATEJOBREQUEST']._serialized_start=232
+  _globals['_CREATEJOBREQUEST']._serialized_end=356
+  _globals['_CREATEJOBRESPONSE']._serialized_start=358
+  _globals['_CREATEJOBRESPONSE']._serialized_end=426
+  _globals['_BATCHCREATEJOBSREQUEST']._serialized_start=428
+  _globals['_BATCHCREATEJOBSREQUEST']._serialized_end=527
+  _globals['_BATCHCREATEJOBSRESPONSE']._serialized_start=529
+  _globals['_BATCHCREATEJOBSRESPONSE']._serialized_end=604
+  _globals['_APPLYJOBSREQUEST']._serialized_start=606
+  _globals['_APPLYJOBSREQUEST']._serialized_end=699
+  _globals['_APPLYJOBSRESPONSE']._serialized_start=702
+  _globals['_APPLYJOBSRESPONSE']._serialized_end=930
+  _globals['_APPLYJOBSRESPONSE_OUTCOME']._serialized_start=831
+  _globals['_APPLYJOBSRESPONSE_OUTCOME']._serialized_end=930
+  _globals['_GETJOBREQUEST']._serialized_start=932
+  _globals['_GETJOBREQUEST']._serialized_end=961
+  _globals['_GETJOBRESPONSE']._serialized_start=963
+  _globals['_GETJOBRESPONSE']._serialized_end=1028
+  _globals['_LISTJOBSREQUEST']._serialized_start=1031
+  _globals['_LISTJOBSREQUEST']._serialized_end=1557
+  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_start=1512
+  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_end=1557
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1560
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1695
+  _globals['_JOBRESULTS']._serialized_start=1697
+  _globals['_JOBRESULTS']._serialized_end=1747
+  _globals['_GETJOBSTATISTICSREQUEST']._serialized_start=1750
+  _globals['_GETJOBSTATISTICSREQUEST']._serialized_end=1883
+  _globals['_GETJOBSTATISTICSRESPONSE']._serialized_start=1886
+  _globals['_GETJOBSTATISTICSRESPONSE']._serialized_end=2015
+  _globals['_JOBDAY']._serialized_start=2018
+  _globals['_JOBDAY']._serialized_end=2200
+  _globals['_UPDATEJOBREQUEST']._serialized_start=2202
+  _globals['_UPDATEJOBREQUEST']._serialized_end=2320
+  _globals['_UPDATEJOBRESPONSE']._serialized_start=2322
+  _globals['_UPDATEJOBRESPONSE']._serialized_end=2390
+  _globals['_DELETEJOBREQUEST']._serialized_start=2392
+  _globals['_DELETEJOBREQUEST']._serialized_end=2482
+  _globals['_DELETEJOBRESPONSE']._serialized_start=2484
+  _globals['_DELETEJOBRESPONSE']._serialized_end=2521
+  _globals['_PAUSEJOBREQUEST']._serialized_start=2523
+  _globals['_PAUSEJOBREQUEST']._serialized_end=2590
+  _globals['_PAUSEJOBRESPONSE']._serialized_start=2592
+  _globals['_PAUSEJOBRESPONSE']._serialized_end=2659
+  _globals['_RESUMEJOBREQUEST']._serialized_start=2661
+  _globals['_RESUMEJOBREQUEST']._serialized_end=2730
+  _globals['_RESUMEJOBRESPONSE']._serialized_start=2732
+  _globals['_RESUMEJOBRESPONSE']._serialized_end=2800
+  _globals['_RUNJOBREQUEST']._serialized_start=2802
+  _globals['_RUNJOBREQUEST']._serialized_end=2907
+  _globals['_RUNJOBRESPONSE']._serialized_start=2909
+  _globals['_RUNJOBRESPONSE']._serialized_end=2986
+  _globals['_PREVIEWSCHEDULEREQUEST']._serialized_start=2989
+  _globals['_PREVIEWSCHEDULEREQUEST']._serialized_end=3162
+  _globals['_PREVIEWSCHEDULERESPONSE']._serialized_start=3165
+  _globals['_PREVIEWSCHEDULERESPONSE']._serialized_end=3306
+  _globals['_JOBSERVICE']._serialized_start=3309
+  _globals['_JOBSERVICE']._serialized_end=4266
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from horologe.v1 import execution_pb2 as _execution_pb2
+from horologe.v1 import execution_service_pb2 as _execution_service_pb2
 from horologe.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
 import sys
@@ -334,6 +335,8 @@ class ListJobsRequest(_message.Message):
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     DUE_FROM_FIELD_NUMBER: _builtins.int
     DUE_BEFORE_FIELD_NUMBER: _builtins.int
+    NAME_CONTAINS_FIELD_NUMBER: _builtins.int
+    RESULT_COUNT_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`namespaces/{namespace}`, or `namespaces/-` for all."""
     page_size: _builtins.int
@@ -350,6 +353,10 @@ class ListJobsRequest(_message.Message):
     """Only jobs with a schedule whose text contains this, in any case: `0 2 * * *`, `Europe/Berlin`, `every 5 minutes`."""
     queue: _builtins.str
     """Only jobs that go through this queue."""
+    name_contains: _builtins.str
+    """Only names whose last part contains this."""
+    result_count: _builtins.int
+    """So many of each job's latest results come along. 0: none. More than 20 are taken as 20."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only jobs that carry all of these."""
@@ -386,10 +393,12 @@ class ListJobsRequest(_message.Message):
         created_before: _timestamp_pb2.Timestamp | None = ...,
         due_from: _timestamp_pb2.Timestamp | None = ...,
         due_before: _timestamp_pb2.Timestamp | None = ...,
+        name_contains: _builtins.str = ...,
+        result_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_from", b"created_from", "due_before", b"due_before", "due_from", b"due_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_from", b"created_from", "due_before", b"due_before", "due_from", b"due_from", "labels", b"labels", "name_prefix", b"name_prefix", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "queue", b"queue", "schedule", b"schedule", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_from", b"created_from", "due_before", b"due_before", "due_from", b"due_from", "labels", b"labels", "name_contains", b"name_contains", "name_prefix", b"name_prefix", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "queue", b"queue", "result_count", b"result_count", "schedule", b"schedule", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -404,6 +413,7 @@ class ListJobsResponse(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty at the end."""
     revision: _builtins.int
@@ -412,20 +422,171 @@ class ListJobsResponse(_message.Message):
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
         """One page. What matches little may come in pages that are short, or empty, and still have a next one."""
 
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobResults]:
+        """With `result_count`: what became of the latest due times of each job of the page, in its order."""
+
     def __init__(
         self,
         *,
         jobs: _abc.Iterable[_job_pb2.Job] | None = ...,
         next_page_token: _builtins.str = ...,
         revision: _builtins.int = ...,
+        results: _abc.Iterable[Global___JobResults] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token", "results", b"results", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListJobsResponse: _TypeAlias = ListJobsResponse  # noqa: Y015
+
+@_typing.final
+class JobResults(_message.Message):
+    """What became of the latest due times of one job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_execution_service_pb2.LedgerRow]:
+        """Latest due time first."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[_execution_service_pb2.LedgerRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobResults: _TypeAlias = JobResults  # noqa: Y015
+
+@_typing.final
+class GetJobStatisticsRequest(_message.Message):
+    """Request of GetJobStatistics."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`namespaces/{namespace}/jobs/{job}`."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """The first due time that counts. Absent: as far back as anything is known."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """The end of the range, not part of it. Absent: none."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "name", b"name", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJobStatisticsRequest: _TypeAlias = GetJobStatisticsRequest  # noqa: Y015
+
+@_typing.final
+class GetJobStatisticsResponse(_message.Message):
+    """Answer of GetJobStatistics."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAYS_FIELD_NUMBER: _builtins.int
+    COUNTED_FROM_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The state that was read."""
+    @_builtins.property
+    def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobDay]:
+        """Days on which anything was due, latest first."""
+
+    @_builtins.property
+    def counted_from(self) -> _timestamp_pb2.Timestamp:
+        """No call counts more than 5,000 rows of the ledger, latest first. If there are more in the range: the earliest due time that was
+        counted. Ask again with it as `end_time`, and add up the days.
+        """
+
+    def __init__(
+        self,
+        *,
+        days: _abc.Iterable[Global___JobDay] | None = ...,
+        counted_from: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counted_from", b"counted_from"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_from", b"counted_from", "days", b"days", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJobStatisticsResponse: _TypeAlias = GetJobStatisticsResponse  # noqa: Y015
+
+@_typing.final
+class JobDay(_message.Message):
+    """What became of the due times of one day. A run of due times that share their fate counts on the day of its last one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    COALESCED_FIELD_NUMBER: _builtins.int
+    completed: _builtins.int
+    """Executions that ended well."""
+    failed: _builtins.int
+    """Executions that ended badly: FAILED or DEAD."""
+    cancelled: _builtins.int
+    """Executions that ended by request."""
+    unfinished: _builtins.int
+    """Executions that have not ended."""
+    skipped: _builtins.int
+    """Due times that a policy skipped."""
+    missed: _builtins.int
+    """Due times that were missed."""
+    coalesced: _builtins.int
+    """Due times that another one's execution stands for."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Midnight, UTC."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        completed: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        cancelled: _builtins.int = ...,
+        unfinished: _builtins.int = ...,
+        skipped: _builtins.int = ...,
+        missed: _builtins.int = ...,
+        coalesced: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "coalesced", b"coalesced", "completed", b"completed", "failed", b"failed", "missed", b"missed", "skipped", b"skipped", "start_time", b"start_time", "unfinished", b"unfinished"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobDay: _TypeAlias = JobDay  # noqa: Y015
 
 @_typing.final
 class UpdateJobRequest(_message.Message):

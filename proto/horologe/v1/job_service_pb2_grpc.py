@@ -86,6 +86,11 @@ class JobServiceStub:
                 request_serializer=horologe_dot_v1_dot_job__service__pb2.RunJobRequest.SerializeToString,
                 response_deserializer=horologe_dot_v1_dot_job__service__pb2.RunJobResponse.FromString,
                 _registered_method=True)
+        self.GetJobStatistics = channel.unary_unary(
+                '/horologe.v1.JobService/GetJobStatistics',
+                request_serializer=horologe_dot_v1_dot_job__service__pb2.GetJobStatisticsRequest.SerializeToString,
+                response_deserializer=horologe_dot_v1_dot_job__service__pb2.GetJobStatisticsResponse.FromString,
+                _registered_method=True)
         self.PreviewSchedule = channel.unary_unary(
                 '/horologe.v1.JobService/PreviewSchedule',
                 request_serializer=horologe_dot_v1_dot_job__service__pb2.PreviewScheduleRequest.SerializeToString,
@@ -168,6 +173,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetJobStatistics(self, request, context):
+        """Counts what became of a job's due times on each day.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PreviewSchedule(self, request, context):
         """Computes the due times of a schedule without storing anything.
         """
@@ -227,6 +239,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.RunJob,
                     request_deserializer=horologe_dot_v1_dot_job__service__pb2.RunJobRequest.FromString,
                     response_serializer=horologe_dot_v1_dot_job__service__pb2.RunJobResponse.SerializeToString,
+            ),
+            'GetJobStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJobStatistics,
+                    request_deserializer=horologe_dot_v1_dot_job__service__pb2.GetJobStatisticsRequest.FromString,
+                    response_serializer=horologe_dot_v1_dot_job__service__pb2.GetJobStatisticsResponse.SerializeToString,
             ),
             'PreviewSchedule': grpc.unary_unary_rpc_method_handler(
                     servicer.PreviewSchedule,
@@ -506,6 +523,33 @@ class JobService:
             '/horologe.v1.JobService/RunJob',
             horologe_dot_v1_dot_job__service__pb2.RunJobRequest.SerializeToString,
             horologe_dot_v1_dot_job__service__pb2.RunJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJobStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/horologe.v1.JobService/GetJobStatistics',
+            horologe_dot_v1_dot_job__service__pb2.GetJobStatisticsRequest.SerializeToString,
+            horologe_dot_v1_dot_job__service__pb2.GetJobStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,8 @@ class JobServiceStub:
     """Follows the schedule again, from now on; or from where it was paused."""
     RunJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RunJobRequest, _job_service_pb2.RunJobResponse]
     """Runs the job now, beside its schedule."""
+    GetJobStatistics: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobStatisticsRequest, _job_service_pb2.GetJobStatisticsResponse]
+    """Counts what became of a job's due times on each day."""
     PreviewSchedule: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.PreviewScheduleRequest, _job_service_pb2.PreviewScheduleResponse]
     """Computes the due times of a schedule without storing anything."""
 
@@ -85,6 +87,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """Follows the schedule again, from now on; or from where it was paused."""
     RunJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RunJobRequest, _job_service_pb2.RunJobResponse]  # type: ignore[assignment]
     """Runs the job now, beside its schedule."""
+    GetJobStatistics: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobStatisticsRequest, _job_service_pb2.GetJobStatisticsResponse]  # type: ignore[assignment]
+    """Counts what became of a job's due times on each day."""
     PreviewSchedule: _aio.UnaryUnaryMultiCallable[_job_service_pb2.PreviewScheduleRequest, _job_service_pb2.PreviewScheduleResponse]  # type: ignore[assignment]
     """Computes the due times of a schedule without storing anything."""
 
@@ -172,6 +176,14 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.RunJobResponse, _abc.Awaitable[_job_service_pb2.RunJobResponse]]:
         """Runs the job now, beside its schedule."""
+
+    @_abc_1.abstractmethod
+    def GetJobStatistics(
+        self,
+        request: _job_service_pb2.GetJobStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.GetJobStatisticsResponse, _abc.Awaitable[_job_service_pb2.GetJobStatisticsResponse]]:
+        """Counts what became of a job's due times on each day."""
 
     @_abc_1.abstractmethod
     def PreviewSchedule(

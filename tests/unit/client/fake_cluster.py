@@ -299,6 +299,7 @@ class FakeCluster(FakeAccess, FakeAudit, FakeGoverning, FakeOperations, FakeWork
         prefix = "namespaces/" if request.parent == "namespaces/-" else f"{request.parent}/jobs/"
         found = [job for name, job in sorted(self.jobs.items()) if name.startswith(prefix)]
         found = [job for job in found if names.job_id(job.name).startswith(request.name_prefix)]
+        found = [job for job in found if request.name_contains in names.job_id(job.name)]
         page, token = self._page(found, request)
         return jobs.ListJobsResponse(jobs=page, next_page_token=token, revision=self.revision)
 
@@ -397,7 +398,8 @@ class FakeCluster(FakeAccess, FakeAudit, FakeGoverning, FakeOperations, FakeWork
         return self.found[int(request.page_token or 0)]
 
     def _ListLedger(self, request: Any, context: grpc.ServicerContext) -> Any:
-        page, token = self._page(self.ledger, request)
+        rows = [row for row in self.ledger if not request.outcomes or row.outcome in request.outcomes]
+        page, token = self._page(rows[::-1] if request.latest_first else rows, request)
         return executions.ListLedgerResponse(rows=page, next_page_token=token, revision=self.revision)
 
     def _ListWorkers(self, request: Any, context: grpc.ServicerContext) -> Any:

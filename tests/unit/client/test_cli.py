@@ -295,7 +295,11 @@ def test_the_ledger(fake: FakeCluster, run: Run) -> None:
     ]
     rows = json.loads(run("job", "ledger", "alpha", "-o", "json").stdout)
     assert [(row["count"], row["outcome"]) for row in rows] == [(3, "missed"), (1, "ran")]
-    assert len(run("job", "ledger", "alpha", "--limit", "1").stdout.splitlines()) == 2
+    last = run("job", "ledger", "alpha", "--limit", "1").stdout.splitlines()
+    assert (len(last), " ran " in last[1]) == (2, True)
+    missed = json.loads(run("job", "ledger", "alpha", "--outcome", "missed", "-o", "json").stdout)
+    assert [row["outcome"] for row in missed] == ["missed"]
+    assert fake.requests("ListLedger")[-1].outcomes == [LedgerRow.OUTCOME_MISSED]
 
 
 def test_workers_and_cluster(fake: FakeCluster, run: Run) -> None:

@@ -26,6 +26,11 @@ def test_filters_travel(fake: FakeCluster, run: Any, noun: str, method: str) -> 
     assert getattr(request, "worker", "w1") == "w1"
 
 
+def test_a_part_of_a_name_travels(fake: FakeCluster, run: Any) -> None:
+    assert run("job", "list", "--contains", "night").exit_code == 0
+    assert fake.requests("ListJobs")[-1].name_contains == "night"
+
+
 def test_a_time_that_is_none(run: Any) -> None:
     refused = run("execution", "list", "--due-from", "yesterday")
     assert (refused.exit_code, "--due-from" in refused.stderr) == (2, True)

@@ -205,6 +205,8 @@ async def test_jobs_of_a_paused_namespace_are_paused(node: FakeNode) -> None:
     }
     found = await found_jobs(node, state=job_pb2.Job.STATE_PAUSED)
     assert found == [name.rpartition("/")[2] for name in sorted(wanted)]
+    some = await found_jobs(node, state=job_pb2.Job.STATE_PAUSED, name_contains="b-")
+    assert some == [name for name in found if "b-" in name]
 
 
 async def test_questions_that_cannot_be_asked(node: FakeNode) -> None:
