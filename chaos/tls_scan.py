@@ -23,7 +23,7 @@ from horologe.chaos.cluster import eventually
 from horologe.node.certificates import SERVER_NAME, Role
 from horologe.node.local_cluster import LocalCluster, LocalProcess, option_of
 
-MUTUAL = {"listen": False, "worker_listen": True, "peer_listen": True}
+MUTUAL = {"listen": False, "worker_listen": True, "peer_listen": True, "http_listen": False}
 """The ports, and whether nobody gets in there without a certificate."""
 VERSIONS = ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1", "tls_1_2", "tls_1_3")
 SUITES = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})

@@ -87,10 +87,12 @@ class HttpServer:
         shown = tls.generation
         while True:
             await asyncio.sleep(TLS_WATCH_SECONDS)
-            if tls.generation != shown:
-                shown = tls.generation
-                assert self._settings is not None
-                await asyncio.to_thread(_load, self._settings, tls)
+            taken = tls.generation
+            if taken != shown and self._settings is not None:
+                # The files may just be changing once more; then the node takes them once more, too.
+                with suppress(OSError):
+                    await asyncio.to_thread(_load, self._settings, tls)
+                    shown = taken
 
 
 def _bound(address: Address) -> socket.socket:

@@ -112,7 +112,7 @@ def test_options_that_cannot_work_together(tmp_path: Path) -> None:
     assert "lease_term_ms" in _complaint(said) and "raise lease_term_ms or lower the others" in said
 
 
-@pytest.mark.parametrize("option", ["listen", "peer_listen"])
+@pytest.mark.parametrize("option", ["listen", "peer_listen", "http_listen"])
 def test_a_port_in_use(tmp_path: Path, option: str) -> None:
     cluster = _single(tmp_path)
     with socket.socket() as taken:
@@ -127,7 +127,7 @@ def test_a_port_in_use(tmp_path: Path, option: str) -> None:
     assert address in _complaint(said) and f"`{option}`" in said
 
 
-@pytest.mark.parametrize("option", ["listen", "peer_listen"])
+@pytest.mark.parametrize("option", ["listen", "peer_listen", "http_listen"])
 async def test_a_port_that_another_node_has(tmp_path: Path, option: str) -> None:
     """Servers of one kind may share a port if they agree on it. Ours must not: half of all calls would go astray."""
     first, second = _single(tmp_path / "first"), _single(tmp_path / "second")
