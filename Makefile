@@ -11,7 +11,7 @@ DEMO_SECONDS ?= 0
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools model tls-scan clean
+.PHONY: help dev demo test quick fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools browser-tools axe model tls-scan clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,9 +30,9 @@ dev: $(VENV)/.ready ## make .venv with everything, and .ns for type checkers and
 demo: $(VENV)/.ready ## run a three-node cluster on examples/ and watch it (DEMO_SECONDS=20 ends by itself)
 	@$(BIN)/horologe dev --nodes 3 --examples examples --for $(DEMO_SECONDS)
 
-test: $(VENV)/.ready chaos-tools ## run all tests, quick ones first
+test: $(VENV)/.ready chaos-tools browser-tools ## run all tests, quick ones first
 	$(BIN)/pytest --numprocesses auto --dist worksteal tests/unit tests/scenarios tests/raft tests/sim
-	$(BIN)/pytest tests/integration tests/cluster
+	$(BIN)/pytest tests/integration tests/cluster tests/browser
 
 chaos-tools: ## as root on Debian: install what cuts networks, makes disks fail and confines jobs (nft, ip, strace, mkfs.ext4, bwrap)
 	@missing=$$(for tool in nft:nftables ip:iproute2 strace:strace mkfs.ext4:e2fsprogs bwrap:bubblewrap; do \
@@ -40,6 +40,19 @@ chaos-tools: ## as root on Debian: install what cuts networks, makes disks fail 
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends $$missing > /dev/null; \
 	elif [ -n "$$missing" ]; then echo "not installed, so some faults are left out: $$missing"; fi
+
+browser-tools: ## as root on Debian: install the browser that the dashboard is tested with (chromium)
+	@if command -v chromium > /dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium > /dev/null; \
+	else echo "not installed, so the tests of the dashboard will fail: chromium"; fi
+
+# Only tests use it; the product has nothing of it.
+AXE := axe-core@4.14.1
+axe: ## fetch axe-core from npm, which looks for barriers in pages, into tests/browser/vendor
+	@scratch=$$(mktemp -d) && trap 'rm -rf '$$scratch EXIT && npm pack --silent --pack-destination $$scratch $(AXE) > /dev/null && \
+		tar --extract --gzip --file $$scratch/*.tgz --directory $$scratch && mkdir -p tests/browser/vendor && \
+		cp $$scratch/package/axe.min.js $$scratch/package/LICENSE $$scratch/package/LICENSE-3RD-PARTY.txt tests/browser/vendor/
 
 chaos: $(VENV)/.ready chaos-tools ## five minutes of faults of all kinds on three nodes
 	$(BIN)/horologe chaos run --minutes 5 --nodes 3 --picture chaos.html
