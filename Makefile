@@ -9,9 +9,12 @@ PACKAGES := raft node client chaos
 PROTOS := $(shell find proto -name '*.proto' | sort)
 DEMO_SECONDS ?= 0
 FUZZ_SECONDS ?= 60
+# What the dashboard's pages take from npm: PACKAGE@VERSION:FILE,FILE. Copies are committed, so that nobody needs npm to build or to run.
+VENDORED := htmx.org@2.0.11:dist/htmx.min.js htmx-ext-sse@2.2.4:dist/sse.min.js uplot@1.6.32:dist/uPlot.iife.min.js,dist/uPlot.min.css
+VENDOR := node/web/static/vendor
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools browser-tools axe model tls-scan clean
+.PHONY: help dev demo test quick fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools browser-tools axe model tls-scan vendor clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -112,6 +115,17 @@ $(SCANNER)/bin/sslyze:
 
 tls-scan: $(VENV)/.ready $(SCANNER)/bin/sslyze ## let sslyze look at all ports of a secure cluster: TLS 1.3 only, certificates demanded
 	$(BIN)/python -m horologe.chaos.tls_scan $(SCANNER)/bin/sslyze
+
+vendor: ## fetch anew from npm what the dashboard's pages are made of, with its licences
+	@set -e -o pipefail; scratch=$$(mktemp -d); trap 'rm -rf '$$scratch EXIT; rm -rf $(VENDOR); mkdir -p $(VENDOR); \
+	for each in $(VENDORED); do \
+		package=$${each%%:*}; name=$${package%@*}; archive=$$(npm pack --silent --pack-destination $$scratch $$package); \
+		tar --extract --gzip --file $$scratch/$$archive --directory $$scratch; \
+		cp $$scratch/package/LICENSE $(VENDOR)/$$name.LICENSE; \
+		for file in $$(echo $${each#*:} | tr , ' '); do cp $$scratch/package/$$file $(VENDOR)/; done; \
+		rm -rf $$scratch/package; done; \
+	chmod 644 $(VENDOR)/*; cd $(VENDOR); sums=$$(sha256sum *); \
+	{ echo "# Made by make vendor from $(foreach each,$(VENDORED),$(firstword $(subst :, ,$(each))))"; echo "$$sums"; } > MANIFEST
 
 sim: $(VENV)/.ready ## whole clusters in simulated time, with faults: half an hour and more over many seeds
 	$(BIN)/horologe chaos sim --seeds 60 --seconds 30

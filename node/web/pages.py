@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-
 import grpc
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
-from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from horologe.node.http.parts import HttpParts
 from horologe.node.local_calls import LocalCallError
 from horologe.node.web import overview, sign_in
 from horologe.node.web.view import FormError, Web
 
-STATIC_FOLDER = Path(__file__).parent / "static"
 STATUSES = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.UNAUTHENTICATED: 401,
@@ -38,12 +36,35 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+PACKING_LEVEL = 4
+"""Of gzip: a page is packed in the node's event loop, and more effort saves little."""
+
+
+class SecurityHeaders:
+    """Every answer carries them. Plain ASGI, so that an open stream costs nothing for it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
 
 
 def add_to(app: FastAPI, parts: HttpParts) -> None:
     """Adds the pages, what they are made of, and their security."""
     web = Web(parts)
-    app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
+
+    @app.get("/static/{path:path}", include_in_schema=False)
+    async def static(path: str, request: Request) -> Response:
+        return web.assets.answer(path, request)
+
     for module in (sign_in, overview):
         app.include_router(module.router(web), include_in_schema=False)
 
@@ -59,9 +80,5 @@ def add_to(app: FastAPI, parts: HttpParts) -> None:
     app.add_exception_handler(LocalCallError, failed)
     app.add_exception_handler(FormError, unreadable)
 
-    @app.middleware("http")
-    async def secure(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await answer(request)
-        for name, value in SECURITY_HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+    app.add_middleware(GZipMiddleware, compresslevel=PACKING_LEVEL)
+    app.add_middleware(SecurityHeaders)

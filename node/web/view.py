@@ -16,17 +16,21 @@ from typing import Any
 import grpc.aio
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
+from google.protobuf.timestamp_pb2 import Timestamp
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.datastructures import FormData
 
 from horologe.node.http.parts import HttpParts
 from horologe.node.local_calls import LocalCallError
+from horologe.node.web import words
+from horologe.node.web.assets import Assets
 from horologe.raft.access import EVERYWHERE
 from horologe.v1 import access_service_pb2, access_service_pb2_grpc
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
+CSRF_SALT_CHARACTERS = 16
 SECURE_COOKIE, INSECURE_COOKIE = "__Host-horologe", "horologe"
 """The first one is taken by browsers over TLS only, and for one host and all of its paths."""
 
@@ -64,6 +68,9 @@ class Web:
             lstrip_blocks=True,
             auto_reload=False,
         )
+        self.assets = Assets()
+        self.templates.filters.update(words.FILTERS)
+        self.templates.globals.update(words.FUNCTIONS, static=self.assets.url)
 
     @property
     def cookie(self) -> str:
@@ -109,13 +116,19 @@ class View:
     @property
     def csrf(self) -> str:
         """Goes into every form; nobody can make it who has not the session."""
-        return hmac.digest(self.session.encode(), b"horologe form", "sha256").hex() if self.session else ""
+        # Another one each time: what is the same in every page can be guessed from the length of packed pages.
+        salt = secrets.token_hex(CSRF_SALT_CHARACTERS // 2)
+        return f"{salt}{self._csrf_proof(salt)}" if self.session else ""
+
+    def _csrf_proof(self, salt: str) -> str:
+        return hmac.digest(self.session.encode(), f"horologe form {salt}".encode(), "sha256").hex()
 
     async def form(self) -> FormData:
         """What was filled in. Raises FormError unless the form came from a page of ours, in this session."""
         form = await self.request.form()
         given = self.request.headers.get(CSRF_HEADER) or form.get(CSRF_FIELD) or ""
-        if not self.csrf or not isinstance(given, str) or not hmac.compare_digest(given.encode(), self.csrf.encode()):
+        salt, proof = str(given)[:CSRF_SALT_CHARACTERS], str(given)[CSRF_SALT_CHARACTERS:]
+        if not self.session or not hmac.compare_digest(proof.encode(), self._csrf_proof(salt).encode()):
             raise FormError(
                 "this form is from another session, or from another site; load the page again and repeat it"
             )
@@ -123,26 +136,33 @@ class View:
 
     async def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """The page, with what every page has."""
-        return self._answer(template, status, {"reader": await self.reader(), **values})
+        return self._answer(template, status, {"reader": await self.reader(), "is_live": True, **values})
 
     async def refusal(self, status: int, reason: str, text: str) -> HTMLResponse:
-        """The page that says why something is not there, or was not done."""
+        """The page that says why something is not there, or was not done; a line if htmx asks."""
+        is_live = True
         try:
             reader = await self.reader()
         except LocalCallError:
-            reader = Reader()
-        return self._answer(
-            "refusal.html", status, {"reader": reader, "status": status, "reason": reason, "text": text}
-        )
+            reader, is_live = Reader(), False
+        values = {"reader": reader, "is_live": is_live, "status": status, "reason": reason, "text": text}
+        return self._answer("refusal_part.html" if self.wants_part else "refusal.html", status, values)
 
     def page_for_anybody(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page for people who are not signed in."""
-        return self._answer(template, status, {"reader": Reader(), **values})
+        return self._answer(template, status, {"reader": Reader(), "is_live": False, **values})
 
     def _answer(self, template: str, status: int, values: dict[str, Any]) -> HTMLResponse:
-        config = self.web.parts.context.config
+        context = self.web.parts.context
+        now = Timestamp()
+        now.FromMilliseconds(context.clock.wall_ms())
         text = self.web.templates.get_template(template).render(
-            view=self, path=self.request.url.path, query=self.request.query_params, node=config.name, **values
+            view=self,
+            path=self.request.url.path,
+            query=self.request.query_params,
+            node=context.config.name,
+            now=words.rfc3339(now),
+            **values,
         )
         response = HTMLResponse(text, status)
         response.headers["Cache-Control"] = "no-store"

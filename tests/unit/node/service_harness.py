@@ -228,17 +228,18 @@ class FakeNode:
     def add_services(self, server: grpc.aio.Server) -> None:
         """More of them, for nodes that have more."""
 
-    @asynccontextmanager
-    async def serve(self) -> AsyncIterator[FakeNode]:
-        server = grpc.aio.server(
-            interceptors=[
-                UnexpectedErrorInterceptor(),
-                *(self.control.outer if self.control is not None else ()),
-                MinRevisionInterceptor(self.context),
-                LinearizableInterceptor(Barriers(self.context.proposals)),
-                *(self.control.inner if self.control is not None else ()),
-            ]
-        )
+    def interceptors(self) -> list[grpc.aio.ServerInterceptor]:
+        """What every call passes."""
+        return [
+            UnexpectedErrorInterceptor(),
+            *(self.control.outer if self.control is not None else ()),
+            MinRevisionInterceptor(self.context),
+            LinearizableInterceptor(Barriers(self.context.proposals)),
+            *(self.control.inner if self.control is not None else ()),
+        ]
+
+    def add_all_services(self, server: grpc.aio.Server) -> None:
+        """To a real server, or to local calls."""
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.context), server)
         execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(ExecutionService(self.context), server)
         output_service_pb2_grpc.add_OutputServiceServicer_to_server(
@@ -264,6 +265,11 @@ class FakeNode:
         )
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.context), server)
         self.add_services(server)
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[FakeNode]:
+        server = grpc.aio.server(interceptors=self.interceptors())
+        self.add_all_services(server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
