@@ -13,6 +13,7 @@ import grpc.aio
 
 from horologe.client import (
     access_calls,
+    activity_calls,
     audit_calls,
     calendar_calls,
     calls,
@@ -104,6 +105,7 @@ class AsyncClient(BaseClient):
     rerun_execution = _async_unary(workflow_calls.rerun_execution)
     watch_executions = _async_stream(calls.watch_executions)
     watch_events = _async_stream(watch_calls.watch_events)
+    activity = _async_unary(activity_calls.activity)
     explain_due_time = _async_unary(story_calls.explain_due_time)
     execution_story = _async_unary(story_calls.execution_story)
     read_output = _async_stream(calls.read_output)

@@ -21,6 +21,7 @@ import grpc.aio
 
 from horologe.client import (
     access_calls,
+    activity_calls,
     audit_calls,
     calendar_calls,
     calls,
@@ -150,6 +151,7 @@ class Client(BaseClient):
     rerun_execution = _unary(workflow_calls.rerun_execution)
     watch_executions = _stream(calls.watch_executions)
     watch_events = _stream(watch_calls.watch_events)
+    activity = _unary(activity_calls.activity)
     explain_due_time = _unary(story_calls.explain_due_time)
     execution_story = _unary(story_calls.execution_story)
     read_output = _stream(calls.read_output)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from horologe.node.clock import Clock
 from horologe.node.config import NodeConfig
 from horologe.node.digests import StateDigests
+from horologe.node.observations import Observations
 from horologe.node.proposals import Proposals
 from horologe.raft.step import Inbox, Status
 from horologe.raft.store import Store
@@ -31,6 +32,8 @@ class NodeContext:
     """Hands something to the step thread."""
     randomness: random.Random = field(default_factory=random.Random)
     """For ids, and for delays that shall differ between nodes."""
+    observations: Observations = field(default_factory=Observations)
+    """What this node has seen happen."""
     client_addresses: dict[str, str] = field(default_factory=dict)
     """Client addresses of the members, as far as they have said hello."""
     worker_addresses: dict[str, str] = field(default_factory=dict)

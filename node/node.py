@@ -19,6 +19,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node import encryption_check
 from horologe.node.access_control import AccessControl
 from horologe.node.access_service import AccessService
+from horologe.node.activity_service import ActivityService
 from horologe.node.admission import MemberRemovedError
 from horologe.node.audit_checkpoints import Checkpoints
 from horologe.node.audit_service import AuditService
@@ -80,6 +81,8 @@ from horologe.raft.store import Store
 from horologe.v1 import (
     access_service_pb2,
     access_service_pb2_grpc,
+    activity_service_pb2,
+    activity_service_pb2_grpc,
     audit_service_pb2,
     audit_service_pb2_grpc,
     backfill_service_pb2,
@@ -128,6 +131,7 @@ LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
 SERVICES = (
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
+    activity_service_pb2.DESCRIPTOR.services_by_name["ActivityService"].full_name,
     encryption_service_pb2.DESCRIPTOR.services_by_name["EncryptionService"].full_name,
     dead_letter_service_pb2.DESCRIPTOR.services_by_name["DeadLetterService"].full_name,
     operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name,
@@ -219,6 +223,7 @@ class Node:
             client_addresses={config.name: config.advertised},
             worker_addresses={config.name: config.worker_advertised},
         )
+        self.context.observations.begin(self.context.clock.wall_ms())
         self.outputs = OutputStore(
             config.data_dir / "outputs",
             self.context.clock,
@@ -376,11 +381,13 @@ class Node:
             self._encryption.resealed(outbox.resealed)
         if outbox.state_replaced:
             gateway.resync()
+            self.context.observations.begin(self.context.clock.wall_ms())
         changed: list[int] = []
         for effects in outbox.effects:
             gateway.deliver(effects)
             if self.context.changes:
                 changed += effects.changed
+        self.context.observations.note(outbox.effects)
         if outbox.renewed:
             gateway.renewed(outbox.renewed)
         if outbox.gone:
@@ -525,6 +532,7 @@ class Node:
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
         cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(self.context, self._checkpoints), server)
+        activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(ActivityService(self.context), server)
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.context), server)
         encryption_service_pb2_grpc.add_EncryptionServiceServicer_to_server(EncryptionService(self._encryption), server)
 

@@ -366,8 +366,14 @@ class Effects:
     lanes_made: lane
     eased: limit (there is room under it, and nobody was called up from its lines)
     cancelled: session, execution, attempt, token
+    begun: execution, delay_ms (its first attempt started so long after it was ready to)
+    ended: execution, namespace, state
+    not_run: namespace, outcome, due times
+    expired: session
     """
 
+    time_ms: int = 0
+    """The cluster's time at this entry."""
     assigned: list[tuple[int, int, int, int, int, int, int]] = field(default_factory=list)
     freed: list[tuple[int, int]] = field(default_factory=list)
     queued: list[int] = field(default_factory=list)
@@ -375,6 +381,10 @@ class Effects:
     lanes_made: list[int] = field(default_factory=list)
     eased: list[int] = field(default_factory=list)
     cancelled: list[tuple[int, int, int, int]] = field(default_factory=list)
+    begun: list[tuple[int, int]] = field(default_factory=list)
+    ended: list[tuple[int, int, int]] = field(default_factory=list)
+    not_run: list[tuple[int, int, int]] = field(default_factory=list)
+    expired: list[int] = field(default_factory=list)
     sessions_opened: list[int] = field(default_factory=list)
     sessions_closed: list[int] = field(default_factory=list)
     sessions_drained: list[int] = field(default_factory=list)

@@ -76,6 +76,7 @@ def expire_sessions(state: State, records: bytes) -> None:
             record.closed = True
             _write(state, record)
             state.effects.sessions_closed.append(session)
+            state.effects.expired.append(session)
         lose_attempts(state, session, LOST_PER_ENTRY_MAX)
         if not running_of(state, session, 1):
             _forget(state, session)

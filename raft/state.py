@@ -104,6 +104,7 @@ class State:
         self.keeping.save()
         self.search.save()
         events.keep(self.tables, self.counters, bytes(self.events))
+        self.effects.time_ms = self.now_ms
         self.tables.meta.put(Counters.KEY, self.counters.pack())
 
     # Jobs
@@ -206,6 +207,7 @@ class State:
                 execution.end_by_ms = 0
             execution.end_ms = self.now_ms
             self.ended.append(number)
+            self.effects.ended.append((number, execution.namespace, to))
             if to is not ExecutionState.DEAD:  # That is in the queue of dead letters.
                 self.keeping.put_execution(number, execution)
             if to is ExecutionState.COMPLETED:
@@ -295,6 +297,8 @@ class State:
             RUNNING_VALUE.pack(self.now_ms + job_state.timeout_ms, self.index, execution.attempt),
         )
         self.counters.running += 1
+        if execution.attempt == 1:
+            self.effects.begun.append((number, max(0, self.now_ms - (execution.planned_ms or execution.due_ms))))
         self.effects.assigned.append(
             (session, number, execution.job, execution.attempt, execution.due_ms, execution.token, execution.flags)
         )
@@ -340,6 +344,7 @@ class State:
             self.put_ledger(job, last_due_ms, entry)
             self.keeping.put_idle(job_state.namespace, last_due_ms, job)
             self.counters.not_run += entry.count
+            self.effects.not_run.append((job_state.namespace, entry.outcome, entry.count))
             match entry.outcome:
                 case LedgerOutcome.SKIPPED:
                     job_state.skipped += entry.count

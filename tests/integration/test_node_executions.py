@@ -164,3 +164,22 @@ async def test_a_running_attempt_survives_a_restart_of_its_node(tmp_path: Path) 
         assert ended.state == Execution.STATE_COMPLETED
         assert [attempt.state for attempt in ended.attempts] == [Attempt.STATE_SUCCEEDED]
         assert (await here.output(execution))["STDOUT"] == b"before\nafter\n"
+
+
+async def test_the_node_tells_what_it_has_seen(tmp_path: Path) -> None:
+    async with one_node(tmp_path) as here:
+        await here.client.create_job(jobs.job("good", jobs.manual(), jobs.shell("true")))
+        await here.client.create_job(
+            jobs.job("bad", jobs.manual(), jobs.shell("false"), retry=jobs.retry(max_attempts=1))
+        )
+        for name in ("good", "bad"):
+            await here.client.wait_execution((await here.client.run_job(name)).name, timeout=15)
+
+        async def told() -> bool:
+            total = (await here.client.activity()).total
+            return (total.started_count, total.succeeded_count, total.failed_count) == (2, 1, 1)
+
+        await eventually(told, 10, "two starts, one success, one failure")
+        answer = await here.client.activity()
+        assert [name.split("/")[3] for name in answer.failed_executions] == ["bad"]
+        assert answer.total.HasField("start_delay_p99")

@@ -38,16 +38,18 @@ class ActivitySample(_message.Message):
     succeeded_count: _builtins.int
     """Executions that ended well."""
     failed_count: _builtins.int
-    """Executions that ended otherwise, dead letters among them."""
+    """Executions that failed, dead letters among them; not those that were cancelled or skipped."""
     late_count: _builtins.int
-    """First attempts that started later than the time that counts as late after they were due."""
+    """First attempts that started later than `late_after` after they should have."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""
 
     @_builtins.property
     def start_delay_p50(self) -> _duration_pb2.Duration:
-        """Of the first attempts that started: half of them began within this time after they were due. Absent if none started."""
+        """Of the first attempts that started: half of them began within this time after they should have, which is when they were
+        due and the job's jitter had passed, or when those before them in their run had ended. Absent if none started.
+        """
 
     @_builtins.property
     def start_delay_p99(self) -> _duration_pb2.Duration:
@@ -126,7 +128,9 @@ class GetActivityResponse(_message.Message):
     running_count: _builtins.int
     """Executions that are RUNNING now."""
     dead_letter_count: _builtins.int
-    """Dead letters that wait for somebody, of all namespaces that the caller may see."""
+    """Dead letters that wait for somebody, of all namespaces that the caller may see. Who may not see all of them learns of at
+    most 10,000.
+    """
     revision: _builtins.int
     """The state that was read."""
     @_builtins.property
@@ -135,7 +139,7 @@ class GetActivityResponse(_message.Message):
 
     @_builtins.property
     def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActivitySample]:
-        """Oldest first; seconds in which nothing happened are there with zeros."""
+        """Oldest first, up to the last whole second, and none from before `since_time`; where nothing happened there are zeros."""
 
     @_builtins.property
     def total(self) -> Global___ActivitySample:

@@ -24,6 +24,7 @@ from grpc_status import rpc_status
 
 from horologe.client import (
     access_calls,
+    activity_calls,
     audit_calls,
     calls,
     cluster_calls,
@@ -43,6 +44,7 @@ from horologe.client.durations import to_proto
 from horologe.client.jobfile import to_definition
 from horologe.client.times import parse as instant
 from horologe.client.times import to_proto as timestamp
+from horologe.v1 import activity_service_pb2 as activities
 from horologe.v1 import cluster_service_pb2 as cluster
 from horologe.v1 import definition_service_pb2 as definitions
 from horologe.v1 import execution_service_pb2 as executions
@@ -123,6 +125,7 @@ class FakeCluster(FakeAccess, FakeAudit, FakeGoverning, FakeOperations, FakeWork
             value.path: value
             for module in (
                 access_calls,
+                activity_calls,
                 audit_calls,
                 calls,
                 cluster_calls,
@@ -369,6 +372,12 @@ class FakeCluster(FakeAccess, FakeAudit, FakeGoverning, FakeOperations, FakeWork
             yield watching.WatchEventsResponse(events=[event], resume_token=str(position), revision=self.revision)
         if begin + 2 < len(self.events):
             self._abort(context, failure("UNAVAILABLE", message="gone"))
+
+    def _GetActivity(self, request: Any, context: grpc.ServicerContext) -> Any:
+        del request, context
+        return activities.GetActivityResponse(
+            node="n1", samples=[activities.ActivitySample(start_time=DUE, started_count=3)]
+        )
 
     def _ExplainDueTime(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._find(request.name, context)

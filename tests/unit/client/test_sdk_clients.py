@@ -142,6 +142,9 @@ def test_watching(fake: FakeCluster, client: Client) -> None:
 def test_the_cluster(fake: FakeCluster, client: Client) -> None:
     assert client.cluster_status().leader == "n1"
     assert client.transfer_leader("n3").leader == "n3"
+    assert [sample.started_count for sample in client.activity(window_seconds=60, step_seconds=10).samples] == [3]
+    asked = fake.requests("GetActivity")[0]
+    assert (asked.window.seconds, asked.step.seconds) == (60, 10)
     assert list(client.list_members()) == []
     fake.workers = [Worker(name="workers/w1")]
     assert client.drain_worker("w1").state == Worker.STATE_DRAINING

@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from horologe.log.v1 import log_pb2
 from horologe.node.access_control import AccessControl
 from horologe.node.access_service import AccessService
+from horologe.node.activity_service import ActivityService
 from horologe.node.audit_checkpoints import Checkpoints
 from horologe.node.audit_service import AuditService
 from horologe.node.backfill_service import BackfillService
@@ -54,6 +55,7 @@ from horologe.raft.step import Inbox, Status
 from horologe.raft.store import StateSnapshot, Store
 from horologe.v1 import (
     access_service_pb2_grpc,
+    activity_service_pb2_grpc,
     audit_service_pb2_grpc,
     backfill_service_pb2_grpc,
     calendar_service_pb2_grpc,
@@ -152,6 +154,7 @@ class FakeNode:
         self.store.commit()
         if effects.checkpoint:
             self.context.digests.take([StateSnapshot(self.store, self.index)])
+        self.context.observations.note([effects])
         self._tell(effects)
         return results[0]
 
@@ -263,6 +266,7 @@ class FakeNode:
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
             AuditService(self.context, Checkpoints(self.context)), server
         )
+        activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(ActivityService(self.context), server)
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.context), server)
         self.add_services(server)
 
@@ -293,6 +297,7 @@ class FakeNode:
                 self.queues = queue_service_pb2_grpc.QueueServiceStub(channel)
                 self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
                 self.namespaces = namespace_service_pb2_grpc.NamespaceServiceStub(channel)
+                self.activity = activity_service_pb2_grpc.ActivityServiceStub(channel)
                 self.access = access_service_pb2_grpc.AccessServiceStub(channel)
                 self.channel = channel
                 yield self
