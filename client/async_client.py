@@ -104,6 +104,7 @@ class AsyncClient(BaseClient):
     list_runs = _async_pages(workflow_calls.list_runs)
     rerun_execution = _async_unary(workflow_calls.rerun_execution)
     watch_executions = _async_stream(calls.watch_executions)
+    watch_changes = _async_stream(watch_calls.watch_changes)
     watch_events = _async_stream(watch_calls.watch_events)
     activity = _async_unary(activity_calls.activity)
     explain_due_time = _async_unary(story_calls.explain_due_time)

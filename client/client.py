@@ -150,6 +150,7 @@ class Client(BaseClient):
     list_runs = _pages(workflow_calls.list_runs)
     rerun_execution = _unary(workflow_calls.rerun_execution)
     watch_executions = _stream(calls.watch_executions)
+    watch_changes = _stream(watch_calls.watch_changes)
     watch_events = _stream(watch_calls.watch_events)
     activity = _unary(activity_calls.activity)
     explain_due_time = _unary(story_calls.explain_due_time)

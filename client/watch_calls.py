@@ -9,9 +9,21 @@ from horologe.client.calls import Method, Stream
 from horologe.v1 import watch_service_pb2 as watching
 from horologe.v1.execution_pb2 import Execution
 
-__all__ = ["WATCH_EVENTS", "watch_events"]
+__all__ = ["WATCH_CHANGES", "WATCH_EVENTS", "watch_changes", "watch_events"]
+
+WATCH_CHANGES = Method("WatchService", "WatchChanges", watching.WatchChangesRequest, watching.WatchChangesResponse)
 
 WATCH_EVENTS = Method("WatchService", "WatchEvents", watching.WatchEventsRequest, watching.WatchEventsResponse)
+
+
+def watch_changes(namespace: str) -> Stream[watching.WatchChangesResponse]:
+    """Tells at once how the cluster stands, and at most once a second when that has changed, until the caller stops.
+
+    When a node is gone it goes on by itself on another one.
+    """
+    del namespace  # of the whole cluster
+    request = watching.WatchChangesRequest()
+    return Stream(WATCH_CHANGES, request, watching.WatchChangesResponse, lambda seen: request)
 
 
 def watch_events(

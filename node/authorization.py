@@ -244,6 +244,7 @@ RULES: Mapping[str, Rule] = {
     "ServerReflection.ServerReflectionInfo": Authenticated(),
     "StoryService.ExplainDueTime": InNamespace(_READ, objects.job_in("name")),
     "StoryService.GetExecutionStory": InNamespace(_READ, objects.execution_in("name")),
+    "WatchService.WatchChanges": Authenticated(),
     "WatchService.WatchEvents": InNamespace(_READ, objects.pattern_in("parent")),
     "WorkerService.Connect": Workers(),
     "WorkerService.ListWorkers": Somewhere(Verb.WORKER_READ),

@@ -45,6 +45,8 @@ class NodeContext:
 
     removed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this node was told that it is no member any more."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the node begins to stop: answers that have no end by themselves end."""
 
     async def wait_revision(self, revision: int, timeout_seconds: float) -> bool:
         """Whether this node has applied `revision`, waiting for it up to a timeout."""

@@ -340,6 +340,7 @@ class Node:
                     async with asyncio.timeout(drain_seconds):
                         await self._hand_over()
             self.gateway.end_sessions(self.gateway.numbers(), "the node stops: connect to another one")
+        self.context.stopping.set()
         if self._http is not None:
             await self._http.stop()
         # The peers' port goes last: without it nothing that is written now would come back.

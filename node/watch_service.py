@@ -21,6 +21,7 @@ from horologe.node.errors import ApiError
 from horologe.node.execution_search import read_states
 from horologe.node.job_filter import JobFilter, check_text
 from horologe.node.names import read_job_pattern
+from horologe.node.ticks import Ticks
 from horologe.node.writes import Context
 from horologe.raft.events import Event, EventKind, Row, floor_of, rows_from
 from horologe.raft.lanes import lanes_of
@@ -60,6 +61,14 @@ class WatchService(watch_service_pb2_grpc.WatchServiceServicer):
     def __init__(self, context: NodeContext) -> None:
         self._node = context
         self._catalog = Catalog()
+        self._ticks = Ticks(context)
+
+    async def WatchChanges(
+        self, request: watch_service_pb2.WatchChangesRequest, context: Context
+    ) -> AsyncIterator[watch_service_pb2.WatchChangesResponse]:
+        del request, context
+        async for mark in self._ticks.marks():
+            yield watch_service_pb2.WatchChangesResponse(revision=mark.revision, leader=mark.leader, term=mark.term)
 
     async def WatchEvents(
         self, request: watch_service_pb2.WatchEventsRequest, context: Context

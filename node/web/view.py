@@ -22,6 +22,7 @@ from starlette.datastructures import FormData
 
 from horologe.node.http.parts import HttpParts
 from horologe.node.local_calls import LocalCallError
+from horologe.node.ticks import Mark
 from horologe.node.web import words
 from horologe.node.web.assets import Assets
 from horologe.raft.access import EVERYWHERE
@@ -162,6 +163,7 @@ class View:
             query=self.request.query_params,
             node=context.config.name,
             now=words.rfc3339(now),
+            mark=Mark.of(context.status()).text,
             **values,
         )
         response = HTMLResponse(text, status)

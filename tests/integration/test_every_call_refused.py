@@ -121,6 +121,7 @@ REQUESTS = {
     "ServerReflection.ServerReflectionInfo": 'list_services: ""',
     "StoryService.ExplainDueTime": BLUE,
     "StoryService.GetExecutionStory": EXECUTION,
+    "WatchService.WatchChanges": "",
     "WatchService.WatchEvents": 'parent: "namespaces/blue/jobs/-"',
     "WorkerService.Connect": (
         'hello { worker: "w1" incarnation: "a" queues: "default" slot_count: 1 protocol_version: 1 }'
@@ -147,7 +148,8 @@ READS = frozenset(
         *("OperationService.GetOperation", "OperationService.ListOperations", "OutputService.ReadOutput"),
         *("OutputService.SearchOutput", "PauseService.ListPauses", "QueueService.GetQueue", "QueueService.ListQueues"),
         *("SecretService.ListSecrets", "ServerReflection.ServerReflectionInfo", "StoryService.ExplainDueTime"),
-        *("StoryService.GetExecutionStory", "WatchService.WatchEvents", "WorkerService.ListWorkers"),
+        *("StoryService.GetExecutionStory", "WatchService.WatchChanges", "WatchService.WatchEvents"),
+        "WorkerService.ListWorkers",
         *("WorkflowService.GetWorkflow", "WorkflowService.ListRuns", "WorkflowService.ListWorkflows"),
     }
 ) - {"BackfillService.x"}
@@ -157,7 +159,7 @@ OF_NO_NAMESPACE = frozenset(
         *("AccessService.WhoAmI", "ClusterService.GetClusterStatus", "ClusterService.GetStateDigest"),
         *("ClusterService.ListMembers", "NamespaceService.ListNamespaces", "PauseService.ListPauses"),
         *("QueueService.GetQueue", "QueueService.ListQueues", "ServerReflection.ServerReflectionInfo"),
-        "WorkerService.ListWorkers",
+        *("WatchService.WatchChanges", "WorkerService.ListWorkers"),
     }
 )
 """What whoever has a part in any namespace may see; it shows nothing of the others."""

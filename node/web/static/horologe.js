@@ -148,13 +148,18 @@ document.addEventListener("submit", (event) => {
 function follow(address) {
   let source = null;
   let again = null;
+  let seen = document.body.dataset.mark;
   const changed = () => document.querySelectorAll("[hx-trigger*='sse:changed']").forEach((element) => htmx.trigger(element, "sse:changed"));
   const listen = () => {
     clearTimeout(again);
     if (source || document.hidden) return;
     source = new EventSource(address);
-    source.addEventListener("changed", changed);
-    source.addEventListener("open", () => { notice(""); changed(); });
+    source.addEventListener("open", () => notice(""));
+    source.addEventListener("changed", (event) => {
+      if (event.data === seen) return;
+      seen = event.data;
+      changed();
+    });
     source.addEventListener("error", () => {
       notice("The node does not answer. This page goes on by itself when it does.");
       // After a refusal a browser does not try again. A part that is asked for leads to the sign-in page if that is why.

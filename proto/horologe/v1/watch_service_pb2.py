@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from horologe.v1 import execution_pb2 as horologe_dot_v1_dot_execution__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhorologe/v1/watch_service.proto\x12\x0bhorologe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhorologe/v1/execution.proto\"\x99\x02\n\x12WatchEventsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x13\n\x0bname_prefix\x18\x03 \x01(\t\x12;\n\x06labels\x18\x04 \x03(\x0b\x32+.horologe.v1.WatchEventsRequest.LabelsEntry\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x10\n\x08schedule\x18\x06 \x01(\t\x12,\n\x06states\x18\x07 \x03(\x0e\x32\x1c.horologe.v1.Execution.State\x12\r\n\x05queue\x18\x08 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"a\n\x13WatchEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.horologe.v1.Event\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\xc6\x04\n\x05\x45vent\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.horologe.v1.Event.Kind\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x0b\n\x03job\x18\x04 \x01(\t\x12\x11\n\texecution\x18\x05 \x01(\t\x12\x34\n\x0eprevious_state\x18\x06 \x01(\x0e\x32\x1c.horologe.v1.Execution.State\x12+\n\x05state\x18\x07 \x01(\x0e\x32\x1c.horologe.v1.Execution.State\x12,\n\x08\x64ue_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\t \x01(\x05\x12\x31\n\rattempt_state\x18\n \x01(\x0e\x32\x1a.horologe.v1.Attempt.State\x12\x0e\n\x06worker\x18\x0b \x01(\t\x12\x14\n\x0cresume_token\x18\x0c \x01(\t\"\xbe\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14KIND_EXECUTION_MOVED\x10\x01\x12\x19\n\x15KIND_CANCEL_REQUESTED\x10\x02\x12\x14\n\x10KIND_JOB_CREATED\x10\x03\x12\x14\n\x10KIND_JOB_UPDATED\x10\x04\x12\x14\n\x10KIND_JOB_DELETED\x10\x05\x12\x13\n\x0fKIND_JOB_PAUSED\x10\x06\x12\x14\n\x10KIND_JOB_RESUMED\x10\x07\x32\x62\n\x0cWatchService\x12R\n\x0bWatchEvents\x12\x1f.horologe.v1.WatchEventsRequest\x1a .horologe.v1.WatchEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhorologe/v1/watch_service.proto\x12\x0bhorologe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhorologe/v1/execution.proto\"\x15\n\x13WatchChangesRequest\"F\n\x14WatchChangesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06leader\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x03\"\x99\x02\n\x12WatchEventsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x13\n\x0bname_prefix\x18\x03 \x01(\t\x12;\n\x06labels\x18\x04 \x03(\x0b\x32+.horologe.v1.WatchEventsRequest.LabelsEntry\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x10\n\x08schedule\x18\x06 \x01(\t\x12,\n\x06states\x18\x07 \x03(\x0e\x32\x1c.horologe.v1.Execution.State\x12\r\n\x05queue\x18\x08 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"a\n\x13WatchEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.horologe.v1.Event\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\xc6\x04\n\x05\x45vent\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.horologe.v1.Event.Kind\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x0b\n\x03job\x18\x04 \x01(\t\x12\x11\n\texecution\x18\x05 \x01(\t\x12\x34\n\x0eprevious_state\x18\x06 \x01(\x0e\x32\x1c.horologe.v1.Execution.State\x12+\n\x05state\x18\x07 \x01(\x0e\x32\x1c.horologe.v1.Execution.State\x12,\n\x08\x64ue_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\t \x01(\x05\x12\x31\n\rattempt_state\x18\n \x01(\x0e\x32\x1a.horologe.v1.Attempt.State\x12\x0e\n\x06worker\x18\x0b \x01(\t\x12\x14\n\x0cresume_token\x18\x0c \x01(\t\"\xbe\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14KIND_EXECUTION_MOVED\x10\x01\x12\x19\n\x15KIND_CANCEL_REQUESTED\x10\x02\x12\x14\n\x10KIND_JOB_CREATED\x10\x03\x12\x14\n\x10KIND_JOB_UPDATED\x10\x04\x12\x14\n\x10KIND_JOB_DELETED\x10\x05\x12\x13\n\x0fKIND_JOB_PAUSED\x10\x06\x12\x14\n\x10KIND_JOB_RESUMED\x10\x07\x32\xb9\x01\n\x0cWatchService\x12R\n\x0bWatchEvents\x12\x1f.horologe.v1.WatchEventsRequest\x1a .horologe.v1.WatchEventsResponse0\x01\x12U\n\x0cWatchChanges\x12 .horologe.v1.WatchChangesRequest\x1a!.horologe.v1.WatchChangesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,16 +35,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WATCHEVENTSREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_WATCHEVENTSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=111
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=392
-  _globals['_WATCHEVENTSREQUEST_LABELSENTRY']._serialized_start=347
-  _globals['_WATCHEVENTSREQUEST_LABELSENTRY']._serialized_end=392
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=394
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=491
-  _globals['_EVENT']._serialized_start=494
-  _globals['_EVENT']._serialized_end=1076
-  _globals['_EVENT_KIND']._serialized_start=886
-  _globals['_EVENT_KIND']._serialized_end=1076
-  _globals['_WATCHSERVICE']._serialized_start=1078
-  _globals['_WATCHSERVICE']._serialized_end=1176
+  _globals['_WATCHCHANGESREQUEST']._serialized_start=110
+  _globals['_WATCHCHANGESREQUEST']._serialized_end=131
+  _globals['_WATCHCHANGESRESPONSE']._serialized_start=133
+  _globals['_WATCHCHANGESRESPONSE']._serialized_end=203
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=206
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=487
+  _globals['_WATCHEVENTSREQUEST_LABELSENTRY']._serialized_start=442
+  _globals['_WATCHEVENTSREQUEST_LABELSENTRY']._serialized_end=487
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=489
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=586
+  _globals['_EVENT']._serialized_start=589
+  _globals['_EVENT']._serialized_end=1171
+  _globals['_EVENT_KIND']._serialized_start=981
+  _globals['_EVENT_KIND']._serialized_end=1171
+  _globals['_WATCHSERVICE']._serialized_start=1174
+  _globals['_WATCHSERVICE']._serialized_end=1359
 # @@protoc_insertion_point(module_scope)

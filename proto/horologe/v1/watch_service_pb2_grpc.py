@@ -40,6 +40,11 @@ class WatchServiceStub:
                 request_serializer=horologe_dot_v1_dot_watch__service__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=horologe_dot_v1_dot_watch__service__pb2.WatchEventsResponse.FromString,
                 _registered_method=True)
+        self.WatchChanges = channel.unary_stream(
+                '/horologe.v1.WatchService/WatchChanges',
+                request_serializer=horologe_dot_v1_dot_watch__service__pb2.WatchChangesRequest.SerializeToString,
+                response_deserializer=horologe_dot_v1_dot_watch__service__pb2.WatchChangesResponse.FromString,
+                _registered_method=True)
 
 
 class WatchServiceServicer:
@@ -54,6 +59,14 @@ class WatchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchChanges(self, request, context):
+        """Says at once how the cluster stands for this node, and again, at most once a second, when that has changed. For those who show
+        something, and read it anew when it may be another. Every fifteen seconds it says the same again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WatchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +74,11 @@ def add_WatchServiceServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=horologe_dot_v1_dot_watch__service__pb2.WatchEventsRequest.FromString,
                     response_serializer=horologe_dot_v1_dot_watch__service__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'WatchChanges': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchChanges,
+                    request_deserializer=horologe_dot_v1_dot_watch__service__pb2.WatchChangesRequest.FromString,
+                    response_serializer=horologe_dot_v1_dot_watch__service__pb2.WatchChangesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +109,33 @@ class WatchService:
             '/horologe.v1.WatchService/WatchEvents',
             horologe_dot_v1_dot_watch__service__pb2.WatchEventsRequest.SerializeToString,
             horologe_dot_v1_dot_watch__service__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/horologe.v1.WatchService/WatchChanges',
+            horologe_dot_v1_dot_watch__service__pb2.WatchChangesRequest.SerializeToString,
+            horologe_dot_v1_dot_watch__service__pb2.WatchChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,10 @@ class WatchServiceStub:
     """Streams every move of an execution and every change of a job, in order, on any node. Nothing is lost between a message and a call with
     its token. OUT_OF_RANGE if the token is older than what is kept: a million events, or an hour.
     """
+    WatchChanges: _grpc.UnaryStreamMultiCallable[_watch_service_pb2.WatchChangesRequest, _watch_service_pb2.WatchChangesResponse]
+    """Says at once how the cluster stands for this node, and again, at most once a second, when that has changed. For those who show
+    something, and read it anew when it may be another. Every fifteen seconds it says the same again.
+    """
 
 @_typing.type_check_only
 class WatchServiceAsyncStub(WatchServiceStub):
@@ -46,6 +50,10 @@ class WatchServiceAsyncStub(WatchServiceStub):
     WatchEvents: _aio.UnaryStreamMultiCallable[_watch_service_pb2.WatchEventsRequest, _watch_service_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """Streams every move of an execution and every change of a job, in order, on any node. Nothing is lost between a message and a call with
     its token. OUT_OF_RANGE if the token is older than what is kept: a million events, or an hour.
+    """
+    WatchChanges: _aio.UnaryStreamMultiCallable[_watch_service_pb2.WatchChangesRequest, _watch_service_pb2.WatchChangesResponse]  # type: ignore[assignment]
+    """Says at once how the cluster stands for this node, and again, at most once a second, when that has changed. For those who show
+    something, and read it anew when it may be another. Every fifteen seconds it says the same again.
     """
 
 class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,6 +67,16 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_watch_service_pb2.WatchEventsResponse], _abc.AsyncIterator[_watch_service_pb2.WatchEventsResponse]]:
         """Streams every move of an execution and every change of a job, in order, on any node. Nothing is lost between a message and a call with
         its token. OUT_OF_RANGE if the token is older than what is kept: a million events, or an hour.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchChanges(
+        self,
+        request: _watch_service_pb2.WatchChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_watch_service_pb2.WatchChangesResponse], _abc.AsyncIterator[_watch_service_pb2.WatchChangesResponse]]:
+        """Says at once how the cluster stands for this node, and again, at most once a second, when that has changed. For those who show
+        something, and read it anew when it may be another. Every fifteen seconds it says the same again.
         """
 
 def add_WatchServiceServicer_to_server(servicer: WatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
