@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from horologe.node.http.api import Api
 from horologe.node.http.parts import HttpParts
 from horologe.node.web import pages
 
@@ -12,5 +13,6 @@ def make_app(parts: HttpParts) -> FastAPI:
     """Everything that the node answers over HTTP."""
     # The descriptions of the API are its own business; those of FastAPI know nothing of the proto.
     app = FastAPI(title="Horologe", docs_url=None, redoc_url=None, openapi_url=None)
+    app.mount("/v1", Api(parts))
     pages.add_to(app, parts)
     return app

@@ -36,6 +36,16 @@ SECURE_COOKIE, INSECURE_COOKIE = "__Host-horologe", "horologe"
 """The first one is taken by browsers over TLS only, and for one host and all of its paths."""
 
 
+def is_csrf(session: str, given: str) -> bool:
+    """Whether a page of ours has made this proof, in this session."""
+    salt, proof = given[:CSRF_SALT_CHARACTERS], given[CSRF_SALT_CHARACTERS:]
+    return bool(session) and hmac.compare_digest(proof.encode(), _csrf_proof(session, salt).encode())
+
+
+def _csrf_proof(session: str, salt: str) -> str:
+    return hmac.digest(session.encode(), f"horologe form {salt}".encode(), "sha256").hex()
+
+
 class FormError(Exception):
     """A form that does not count. The text says why."""
 
@@ -119,17 +129,13 @@ class View:
         """Goes into every form; nobody can make it who has not the session."""
         # Another one each time: what is the same in every page can be guessed from the length of packed pages.
         salt = secrets.token_hex(CSRF_SALT_CHARACTERS // 2)
-        return f"{salt}{self._csrf_proof(salt)}" if self.session else ""
-
-    def _csrf_proof(self, salt: str) -> str:
-        return hmac.digest(self.session.encode(), f"horologe form {salt}".encode(), "sha256").hex()
+        return f"{salt}{_csrf_proof(self.session, salt)}" if self.session else ""
 
     async def form(self) -> FormData:
         """What was filled in. Raises FormError unless the form came from a page of ours, in this session."""
         form = await self.request.form()
         given = self.request.headers.get(CSRF_HEADER) or form.get(CSRF_FIELD) or ""
-        salt, proof = str(given)[:CSRF_SALT_CHARACTERS], str(given)[CSRF_SALT_CHARACTERS:]
-        if not self.session or not hmac.compare_digest(proof.encode(), self._csrf_proof(salt).encode()):
+        if not is_csrf(self.session, str(given)):
             raise FormError(
                 "this form is from another session, or from another site; load the page again and repeat it"
             )
