@@ -76,6 +76,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             refused_token_count=counters.refused_tokens,
             history_retention_days=self._node.config.history_retention_days,
             insecure=self._node.config.insecure,
+            http_address=self._node.config.http_listen,
         )
         if counters.log_time_ms:
             response.log_time.CopyFrom(views.timestamp(counters.log_time_ms))

@@ -219,10 +219,22 @@ def _print_welcome(console: Console, cluster: LocalCluster, nodes: int) -> None:
     )
     for node, address in zip(cluster.nodes, cluster.addresses, strict=True):
         console.print(f"  {node.name}  {address}  {node.folder}")
+    _print_dashboard(console, cluster)
     console.print("In another terminal:")
     console.print(f"  export HOROLOGE_CONTEXT={cluster.context_file}", soft_wrap=True)
     console.print("  horologe job create hello --every 5s --shell 'echo hello'")
     console.print("  horologe execution list")
+
+
+def _print_dashboard(console: Console, cluster: LocalCluster) -> None:
+    # A folder of an earlier version has nodes without pages.
+    pages = [address for node in cluster.nodes if (address := option_of(node, "http_listen", default=""))]
+    if not pages:
+        return
+    scheme = "https" if cluster.is_secure else "http"
+    console.print(f"Dashboard: {scheme}://{pages[0]}/", soft_wrap=True)
+    if cluster.is_secure:
+        console.print(f"  sign in with the token in {cluster.folder / TOKEN_FILE}", soft_wrap=True)
 
 
 def _read_examples(folder: Path, demo: dict[str, str]) -> list[job_pb2.Job]:

@@ -318,9 +318,10 @@ def _node_process(folder: Path) -> LocalProcess:
     return LocalProcess(folder.name, folder, ("node", "run", "--config", str(folder / "node.toml")))
 
 
-def option_of(node: LocalProcess, option: str) -> str:
-    """What a node's file says."""
-    return str(tomllib.loads((node.folder / "node.toml").read_text())[option])
+def option_of(node: LocalProcess, option: str, default: str | None = None) -> str:
+    """What a node's file says. Raises KeyError if it says nothing, and there is no default."""
+    options = tomllib.loads((node.folder / "node.toml").read_text())
+    return str(options[option] if default is None else options.get(option, default))
 
 
 def listen_of(node: LocalProcess) -> str:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from horologe.client.cli import filters, job_create, job_files, job_history, job_import, job_logs, job_next
+from horologe.client.cli import (
+    filters,
+    job_calendar,
+    job_create,
+    job_files,
+    job_history,
+    job_import,
+    job_logs,
+    job_next,
+)
 from horologe.client.cli.output import Column, print_data, print_details, print_table
 from horologe.client.cli.session import Session, connected
 
@@ -22,6 +31,7 @@ app.command("create")(job_create.create)
 app.command("apply")(job_files.apply)
 app.command("logs")(job_logs.logs)
 app.command("next")(job_next.next_)
+app.command("calendar")(job_calendar.calendar)
 app.add_typer(job_import.import_app)
 job_history.register(app)
 

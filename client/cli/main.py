@@ -21,6 +21,7 @@ from horologe.client.cli import (
     calendar,
     cluster,
     contexts,
+    dashboard,
     dead_letter,
     definitions,
     execution,
@@ -86,6 +87,7 @@ def build() -> typer.Typer:
     backfill.register(app)
     definitions.register(app)
     app.command("watch")(watch)
+    app.command("dashboard")(dashboard.dashboard)
     app.command("login")(contexts.login)
     app.command("logout")(contexts.logout)
     app.command("whoami")(access.whoami)

@@ -145,6 +145,7 @@ class GetClusterStatusResponse(_message.Message):
     REFUSED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     HISTORY_RETENTION_DAYS_FIELD_NUMBER: _builtins.int
     INSECURE_FIELD_NUMBER: _builtins.int
+    HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """The cluster's identity."""
     node: _builtins.str
@@ -185,6 +186,8 @@ class GetClusterStatusResponse(_message.Message):
     """How long executions and their ledger are kept after they ended, on the node that answers."""
     insecure: _builtins.bool
     """The node that answers has no TLS and asks nobody who they are: whoever reaches it may do everything."""
+    http_address: _builtins.str
+    """`host:port` where the node that answers listens for browsers; empty if it shows no pages."""
     @_builtins.property
     def log_time(self) -> _timestamp_pb2.Timestamp:
         """Time as the replicated state sees it."""
@@ -213,10 +216,11 @@ class GetClusterStatusResponse(_message.Message):
         refused_token_count: _builtins.int = ...,
         history_retention_days: _builtins.float = ...,
         insecure: _builtins.bool = ...,
+        http_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["log_time", b"log_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "commit_index", b"commit_index", "completed_count", b"completed_count", "entry_count", b"entry_count", "failed_count", b"failed_count", "fired_count", b"fired_count", "has_quorum", b"has_quorum", "history_retention_days", b"history_retention_days", "insecure", b"insecure", "job_count", b"job_count", "leader", b"leader", "log_time", b"log_time", "node", b"node", "not_run_count", b"not_run_count", "queued_count", b"queued_count", "refused_token_count", b"refused_token_count", "revision", b"revision", "running_count", b"running_count", "term", b"term", "version", b"version", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "commit_index", b"commit_index", "completed_count", b"completed_count", "entry_count", b"entry_count", "failed_count", b"failed_count", "fired_count", b"fired_count", "has_quorum", b"has_quorum", "history_retention_days", b"history_retention_days", "http_address", b"http_address", "insecure", b"insecure", "job_count", b"job_count", "leader", b"leader", "log_time", b"log_time", "node", b"node", "not_run_count", b"not_run_count", "queued_count", b"queued_count", "refused_token_count", b"refused_token_count", "revision", b"revision", "running_count", b"running_count", "term", b"term", "version", b"version", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -106,6 +106,9 @@ class FakeCluster(FakeAccess, FakeAudit, FakeGoverning, FakeOperations, FakeWork
         self.member_changes: list[Callable[[], None]] = []
         """One of them happens after each time that the members were listed."""
         self.has_quorum = True
+        self.http_address = ""
+        self.planned = [instant("2027-01-01T00:00:00Z")]
+        """Due times ahead, of every job."""
         self.revision = 0
         self.page_size = 2
         self.failures: dict[str, deque[status_pb2.Status]] = defaultdict(deque)
@@ -340,7 +343,8 @@ class FakeCluster(FakeAccess, FakeAudit, FakeGoverning, FakeOperations, FakeWork
         return jobs.RunJobResponse(execution=execution, revision=self.revision)
 
     def _PreviewSchedule(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return jobs.PreviewScheduleResponse(due_times=[DUE] * min(request.count, 1), description="Every day")
+        ahead = [timestamp(moment) for moment in self.planned[: request.count]]
+        return jobs.PreviewScheduleResponse(due_times=ahead, description="Every day")
 
     def _GetExecution(self, request: Any, context: grpc.ServicerContext) -> Any:
         execution = self._run(request.name, context)
@@ -424,7 +428,14 @@ class FakeCluster(FakeAccess, FakeAudit, FakeGoverning, FakeOperations, FakeWork
 
     def _GetClusterStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
         return cluster.GetClusterStatusResponse(
-            cluster_id="c1", node="n1", leader="n1", term=3, revision=self.revision, has_quorum=self.has_quorum
+            cluster_id="c1",
+            node="n1",
+            leader="n1",
+            term=3,
+            revision=self.revision,
+            has_quorum=self.has_quorum,
+            insecure=True,
+            http_address=self.http_address,
         )
 
     def _ListMembers(self, request: Any, context: grpc.ServicerContext) -> Any:
