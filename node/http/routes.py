@@ -176,6 +176,7 @@ ROUTES: Mapping[str, Route] = {
     "SecretService.DeleteSecret": Route("DELETE", "/v1/{name=namespaces/*/secrets/*}"),
     "StoryService.ExplainDueTime": Route("GET", f"/v1/{{name={_JOB}}}:explain"),
     "StoryService.GetExecutionStory": Route("GET", f"/v1/{{name={_EXECUTION}}}/story"),
+    "WatchService.WatchChanges": Route("GET", "/v1/changes:watch"),
     "WatchService.WatchEvents": Route("GET", f"/v1/{{parent={_JOB}}}/events:watch"),
     "WorkerService.ListWorkers": Route("GET", "/v1/workers"),
     "WorkerService.DrainWorker": Route("POST", "/v1/{name=workers/*}:drain", WHOLE),
