@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from horologe.node.http.parts import HttpParts
 from horologe.node.http.problems import STATUSES
 from horologe.node.local_calls import LocalCallError
-from horologe.node.web import live, overview, sign_in
+from horologe.node.web import job_actions, job_form, job_page, jobs_list, live, overview, sign_in
 from horologe.node.web.view import FormError, Web
 
 SECURITY_HEADERS = {
@@ -52,7 +52,7 @@ def add_to(app: FastAPI, parts: HttpParts) -> None:
     async def static(path: str, request: Request) -> Response:
         return web.assets.answer(path, request)
 
-    for module in (sign_in, live, overview):
+    for module in (sign_in, live, overview, jobs_list, job_form, job_actions, job_page):
         app.include_router(module.router(web), include_in_schema=False)
 
     async def failed(request: Request, error: Exception) -> Response:
