@@ -12,9 +12,36 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from horologe.node.http.parts import HttpParts
 from horologe.node.http.problems import STATUSES
 from horologe.node.local_calls import LocalCallError
-from horologe.node.web import job_actions, job_form, job_page, jobs_list, live, overview, sign_in
+from horologe.node.web import (
+    dead_letters,
+    execution_log,
+    execution_page,
+    executions_list,
+    job_actions,
+    job_form,
+    job_page,
+    jobs_list,
+    live,
+    overview,
+    sign_in,
+    workflows,
+)
 from horologe.node.web.view import FormError, Web
 
+PAGES = (
+    sign_in,
+    live,
+    overview,
+    jobs_list,
+    job_form,
+    job_actions,
+    job_page,
+    executions_list,
+    execution_page,
+    execution_log,
+    dead_letters,
+    workflows,
+)
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -52,7 +79,7 @@ def add_to(app: FastAPI, parts: HttpParts) -> None:
     async def static(path: str, request: Request) -> Response:
         return web.assets.answer(path, request)
 
-    for module in (sign_in, live, overview, jobs_list, job_form, job_actions, job_page):
+    for module in PAGES:
         app.include_router(module.router(web), include_in_schema=False)
 
     async def failed(request: Request, error: Exception) -> Response:
