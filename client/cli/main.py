@@ -32,6 +32,7 @@ from horologe.client.cli import (
     queue,
     secret,
     story,
+    top,
     worker,
     workflow,
 )
@@ -87,6 +88,7 @@ def build() -> typer.Typer:
     backfill.register(app)
     definitions.register(app)
     app.command("watch")(watch)
+    app.command("top")(top.top)
     app.command("dashboard")(dashboard.dashboard)
     app.command("login")(contexts.login)
     app.command("logout")(contexts.logout)
