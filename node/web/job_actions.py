@@ -13,7 +13,7 @@ from fastapi.responses import RedirectResponse
 
 from horologe.node.local_calls import LocalCallError
 from horologe.node.web import job_text, words
-from horologe.node.web.job_page import job_name, read_job
+from horologe.node.web.job_page import job_name, need, read_job
 from horologe.node.web.view import FormError, View, Web
 from horologe.v1 import (
     backfill_service_pb2,
@@ -95,6 +95,7 @@ def _add_deletion(web: Web, routes: APIRouter) -> None:
     @routes.get("/jobs/{namespace}/{job}/delete")
     async def ask(request: Request, namespace: str, job: str) -> Response:
         view = web.view(request)
+        await need(view, "job.write", namespace)
         found = await read_job(view, job_name(namespace, job))
         return await view.page("job_delete.html", job=found, request_id=str(uuid.uuid4()))
 
@@ -116,6 +117,7 @@ def _add_backfill(web: Web, routes: APIRouter) -> None:
     @routes.get("/jobs/{namespace}/{job}/backfill")
     async def ask(request: Request, namespace: str, job: str) -> Response:
         view = web.view(request)
+        await need(view, "job.run", namespace)
         found = await read_job(view, job_name(namespace, job))
         return await _backfill_page(view, found, {}, {})
 
@@ -159,7 +161,7 @@ async def _backfill_page(
         planned=planned,
         orders=job_text.words_of(Backfill.Order),
         onlys=job_text.words_of(Backfill.Only),
-        request_id=given.get("request_id") or str(uuid.uuid4()),
+        request_id=str(uuid.uuid4()),
     )
 
 

@@ -9,12 +9,11 @@ from typing import Any
 import grpc
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
-from google.rpc import status_pb2
 
 from horologe.node.local_calls import LocalCallError
 from horologe.node.web import job_fields, job_text, words
 from horologe.node.web.job_fields import Mistakes
-from horologe.node.web.job_page import due_times, job_name, read_job
+from horologe.node.web.job_page import due_times, job_name, need, read_job
 from horologe.node.web.jobs_list import readable_namespaces
 from horologe.node.web.view import View, Web
 from horologe.v1 import (
@@ -86,6 +85,7 @@ def _add_new(web: Web, routes: APIRouter) -> None:
     @routes.get("/new-job")
     async def form(request: Request) -> Response:
         view = web.view(request)
+        await need(view, "job.write")
         given = {**job_fields.EMPTY, **request.query_params}
         namespace = given.setdefault("namespace", "default")
         given.setdefault("yaml", TEXT_OF_NEW.format(namespace=namespace))
@@ -118,6 +118,7 @@ def _add_edit(web: Web, routes: APIRouter) -> None:
     @routes.get("/jobs/{namespace}/{job}/edit")
     async def form(request: Request, namespace: str, job: str) -> Response:
         view = web.view(request)
+        await need(view, "job.write", namespace)
         stored = await read_job(view, job_name(namespace, job))
         fields = job_fields.to_fields(stored)
         given = {
@@ -158,7 +159,8 @@ async def _read(view: View, given: dict[str, str], stored: job_pb2.Job | None) -
     """The job that a form describes. Raises LocalCallError if the reader may write none."""
     namespace, name = given.get("namespace", "").strip() or "default", given.get("name", "").strip()
     if given.get("as") == "yaml":
-        await _may_write(view)
+        # Reading a job file takes time, which is not for everybody.
+        await need(view, "job.write")
         try:
             text = await job_text.read(given.get("yaml", "").replace("\r\n", "\n"), namespace)
         except job_text.FileError as error:
@@ -172,13 +174,6 @@ async def _read(view: View, given: dict[str, str], stored: job_pb2.Job | None) -
     if "switch" in given and not mistakes:
         given = {**given, "as": "yaml", "yaml": job_text.to_yaml(job)}
     return Filled(given, job, mistakes)
-
-
-async def _may_write(view: View) -> None:
-    """Reading a job file takes time, which is not for everybody. Raises LocalCallError."""
-    if not (await view.reader()).may_somewhere("job.write"):
-        code = grpc.StatusCode.PERMISSION_DENIED.value[0]
-        raise LocalCallError(status_pb2.Status(code=code, message="you may write no jobs; ask an administrator for it"))
 
 
 async def _form_page(view: View, filled: Filled, stored: job_pb2.Job | None = None) -> Response:
@@ -196,7 +191,8 @@ async def _form_page(view: View, filled: Filled, stored: job_pb2.Job | None = No
         namespaces=await readable_namespaces(view),
         secrets=await _secret_names(view, namespace),
         choices=job_fields,
-        request_id=filled.given.get("request_id") or str(uuid.uuid4()),
+        # A new one each time: what was refused counts as an answer too.
+        request_id=str(uuid.uuid4()),
     )
 
 

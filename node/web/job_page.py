@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import grpc
 from fastapi import APIRouter, Request, Response
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
 
 from horologe.node.local_calls import LocalCallError
 from horologe.node.web import job_results, job_text, words
@@ -146,6 +148,15 @@ async def read_job(view: View, name: str) -> job_pb2.Job:
     """Raises LocalCallError if there is none."""
     stub = job_service_pb2_grpc.JobServiceStub(view.channel)
     return (await stub.GetJob(job_service_pb2.GetJobRequest(name=name))).job
+
+
+async def need(view: View, verb: str, namespace: str = "") -> None:
+    """Raises LocalCallError unless the reader has the right there, or anywhere: a form is shown only to those who may send it."""
+    reader = await view.reader()
+    if not (reader.may(verb, namespace) if namespace else reader.may_somewhere(verb)):
+        code = grpc.StatusCode.PERMISSION_DENIED.value[0]
+        text = f"{reader.principal} has no right {verb} there; ask an administrator for it"
+        raise LocalCallError(status_pb2.Status(code=code, message=text))
 
 
 async def read_versions(view: View, name: str) -> Sequence[definition_service_pb2.JobVersion]:

@@ -34,6 +34,8 @@ AT_A_TIME = 10
 ACTIONS: Mapping[str, str] = {"pause": "job.pause", "resume": "job.pause", "run": "job.run"}
 """What can be done to many jobs, and the right that it takes."""
 STATES = ("active", "paused", "finished")
+EVERYWHERE = "-"
+"""In place of a namespace: all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +110,13 @@ def router(web: Web) -> APIRouter:
         view = web.view(request)
         filters = Filters.of(request.query_params)
         namespaces = await readable_namespaces(view)
-        lines, next_token = await _page(view, filters, await _namespace(view, filters, namespaces))
+        namespace = await _namespace(view, filters, namespaces)
+        lines, next_token = await _page(view, filters, namespace)
         reader = await view.reader()
         return await view.page(
             "jobs.html",
             filters=filters,
+            namespace="" if namespace == EVERYWHERE else namespace,
             namespaces=namespaces,
             states=STATES,
             lines=lines,
@@ -153,7 +157,7 @@ async def _namespace(view: View, filters: Filters, namespaces: list[str]) -> str
     if filters.namespace:
         return filters.namespace
     reader = await view.reader()
-    return "-" if reader.may("job.read") or not namespaces else namespaces[0]
+    return EVERYWHERE if reader.may("job.read") or not namespaces else namespaces[0]
 
 
 async def _page(view: View, filters: Filters, namespace: str) -> tuple[list[Line], str]:

@@ -61,9 +61,12 @@ async def test_a_job_is_created_from_fields(node: FakeNode) -> None:
         assert (dict(job.labels), job.owner) == ({"team": "data", "tier": "1"}, "ann")
         assert (job.timeout.seconds, job.retry.max_attempts, job.priority) == (300, 4, 7)
         assert job.overlap == job_pb2.OVERLAP_POLICY_QUEUE_ONE
-        taken = await reader.post("/new-job", {**FIELDS, "cron": "0 3 * * *"})
+        fields = {**filled((await reader.get("/new-job")).text), **FIELDS, "cron": "0 3 * * *"}
+        taken = await reader.post("/new-job", fields)
         assert taken.status_code == 422
         assert 'id="error-name"' in taken.text
+        again = await reader.post("/new-job", {**filled(taken.text), "name": "other"})
+        assert again.headers["location"] == "/jobs/default/other?done=created"
 
 
 async def test_mistakes_stand_at_their_fields(node: FakeNode) -> None:

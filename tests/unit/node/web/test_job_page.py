@@ -234,6 +234,8 @@ async def test_a_viewer_is_offered_nothing_and_may_do_nothing(secure: SecureNode
         assert "may not" in refused.text
         for form in FORMS:
             assert (await viewer.post(f"{HERE}/{form}", {"csrf": ""})).status_code == 400
+        for address in ("/new-job", f"{HERE}/edit", f"{HERE}/delete", f"{HERE}/backfill"):
+            assert (await viewer.get(address)).status_code == 403, address
         new = await viewer.post("/new-job", {**FIELDS, "name": "other"})
         assert new.status_code == 403
         assert (await viewer.post("/new-job", {"as": "yaml", "yaml": "name: x"})).status_code == 403
