@@ -129,6 +129,13 @@ class Shop:
                     retry=jobs.retry(max_attempts=1),
                     queue="mail",
                 ),
+                jobs.job(
+                    "gated",
+                    jobs.manual(),
+                    jobs.shell(
+                        'echo waits at the gate; while [ ! -e "$HOME/gate" ]; do sleep 0.1; done; echo goes through'
+                    ),
+                ),
                 jobs.job("hostile", jobs.manual(), jobs.shell("true"), description=HOSTILE, owner=HOSTILE[:60]),
                 jobs.job("sales", jobs.manual(), jobs.workflow()),
                 jobs.job("sales-extract", jobs.manual(), jobs.shell("echo extracted"), workflow="sales"),
