@@ -112,6 +112,10 @@ class NodeConfig(BaseSettings):
         default="127.0.0.1:7700",
         description="`host:port` for the dashboard, the HTTP API, metrics and health, over HTTPS unless `insecure`. Empty: none.",
     )
+    metrics_open: bool = Field(
+        default=False,
+        description="Whoever reaches `http_listen` may read `/metrics`. False: that takes a token with the verb cluster.read.",
+    )
     tls_dir: Path | None = Field(
         default=None,
         description="Folder with `ca.pem`, `cert.pem` and `key.pem`, as `horologe tls issue node NAME` makes it. Absent: a node "

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from horologe.node.clock import Clock
 from horologe.node.config import NodeConfig
 from horologe.node.digests import StateDigests
+from horologe.node.metrics import Metrics
 from horologe.node.observations import Observations
 from horologe.node.proposals import Proposals
 from horologe.raft.step import Inbox, Status
@@ -34,6 +35,8 @@ class NodeContext:
     """For ids, and for delays that shall differ between nodes."""
     observations: Observations = field(default_factory=Observations)
     """What this node has seen happen."""
+    metrics: Metrics = field(default_factory=Metrics)
+    """What it measures meanwhile."""
     client_addresses: dict[str, str] = field(default_factory=dict)
     """Client addresses of the members, as far as they have said hello."""
     worker_addresses: dict[str, str] = field(default_factory=dict)
@@ -45,6 +48,8 @@ class NodeContext:
 
     removed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this node was told that it is no member any more."""
+    is_draining: bool = False
+    """The node is about to stop, and answers what still comes."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the node begins to stop: answers that have no end by themselves end."""
 

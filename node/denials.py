@@ -88,6 +88,12 @@ class Denials:
                 reason=reason,
             )
 
+    @property
+    def waiting_count(self) -> int:
+        """Records that are not in the audit log yet."""
+        under_way = 0 if self._under_way is None else len(self._under_way.note_denied.records)
+        return len(self._waiting) + under_way + bool(self._omitted_count)
+
     async def keep_flushing(self) -> None:
         """For as long as the node runs."""
         while True:

@@ -24,8 +24,10 @@ from horologe.node.admission import MemberRemovedError
 from horologe.node.audit_checkpoints import Checkpoints
 from horologe.node.audit_service import AuditService
 from horologe.node.backfill_service import BackfillService
+from horologe.node.background import persistent
 from horologe.node.barriers import Barriers
 from horologe.node.calendar_service import CalendarService
+from horologe.node.call_meter import CallMeter
 from horologe.node.clock import ClusterClock
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import NodeConfig
@@ -51,6 +53,8 @@ from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInter
 from horologe.node.job_service import JobService
 from horologe.node.limit_service import LimitService
 from horologe.node.local_calls import LocalCalls
+from horologe.node.metrics import Metrics
+from horologe.node.metrics_collector import NodeCollector
 from horologe.node.namespace_service import NamespaceService
 from horologe.node.operation_service import OperationService
 from horologe.node.output_copies import OutputCopies
@@ -126,7 +130,6 @@ from horologe.v1 import (
 )
 
 HOUSEKEEPING_SECONDS = 0.5
-WORK_AGAIN_SECONDS = 1.0
 LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
 SERVICES = (
@@ -177,49 +180,28 @@ class Node:
         left out."""
         self.config = config
         self._surroundings = surroundings = surroundings or Surroundings()
-        clock, randomness = surroundings.clock, surroundings.randomness
+        clock, metrics = surroundings.clock, Metrics()
         self._tls = NodeTls.of_node(config)
         self._keyring = surroundings.keyring(config)
         store = self._open_store()
-        planner = LeaderPlanner(
-            PlannerSettings(
-                lease_term_seconds=config.lease_term_ms / 1000,
-                clock_drift=config.clock_drift,
-                history_retention_seconds=config.history_retention_days * 86_400,
-                audit_retention_seconds=config.audit_retention_days * 86_400,
-            ),
-            randomness,
-        )
-        settings = CoreSettings(
-            name=config.name,
-            members=() if config.join else tuple(member.name for member in config.members),
-            heartbeat_ms=config.heartbeat_ms,
-            election_timeout_ms_min=config.election_timeout_ms_min,
-            election_timeout_ms_max=config.election_timeout_ms_max,
-        )
-        self._replica = Replica(
-            store,
-            settings,
-            planner,
-            randomness,
-            clock.monotonic(),
-            pulse_seconds=config.pulse_ms / 1000,
-            log_entries_kept=config.log_entries_kept,
-            peer_address=config.peer_advertised,
-            machine=surroundings.machine,
-            protections=surroundings.protections,
-            clock_skew_ms_max=config.clock_skew_ms_max,
-        )
-        self._stepper = surroundings.stepper(self._replica, self._deliver, self._fail)
+        store.around_commit = metrics.timed_commit(clock.monotonic)
+        self._replica = self._make_replica(store)
+        self._stepper = surroundings.stepper(self._replica, self._deliver, self._fail, metrics.stepped)
         self.context = NodeContext(
             config=config,
             clock=ClusterClock(clock, lambda: self._replica.status.clock_correction_ms),
             store=store,
-            proposals=Proposals(config.name, clock, lambda commands: self._stepper.submit(Inbox(commands=commands))),
+            proposals=Proposals(
+                config.name,
+                clock,
+                lambda commands: self._stepper.submit(Inbox(commands=commands)),
+                metrics.commit_latency.observe,
+            ),
+            metrics=metrics,
             digests=StateDigests(clock),
             status=lambda: self._replica.status,
             submit=self._stepper.submit,
-            randomness=randomness,
+            randomness=surroundings.randomness,
             client_addresses={config.name: config.advertised},
             worker_addresses={config.name: config.worker_advertised},
         )
@@ -246,11 +228,44 @@ class Node:
             self.context, self.outputs, self._copies, None if self._access is None else self._access.denials.note
         )
         self._checkpoints = Checkpoints(self.context)
+        metrics.add(NodeCollector(self.context, self.gateway, self._access, self._tls))
         self._health = health.aio.HealthServicer()
         self._failure: asyncio.Future[BaseException] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[grpc.aio.Server] = []
         self._http: HttpServer | None = None
+
+    def _make_replica(self, store: Store) -> Replica:
+        config, surroundings = self.config, self._surroundings
+        planner = LeaderPlanner(
+            PlannerSettings(
+                lease_term_seconds=config.lease_term_ms / 1000,
+                clock_drift=config.clock_drift,
+                history_retention_seconds=config.history_retention_days * 86_400,
+                audit_retention_seconds=config.audit_retention_days * 86_400,
+            ),
+            surroundings.randomness,
+        )
+        settings = CoreSettings(
+            name=config.name,
+            members=() if config.join else tuple(member.name for member in config.members),
+            heartbeat_ms=config.heartbeat_ms,
+            election_timeout_ms_min=config.election_timeout_ms_min,
+            election_timeout_ms_max=config.election_timeout_ms_max,
+        )
+        return Replica(
+            store,
+            settings,
+            planner,
+            surroundings.randomness,
+            surroundings.clock.monotonic(),
+            pulse_seconds=config.pulse_ms / 1000,
+            log_entries_kept=config.log_entries_kept,
+            peer_address=config.peer_advertised,
+            machine=surroundings.machine,
+            protections=surroundings.protections,
+            clock_skew_ms_max=config.clock_skew_ms_max,
+        )
 
     def _open_store(self) -> Store:
         """The node's state, after a look at whether it is whole, and whether what is written comes to the disk encrypted."""
@@ -302,7 +317,7 @@ class Node:
             work += self._access.background()
         if self._tls is not None:
             work.append(self._tls.keep)
-        self._tasks = [asyncio.create_task(_persistent(each), name=each.__qualname__) for each in work]
+        self._tasks = [asyncio.create_task(persistent(each), name=each.__qualname__) for each in work]
         if self._tls is None:
             log.warning(
                 "INSECURE: no TLS, and nobody is asked who they are: whoever reaches the ports of this node may do everything, "
@@ -331,6 +346,7 @@ class Node:
     async def stop(self, drain_seconds: float | None = None) -> None:
         """Leaves in good order: answers what is under way, hands the leadership over, then ends."""
         drain_seconds = self.config.drain_seconds if drain_seconds is None else drain_seconds
+        self.context.is_draining = True
         removed = self.context.removed.is_set()
         failed = self._failure is not None and self._failure.done() and not removed
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -497,6 +513,7 @@ class Node:
         """What every call passes, from the outermost on."""
         return [
             UnexpectedErrorInterceptor(),
+            CallMeter(self.context.metrics),
             *(self._access.outer if self._access is not None else ()),
             MinRevisionInterceptor(self.context),
             LinearizableInterceptor(Barriers(self.context.proposals)),
@@ -553,17 +570,6 @@ def _check_openness(store: Store, config: NodeConfig) -> None:
                 f"insecure: {config.data_dir} is of a secure cluster, and without security everybody could read it and run its "
                 "jobs; start without `insecure`, or with another `data_dir`"
             )
-
-
-async def _persistent(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Work in the background. What goes wrong with it is a defect: it is logged, and the work begins again, because a node
-    without it would look healthy and, say, never drop what is old."""
-    while True:
-        try:
-            return await work()
-        except Exception:
-            log.exception("work in the background failed and begins again", work=work.__qualname__)
-            await asyncio.sleep(WORK_AGAIN_SECONDS)
 
 
 async def run_node(

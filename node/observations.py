@@ -20,6 +20,8 @@ from horologe.raft.model import Effects, ExecutionState, LedgerOutcome
 SECONDS_KEPT = 3_600
 LATE_AFTER_MS = ON_TIME_MS
 """A first attempt that starts later than this after it should have is late."""
+ENTRY_BOUNDS: Final[tuple[int, ...]] = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+"""Upper bounds of the buckets of what one entry does."""
 NUMBERS_KEPT = 1_000
 """The latest executions that were late, and that failed."""
 _STEPS: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90)
@@ -82,7 +84,12 @@ class Totals:
     """By namespace, then by state."""
     not_run: dict[int, list[int]] = field(default_factory=dict)
     """Due times by namespace, then by outcome."""
+    late: int = 0
     leases_expired: int = 0
+    entries: array[int] = field(default_factory=lambda: array("Q", bytes(8 * (len(ENTRY_BOUNDS) + 1))))
+    """By how many attempts they began and executions they ended."""
+    entry_executions: int = 0
+    """Of all entries together."""
 
 
 class Observations:
@@ -104,11 +111,14 @@ class Observations:
         """What entries did, in their order."""
         totals = self.totals
         for effects in applied:
+            work = len(effects.assigned) + len(effects.ended)
+            totals.entries[bisect_left(ENTRY_BOUNDS, work)] += 1
             totals.leases_expired += len(effects.expired)
             if effects.not_run:
                 self._note_not_run(effects.not_run)
-            if not (effects.assigned or effects.ended):
+            if not work:
                 continue
+            totals.entry_executions += work
             figures = self._second_of(effects.time_ms)
             figures.started += len(effects.assigned)
             totals.started += len(effects.assigned)
@@ -137,6 +147,7 @@ class Observations:
             delay_sum_ms += delay_ms
             if delay_ms > LATE_AFTER_MS:
                 figures.late += 1
+                totals.late += 1
                 late.append(number)
         totals.first_started += len(begun)
         totals.delay_ms += delay_sum_ms

@@ -47,11 +47,18 @@ class _Pending:
 class Proposals:
     """All of this node's proposals. Belongs to the event loop."""
 
-    def __init__(self, node: str, clock: Clock, submit: Callable[[list[log_pb2.Command]], None]) -> None:
-        """`submit` hands commands to the step thread."""
+    def __init__(
+        self,
+        node: str,
+        clock: Clock,
+        submit: Callable[[list[log_pb2.Command]], None],
+        took: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """`submit` hands commands to the step thread; `took` hears how many seconds passed until a command had its result."""
         self._node = node
         self._clock = clock
         self._submit = submit
+        self._took = took
         # Starts where no earlier life of this node has been: results of its commands may still come out of the log.
         self._ids = itertools.count((clock.wall_ms() << 20) & ((1 << 62) - 1))
         self._pending: dict[int, _Pending] = {}
@@ -64,16 +71,19 @@ class Proposals:
         """
         origin_id = next(self._ids)
         command.origin, command.origin_id = self._node, origin_id
-        pending = _Pending(command, asyncio.get_running_loop().create_future(), self._clock.monotonic(), 1)
+        began = self._clock.monotonic()
+        pending = _Pending(command, asyncio.get_running_loop().create_future(), began, 1)
         self._pending[origin_id] = pending
         self._submit([command])
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await pending.future
+                result = await pending.future
         except TimeoutError:
             raise OutcomeUnknownError("no answer from the cluster in time; the write may still happen") from None
         finally:
             self._pending.pop(origin_id, None)
+        self._took(self._clock.monotonic() - began)
+        return result
 
     def resolve(self, results: list[tuple[int, Result]]) -> None:
         """Commands of this node were applied."""

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -25,6 +26,12 @@ LATE_SECONDS = 0.1
 REPORT_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
+
+
+class Stepped(Protocol):
+    """Hears when each step began and ended, in monotonic seconds, and whether it wrote anything."""
+
+    def __call__(self, began: float, ended: float, *, wrote: bool) -> None: ...
 
 
 class Punctuality:
@@ -53,12 +60,14 @@ class Stepper:
         clock: Clock,
         deliver: Callable[[Outbox], None],
         failed: Callable[[BaseException], None],
+        stepped: Stepped,
     ) -> None:
-        """`deliver` and `failed` are called on the event loop that calls `start`."""
+        """`deliver` and `failed` are called on the event loop that calls `start`, `stepped` on the thread after each step."""
         self._replica = replica
         self._clock = clock
         self._deliver = deliver
         self._failed = failed
+        self._stepped = stepped
         self._line = InboxLine()
         self._snapshot: Path | None = None
         self._wake = threading.Condition()
@@ -103,7 +112,10 @@ class Stepper:
                     if self._replica.install(folder, self._clock.monotonic()):
                         log.info("snapshot installed", revision=self._replica.status.revision)
                         self._hand_over(Outbox(state_replaced=True, dropped=connected))
-                self._hand_over(self._replica.step(inbox, self._clock.monotonic(), self._clock.wall_ms()))
+                began, commits = self._clock.monotonic(), self._replica.store.commits
+                outbox = self._replica.step(inbox, began, self._clock.wall_ms())
+                self._stepped(began, self._clock.monotonic(), wrote=self._replica.store.commits > commits)
+                self._hand_over(outbox)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the node must stop
             # Nothing of this step has left the process. It must not go on: see replica.py.
             self._loop.call_soon_threadsafe(self._failed, error)

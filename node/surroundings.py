@@ -17,7 +17,7 @@ from horologe.node.config import NodeConfig
 from horologe.node.key_sources import key_source_of
 from horologe.node.keyring import Keyring
 from horologe.node.state_stream import StatePieces, through_a_pipe
-from horologe.node.stepper import Stepper
+from horologe.node.stepper import Stepped, Stepper
 from horologe.raft.core import Protections
 from horologe.raft.machine import StateMachine
 from horologe.raft.replica import Replica
@@ -48,10 +48,14 @@ class Surroundings:
         return Store(config.data_dir / "state", config.name, bytes_max=config.store_bytes_max, open_cipher=keyring.open)
 
     def stepper(
-        self, replica: Replica, deliver: Callable[[Outbox], None], failed: Callable[[BaseException], None]
+        self,
+        replica: Replica,
+        deliver: Callable[[Outbox], None],
+        failed: Callable[[BaseException], None],
+        stepped: Stepped,
     ) -> Stepper:
         """What runs the replica's steps; see stepper.Stepper."""
-        return Stepper(replica, self.clock, deliver, failed)
+        return Stepper(replica, self.clock, deliver, failed, stepped)
 
     def server(self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Options) -> grpc.aio.Server:
         """A server that listens nowhere yet."""

@@ -75,6 +75,11 @@ class CoreView:
         return self._context.engine.commit_index
 
     @property
+    def leader_commit_index(self) -> int:
+        """All entries up to this one are committed, as a leader has said; our log may not reach it yet."""
+        return self._replication.leader_commit_index
+
+    @property
     def applied_index(self) -> int:
         """All entries up to this one are applied."""
         return self._context.engine.applied_index

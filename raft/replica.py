@@ -472,6 +472,7 @@ class Replica:
             clock_correction_ms=self._clock_correction_ms,
             configuration=core.configuration,
             committed_configuration=core.committed_configuration,
+            leader_commit_index=max(core.commit_index, core.leader_commit_index),
         )
 
 

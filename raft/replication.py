@@ -25,6 +25,8 @@ class Replication:
         self._round = 0
         self._answering_round = 0
         self._snapshot_offered_by: str | None = None
+        self.leader_commit_index = 0
+        """The last entry that a leader has said to be committed; our log may not reach it yet."""
 
     # --- the leader sends ---------------------------------------------------------------------------------------------
 
@@ -151,6 +153,7 @@ class Replication:
         """Entries, or a heartbeat, from the leader of our term or of a newer one."""
         context = self._context
         self._answering_round = append.round
+        self.leader_commit_index = max(self.leader_commit_index, append.commit_index)
         message = {
             "type": "append_entries",
             "term": append.term,

@@ -90,6 +90,9 @@ class Status:
     """The newest one that is committed. While a change is on its way it is the one before; without members while the log has
     held none. What it says nobody can take back, so whom it condemns is condemned for good."""
 
+    leader_commit_index: int = 0
+    """The last entry that this node has heard to be committed, by whoever leads; its own log may not reach it yet."""
+
     @property
     def configuration_is_committed(self) -> bool:
         """Whether the one in force is the committed one."""

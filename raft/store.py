@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import lmdb
 
@@ -51,6 +51,21 @@ _LOG_CONTEXT = context_of(LOG)
 _IDENTITY = "identity"
 _OWNER_FILE = "owner"
 """Locked by the process that has the folder open; not empty once the folder holds data."""
+
+
+META_PAGES = 2
+"""Of LMDB's own, at the beginning of the file."""
+
+
+class Usage(NamedTuple):
+    """How much there is in the file."""
+
+    file_bytes: int
+    limit_bytes: int
+    page_bytes: int
+    pages: int
+    free_pages: int
+    """In no table: about all of them are free. Large sets of timers count here too: LMDB does not say what they take."""
 
 
 class _Tables:
@@ -109,6 +124,8 @@ class Store:
         self.commits = 0
         self.replacements = 0
         """How often other files have taken the place of its own."""
+        self.around_commit: Callable[[Callable[[], None]], None] = _plainly
+        """Runs each commit; whoever owns the store may measure it there."""
         self.report: Callable[[StoreError], None] = _nobody_to_tell
         """Called on the reader's thread when `read` meets a damaged record: whoever owns the store ends the node."""
         self._owner_file = self._take_possession()
@@ -139,7 +156,7 @@ class Store:
             return
         transaction, self._transaction, self._tables = self._transaction, None, None
         try:
-            transaction.commit()
+            self.around_commit(transaction.commit)
         except lmdb.Error as error:
             raise StoreError(f"{self.folder}: the disk did not take a commit ({error}); this node stops") from error
         self.commits += 1
@@ -255,6 +272,20 @@ class Store:
         """Records of tables and of the log. For any thread."""
         with self._reading() as transaction:
             return {name: int(transaction.stat(self._databases[name])["entries"]) for name in names}
+
+    def usage(self) -> Usage:
+        """How full the file is. For any thread."""
+        with self._reading() as transaction:
+            tables = [self._environment.stat(), *(transaction.stat(database) for database in self._databases.values())]
+            pages = self._environment.info()["last_pgno"] + 1
+        used = sum(table[kind] for table in tables for kind in ("branch_pages", "leaf_pages", "overflow_pages"))
+        return Usage(
+            file_bytes=(self.folder / "data.mdb").stat().st_size,
+            limit_bytes=self._bytes_max,
+            page_bytes=tables[0]["psize"],
+            pages=pages,
+            free_pages=max(0, pages - used - META_PAGES),
+        )
 
     # Whole copies
 
@@ -473,6 +504,10 @@ class StateSnapshot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reading.__exit__(kind, error, trace)
+
+
+def _plainly(commit: Callable[[], None]) -> None:
+    commit()
 
 
 def _nobody_to_tell(error: StoreError) -> None:

@@ -29,7 +29,7 @@ from horologe.node.key_sources import key_source_of
 from horologe.node.keyring import Keyring
 from horologe.node.node import Node, run_node
 from horologe.node.state_stream import through_a_file
-from horologe.node.stepper import Stepper
+from horologe.node.stepper import Stepped, Stepper
 from horologe.node.surroundings import Options, Surroundings
 from horologe.raft.core import Protections
 from horologe.raft.machine import StateMachine
@@ -179,8 +179,13 @@ class _SimSurroundings(Surroundings):
         return self._node.make_store(config, keyring)
 
     def stepper(
-        self, replica: Replica, deliver: Callable[[Outbox], None], failed: Callable[[BaseException], None]
+        self,
+        replica: Replica,
+        deliver: Callable[[Outbox], None],
+        failed: Callable[[BaseException], None],
+        stepped: Stepped,
     ) -> Stepper:
+        del stepped  # A step takes no time here.
         stepper = SimStepper(
             self._process,
             self._world.timeline,

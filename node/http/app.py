@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from horologe.node.http import health, metrics
 from horologe.node.http.api import Api
 from horologe.node.http.parts import HttpParts
 from horologe.node.web import pages
@@ -14,5 +15,8 @@ def make_app(parts: HttpParts) -> FastAPI:
     # The descriptions of the API are its own business; those of FastAPI know nothing of the proto.
     app = FastAPI(title="Horologe", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/v1", Api(parts))
+    app.include_router(metrics.router(parts))
+    app.include_router(health.router(parts))
     pages.add_to(app, parts)
+    app.add_middleware(metrics.RequestMeter, metrics=parts.context.metrics)
     return app

@@ -6,11 +6,11 @@ import asyncio
 
 from structlog.testing import capture_logs
 
-from horologe.node import node as node_module
+from horologe.node import background
 
 
 async def test_what_fails_begins_again_and_says_so(monkeypatch):
-    monkeypatch.setattr(node_module, "WORK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(background, "AGAIN_SECONDS", 0.0)
     lives: list[int] = []
 
     async def work() -> None:
@@ -20,6 +20,6 @@ async def test_what_fails_begins_again_and_says_so(monkeypatch):
 
     with capture_logs() as lines:
         async with asyncio.timeout(10):
-            await node_module._persistent(work)
+            await background.persistent(work)
     assert lives == [0, 1, 2]
     assert [line["log_level"] for line in lines] == ["error", "error"]

@@ -6,12 +6,19 @@ import asyncio
 
 from service_harness import HandClock
 
+from horologe.node.metrics import Metrics
 from horologe.node.stepper import Stepper
 from horologe.raft.step import Inbox, Outbox
 
 
+class NoStore:
+    commits = 0
+
+
 class OneOutbox:
     """A replica whose every step releases something."""
+
+    store = NoStore()
 
     def wait_seconds(self, now, wall_ms):
         return None
@@ -30,7 +37,7 @@ async def test_what_cannot_be_delivered_ends_the_node():
         if not failed.done():
             failed.set_result(error)
 
-    stepper = Stepper(OneOutbox(), HandClock(), deliver, fail)  # type: ignore[arg-type]
+    stepper = Stepper(OneOutbox(), HandClock(), deliver, fail, Metrics().stepped)  # type: ignore[arg-type]
     stepper.start()
     stepper.submit(Inbox())
     async with asyncio.timeout(10):
