@@ -19,6 +19,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from markupsafe import escape
 
+from horologe.node.http.event_stream import EventStream
 from horologe.node.local_calls import LocalCallError
 from horologe.node.web.log_lines import Line, LineReader, Place
 from horologe.node.web.reading import execution_name
@@ -47,7 +48,6 @@ EVENTS_WAITING_MAX = 8
 _OVER = frozenset({"OUTPUT_NOT_FOUND", "EXECUTION_NOT_FOUND"})
 """There is no such attempt, and there will be none."""
 _BRIEF = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def router(web: Web) -> APIRouter:
@@ -69,9 +69,7 @@ def router(web: Web) -> APIRouter:
             follower.go_on_from(place)
         # Who may not read it hears so at once, by the status.
         beginning = await follower.begin() if place is None else []
-        return StreamingResponse(
-            _frames(beginning, follower.follow()), media_type="text/event-stream", headers=_HEADERS
-        )
+        return EventStream(_frames(beginning, follower.follow()))
 
     @routes.get(path + "/output")
     async def output(request: Request, namespace: str, job: str, number: str) -> Response:
@@ -90,7 +88,10 @@ def router(web: Web) -> APIRouter:
                     yield piece.data
 
         attempt = f"-attempt-{first.attempt}" if first is not None else ""
-        headers = {**_HEADERS, "Content-Disposition": f'attachment; filename="{job}-{number}{attempt}.log"'}
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Disposition": f'attachment; filename="{job}-{number}{attempt}.log"',
+        }
         return StreamingResponse(body(), media_type="text/plain; charset=utf-8", headers=headers)
 
     return routes

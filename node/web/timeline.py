@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from horologe.v1 import execution_pb2
 
-LABEL_WIDTH, PLOT_WIDTH, MARGIN = 120, 860, 20
+LABEL_WIDTH, PLOT_WIDTH, MARGIN = 110, 850, 60
 LANE_HEIGHT, BAR_HEIGHT, AXIS_HEIGHT = 30, 18, 26
 BAR_WIDTH_MIN = 2.0
 ATTEMPTS_DRAWN_MAX = 40

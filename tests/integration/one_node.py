@@ -40,14 +40,15 @@ class AdvancedClock:
 class OneNode:
     """The node, its client and its worker."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, pages: bool = False) -> None:
+        """With `pages`, it has a port for browsers."""
         self.clock = AdvancedClock()
         self._config = NodeConfig(
             name="n1",
             data_dir=folder / "data",
             listen=f"127.0.0.1:{free_port()}",
             peer_listen=f"127.0.0.1:{free_port()}",
-            http_listen="",
+            http_listen=f"127.0.0.1:{free_port()}" if pages else "",
             insecure=True,
             output_bytes_per_attempt_max=OUTPUT_BYTES_MAX,
             drain_seconds=2.0,
@@ -82,6 +83,11 @@ class OneNode:
     def address(self) -> str:
         """Where clients find it."""
         return self._config.listen
+
+    @property
+    def http_address(self) -> str:
+        """Where browsers find it."""
+        return f"http://{self._config.http_listen}"
 
     def make_node(self) -> Node:
         """One that has not started."""
@@ -118,9 +124,9 @@ class OneNode:
 
 
 @asynccontextmanager
-async def one_node(folder: Path) -> AsyncIterator[OneNode]:
+async def one_node(folder: Path, *, pages: bool = False) -> AsyncIterator[OneNode]:
     """A node that leads and a worker that is connected; both are gone afterwards."""
-    here = OneNode(folder)
+    here = OneNode(folder, pages=pages)
     serving: asyncio.Task[None] | None = None
     try:
         async with here.client:
