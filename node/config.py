@@ -238,6 +238,19 @@ class NodeConfig(BaseSettings):
     oidc_groups_claim: str = Field(
         default="groups", description="The claim that lists groups, to which rights can be given as `group:NAME`."
     )
+    oidc_client_id: str = Field(
+        default="",
+        description="As whom the dashboard is registered with the identity provider, for signing in there; what it issues then "
+        "must be meant for `oidc_audience`, which is usually the same. Empty: people sign in with tokens.",
+    )
+    oidc_client_secret_file: Path | None = Field(
+        default=None,
+        description="File with the secret of that client, if it has one. A relative path starts at the configuration file's "
+        "folder.",
+    )
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="The secret itself in place of `oidc_client_secret_file`. Only in the environment."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important log lines that are written: debug, info, warning or error."
     )
@@ -331,6 +344,12 @@ class NodeConfig(BaseSettings):
             raise ValueError("oidc_audience: it is missing; without it, tokens for any other program would count here")
         if self.oidc_issuer and not is_trusted_url(self.oidc_issuer):
             raise ValueError(f"oidc_issuer: {self.oidc_issuer[:80]!r} is no https address; keys must come over TLS")
+        if self.oidc_client_id and not self.oidc_issuer:
+            raise ValueError(
+                "oidc_client_id: there is no `oidc_issuer`; name the identity provider that knows this client"
+            )
+        if self.oidc_client_secret_file is not None and self.oidc_client_secret is not None:
+            raise ValueError("oidc_client_secret: there is an `oidc_client_secret_file` too; give one of them")
         return self
 
     @model_validator(mode="after")
@@ -409,7 +428,7 @@ def load_config(
     origins |= {name: "--" + name.replace("_", "-") for name in flags}
     values = from_file | from_environment | flags
     folder = Path.cwd() if path is None else path.resolve().parent
-    for name in ("data_dir", "log_file", "tls_dir", "key_file", "bootstrap_token_file"):
+    for name in ("data_dir", "log_file", "tls_dir", "key_file", "bootstrap_token_file", "oidc_client_secret_file"):
         # What a flag or the environment says is relative to where they were typed.
         if isinstance(values.get(name), str | Path):
             base = folder if name in from_file and values[name] == from_file[name] else Path.cwd()
@@ -431,10 +450,12 @@ def _read_file(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
     _check_known(values, str(path))
-    if "key" in values:
-        raise ConfigError(
-            f"{path}: key: a key does not belong into this file; give it in {ENVIRONMENT_PREFIX}KEY, or a `key_file`"
-        )
+    for name in ("key", "oidc_client_secret"):
+        if name in values:
+            raise ConfigError(
+                f"{path}: {name}: it does not belong into this file; give it in {ENVIRONMENT_PREFIX}{name.upper()}, "
+                f"or a `{name}_file`"
+            )
     return values
 
 

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from horologe.node.http import health, metrics
 from horologe.node.http.api import Api
+from horologe.node.http.own_name import OwnName
 from horologe.node.http.parts import HttpParts
 from horologe.node.web import pages
 
@@ -19,4 +20,5 @@ def make_app(parts: HttpParts) -> FastAPI:
     app.include_router(health.router(parts))
     pages.add_to(app, parts)
     app.add_middleware(metrics.RequestMeter, metrics=parts.context.metrics)
+    app.add_middleware(OwnName, config=parts.context.config)
     return app

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import grpc
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
@@ -26,7 +28,7 @@ from horologe.node.web import (
     sign_in,
     workflows,
 )
-from horologe.node.web.view import FormError, Web
+from horologe.node.web.view import FormError, View, Web
 
 PAGES = (
     sign_in,
@@ -46,7 +48,8 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # Not "no-referrer": browsers would send forms without saying where they come from.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -84,15 +87,34 @@ def add_to(app: FastAPI, parts: HttpParts) -> None:
 
     async def failed(request: Request, error: Exception) -> Response:
         assert isinstance(error, LocalCallError)
-        if error.code is grpc.StatusCode.UNAUTHENTICATED and request.method == "GET":
-            return RedirectResponse(f"/sign-in?next={request.url.path}", 303)
-        return await web.view(request).refusal(STATUSES.get(error.code, 500), error.reason, str(error))
+        view = web.view(request)
+        if error.code is grpc.StatusCode.UNAUTHENTICATED:
+            return await _signed_out(view)
+        return await view.refusal(STATUSES.get(error.code, 500), error.reason, str(error))
 
     async def unreadable(request: Request, error: Exception) -> Response:
-        return await web.view(request).refusal(400, "INVALID_FORM", str(error))
+        view = web.view(request)
+        if not view.session and not web.parts.insecure:
+            return await _signed_out(view)
+        return await view.refusal(400, "INVALID_FORM", str(error))
 
     app.add_exception_handler(LocalCallError, failed)
     app.add_exception_handler(FormError, unreadable)
 
     app.add_middleware(GZipMiddleware, compresslevel=PACKING_LEVEL)
     app.add_middleware(SecurityHeaders)
+
+
+async def _signed_out(view: View) -> Response:
+    """To the sign-in page, and from there back to what was asked for."""
+    request = view.request
+    sign_in_page = f"/sign-in?next={quote(view.way_back)}"
+    if view.wants_part:
+        return Response(status_code=401, headers={"HX-Redirect": sign_in_page})
+    if request.method != "GET" or "text/event-stream" in request.headers.get("accept", ""):
+        text = "your session is over, or there was none; sign in and repeat it"
+        return view.page_for_anybody("refusal.html", 401, reason="UNAUTHENTICATED", text=text, back=view.way_back)
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        # A link on another site: the browser kept the session's cookie back, and sends it when it asks again from here.
+        return view.onward(view.way_back)
+    return RedirectResponse(sign_in_page, 303)

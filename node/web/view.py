@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc.aio
 from fastapi import Request, Response
@@ -29,6 +30,13 @@ from horologe.raft.access import EVERYWHERE
 from horologe.v1 import access_service_pb2, access_service_pb2_grpc
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
+VISIT_COOKIE = "__Host-horologe-visit"
+"""A number that only this browser knows, for forms of readers who are not signed in: nobody signs them in as somebody else."""
+VISIT_SECONDS = 24 * 3_600
+OWN_SITES = frozenset({"same-origin", "none"})
+"""What browsers say (`Sec-Fetch-Site`) of a request from a page of this origin, and of one that the person typed."""
+FORM_BYTES_MAX = 4 << 20
+"""As much as a call of the API."""
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
 CSRF_SALT_CHARACTERS = 16
@@ -98,11 +106,17 @@ class View:
         self.web = web
         self.request = request
         self.session = request.cookies.get(web.cookie, "")
-        """The token that the reader's browser keeps; without security, a number that only it knows."""
-        self._is_new_session = False
+        """The token that the reader's browser keeps; empty if nobody is signed in. Without security it is a number."""
         self._reader: Reader | None = None
-        if web.parts.insecure and not self.session:
-            self.session, self._is_new_session = secrets.token_urlsafe(), True
+        self._new_cookie = ""
+        self._secret = self.session or request.cookies.get(self._visit_cookie, "")
+        """What the proofs in forms are made of."""
+        if not self._secret:
+            self._secret, self._new_cookie = secrets.token_urlsafe(), self._visit_cookie
+
+    @property
+    def _visit_cookie(self) -> str:
+        return INSECURE_COOKIE if self.web.parts.insecure else VISIT_COOKIE
 
     @cached_property
     def channel(self) -> grpc.aio.Channel:
@@ -125,21 +139,41 @@ class View:
         return self.request.headers.get("hx-request") == "true"
 
     @property
+    def way_back(self) -> str:
+        """The page that the reader was at, to come back to after signing in: what is asked for, or the page that asks."""
+        if self.request.method == "GET" and not self.wants_part:
+            return inside(self.request.url.path + (f"?{self.request.url.query}" if self.request.url.query else ""))
+        page = urlsplit(self.request.headers.get("hx-current-url") or self.request.headers.get("referer", ""))
+        return inside(page.path + (f"?{page.query}" if page.query else "")) if page.path else "/"
+
+    @property
     def csrf(self) -> str:
         """Goes into every form; nobody can make it who has not the session."""
         # Another one each time: what is the same in every page can be guessed from the length of packed pages.
         salt = secrets.token_hex(CSRF_SALT_CHARACTERS // 2)
-        return f"{salt}{_csrf_proof(self.session, salt)}" if self.session else ""
+        return f"{salt}{_csrf_proof(self._secret, salt)}"
 
     async def form(self) -> FormData:
         """What was filled in. Raises FormError unless the form came from a page of ours, in this session."""
+        self._check_source()
         form = await self.request.form()
         given = self.request.headers.get(CSRF_HEADER) or form.get(CSRF_FIELD) or ""
-        if not is_csrf(self.session, str(given)):
+        if self._new_cookie or not is_csrf(self._secret, str(given)):
             raise FormError(
                 "this form is from another session, or from another site; load the page again and repeat it"
             )
         return form
+
+    def _check_source(self) -> None:
+        """Before anything is read. What a browser says of where a form comes from; other programs say nothing of the kind."""
+        headers = self.request.headers
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > FORM_BYTES_MAX or "transfer-encoding" in headers:
+            raise FormError(f"this form is larger than {FORM_BYTES_MAX >> 20} MiB, or does not say how large it is")
+        origin = headers.get("origin")
+        is_foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+        if is_foreign or headers.get("sec-fetch-site", "none") not in OWN_SITES:
+            raise FormError("this form is from another site, which may not send it")
 
     async def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """The page, with what every page has."""
@@ -152,12 +186,23 @@ class View:
             reader = await self.reader()
         except LocalCallError:
             reader, is_live = Reader(), False
-        values = {"reader": reader, "is_live": is_live, "status": status, "reason": reason, "text": text}
+        values = {
+            "reader": reader,
+            "is_live": is_live,
+            "status": status,
+            "reason": reason,
+            "text": text,
+            "back": self.way_back,
+        }
         return self._answer("refusal_part.html" if self.wants_part else "refusal.html", status, values)
 
     def page_for_anybody(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page for people who are not signed in."""
         return self._answer(template, status, {"reader": Reader(), "is_live": False, **values})
+
+    def onward(self, target: str) -> HTMLResponse:
+        """A page that leads to another one of ours at once, as if the reader had clicked there."""
+        return self.page_for_anybody("onward.html", target=target)
 
     def _answer(self, template: str, status: int, values: dict[str, Any]) -> HTMLResponse:
         context = self.web.parts.context
@@ -174,13 +219,25 @@ class View:
         )
         response = HTMLResponse(text, status)
         response.headers["Cache-Control"] = "no-store"
-        if self._is_new_session:
-            self.remember(response, self.session)
+        if self._new_cookie:
+            self._set_cookie(response, self._new_cookie, self._secret, VISIT_SECONDS)
         return response
 
-    def remember(self, response: Response, session: str, seconds: int | None = None) -> None:
+    def remember(self, response: Response, session: str, seconds: int) -> None:
         """Gives the session to the browser; no script can read it, and no other site can use it."""
+        self._set_cookie(response, self.web.cookie, session, seconds)
+
+    def forget(self, response: Response) -> None:
+        """Takes the session away from the browser."""
+        self._set_cookie(response, self.web.cookie, "", 0)
+
+    def _set_cookie(self, response: Response, name: str, value: str, seconds: int) -> None:
         secure = not self.web.parts.insecure
-        response.set_cookie(
-            self.web.cookie, session, max_age=seconds, path="/", secure=secure, httponly=True, samesite="strict"
-        )
+        response.set_cookie(name, value, max_age=seconds, path="/", secure=secure, httponly=True, samesite="strict")
+
+
+def inside(target: str) -> str:
+    """A path of ours; anything that leads elsewhere becomes the first page."""
+    parts = urlsplit(target)
+    is_path = target.startswith("/") and not target.startswith("//") and target.isprintable() and "\\" not in target
+    return target if is_path and not parts.scheme and not parts.netloc else "/"

@@ -14,7 +14,7 @@ from service_harness import FakeNode
 from horologe.node.http.app import make_app
 from horologe.node.http.parts import HttpParts
 from horologe.node.local_calls import LocalCalls
-from horologe.node.web.view import INSECURE_COOKIE, SECURE_COOKIE
+from horologe.node.web.view import INSECURE_COOKIE, SECURE_COOKIE, Web
 
 
 class Browser:
@@ -23,11 +23,12 @@ class Browser:
     def __init__(self, node: FakeNode, token: str = "") -> None:
         calls = LocalCalls(node.interceptors())
         node.add_all_services(cast(grpc.aio.Server, calls))
-        self.app = make_app(HttpParts(node.context, calls))
+        parts = HttpParts(node.context, calls)
+        self.web = Web(parts)
         scheme = "http" if node.config.insecure else "https"
         self.origin = f"{scheme}://127.0.0.1:7700"
         self.cookie = INSECURE_COOKIE if node.config.insecure else SECURE_COOKIE
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=self.origin)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(make_app(parts)), base_url=self.origin)
         if token:
             self.http.cookies.set(self.cookie, token)
         self.proof = ""
