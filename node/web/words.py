@@ -143,6 +143,11 @@ def number(value: float) -> str:
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def rate(value: float) -> str:
+    """`0.25`, `12.5`, `612`: three digits are enough."""
+    return f"{value:.3g}" if value < 1_000 else number(round(value))
+
+
 def id_of(name: str) -> str:
     """The last part of a resource's name: `nightly` of `namespaces/shop/jobs/nightly`."""
     return name.rpartition("/")[2]
@@ -208,6 +213,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
         shown,
         plain,
         number,
+        rate,
+        duration_text,
         id_of,
         namespace_of,
         job_of,

@@ -149,7 +149,10 @@ function follow(address) {
   let source = null;
   let again = null;
   let seen = document.body.dataset.mark;
-  const changed = () => document.querySelectorAll("[hx-trigger*='sse:changed']").forEach((element) => htmx.trigger(element, "sse:changed"));
+  const changed = () => document.querySelectorAll("[hx-trigger*='sse:changed']").forEach((element) => {
+    // What somebody is writing in, or choosing from, stays as it is.
+    if (!document.activeElement.matches("input, select, textarea") || !element.contains(document.activeElement)) htmx.trigger(element, "sse:changed");
+  });
   const listen = () => {
     clearTimeout(again);
     if (source || document.hidden) return;
@@ -184,6 +187,24 @@ function arrived(root) {
   showTimes(root);
   tick(root);
   each(root, "figure.chart", draw);
+}
+
+// A part that comes anew takes the focus along: to the element that is the same as far as a reader can tell.
+
+let focused = null;
+
+function remember(part) {
+  const element = document.activeElement;
+  focused = element !== document.body && part.contains(element) ? { tag: element.tagName, href: element.getAttribute("href"), text: element.textContent } : null;
+  if (focused) focused.place = [...part.querySelectorAll(focused.tag)].indexOf(element);
+}
+
+function refocus(part) {
+  if (!focused || document.activeElement !== document.body) return;
+  const all = [...part.querySelectorAll(focused.tag)];
+  const same = all.find((element) => focused.href !== null ? element.getAttribute("href") === focused.href : element.textContent === focused.text);
+  (same ?? all[focused.place])?.focus({ preventScroll: true });
+  focused = null;
 }
 
 function redraw() {
@@ -222,7 +243,8 @@ document.addEventListener("DOMContentLoaded", () => {
   arrived(document);
   setInterval(tick, 1000);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  document.body.addEventListener("htmx:load", (event) => arrived(event.detail.elt));
+  document.body.addEventListener("htmx:beforeSwap", (event) => remember(event.detail.target));
+  document.body.addEventListener("htmx:load", (event) => { arrived(event.detail.elt); refocus(event.detail.elt); });
   document.body.addEventListener("htmx:beforeCleanupElement", (event) => forget(event.detail.elt));
   document.body.addEventListener("htmx:responseError", (event) => {
     const answer = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
