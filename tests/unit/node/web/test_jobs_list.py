@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from secure_harness import Role, SecureNode
 from service_harness import FakeNode, interval_job
 from web_harness import Browser, browser
 
+from horologe.node.local_calls import LocalCalls
 from horologe.raft.commands import Outcome
 from horologe.v1 import job_pb2, job_service_pb2
 
@@ -86,6 +88,22 @@ async def test_last_results_are_dots_with_words(node: FakeNode) -> None:
         why = (await reader.get(dots[3][1].replace("&amp;", "&"))).text
         assert "did not run" in why
         assert name in page
+
+
+async def test_a_full_page_takes_few_calls(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    for position in range(50):
+        await create(node, f"job-{position:02}")
+    made: list[str] = []
+    unary = LocalCalls.unary
+
+    async def counted(calls: LocalCalls, path: str, *rest: Any) -> Any:
+        made.append(path.rpartition("/")[2])
+        return await unary(calls, path, *rest)
+
+    monkeypatch.setattr(LocalCalls, "unary", counted)
+    async with browser(node) as reader:
+        assert len(listed((await reader.get("/jobs")).text)) == 50
+    assert sorted(made) == ["ListJobs", "ListNamespaces", "WhoAmI"]
 
 
 async def test_pages_keep_the_filters(node: FakeNode) -> None:
