@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 SCANNER := .tls-scan
 PACKAGES := raft node client chaos
 PROTOS := $(shell find proto -name '*.proto' | sort)
+# The comments of the API, for its description over HTTP.
+API_DESCRIPTORS = --descriptor_set_out=$(1)/horologe/v1/api.binpb --include_source_info $(filter proto/horologe/v1/%,$(PROTOS))
 DEMO_SECONDS ?= 0
 FUZZ_SECONDS ?= 60
 # What the dashboard's pages take from npm: PACKAGE@VERSION:FILE,FILE. Copies are committed, so that nobody needs npm to build or to run.
@@ -14,7 +16,7 @@ VENDORED := htmx.org@2.0.11:dist/htmx.min.js htmx-ext-sse@2.2.4:dist/sse.min.js 
 VENDOR := node/web/static/vendor
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools browser-tools axe model tls-scan vendor clean
+.PHONY: help dev demo test quick fuzz api-fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools browser-tools axe model tls-scan vendor clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -100,12 +102,14 @@ format: $(VENV)/.ready ## format the code
 proto: $(VENV)/.ready ## generate Python from proto/
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=proto --grpc_python_out=proto \
 		--mypy_out=proto --mypy_grpc_out=proto $(PROTOS)
+	$(BIN)/python -m grpc_tools.protoc --proto_path=proto $(call API_DESCRIPTORS,proto)
 
 proto-check: $(VENV)/.ready ## lint proto/ and make sure that the generated code is up to date
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 	@scratch=$$(mktemp -d) && trap 'rm -rf '$$scratch EXIT && PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc --proto_path=proto \
 		--python_out=$$scratch --grpc_python_out=$$scratch --mypy_out=$$scratch --mypy_grpc_out=$$scratch $(PROTOS) \
+		&& $(BIN)/python -m grpc_tools.protoc --proto_path=proto $(call API_DESCRIPTORS,$$scratch) \
 		&& cd $$scratch && find . -type f | while read -r file; do \
 			cmp --silent "$$file" "$(CURDIR)/proto/$$file" || { echo "out of date: proto/$$file (run make proto)"; exit 1; }; done
 
@@ -137,6 +141,9 @@ bench: $(VENV)/.ready ## the standard measurements
 	$(BIN)/horologe bench steady --rate 612 --seconds 60
 	$(BIN)/horologe bench burst --count 10000
 	$(BIN)/horologe bench submit --seconds 10
+
+api-fuzz: $(VENV)/.ready ## let schemathesis call the API over HTTP with whatever its description allows and forbids (FUZZ_SECONDS=60)
+	API_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/integration/test_http_fuzz.py
 
 clean: ## remove what make made
 	rm -rf $(VENV) $(SCANNER) .ns build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .demo chaos.html

@@ -27,7 +27,7 @@ MESSAGE_LENGTH_MAX = 1_000
 NO_LEADER_RETRY_SECONDS = 0.2
 OVERLOAD_RETRY_SECONDS = 1.0
 
-_STATUSES: Mapping[str, grpc.StatusCode] = {
+REASONS: Mapping[str, grpc.StatusCode] = {
     "INVALID_FIELD": grpc.StatusCode.INVALID_ARGUMENT,
     "REQUEST_ID_REUSED": grpc.StatusCode.INVALID_ARGUMENT,
     "JOB_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
@@ -235,7 +235,7 @@ class ApiError(Exception):
 
     @property
     def code(self) -> grpc.StatusCode:
-        return _STATUSES[self.reason]
+        return REASONS[self.reason]
 
     def to_status(self) -> status_pb2.Status:
         """With all details that fit; how many violations did not is said in the ErrorInfo."""

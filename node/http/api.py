@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from starlette.types import Receive, Scope, Send
 
 from horologe.node.http import credentials, etags, json_reader, streams
-from horologe.node.http.endpoints import REQUEST_ID, Endpoint, Router
+from horologe.node.http.endpoints import NO_BODY, REQUEST_ID, Endpoint, Router
 from horologe.node.http.json_writer import LARGE_BYTES, write
 from horologe.node.http.parts import HttpParts
 from horologe.node.http.problems import Problem
@@ -100,7 +100,7 @@ class Api:
     async def _message(self, request: Request, endpoint: Endpoint, path: dict[str, str]) -> Message:
         query = _query(request)
         body = await _body(request)
-        value = None
+        value = NO_BODY
         if body:
             if endpoint.body is None:
                 raise Problem.of_http("INVALID_JSON", f"{request.method} takes no body here; use query parameters")

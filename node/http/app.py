@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+import asyncio
 
-from horologe.node.http import health, metrics
+from fastapi import FastAPI, Response
+
+from horologe.node.http import health, metrics, openapi
 from horologe.node.http.api import Api
 from horologe.node.http.own_name import OwnName
 from horologe.node.http.parts import HttpParts
@@ -18,6 +20,12 @@ def make_app(parts: HttpParts) -> FastAPI:
     app.mount("/v1", Api(parts))
     app.include_router(metrics.router(parts))
     app.include_router(health.router(parts))
+
+    @app.get("/openapi.json")
+    async def description() -> Response:
+        """What the API is, for programs; no secret."""
+        return Response(await asyncio.to_thread(openapi.text), media_type=openapi.JSON)
+
     pages.add_to(app, parts)
     app.add_middleware(metrics.RequestMeter, metrics=parts.context.metrics)
     app.add_middleware(OwnName, config=parts.context.config)

@@ -25,6 +25,8 @@ from horologe.node.http.routes import ROUTES, WHOLE, Route, Template
 from horologe.node.names import shorten
 
 ETAG = "etag"
+NO_BODY = object()
+"""Not the same as `null`."""
 REQUEST_ID = "request_id"
 
 
@@ -109,7 +111,9 @@ class Endpoint:
 
     @cached_property
     def etag_path(self) -> str:
-        """The field of the request that says which version is meant; empty if there is none."""
+        """The field of the request that says which version is meant; empty if there is none, or nothing to be changed."""
+        if self.verb not in ("PATCH", "PUT", "DELETE"):
+            return ""
         if ETAG in self.input.fields_by_name:
             return ETAG
         body = self.body if self.route.body != WHOLE else None
@@ -126,9 +130,11 @@ class Endpoint:
         return found[0] if len(found) == 1 else ""
 
     def request(self, path: Mapping[str, str], query: Iterable[tuple[str, str]], body: Any) -> Message:
-        """The method's request. `body`: a JSON value; None if there was none. Raises Problem."""
+        """The method's request. `body`: a JSON value, or NO_BODY. Raises Problem."""
         request, reader = self.request_class(), Reader()
-        if body is not None:
+        if body is NO_BODY and self.route.body not in ("", WHOLE):
+            raise Problem.of_http("INVALID_JSON", f"the body is missing: it is the {self.route.body}")
+        if body is not NO_BODY:
             self._read_body(request, reader, body)
         for name, value in path.items():
             _bind(request, reader, name, value)

@@ -27,7 +27,7 @@ VIOLATIONS_MAX = 50
 DEPTH_MAX = 64
 """Lists and objects inside each other; definitions need about ten, and a payload has a limit of its own."""
 _F = FieldDescriptor
-_RANGES = {
+RANGES = {
     _F.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     _F.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
     _F.CPPTYPE_UINT32: (0, 2**32 - 1),
@@ -36,13 +36,13 @@ _RANGES = {
 LONG_TYPES = frozenset({_F.CPPTYPE_INT64, _F.CPPTYPE_UINT64})
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-_DURATION = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?s")
+DURATION = r"-?[0-9]{1,12}(\.[0-9]{1,9})?s"
 _TIMESTAMP = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[-+][0-9]{2}:[0-9]{2})"
 )
 _TIMES: dict[str, tuple[re.Pattern[str], str]] = {
     "google.protobuf.Timestamp": (_TIMESTAMP, "a time as 2026-11-26T21:00:00Z"),
-    "google.protobuf.Duration": (_DURATION, "a duration in seconds as 90s or 0.5s"),
+    "google.protobuf.Duration": (re.compile(DURATION), "a duration in seconds as 90s or 0.5s"),
 }
 _FREE = frozenset({"google.protobuf.Value", "google.protobuf.Struct", "google.protobuf.ListValue"})
 
@@ -254,7 +254,7 @@ def _plain(field: FieldDescriptor, text: str) -> Any:
     kind = field.cpp_type
     if kind == _F.CPPTYPE_BOOL:
         return {"true": True, "false": False}.get(text, text)
-    if kind in _RANGES:
+    if kind in RANGES:
         return int(text) if _INTEGER.fullmatch(text) else text
     if kind in (_F.CPPTYPE_DOUBLE, _F.CPPTYPE_FLOAT):
         return float(text) if _NUMBER.fullmatch(text) else text
@@ -267,12 +267,12 @@ def _scalar(field: FieldDescriptor, value: Any) -> Any:
         if isinstance(value, bool):
             return value
         raise _WrongError(f"{_shown(value)} is not true or false")
-    if kind in _RANGES:
-        return _whole_number(value, *_RANGES[kind], is_long=kind in LONG_TYPES)
+    if kind in RANGES:
+        return _whole_number(value, *RANGES[kind], is_long=kind in LONG_TYPES)
     if kind in (_F.CPPTYPE_DOUBLE, _F.CPPTYPE_FLOAT):
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**1023:
+        if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-        raise _WrongError(f"{_shown(value)} is no number that can be kept")
+        raise _WrongError(f"{_shown(value)} is no number")
     if kind == _F.CPPTYPE_ENUM:
         assert field.enum_type is not None
         known = _numbers(field.enum_type)

@@ -64,14 +64,20 @@ class Template:
         return tuple(field for field, _ in self._pieces if field)
 
     @cached_property
-    def parameters(self) -> tuple[str, ...]:
-        """A name for each star: `namespace` and `job` in the example."""
-        names = []
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """A name for each star, `namespace` and `job` in the example, and the field that it is in."""
+        found = []
         for field, segments in self._pieces:
             for position, segment in enumerate(segments):
                 if segment == STAR:
-                    names.append(segments[position - 1].removesuffix("s") if position else field.rpartition(".")[2])
-        return tuple(names)
+                    name = segments[position - 1].removesuffix("s") if position else field.rpartition(".")[2]
+                    found.append((name, field))
+        return tuple(found)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names."""
+        return tuple(name for name, _ in self.named)
 
     @cached_property
     def public(self) -> str:

@@ -47,6 +47,7 @@ REQUESTS = {
     "AccessService.SetGrant": 'grant { subject: "zoe" namespace: "blue" role: ROLE_VIEWER }',
     "AccessService.UpdatePrincipal": 'name: "viewer" disabled: true',
     "AccessService.WhoAmI": "",
+    "ActivityService.GetActivity": "",
     "AuditService.ExportAuditRecords": "",
     "AuditService.GetAuditCheckpoint": "",
     "AuditService.ListAuditRecords": "",
@@ -136,7 +137,8 @@ REQUESTS = {
 """A request of each method about what is there, in the namespace `blue` or in none."""
 READS = frozenset(
     {
-        *("AccessService.WhoAmI", "BackfillService.x", "CalendarService.GetCalendar", "CalendarService.ListCalendars"),
+        *("AccessService.WhoAmI", "ActivityService.GetActivity", "BackfillService.x"),
+        *("CalendarService.GetCalendar", "CalendarService.ListCalendars"),
         *("ClusterService.GetClusterStatus", "ClusterService.GetStateDigest", "ClusterService.ListMembers"),
         *("DeadLetterService.GetDeadLetter", "DeadLetterService.ListDeadLetterGroups"),
         *("DeadLetterService.ListDeadLetters", "DefinitionService.GetJobVersion", "DefinitionService.ListJobVersions"),
@@ -159,7 +161,7 @@ OF_NO_NAMESPACE = frozenset(
         *("AccessService.WhoAmI", "ClusterService.GetClusterStatus", "ClusterService.GetStateDigest"),
         *("ClusterService.ListMembers", "NamespaceService.ListNamespaces", "PauseService.ListPauses"),
         *("QueueService.GetQueue", "QueueService.ListQueues", "ServerReflection.ServerReflectionInfo"),
-        *("WatchService.WatchChanges", "WorkerService.ListWorkers"),
+        *("ActivityService.GetActivity", "WatchService.WatchChanges", "WorkerService.ListWorkers"),
     }
 )
 """What whoever has a part in any namespace may see; it shows nothing of the others."""

@@ -95,6 +95,8 @@ async def test_wrong_parameters_are_named(http: httpx.AsyncClient, query: str, w
         (b'{"retry": {"factor": 1e999}}', "INVALID_JSON", "larger than any"),
         (b"[" * 100_000 + b"]" * 100_000, "INVALID_JSON", "inside each other"),
         (b"[" * 100 + b"]" * 100, "INVALID_JSON", "inside each other"),
+        (b"", "INVALID_JSON", "the body is missing"),
+        (b"null", "INVALID_FIELD", "null where an object"),
         (b"[]", "INVALID_FIELD", "a list where an object"),
         (b'{"retryPolicy": {}}', "INVALID_FIELD", "has no field 'retryPolicy'"),
         (b'{"pauseReason": ""}', "INVALID_FIELD", "did you mean pause_reason?"),

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from horologe.node.http.endpoints import Endpoint, Router, methods
+from horologe.node.http.endpoints import NO_BODY, Endpoint, Router, methods
 from horologe.node.http.problems import Problem
 from horologe.node.http.routes import ROUTES, WHOLE, Template
 
@@ -69,7 +69,7 @@ def test_every_route_is_found_at_its_path(endpoint: Endpoint):
         names["job_revision"] = "7"
     found, values = ROUTER.find(endpoint.verb, endpoint.template.public.format(**names))
     assert found is endpoint
-    request = found.request(values, [], None)
+    request = found.request(values, [], {} if endpoint.body is not None else NO_BODY)
     for path in endpoint.template.fields:
         value = request
         for part in path.split("."):
