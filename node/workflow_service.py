@@ -14,8 +14,8 @@ from horologe.node.execution_service import find_execution
 from horologe.node.names import WILDCARD, read_job_name, read_namespace
 from horologe.node.workflow_views import WorkflowReader
 from horologe.node.writes import Context, Writer, WriteRequest
-from horologe.raft.model import JobFlag
-from horologe.raft.records import U64, Execution
+from horologe.raft.facets import Facet, job_of, prefix_of
+from horologe.raft.records import Execution
 from horologe.raft.tables import Tables
 from horologe.v1 import workflow_service_pb2, workflow_service_pb2_grpc
 
@@ -33,20 +33,20 @@ class WorkflowService(workflow_service_pb2_grpc.WorkflowServiceServicer):
         del context
         namespace = read_namespace(request.parent, "parent", wildcard=True)
         size, start = paging.page_size(request), paging.start_key(request)
-        prefix = "namespaces/" if namespace == WILDCARD else f"namespaces/{namespace}/jobs/"
+        names = "namespaces/" if namespace == WILDCARD else f"namespaces/{namespace}/jobs/"
+        prefix = prefix_of(Facet.WORKFLOW, "", names)
         response = workflow_service_pb2.ListWorkflowsResponse()
         with self._node.store.read() as tables:
             response.revision = views.revision(tables)
             reader = WorkflowReader(tables, Catalog())
-            for looked_at, (key, value) in enumerate(tables.job_name.scan(start or prefix.encode())):
-                if not bytes(key).startswith(prefix.encode()):
+            for key, _ in tables.facet.scan(start or prefix):
+                if not key.startswith(prefix):
                     break
-                if len(response.workflows) >= size or looked_at >= paging.SCAN_ROWS_MAX:
+                if len(response.workflows) >= size:
                     response.next_page_token = paging.next_token(request, bytes(key))
                     break
-                job = int(U64.unpack(value)[0])
-                state = views.read_job_state(tables, job)
-                record = views.read_job(tables, job) if state is not None and state.flags & JobFlag.WORKFLOW else None
+                job = job_of(key)
+                record = views.read_job(tables, job)
                 if record is not None:
                     summary = response.workflows.add(
                         job=views.job_view(tables, record), node_count=reader.node_count(job)

@@ -1,4 +1,4 @@
-"""Jobs by what people look for: labels, owner, queue, and whether they are paused.
+"""Jobs by what people look for: labels, owner, queue, whether they are paused, and whether they are workflows.
 
 A row of `facet` for each of them, in the order of the jobs' names. It is written when a job changes, never when one runs. What
 nearly all jobs have in common is not listed. Long texts are cut, so a row is a hint: whoever follows it looks at the job.
@@ -29,6 +29,7 @@ class Facet(IntEnum):
     QUEUE = 3
     PAUSED = 4
     NAME = 5
+    WORKFLOW = 6
 
 
 def label_text(key: str, value: str) -> str:
@@ -86,6 +87,8 @@ def _facets_of(record: log_pb2.JobRecord) -> Iterator[tuple[Facet, str]]:
         yield Facet.OWNER, job.owner
     if job.queue and job.queue != DEFAULT_QUEUE:
         yield Facet.QUEUE, job.queue
+    if job.action.HasField("workflow"):
+        yield Facet.WORKFLOW, ""
     if record.deleted:
         yield Facet.NAME, ""
     elif record.paused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,8 @@ from horologe.v1 import namespace_service_pb2, namespace_service_pb2_grpc
 EVERY_NAMESPACE = "-"
 NAMESPACES_MAX = 1_000
 CALLS_PER_PAGE_MAX = 5
-"""A call that finds little looks at a bounded number of rows; so many are made to fill a page."""
+SECONDS_PER_PAGE_MAX = 0.05
+"""A call that finds little looks at a bounded number of rows. So many more are made to fill a page, while there is time."""
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
@@ -50,11 +52,13 @@ async def full_page(
 ) -> tuple[list[Any], str]:
     """About `size` items from as many calls as it takes, within limits, and the token of what follows."""
     found: list[Any] = []
+    time = asyncio.get_running_loop().time
+    ends_at = time() + SECONDS_PER_PAGE_MAX
     for _ in range(CALLS_PER_PAGE_MAX):
         answer = await call(request)
         found += getattr(answer, field)
         request.page_token = answer.next_page_token
-        if len(found) >= size or not answer.next_page_token:
+        if len(found) >= size or not answer.next_page_token or time() >= ends_at:
             break
     return found, request.page_token
 

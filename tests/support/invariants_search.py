@@ -75,6 +75,7 @@ def _check_facets(tables: Tables) -> None:
         some = [("LABEL", f"{label}={text}") for label, text in job.labels.items()]
         some += [("OWNER", job.owner)] if job.owner else []
         some += [("QUEUE", job.queue)] if job.queue not in ("", "default") else []
+        some += [("WORKFLOW", "")] if job.action.WhichOneof("kind") == "workflow" else []
         some += [("NAME", "")] if record.deleted else [("PAUSED", "")] if record.paused else []
         wanted |= {(kind, f"{text}\0{job.name}", number, record.deleted) for kind, text in some}
     found = {

@@ -135,6 +135,15 @@ def test_facets_name_jobs_in_the_order_of_their_names(driver: Driver) -> None:
     driver.check()
 
 
+def test_workflows_are_found_among_other_jobs(driver: Driver) -> None:
+    for name in ("c", "a", "b"):
+        driver.do(commands.create(f"namespaces/default/jobs/{name}", is_workflow=name != "b"))
+    prefix = facets.prefix_of(facets.Facet.WORKFLOW, "", "namespaces/default/")
+    keys = [key for key, _ in driver.tables.facet.scan(prefix) if key.startswith(prefix)]
+    assert [facets.job_of(key) for key in keys] == [3, 2]
+    driver.check()
+
+
 def test_names_and_labels_that_no_key_can_hold_stop_nobody(driver: Driver) -> None:
     driver.do(commands.create("n" * 500, owner="o" * 1_000, labels={"k": "v" * 1_000}))
     driver.do(commands.create("namespaces/default/jobs/long", owner="o" * 1_000))
