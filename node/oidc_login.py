@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import httpx
 
@@ -110,7 +110,9 @@ class OidcLogin:
         return url
 
     async def _exchange(self, url: str, form: Mapping[str, str]) -> Mapping[str, Any]:
-        login = httpx.BasicAuth(self._client, self._secret) if self._secret else httpx.USE_CLIENT_DEFAULT
+        # As RFC 6749 (2.3.1) has it: both encoded first, so that a colon in them is none.
+        known = httpx.BasicAuth(quote_plus(self._client), quote_plus(self._secret))
+        login = known if self._secret else httpx.USE_CLIENT_DEFAULT
         try:
             async with asyncio.timeout(FETCH_SECONDS), httpx.AsyncClient(follow_redirects=False) as client:
                 answer = await client.post(url, data=form, auth=login)
