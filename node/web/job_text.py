@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,8 +24,10 @@ from horologe.client.errors import InvalidFile
 from horologe.client.jobfile_fields import plain_json
 from horologe.v1.job_pb2 import Job
 
-YAML_CHARACTERS_MAX = 100_000
-"""So much may take two seconds to read."""
+YAML_CHARACTERS_MAX = 300_000
+"""Somewhat more than the largest action. Of many small values, so much takes some seconds to read."""
+_READING = ThreadPoolExecutor(1, "job file")
+"""One at a time, so that nobody who edits takes more than a part of one processor from the node."""
 
 
 class FileError(Exception):
@@ -55,7 +58,7 @@ def to_yaml(job: Job) -> str:
 
 async def read(text: str, namespace: str) -> JobText:
     """The job that a text is, read beside the event loop. Raises FileError."""
-    return await asyncio.to_thread(_read, text, namespace)
+    return await asyncio.get_running_loop().run_in_executor(_READING, _read, text, namespace)
 
 
 def _read(text: str, namespace: str) -> JobText:
