@@ -199,6 +199,8 @@ RULES: Mapping[str, Rule] = {
     "ExecutionService.CancelExecution": InNamespace(Verb.JOB_CANCEL, objects.execution_in("name"), own=(_WRITE,)),
     "ExecutionService.WatchExecutions": InNamespace(_READ, objects.pattern_in("parent")),
     "ExecutionService.ListLedger": InNamespace(_READ, objects.job_in("parent")),
+    "ForecastService.GetForecast": InNamespace(_READ, objects.namespace_in("parent")),
+    "ForecastService.ProposeSpread": InNamespace(_READ, objects.namespace_in("parent")),
     "Health.Check": Open(),
     "Health.List": Open(),
     "Health.Watch": Open(),
@@ -238,6 +240,8 @@ RULES: Mapping[str, Rule] = {
     "QueueService.UpdateQueue": Everywhere(Verb.QUEUE_WRITE),
     "QueueService.PauseQueue": Everywhere(Verb.QUEUE_WRITE),
     "QueueService.ResumeQueue": Everywhere(Verb.QUEUE_WRITE),
+    # Computes, and knows nothing of the cluster.
+    "ScheduleService.ExplainCron": Authenticated(),
     "SecretService.SetSecret": InNamespace(Verb.SECRET_WRITE, objects.named_in("name")),
     "SecretService.ListSecrets": InNamespace(Verb.SECRET_LIST, objects.namespace_in("parent")),
     "SecretService.DeleteSecret": InNamespace(Verb.SECRET_WRITE, objects.named_in("name")),

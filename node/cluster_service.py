@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 
+import grpc
 import structlog
 from google.protobuf.message import Message
 
@@ -19,10 +18,12 @@ from horologe.node.config import Address, checked_name
 from horologe.node.context import NodeContext
 from horologe.node.digests import DigestGivenUpError
 from horologe.node.errors import ApiError
+from horologe.node.member_conditions import StubOf, conditions_of, program_version
 from horologe.node.names import shorten
 from horologe.node.proposals import ProposalError
 from horologe.node.schedule import Violation
 from horologe.node.writes import Context, Writer, WriteRequest, accepted, propose_seconds
+from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.digest import StateDigest
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.membership import Member
@@ -31,6 +32,7 @@ from horologe.raft.step import Inbox, Status
 from horologe.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 
 TRANSFER_SECONDS_MAX = 10.0
+ASK_SECONDS = 2.0
 DIGEST_WAIT_SECONDS = 60.0
 DELIVERY_SECONDS = 0.5
 """A checkpoint that was applied comes to the event loop a moment later."""
@@ -43,8 +45,10 @@ log = structlog.get_logger(__name__)
 class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
     """See cluster_service.proto."""
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(self, context: NodeContext, stub_of: StubOf) -> None:
+        """`stub_of`: how other members are called."""
         self._node = context
+        self._stub_of = stub_of
         self._writer = Writer(context)
 
     async def GetClusterStatus(
@@ -97,6 +101,12 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
                 response.next_page_token = paging.next_token(request, response.members[-1].name.encode())
                 break
             response.members.append(self._member(member, status))
+        if request.with_condition:
+            names = [member.name for member in response.members]
+            conditions = await conditions_of(self._node, self._stub_of, names)
+            for view in response.members:
+                if view.name in conditions:
+                    view.condition.CopyFrom(conditions[view.name])
         return response
 
     async def AddMember(
@@ -179,21 +189,30 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
         status = self._node.status()
         if not status.leader:
             raise errors.no_leader()
-        if not status.is_leader:
+        if request.target == status.leader or len(names) == 1:
+            return cluster_service_pb2.TransferLeaderResponse(leader=status.leader, term=status.term)
+        log.info("leadership is to be handed over", to=request.target, principal=current_caller().principal)
+        if status.is_leader:
+            self._node.submit(Inbox(transfer_to=request.target))
+        else:
+            await self._ask_leader(status.leader, request.target)
+        status = await self._other_leader(status.leader, min(TRANSFER_SECONDS_MAX, propose_seconds(context)))
+        return cluster_service_pb2.TransferLeaderResponse(leader=status.leader, term=status.term)
+
+    async def _ask_leader(self, leader: str, target: str) -> None:
+        """To hand over, for the caller. Raises an ApiError that says where the leader is, if it cannot be asked."""
+        request = peer_service_pb2.HandOverRequest(target=target, principal=current_caller().principal)
+        try:
+            await self._stub_of(leader).HandOver(request, timeout=ASK_SECONDS)
+        except (KeyError, grpc.aio.AioRpcError) as error:
             # Who comes with a certificate would not be known at the port where nobody is asked for one.
             has_certificate = current_caller().proof == "certificate"
             addresses = self._node.worker_addresses if has_certificate else self._node.client_addresses
             raise ApiError(
                 "NOT_LEADER",
-                f"node {here} does not lead, {status.leader} does; ask that one",
-                metadata={"leader": status.leader, "leader_address": addresses.get(status.leader, "")},
-            )
-        if request.target == here or len(names) == 1:
-            return cluster_service_pb2.TransferLeaderResponse(leader=here, term=status.term)
-        log.info("leadership is to be handed over", to=request.target, principal=current_caller().principal)
-        self._node.submit(Inbox(transfer_to=request.target))
-        status = await self._other_leader(min(TRANSFER_SECONDS_MAX, propose_seconds(context)))
-        return cluster_service_pb2.TransferLeaderResponse(leader=status.leader, term=status.term)
+                f"node {self._node.config.name} does not lead, {leader} does; ask that one",
+                metadata={"leader": leader, "leader_address": addresses.get(leader, "")},
+            ) from error
 
     async def TakeCheckpoint(
         self, request: cluster_service_pb2.TakeCheckpointRequest, context: Context
@@ -275,13 +294,13 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
         members = self._node.config.members
         return next((member.peer_address for member in members if member.name == name), "")
 
-    async def _other_leader(self, timeout_seconds: float) -> Status:
-        """The status as soon as another node leads. Raises an ApiError if none does in time."""
+    async def _other_leader(self, before: str, timeout_seconds: float) -> Status:
+        """The status as soon as another node leads than before. Raises an ApiError if none does in time."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
         while True:
             status = self._node.status()
-            if status.leader not in ("", self._node.config.name):
+            if status.leader not in ("", before):
                 return status
             if loop.time() >= deadline:
                 raise ApiError(
@@ -295,12 +314,3 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
                     waiter: asyncio.Future[None] = loop.create_future()
                     self._node.applied_waiters.append(waiter)
                     await waiter
-
-
-@lru_cache(maxsize=1)
-def program_version() -> str:
-    """Of the installed package."""
-    try:
-        return version("horologe")
-    except PackageNotFoundError:
-        return "unknown"

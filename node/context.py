@@ -46,6 +46,8 @@ class NodeContext:
     changes: list[asyncio.Queue[list[int]]] = field(default_factory=list)
     """One queue per watcher: numbers of executions that changed."""
 
+    started_ms: int = 0
+    """When the process started, by its wall clock."""
     removed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this node was told that it is no member any more."""
     is_draining: bool = False

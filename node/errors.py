@@ -81,6 +81,7 @@ REASONS: Mapping[str, grpc.StatusCode] = {
     "OUTCOME_UNKNOWN": grpc.StatusCode.UNAVAILABLE,
     "OUTPUT_UNREACHABLE": grpc.StatusCode.UNAVAILABLE,
     "BEHIND": grpc.StatusCode.UNAVAILABLE,
+    "FORECAST_UNDER_WAY": grpc.StatusCode.UNAVAILABLE,
     "TRANSFER_TIMED_OUT": grpc.StatusCode.DEADLINE_EXCEEDED,
     "EVENTS_GONE": grpc.StatusCode.OUT_OF_RANGE,
     "AUDIT_RECORDS_GONE": grpc.StatusCode.OUT_OF_RANGE,

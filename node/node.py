@@ -44,6 +44,7 @@ from horologe.node.digests import StateDigests
 from horologe.node.encryption import Encryption
 from horologe.node.encryption_service import EncryptionService
 from horologe.node.execution_service import ExecutionService
+from horologe.node.forecast_service import Forecasts, ForecastService
 from horologe.node.gateway import Gateway
 from horologe.node.http.app import make_app
 from horologe.node.http.parts import HttpParts
@@ -67,6 +68,7 @@ from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.proposals import ProposalError, Proposals
 from horologe.node.queue_service import QueueService
+from horologe.node.schedule_service import ScheduleService
 from horologe.node.secret_service import SecretService
 from horologe.node.story_service import StoryService
 from horologe.node.surroundings import Surroundings
@@ -103,6 +105,8 @@ from horologe.v1 import (
     encryption_service_pb2_grpc,
     execution_service_pb2,
     execution_service_pb2_grpc,
+    forecast_service_pb2,
+    forecast_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
     limit_service_pb2,
@@ -117,6 +121,8 @@ from horologe.v1 import (
     pause_service_pb2_grpc,
     queue_service_pb2,
     queue_service_pb2_grpc,
+    schedule_service_pb2,
+    schedule_service_pb2_grpc,
     secret_service_pb2,
     secret_service_pb2_grpc,
     story_service_pb2,
@@ -155,6 +161,8 @@ SERVICES = (
     story_service_pb2.DESCRIPTOR.services_by_name["StoryService"].full_name,
     watch_service_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name,
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+    forecast_service_pb2.DESCRIPTOR.services_by_name["ForecastService"].full_name,
+    schedule_service_pb2.DESCRIPTOR.services_by_name["ScheduleService"].full_name,
 )
 
 log = structlog.get_logger(__name__)
@@ -204,6 +212,7 @@ class Node:
             randomness=surroundings.randomness,
             client_addresses={config.name: config.advertised},
             worker_addresses={config.name: config.worker_advertised},
+            started_ms=clock.wall_ms(),
         )
         self.context.observations.begin(self.context.clock.wall_ms())
         self.outputs = OutputStore(
@@ -229,6 +238,7 @@ class Node:
         )
         self._checkpoints = Checkpoints(self.context)
         metrics.add(NodeCollector(self.context, self.gateway, self._access, self._tls))
+        self._forecasts = Forecasts(self.context)
         self._health = health.aio.HealthServicer()
         self._failure: asyncio.Future[BaseException] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -373,6 +383,7 @@ class Node:
         await self._peers.stop()
         await asyncio.to_thread(self._stepper.stop)
         await self.context.digests.stop()
+        await self._forecasts.stop()
         self.outputs.close()
         if not failed:
             self._checkpoints.tell()
@@ -548,7 +559,13 @@ class Node:
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server)
         story_service_pb2_grpc.add_StoryServiceServicer_to_server(StoryService(self.context), server)
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
-        cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
+        cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(
+            ClusterService(self.context, self._peers.stub_of), server
+        )
+        forecast_service_pb2_grpc.add_ForecastServiceServicer_to_server(
+            ForecastService(self.context, self._forecasts), server
+        )
+        schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server(ScheduleService(self.context), server)
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(self.context, self._checkpoints), server)
         activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(ActivityService(self.context), server)
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.context), server)

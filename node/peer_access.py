@@ -22,6 +22,8 @@ MEMBERS_ONLY: Mapping[str, bool] = {
     "FetchOutput": True,
     "StoreOutput": True,
     "FindInOutput": True,
+    "GetCondition": True,
+    "HandOver": True,
 }
 """Every method of the service. What is not listed is refused."""
 TOLD_PER_SECOND, TOLD_BURST = 1.0, 20.0

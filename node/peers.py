@@ -24,6 +24,7 @@ import structlog
 from horologe.node.admission import PROTOCOL_VERSION, Admission, Hello
 from horologe.node.context import NodeContext
 from horologe.node.keyring import Keyring
+from horologe.node.member_conditions import own_condition
 from horologe.node.outputs import OutputError
 from horologe.node.peer_access import hello_complaint
 from horologe.node.peer_outputs import PeerOutputs, StrangeOutputError
@@ -427,6 +428,24 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             return await self._outputs.find(request)
         except StrangeOutputError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    # Conditions and leadership
+
+    async def GetCondition(  # noqa: N802
+        self, request: peer_service_pb2.GetConditionRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> peer_service_pb2.GetConditionResponse:
+        del request, context
+        return await asyncio.to_thread(own_condition, self._context)
+
+    async def HandOver(  # noqa: N802
+        self, request: peer_service_pb2.HandOverRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> peer_service_pb2.HandOverResponse:
+        status = self._context.status()
+        if not status.is_leader or (request.target and request.target not in status.configuration.voters):
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this node does not lead, or the other one cannot")
+        log.info("leadership is to be handed over", to=request.target, principal=request.principal)
+        self._context.submit(Inbox(transfer_to=request.target))
+        return peer_service_pb2.HandOverResponse()
 
     def stub_of(self, node: str) -> PeerServiceAsyncStub:
         """For calls to a member beside its stream. Raises KeyError if it is none, or nobody knows its address."""

@@ -5,6 +5,7 @@ The cluster as seen by people."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -62,6 +63,7 @@ class Member(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     PROMOTE_FIELD_NUMBER: _builtins.int
     WORKER_ADDRESS_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The node's name, which is its identity."""
     peer_address: _builtins.str
@@ -80,6 +82,10 @@ class Member(_message.Message):
     """A learner that becomes a voter when it has caught up."""
     worker_address: _builtins.str
     """`host:port` for workers, and for clients with a certificate; empty without security."""
+    @_builtins.property
+    def condition(self) -> Global___MemberCondition:
+        """What the node says of itself. Only if asked for, and if it answers."""
+
     def __init__(
         self,
         *,
@@ -92,14 +98,85 @@ class Member(_message.Message):
         id: _builtins.str = ...,
         promote: _builtins.bool = ...,
         worker_address: _builtins.str = ...,
+        condition: Global___MemberCondition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "id", b"id", "match_index", b"match_index", "name", b"name", "peer_address", b"peer_address", "promote", b"promote", "reachable", b"reachable", "role", b"role", "worker_address", b"worker_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "condition", b"condition", "id", b"id", "match_index", b"match_index", "name", b"name", "peer_address", b"peer_address", "promote", b"promote", "reachable", b"reachable", "role", b"role", "worker_address", b"worker_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Member: _TypeAlias = Member  # noqa: Y015
+
+@_typing.final
+class MemberCondition(_message.Message):
+    """How one node stands, in its own words."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
+    LAST_INDEX_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_FIELD_NUMBER: _builtins.int
+    CLOCK_UNCERTAINTY_FIELD_NUMBER: _builtins.int
+    CLOCK_CORRECTION_FIELD_NUMBER: _builtins.int
+    STATE_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """The version of its program."""
+    revision: _builtins.int
+    """The last entry that it has applied. Its state on disk is as of there: it is written with each step, and not now and then."""
+    first_index: _builtins.int
+    """The first entry that its log still holds; who lacks an older one gets the state."""
+    last_index: _builtins.int
+    """The last entry of its log."""
+    state_bytes: _builtins.int
+    """What its state takes on disk."""
+    disk_free_bytes: _builtins.int
+    """What is free on the disk of its data folder."""
+    disk_total_bytes: _builtins.int
+    """How large that disk is."""
+    @_builtins.property
+    def clock_offset(self) -> _duration_pb2.Duration:
+        """Its wall clock minus that of the node that answers; the way there and back makes it uncertain."""
+
+    @_builtins.property
+    def clock_uncertainty(self) -> _duration_pb2.Duration:
+        """How far `clock_offset` may be wrong: half of the time that the question took."""
+
+    @_builtins.property
+    def clock_correction(self) -> _duration_pb2.Duration:
+        """What it adds to its wall clock, because that is far from those of the others; absent: nothing."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When its process started."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        first_index: _builtins.int = ...,
+        last_index: _builtins.int = ...,
+        clock_offset: _duration_pb2.Duration | None = ...,
+        clock_uncertainty: _duration_pb2.Duration | None = ...,
+        clock_correction: _duration_pb2.Duration | None = ...,
+        state_bytes: _builtins.int = ...,
+        disk_free_bytes: _builtins.int = ...,
+        disk_total_bytes: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clock_correction", b"clock_correction", "clock_offset", b"clock_offset", "clock_uncertainty", b"clock_uncertainty", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_correction", b"clock_correction", "clock_offset", b"clock_offset", "clock_uncertainty", b"clock_uncertainty", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "first_index", b"first_index", "last_index", b"last_index", "revision", b"revision", "start_time", b"start_time", "state_bytes", b"state_bytes", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberCondition: _TypeAlias = MemberCondition  # noqa: Y015
 
 @_typing.final
 class GetClusterStatusRequest(_message.Message):
@@ -234,19 +311,23 @@ class ListMembersRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    WITH_CONDITION_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """0: 100. More than 1,000 is taken as 1,000."""
     page_token: _builtins.str
     """From the previous answer."""
+    with_condition: _builtins.bool
+    """Ask each member how it stands, and wait a second at most."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        with_condition: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "with_condition", b"with_condition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

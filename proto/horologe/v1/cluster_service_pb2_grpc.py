@@ -96,7 +96,7 @@ class ClusterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TransferLeader(self, request, context):
-        """Hands leadership to another member.
+        """Hands leadership to another member. A node that does not lead asks the one that does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class ClusterServiceStub:
     ListMembers: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ListMembersRequest, _cluster_service_pb2.ListMembersResponse]
     """Its members."""
     TransferLeader: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.TransferLeaderRequest, _cluster_service_pb2.TransferLeaderResponse]
-    """Hands leadership to another member."""
+    """Hands leadership to another member. A node that does not lead asks the one that does."""
     AddMember: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.AddMemberRequest, _cluster_service_pb2.AddMemberResponse]
     """Adds a node. It receives the log first, and votes when it has caught up."""
     PromoteMember: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.PromoteMemberRequest, _cluster_service_pb2.PromoteMemberResponse]
@@ -60,7 +60,7 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     ListMembers: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ListMembersRequest, _cluster_service_pb2.ListMembersResponse]  # type: ignore[assignment]
     """Its members."""
     TransferLeader: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.TransferLeaderRequest, _cluster_service_pb2.TransferLeaderResponse]  # type: ignore[assignment]
-    """Hands leadership to another member."""
+    """Hands leadership to another member. A node that does not lead asks the one that does."""
     AddMember: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.AddMemberRequest, _cluster_service_pb2.AddMemberResponse]  # type: ignore[assignment]
     """Adds a node. It receives the log first, and votes when it has caught up."""
     PromoteMember: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.PromoteMemberRequest, _cluster_service_pb2.PromoteMemberResponse]  # type: ignore[assignment]
@@ -97,7 +97,7 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_service_pb2.TransferLeaderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.TransferLeaderResponse, _abc.Awaitable[_cluster_service_pb2.TransferLeaderResponse]]:
-        """Hands leadership to another member."""
+        """Hands leadership to another member. A node that does not lead asks the one that does."""
 
     @_abc_1.abstractmethod
     def AddMember(

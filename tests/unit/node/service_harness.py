@@ -30,6 +30,7 @@ from horologe.node.dead_letter_service import DeadLetterService
 from horologe.node.definition_service import DefinitionService
 from horologe.node.digests import StateDigests
 from horologe.node.execution_service import ExecutionService
+from horologe.node.forecast_service import Forecasts, ForecastService
 from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.job_service import JobService
 from horologe.node.limit_service import LimitService
@@ -42,6 +43,7 @@ from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import ProposalError
 from horologe.node.queue_service import QueueService
+from horologe.node.schedule_service import ScheduleService
 from horologe.node.secret_service import SecretService
 from horologe.node.story_service import StoryService
 from horologe.node.watch_service import WatchService
@@ -63,6 +65,7 @@ from horologe.v1 import (
     dead_letter_service_pb2_grpc,
     definition_service_pb2_grpc,
     execution_service_pb2_grpc,
+    forecast_service_pb2_grpc,
     job_pb2,
     job_service_pb2_grpc,
     limit_service_pb2_grpc,
@@ -71,6 +74,7 @@ from horologe.v1 import (
     output_service_pb2_grpc,
     pause_service_pb2_grpc,
     queue_service_pb2_grpc,
+    schedule_service_pb2_grpc,
     secret_service_pb2_grpc,
     story_service_pb2_grpc,
     watch_service_pb2_grpc,
@@ -255,7 +259,9 @@ class FakeNode:
         definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
         story_service_pb2_grpc.add_StoryServiceServicer_to_server(StoryService(self.context), server)
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
-        cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterService(self.context), server)
+        cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(
+            ClusterService(self.context, self.peers.__getitem__), server
+        )
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(PeopleOnly(self.context), server)
         calendar_service_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarService(self.context), server)
         pause_service_pb2_grpc.add_PauseServiceServicer_to_server(PauseService(self.context), server)
@@ -268,6 +274,11 @@ class FakeNode:
         )
         activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(ActivityService(self.context), server)
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.context), server)
+        self.forecasts = Forecasts(self.context)
+        forecast_service_pb2_grpc.add_ForecastServiceServicer_to_server(
+            ForecastService(self.context, self.forecasts), server
+        )
+        schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server(ScheduleService(self.context), server)
         self.add_services(server)
 
     @asynccontextmanager
@@ -299,11 +310,14 @@ class FakeNode:
                 self.namespaces = namespace_service_pb2_grpc.NamespaceServiceStub(channel)
                 self.activity = activity_service_pb2_grpc.ActivityServiceStub(channel)
                 self.access = access_service_pb2_grpc.AccessServiceStub(channel)
+                self.forecast = forecast_service_pb2_grpc.ForecastServiceStub(channel)
+                self.schedules = schedule_service_pb2_grpc.ScheduleServiceStub(channel)
                 self.channel = channel
                 yield self
         finally:
             await server.stop(None)
             await self.context.digests.stop()
+            await self.forecasts.stop()
             self.outputs.close()
             self.store.close()
 

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from horologe.log.v1 import log_pb2 as _log_pb2
+from horologe.v1 import cluster_service_pb2 as _cluster_service_pb2
 from horologe.v1 import output_service_pb2 as _output_service_pb2
 import builtins as _builtins
 import sys
@@ -1030,3 +1031,91 @@ class FoundInOutput(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FoundInOutput: _TypeAlias = FoundInOutput  # noqa: Y015
+
+@_typing.final
+class GetConditionRequest(_message.Message):
+    """Request of GetCondition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConditionRequest: _TypeAlias = GetConditionRequest  # noqa: Y015
+
+@_typing.final
+class GetConditionResponse(_message.Message):
+    """Answer of GetCondition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONDITION_FIELD_NUMBER: _builtins.int
+    WALL_MS_FIELD_NUMBER: _builtins.int
+    wall_ms: _builtins.int
+    """Its wall clock, in milliseconds since the epoch, UTC."""
+    @_builtins.property
+    def condition(self) -> _cluster_service_pb2.MemberCondition:
+        """How it stands; the fields of its clock are filled in by the node that asked, but for `clock_correction`."""
+
+    def __init__(
+        self,
+        *,
+        condition: _cluster_service_pb2.MemberCondition | None = ...,
+        wall_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "wall_ms", b"wall_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConditionResponse: _TypeAlias = GetConditionResponse  # noqa: Y015
+
+@_typing.final
+class HandOverRequest(_message.Message):
+    """Request of HandOver."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    """The member that shall lead. Empty: the one that is furthest."""
+    principal: _builtins.str
+    """Who asked the other node for it, for the log."""
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        principal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOverRequest: _TypeAlias = HandOverRequest  # noqa: Y015
+
+@_typing.final
+class HandOverResponse(_message.Message):
+    """Answer of HandOver."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOverResponse: _TypeAlias = HandOverResponse  # noqa: Y015

@@ -60,6 +60,16 @@ class PeerServiceStub:
                 request_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputRequest.SerializeToString,
                 response_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputResponse.FromString,
                 _registered_method=True)
+        self.GetCondition = channel.unary_unary(
+                '/horologe.peer.v1.PeerService/GetCondition',
+                request_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.GetConditionRequest.SerializeToString,
+                response_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.GetConditionResponse.FromString,
+                _registered_method=True)
+        self.HandOver = channel.unary_unary(
+                '/horologe.peer.v1.PeerService/HandOver',
+                request_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.HandOverRequest.SerializeToString,
+                response_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.HandOverResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServiceServicer:
@@ -101,6 +111,20 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCondition(self, request, context):
+        """How the node that answers stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HandOver(self, request, context):
+        """Asks the leader to hand over, for somebody whom the node that asks has let do that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +152,16 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.FindInOutput,
                     request_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputRequest.FromString,
                     response_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputResponse.SerializeToString,
+            ),
+            'GetCondition': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCondition,
+                    request_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.GetConditionRequest.FromString,
+                    response_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.GetConditionResponse.SerializeToString,
+            ),
+            'HandOver': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandOver,
+                    request_deserializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.HandOverRequest.FromString,
+                    response_serializer=horologe_dot_peer_dot_v1_dot_peer__service__pb2.HandOverResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +300,60 @@ class PeerService:
             '/horologe.peer.v1.PeerService/FindInOutput',
             horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputRequest.SerializeToString,
             horologe_dot_peer_dot_v1_dot_peer__service__pb2.FindInOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCondition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/horologe.peer.v1.PeerService/GetCondition',
+            horologe_dot_peer_dot_v1_dot_peer__service__pb2.GetConditionRequest.SerializeToString,
+            horologe_dot_peer_dot_v1_dot_peer__service__pb2.GetConditionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandOver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/horologe.peer.v1.PeerService/HandOver',
+            horologe_dot_peer_dot_v1_dot_peer__service__pb2.HandOverRequest.SerializeToString,
+            horologe_dot_peer_dot_v1_dot_peer__service__pb2.HandOverResponse.FromString,
             options,
             channel_credentials,
             insecure,

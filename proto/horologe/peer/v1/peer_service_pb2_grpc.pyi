@@ -45,6 +45,10 @@ class PeerServiceStub:
     """Keeps a second copy of output. Answered when it is on the disk."""
     FindInOutput: _grpc.UnaryUnaryMultiCallable[_peer_service_pb2.FindInOutputRequest, _peer_service_pb2.FindInOutputResponse]
     """Looks for a text in captured output that another node keeps."""
+    GetCondition: _grpc.UnaryUnaryMultiCallable[_peer_service_pb2.GetConditionRequest, _peer_service_pb2.GetConditionResponse]
+    """How the node that answers stands."""
+    HandOver: _grpc.UnaryUnaryMultiCallable[_peer_service_pb2.HandOverRequest, _peer_service_pb2.HandOverResponse]
+    """Asks the leader to hand over, for somebody whom the node that asks has let do that."""
 
 @_typing.type_check_only
 class PeerServiceAsyncStub(PeerServiceStub):
@@ -61,6 +65,10 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """Keeps a second copy of output. Answered when it is on the disk."""
     FindInOutput: _aio.UnaryUnaryMultiCallable[_peer_service_pb2.FindInOutputRequest, _peer_service_pb2.FindInOutputResponse]  # type: ignore[assignment]
     """Looks for a text in captured output that another node keeps."""
+    GetCondition: _aio.UnaryUnaryMultiCallable[_peer_service_pb2.GetConditionRequest, _peer_service_pb2.GetConditionResponse]  # type: ignore[assignment]
+    """How the node that answers stands."""
+    HandOver: _aio.UnaryUnaryMultiCallable[_peer_service_pb2.HandOverRequest, _peer_service_pb2.HandOverResponse]  # type: ignore[assignment]
+    """Asks the leader to hand over, for somebody whom the node that asks has let do that."""
 
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Node to node."""
@@ -104,5 +112,21 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_service_pb2.FindInOutputResponse, _abc.Awaitable[_peer_service_pb2.FindInOutputResponse]]:
         """Looks for a text in captured output that another node keeps."""
+
+    @_abc_1.abstractmethod
+    def GetCondition(
+        self,
+        request: _peer_service_pb2.GetConditionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_service_pb2.GetConditionResponse, _abc.Awaitable[_peer_service_pb2.GetConditionResponse]]:
+        """How the node that answers stands."""
+
+    @_abc_1.abstractmethod
+    def HandOver(
+        self,
+        request: _peer_service_pb2.HandOverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_service_pb2.HandOverResponse, _abc.Awaitable[_peer_service_pb2.HandOverResponse]]:
+        """Asks the leader to hand over, for somebody whom the node that asks has let do that."""
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
