@@ -20,6 +20,7 @@ from horologe.client import (
     cluster_calls,
     definition_calls,
     encryption_calls,
+    forecast_calls,
     governing_calls,
     operation_calls,
     pause_calls,
@@ -136,6 +137,9 @@ class AsyncClient(BaseClient):
     pause_scope = _async_unary(pause_calls.pause_scope)
     resume_scope = _async_unary(pause_calls.resume_scope)
     list_pauses = _async_unary(pause_calls.list_pauses)
+    get_forecast = _async_unary(forecast_calls.get_forecast)
+    propose_spread = _async_unary(forecast_calls.propose_spread)
+    explain_cron = _async_unary(forecast_calls.explain_cron)
     list_dead_letters = _async_pages(operation_calls.list_dead_letters)
     group_dead_letters = _async_unary(operation_calls.group_dead_letters)
     get_dead_letter = _async_unary(operation_calls.get_dead_letter)

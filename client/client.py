@@ -28,6 +28,7 @@ from horologe.client import (
     cluster_calls,
     definition_calls,
     encryption_calls,
+    forecast_calls,
     governing_calls,
     operation_calls,
     pause_calls,
@@ -182,6 +183,9 @@ class Client(BaseClient):
     pause_scope = _unary(pause_calls.pause_scope)
     resume_scope = _unary(pause_calls.resume_scope)
     list_pauses = _unary(pause_calls.list_pauses)
+    get_forecast = _unary(forecast_calls.get_forecast)
+    propose_spread = _unary(forecast_calls.propose_spread)
+    explain_cron = _unary(forecast_calls.explain_cron)
     list_dead_letters = _pages(operation_calls.list_dead_letters)
     group_dead_letters = _unary(operation_calls.group_dead_letters)
     get_dead_letter = _unary(operation_calls.get_dead_letter)

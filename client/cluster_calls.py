@@ -65,14 +65,14 @@ def cluster_status(namespace: str) -> Call[cluster.GetClusterStatusResponse]:
     return Call(GET_CLUSTER_STATUS, cluster.GetClusterStatusRequest(), itself)
 
 
-def list_members(namespace: str, *, page_size: int = PAGE_SIZE) -> Pages[cluster.Member]:
-    """The nodes of the cluster, by name."""
+def list_members(namespace: str, *, with_condition: bool = False, page_size: int = PAGE_SIZE) -> Pages[cluster.Member]:
+    """The nodes of the cluster, by name; `with_condition` asks each how it stands, and waits a second at most."""
     del namespace
 
     def pick(answer: cluster.ListMembersResponse) -> Iterable[cluster.Member]:
         return answer.members
 
-    return Pages(LIST_MEMBERS, cluster.ListMembersRequest(page_size=page_size), pick)
+    return Pages(LIST_MEMBERS, cluster.ListMembersRequest(page_size=page_size, with_condition=with_condition), pick)
 
 
 def transfer_leader(namespace: str, target: str = "") -> Call[cluster.TransferLeaderResponse]:

@@ -186,8 +186,8 @@ def worker(message: Worker) -> Record:
 
 
 def member(message: Member) -> Record:
-    """A node."""
-    return {
+    """A node, with what it says of itself if it was asked."""
+    record: Record = {
         "name": message.name,
         "address": message.address,
         "worker_address": message.worker_address,
@@ -198,6 +198,20 @@ def member(message: Member) -> Record:
         "id": message.id,
         "promote": message.promote,
     }
+    if message.HasField("condition"):
+        condition = message.condition
+        record |= {
+            "version": condition.version,
+            "revision": condition.revision,
+            "first_index": condition.first_index,
+            "clock_offset": durations.render(condition.clock_offset.ToTimedelta()),
+            "clock_uncertainty": durations.render(condition.clock_uncertainty.ToTimedelta()),
+            "disk_free_bytes": condition.disk_free_bytes,
+            "disk_total_bytes": condition.disk_total_bytes,
+            "state_bytes": condition.state_bytes,
+            "start_time": _time(condition, "start_time"),
+        }
+    return record
 
 
 def encryption(message: GetEncryptionResponse) -> Record:

@@ -101,6 +101,7 @@ def _filter(request: audit_service_pb2.ListAuditRecordsRequest) -> tuple[Callabl
             and (not request.method or record.method == request.method)
             and (not request.object or request.object in record.objects)
             and not (request.denied_only and record.allowed)
+            and not (request.allowed_only and not record.allowed)
             and from_ms <= record.time.ToMilliseconds() < before_ms
         )
 

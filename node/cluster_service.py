@@ -180,7 +180,6 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
     async def TransferLeader(
         self, request: cluster_service_pb2.TransferLeaderRequest, context: Context
     ) -> cluster_service_pb2.TransferLeaderResponse:
-        here = self._node.config.name
         names = self._node.status().configuration.voters
         if request.target and request.target not in names:
             raise errors.invalid_field(

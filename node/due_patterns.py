@@ -1,7 +1,7 @@
 """How often a schedule is due in each minute of a window: enumerated once for all jobs that share it.
 
-Pure: no clock, no tables. A plain interval is never enumerated at all, a cron expression is laid over its local days as long as no
-clock is moved near the window; everything else asks its timetable, due time by due time. When a job is due is decided in
+Pure: no clock, no tables. A plain interval is never enumerated at all, a cron expression is laid over its local days as long as
+no clock is moved near the window; everything else asks its timetable, due time by due time. When a job is due is decided in
 `timetable` and `cron`, and tests compare. All times are milliseconds since 1970.
 """
 
@@ -131,18 +131,14 @@ def _resolved(clock: CronClock, window: Window) -> Iterator[int]:
 def timetable_pattern(timetable: Timetable, window: Window, count_max: int) -> Listed | None:
     """When a job starts by its whole timetable, with its jitter; None if there is more than `count_max` to look at."""
     minutes: list[int] = []
-    for looked_at, due_ms in enumerate(due_times(timetable, window)):
-        if looked_at >= count_max:
-            return None
-        fire_ms = timetable.fire_ms(due_ms)
-        if window.start_ms <= fire_ms < window.end_ms:
-            minutes.append(window.minute_of(fire_ms))
-    return Listed(array("H", sorted(minutes)))
-
-
-def due_times(timetable: Timetable, window: Window) -> Iterator[int]:
-    """The due times that may start in a window."""
     due_ms = timetable.next_after(window.start_ms - timetable.jitter_ms - 1)
     while due_ms is not None and due_ms < window.end_ms:
-        yield due_ms
-        due_ms = timetable.next_after(due_ms)
+        if count_max <= 0:
+            return None
+        count_max -= 1
+        next_ms = timetable.next_after(due_ms)
+        fire_ms = timetable.fire_before_ms(due_ms, next_ms) if timetable.jitter_ms else due_ms
+        if window.start_ms <= fire_ms < window.end_ms:
+            minutes.append(window.minute_of(fire_ms))
+        due_ms = next_ms
+    return Listed(array("H", sorted(minutes)))

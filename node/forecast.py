@@ -33,6 +33,8 @@ from horologe.v1.job_pb2 import Job, Schedule
 
 JOBS_PER_PIECE: Final = 50
 """One read of the state; some 10 us each."""
+LOOKS_PER_PIECE: Final = 200
+"""Some 20 us each."""
 LOOKS_MAX: Final = 1_000_000
 """Due times that are looked at one by one, for all jobs together: half a minute's work. What is shared or periodic needs none."""
 LOOKS_PER_JOB_MAX: Final = 100_000
@@ -150,9 +152,12 @@ class Survey:
 
     def _survey_some(self, start: bytes, wanted: int | None) -> bytes | None:
         """Reads some jobs, and answers where the next ones begin; None at the end."""
+        enough = self._looks_left - LOOKS_PER_PIECE
         with self._store.read() as tables:
             rows = tables.job_state.scan(start)
             for key, raw in islice(rows, JOBS_PER_PIECE):
+                if self._looks_left < enough:
+                    return bytes(key)
                 state = JobState.unpack(raw)
                 if (wanted is None or state.namespace == wanted) and not state.flags & JobFlag.DELETED:
                     self._take(tables, int(U64.unpack(key)[0]), state)

@@ -22,7 +22,7 @@ from horologe.node.due_patterns import MINUTE_MS, Window
 from horologe.node.errors import ApiError
 from horologe.node.forecast import Cause, Forecast, Survey, causes, spikes, sums
 from horologe.node.names import WILDCARD, read_namespace
-from horologe.node.spread import Proposal, Spreading
+from horologe.node.spread import CHANGES_DEFAULT, CHANGES_MAX, Proposal, Spreading
 from horologe.node.writes import Context
 from horologe.v1 import forecast_service_pb2, forecast_service_pb2_grpc
 
@@ -63,16 +63,16 @@ class Forecasts:
         forecast: Forecast = await _patiently(self._forecasting(namespace))
         return forecast
 
-    async def proposal(self, namespace: str) -> tuple[Forecast, Proposal]:
+    async def proposal(self, namespace: str, changes_max: int) -> tuple[Forecast, Proposal]:
         """What would make the load more even, and the forecast that it rests on. Raises an ApiError if it takes long."""
 
         async def compute() -> tuple[Forecast, Proposal]:
             forecast: Forecast = await asyncio.shield(self._forecasting(namespace))
-            spreading = Spreading(self._node.store, forecast)
+            spreading = Spreading(self._node.store, forecast, changes_max)
             await self.gently(spreading.work())
             return forecast, spreading.proposal
 
-        found: tuple[Forecast, Proposal] = await _patiently(self._task(("proposal", namespace), compute))
+        found: tuple[Forecast, Proposal] = await _patiently(self._task((f"proposal {changes_max}", namespace), compute))
         return found
 
     async def gently(self, work: Iterator[object]) -> object:
@@ -184,7 +184,10 @@ class ForecastService(forecast_service_pb2_grpc.ForecastServiceServicer):
     ) -> forecast_service_pb2.ProposeSpreadResponse:
         del context
         namespace, steps = _namespace_of(request.parent), _Steps.of(request.window, request.step)
-        forecast, proposal = await self._forecasts.proposal(namespace)
+        if request.change_count < 0:
+            raise errors.invalid_field("change_count", f"{request.change_count} is less than 0")
+        changes_max = min(request.change_count or CHANGES_DEFAULT, CHANGES_MAX)
+        forecast, proposal = await self._forecasts.proposal(namespace, changes_max)
         before = forecast.steps(steps.minutes, steps.number)
         after = sums(proposal.counts_after, steps.minutes, steps.number)
         response = forecast_service_pb2.ProposeSpreadResponse(

@@ -68,6 +68,11 @@ class Gateway:
         """The sessions of this node."""
         return list(self._sessions)
 
+    def renewed_ms(self, number: int) -> int:
+        """When the lease of a session of this node was renewed last; 0 if that is not known."""
+        session = self._sessions.get(number)
+        return 0 if session is None else session.renewed_ms
+
     # What the replica says
 
     def deliver(self, effects: Effects) -> None:
@@ -103,6 +108,7 @@ class Gateway:
             for number in sessions:
                 session = self._sessions.get(number)
                 if session is not None and number in sequences:
+                    session.renewed_ms = self._context.clock.wall_ms()
                     session.send(Response(heartbeat_ack=worker_pb2.HeartbeatAck(sequence=sequences[number])))
 
     def end_sessions(self, numbers: list[int], reason: str) -> None:

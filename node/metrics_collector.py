@@ -22,9 +22,9 @@ from prometheus_client.registry import Collector
 
 from horologe.log.v1 import log_pb2
 from horologe.node.access_control import AccessControl
-from horologe.node.cluster_service import program_version
 from horologe.node.context import NodeContext
 from horologe.node.gateway import Gateway
+from horologe.node.member_conditions import program_version
 from horologe.node.metrics_catalog import CATALOG, NAMESPACES_MAX, OTHER, QUEUES_MAX
 from horologe.node.observations import DELAY_BOUNDS_MS, ENTRY_BOUNDS, Totals
 from horologe.node.tls import NodeTls

@@ -85,85 +85,65 @@ from horologe.raft.replica import Replica
 from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import Store
 from horologe.v1 import (
-    access_service_pb2,
     access_service_pb2_grpc,
-    activity_service_pb2,
     activity_service_pb2_grpc,
-    audit_service_pb2,
     audit_service_pb2_grpc,
-    backfill_service_pb2,
     backfill_service_pb2_grpc,
-    calendar_service_pb2,
     calendar_service_pb2_grpc,
-    cluster_service_pb2,
     cluster_service_pb2_grpc,
-    dead_letter_service_pb2,
     dead_letter_service_pb2_grpc,
-    definition_service_pb2,
     definition_service_pb2_grpc,
-    encryption_service_pb2,
     encryption_service_pb2_grpc,
-    execution_service_pb2,
     execution_service_pb2_grpc,
-    forecast_service_pb2,
     forecast_service_pb2_grpc,
-    job_service_pb2,
     job_service_pb2_grpc,
-    limit_service_pb2,
     limit_service_pb2_grpc,
-    namespace_service_pb2,
     namespace_service_pb2_grpc,
-    operation_service_pb2,
     operation_service_pb2_grpc,
-    output_service_pb2,
     output_service_pb2_grpc,
-    pause_service_pb2,
     pause_service_pb2_grpc,
-    queue_service_pb2,
     queue_service_pb2_grpc,
-    schedule_service_pb2,
     schedule_service_pb2_grpc,
-    secret_service_pb2,
     secret_service_pb2_grpc,
-    story_service_pb2,
     story_service_pb2_grpc,
-    watch_service_pb2,
     watch_service_pb2_grpc,
-    worker_service_pb2,
     worker_service_pb2_grpc,
-    workflow_service_pb2,
     workflow_service_pb2_grpc,
 )
 
 HOUSEKEEPING_SECONDS = 0.5
 LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
-SERVICES = (
-    access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
-    activity_service_pb2.DESCRIPTOR.services_by_name["ActivityService"].full_name,
-    encryption_service_pb2.DESCRIPTOR.services_by_name["EncryptionService"].full_name,
-    dead_letter_service_pb2.DESCRIPTOR.services_by_name["DeadLetterService"].full_name,
-    operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name,
-    backfill_service_pb2.DESCRIPTOR.services_by_name["BackfillService"].full_name,
-    definition_service_pb2.DESCRIPTOR.services_by_name["DefinitionService"].full_name,
-    calendar_service_pb2.DESCRIPTOR.services_by_name["CalendarService"].full_name,
-    pause_service_pb2.DESCRIPTOR.services_by_name["PauseService"].full_name,
-    secret_service_pb2.DESCRIPTOR.services_by_name["SecretService"].full_name,
-    job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
-    execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
-    output_service_pb2.DESCRIPTOR.services_by_name["OutputService"].full_name,
-    limit_service_pb2.DESCRIPTOR.services_by_name["LimitService"].full_name,
-    queue_service_pb2.DESCRIPTOR.services_by_name["QueueService"].full_name,
-    namespace_service_pb2.DESCRIPTOR.services_by_name["NamespaceService"].full_name,
-    worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
-    workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].full_name,
-    cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
-    story_service_pb2.DESCRIPTOR.services_by_name["StoryService"].full_name,
-    watch_service_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name,
-    audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
-    forecast_service_pb2.DESCRIPTOR.services_by_name["ForecastService"].full_name,
-    schedule_service_pb2.DESCRIPTOR.services_by_name["ScheduleService"].full_name,
+SERVICES = tuple(
+    f"horologe.v1.{name}"
+    for name in (
+        "AccessService",
+        "ActivityService",
+        "EncryptionService",
+        "DeadLetterService",
+        "OperationService",
+        "BackfillService",
+        "DefinitionService",
+        "CalendarService",
+        "PauseService",
+        "SecretService",
+        "JobService",
+        "ExecutionService",
+        "OutputService",
+        "LimitService",
+        "QueueService",
+        "NamespaceService",
+        "WorkerService",
+        "WorkflowService",
+        "ClusterService",
+        "StoryService",
+        "WatchService",
+        "AuditService",
+        "ForecastService",
+        "ScheduleService",
+    )
 )
+"""All of them, by their full names, for health and reflection."""
 
 log = structlog.get_logger(__name__)
 
@@ -184,8 +164,7 @@ class Node:
     """One node of the cluster, in this process and on this event loop."""
 
     def __init__(self, config: NodeConfig, surroundings: Surroundings | None = None) -> None:
-        """Opens the data folder. Raises StoreError, CorruptLogError, or TlsError if the certificates cannot be used or may not be
-        left out."""
+        """Opens the data folder. Raises StoreError, CorruptLogError, or TlsError about certificates that are missing or wrong."""
         self.config = config
         self._surroundings = surroundings = surroundings or Surroundings()
         clock, metrics = surroundings.clock, Metrics()

@@ -34,8 +34,17 @@ class PeopleWorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
                     response.next_page_token = paging.next_token(request, bytes(key))
                     break
                 record = log_pb2.SessionRecord.FromString(bytes(value))
-                response.workers.append(views.worker_view(tables, record))
+                view = views.worker_view(tables, record)
+                renewed_ms = self._renewed_ms(record.id)
+                if renewed_ms:
+                    view.heartbeat_time.CopyFrom(views.timestamp(renewed_ms))
+                response.workers.append(view)
         return response
+
+    def _renewed_ms(self, session: int) -> int:
+        """When its lease was renewed last; 0 if this node does not know."""
+        del session
+        return 0
 
     async def DrainWorker(
         self, request: worker_service_pb2.DrainWorkerRequest, context: Context

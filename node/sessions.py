@@ -45,6 +45,8 @@ class WorkerSession:
     """By execution."""
     sent_revisions: dict[int, int] = field(default_factory=dict)
     """By job: the revision of the definition that the worker has."""
+    renewed_ms: int = 0
+    """When its lease was renewed last, by the wall clock; for people."""
     draining: bool = False
     ended: bool = False
     outgoing: list[worker_service_pb2.ConnectResponse] = field(default_factory=list)

@@ -22,8 +22,9 @@ from horologe.raft.store import Store
 from horologe.v1 import forecast_service_pb2, job_pb2
 from horologe.v1.job_pb2 import CronSchedule, Job
 
-CHANGES_MAX: Final = 500
+CHANGES_DEFAULT: Final = 500
 """More than that nobody looks through; what is left is there to be proposed next time."""
+CHANGES_MAX: Final = 10_000
 SPIKES_MAX: Final = 50
 """Minutes that decide which schedules are looked at."""
 JITTER_MS: Final = 10 * 60_000
@@ -124,8 +125,9 @@ def _is_dense(cron: CronSchedule) -> bool:
 class Spreading:
     """One proposal in the making, on top of a forecast."""
 
-    def __init__(self, store: Store, forecast: Forecast) -> None:
+    def __init__(self, store: Store, forecast: Forecast, changes_max: int = CHANGES_DEFAULT) -> None:
         self._store = store
+        self._changes_max = changes_max
         self._forecast = forecast
         self.proposal = Proposal(counts_after=array("q", forecast.counts))
 
@@ -146,7 +148,7 @@ class Spreading:
     def _spread(self, group: Group) -> Iterator[None]:
         moved = 0
         for job in group.members:
-            if len(self.proposal.changes) >= CHANGES_MAX:
+            if len(self.proposal.changes) >= self._changes_max:
                 break
             with self._store.read() as tables:
                 record = views.read_job(tables, job)

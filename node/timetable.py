@@ -96,9 +96,10 @@ class Timetable:
 
     def fire_ms(self, due_ms: int) -> int:
         """When a due time fires: later by an amount that follows from the job and the due time, and before the next one."""
-        if not self.jitter_ms:
-            return due_ms
-        next_ms = self.next_after(due_ms)
+        return self.fire_before_ms(due_ms, self.next_after(due_ms)) if self.jitter_ms else due_ms
+
+    def fire_before_ms(self, due_ms: int, next_ms: int | None) -> int:
+        """The same for whoever knows the due time that follows."""
         span_ms = self.jitter_ms if next_ms is None else min(self.jitter_ms, next_ms - due_ms - 1)
         digest = hashlib.sha256(f"{self.identity} {due_ms}".encode()).digest()
         return due_ms + int.from_bytes(digest[:8], "big") % (span_ms + 1)

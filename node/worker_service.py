@@ -222,6 +222,9 @@ class WorkerService(PeopleWorkerService):
         self._context = context
         self._gateway = gateway
 
+    def _renewed_ms(self, session: int) -> int:
+        return self._gateway.renewed_ms(session)
+
     async def Connect(  # type: ignore[override]  # noqa: N802 - reads and writes by itself instead of yielding
         self,
         request_iterator: AsyncIterator[worker_service_pb2.ConnectRequest],

@@ -43,12 +43,18 @@ def status(session: Session) -> None:
 
 @app.command("members")
 @connected
-def members(session: Session) -> None:
+def members(
+    session: Session,
+    condition: Annotated[
+        bool, typer.Option("--condition", help="Ask each how it stands: version, log, clock, disk.")
+    ] = False,
+) -> None:
     """List the nodes and their roles."""
     from horologe.client import records
 
-    found = session.client.list_members()
-    session.print_list((records.member(entry) for entry in found), membership.COLUMNS, "No members.")
+    found = session.client.list_members(with_condition=condition)
+    columns = (*membership.COLUMNS, *membership.CONDITION_COLUMNS) if condition else membership.COLUMNS
+    session.print_list((records.member(entry) for entry in found), columns, "No members.")
 
 
 @app.command("transfer-leader")

@@ -25,6 +25,7 @@ from horologe.client.cli import (
     dead_letter,
     definitions,
     execution,
+    forecast,
     job,
     limit,
     namespace,
@@ -90,6 +91,7 @@ def build() -> typer.Typer:
     app.command("watch")(watch)
     app.command("top")(top.top)
     app.command("dashboard")(dashboard.dashboard)
+    app.command("forecast")(forecast.forecast)
     app.command("login")(contexts.login)
     app.command("logout")(contexts.logout)
     app.command("whoami")(access.whoami)

@@ -40,6 +40,16 @@ COLUMNS = (
     Column("ID", "id", is_wide=True),
 )
 
+CONDITION_COLUMNS = (
+    Column("VERSION", "version"),
+    Column("REVISION", "revision"),
+    Column("CLOCK OFFSET", "clock_offset"),
+    Column("DISK FREE", "disk_free_bytes"),
+    Column("STATE", "state_bytes", is_wide=True),
+    Column("FIRST INDEX", "first_index", is_wide=True),
+    Column("STARTED", "start_time", is_wide=True),
+)
+
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The member's name.")]
 PeerAddressOption = Annotated[
     str,

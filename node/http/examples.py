@@ -25,6 +25,10 @@ EXAMPLES: Mapping[str, Any] = {
     "JobService.ApplyJobs": {"jobs": [{"name": "namespaces/default/jobs/nightly", **_NIGHTLY}]},
     "JobService.CreateJob": _NIGHTLY,
     "JobService.PauseJob": {"reason": "the disk is full"},
+    "ScheduleService.ExplainCron": {
+        "schedule": {"expression": "0 7 * * mon-fri", "time_zone": "Europe/Berlin"},
+        "count": 3,
+    },
     "JobService.PreviewSchedule": {"schedule": {"cron": {"expression": "0 7 * * mon-fri"}}, "count": 3},
     "JobService.RunJob": {"force": True},
     "JobService.UpdateJob": {"description": "Every night.", "priority": 7},

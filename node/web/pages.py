@@ -15,17 +15,23 @@ from horologe.node.http.parts import HttpParts
 from horologe.node.http.problems import STATUSES
 from horologe.node.local_calls import LocalCallError
 from horologe.node.web import (
+    audit,
+    cluster,
+    cron_playground,
     dead_letters,
     execution_log,
     execution_page,
     executions_list,
+    forecast,
     job_actions,
     job_form,
     job_page,
     jobs_list,
     live,
     overview,
+    queues,
     sign_in,
+    workers,
     workflows,
 )
 from horologe.node.web.view import FormError, View, Web
@@ -43,6 +49,12 @@ PAGES = (
     execution_log,
     dead_letters,
     workflows,
+    queues,
+    workers,
+    cluster,
+    audit,
+    forecast,
+    cron_playground,
 )
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "

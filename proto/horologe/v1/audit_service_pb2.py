@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhorologe/v1/audit_service.proto\x12\x0bhorologe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x02\n\x0b\x41uditRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\r\n\x05token\x18\x05 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x06 \x01(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x0e\n\x06method\x18\x08 \x01(\t\x12\x0f\n\x07objects\x18\t \x03(\t\x12\x14\n\x0cobject_count\x18\n \x01(\x05\x12\x0f\n\x07\x61llowed\x18\x0b \x01(\x08\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\r \x01(\t\x12\r\n\x05\x61\x66ter\x18\x0e \x01(\t\x12\x14\n\x0crepeat_count\x18\x0f \x01(\x05\x12\x0c\n\x04hash\x18\x10 \x01(\x0c\"\xde\x01\n\x17ListAuditRecordsRequest\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0e\n\x06object\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65nied_only\x18\x04 \x01(\x08\x12(\n\x04\x66rom\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x62\x65\x66ore\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\"p\n\x18ListAuditRecordsResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.horologe.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\xa4\x01\n\x0f\x41uditCheckpoint\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x12\n\ncluster_id\x18\x05 \x01(\t\x12\x12\n\npublic_key\x18\x06 \x01(\x0c\x12\x11\n\tsignature\x18\x07 \x01(\x0c\"\x1b\n\x19GetAuditCheckpointRequest\"`\n\x1aGetAuditCheckpointResponse\x12\x30\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1c.horologe.v1.AuditCheckpoint\x12\x10\n\x08revision\x18\x02 \x01(\x03\"2\n\x19\x45xportAuditRecordsRequest\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\"\x8c\x01\n\x1a\x45xportAuditRecordsResponse\x12\x11\n\tbase_hash\x18\x01 \x01(\x0c\x12)\n\x07records\x18\x02 \x03(\x0b\x32\x18.horologe.v1.AuditRecord\x12\x30\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x1c.horologe.v1.AuditCheckpoint2\xbf\x02\n\x0c\x41uditService\x12_\n\x10ListAuditRecords\x12$.horologe.v1.ListAuditRecordsRequest\x1a%.horologe.v1.ListAuditRecordsResponse\x12\x65\n\x12GetAuditCheckpoint\x12&.horologe.v1.GetAuditCheckpointRequest\x1a\'.horologe.v1.GetAuditCheckpointResponse\x12g\n\x12\x45xportAuditRecords\x12&.horologe.v1.ExportAuditRecordsRequest\x1a\'.horologe.v1.ExportAuditRecordsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhorologe/v1/audit_service.proto\x12\x0bhorologe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x02\n\x0b\x41uditRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\r\n\x05token\x18\x05 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x06 \x01(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x0e\n\x06method\x18\x08 \x01(\t\x12\x0f\n\x07objects\x18\t \x03(\t\x12\x14\n\x0cobject_count\x18\n \x01(\x05\x12\x0f\n\x07\x61llowed\x18\x0b \x01(\x08\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\r \x01(\t\x12\r\n\x05\x61\x66ter\x18\x0e \x01(\t\x12\x14\n\x0crepeat_count\x18\x0f \x01(\x05\x12\x0c\n\x04hash\x18\x10 \x01(\x0c\"\xf4\x01\n\x17ListAuditRecordsRequest\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0e\n\x06object\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65nied_only\x18\x04 \x01(\x08\x12(\n\x04\x66rom\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x62\x65\x66ore\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12\x14\n\x0c\x61llowed_only\x18\t \x01(\x08\"p\n\x18ListAuditRecordsResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.horologe.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\xa4\x01\n\x0f\x41uditCheckpoint\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x12\n\ncluster_id\x18\x05 \x01(\t\x12\x12\n\npublic_key\x18\x06 \x01(\x0c\x12\x11\n\tsignature\x18\x07 \x01(\x0c\"\x1b\n\x19GetAuditCheckpointRequest\"`\n\x1aGetAuditCheckpointResponse\x12\x30\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1c.horologe.v1.AuditCheckpoint\x12\x10\n\x08revision\x18\x02 \x01(\x03\"2\n\x19\x45xportAuditRecordsRequest\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\"\x8c\x01\n\x1a\x45xportAuditRecordsResponse\x12\x11\n\tbase_hash\x18\x01 \x01(\x0c\x12)\n\x07records\x18\x02 \x03(\x0b\x32\x18.horologe.v1.AuditRecord\x12\x30\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x1c.horologe.v1.AuditCheckpoint2\xbf\x02\n\x0c\x41uditService\x12_\n\x10ListAuditRecords\x12$.horologe.v1.ListAuditRecordsRequest\x1a%.horologe.v1.ListAuditRecordsResponse\x12\x65\n\x12GetAuditCheckpoint\x12&.horologe.v1.GetAuditCheckpointRequest\x1a\'.horologe.v1.GetAuditCheckpointResponse\x12g\n\x12\x45xportAuditRecords\x12&.horologe.v1.ExportAuditRecordsRequest\x1a\'.horologe.v1.ExportAuditRecordsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,19 +35,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITRECORD']._serialized_start=82
   _globals['_AUDITRECORD']._serialized_end=399
   _globals['_LISTAUDITRECORDSREQUEST']._serialized_start=402
-  _globals['_LISTAUDITRECORDSREQUEST']._serialized_end=624
-  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=626
-  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=738
-  _globals['_AUDITCHECKPOINT']._serialized_start=741
-  _globals['_AUDITCHECKPOINT']._serialized_end=905
-  _globals['_GETAUDITCHECKPOINTREQUEST']._serialized_start=907
-  _globals['_GETAUDITCHECKPOINTREQUEST']._serialized_end=934
-  _globals['_GETAUDITCHECKPOINTRESPONSE']._serialized_start=936
-  _globals['_GETAUDITCHECKPOINTRESPONSE']._serialized_end=1032
-  _globals['_EXPORTAUDITRECORDSREQUEST']._serialized_start=1034
-  _globals['_EXPORTAUDITRECORDSREQUEST']._serialized_end=1084
-  _globals['_EXPORTAUDITRECORDSRESPONSE']._serialized_start=1087
-  _globals['_EXPORTAUDITRECORDSRESPONSE']._serialized_end=1227
-  _globals['_AUDITSERVICE']._serialized_start=1230
-  _globals['_AUDITSERVICE']._serialized_end=1549
+  _globals['_LISTAUDITRECORDSREQUEST']._serialized_end=646
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=648
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=760
+  _globals['_AUDITCHECKPOINT']._serialized_start=763
+  _globals['_AUDITCHECKPOINT']._serialized_end=927
+  _globals['_GETAUDITCHECKPOINTREQUEST']._serialized_start=929
+  _globals['_GETAUDITCHECKPOINTREQUEST']._serialized_end=956
+  _globals['_GETAUDITCHECKPOINTRESPONSE']._serialized_start=958
+  _globals['_GETAUDITCHECKPOINTRESPONSE']._serialized_end=1054
+  _globals['_EXPORTAUDITRECORDSREQUEST']._serialized_start=1056
+  _globals['_EXPORTAUDITRECORDSREQUEST']._serialized_end=1106
+  _globals['_EXPORTAUDITRECORDSRESPONSE']._serialized_start=1109
+  _globals['_EXPORTAUDITRECORDSRESPONSE']._serialized_end=1249
+  _globals['_AUDITSERVICE']._serialized_start=1252
+  _globals['_AUDITSERVICE']._serialized_end=1571
 # @@protoc_insertion_point(module_scope)

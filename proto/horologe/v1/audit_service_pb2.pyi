@@ -119,6 +119,7 @@ class ListAuditRecordsRequest(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ALLOWED_ONLY_FIELD_NUMBER: _builtins.int
     principal: _builtins.str
     """Of this principal only."""
     method: _builtins.str
@@ -131,6 +132,8 @@ class ListAuditRecordsRequest(_message.Message):
     """0: 100. More than 1,000 is taken as 1,000."""
     page_token: _builtins.str
     """From the previous answer; the other fields must be the same."""
+    allowed_only: _builtins.bool
+    """Only what was done."""
     @_builtins.property
     def before(self) -> _timestamp_pb2.Timestamp:
         """Before this time."""
@@ -145,10 +148,11 @@ class ListAuditRecordsRequest(_message.Message):
         before: _timestamp_pb2.Timestamp | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        allowed_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "from", b"from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "denied_only", b"denied_only", "from", b"from", "method", b"method", "object", b"object", "page_size", b"page_size", "page_token", b"page_token", "principal", b"principal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_only", b"allowed_only", "before", b"before", "denied_only", b"denied_only", "from", b"from", "method", b"method", "object", b"object", "page_size", b"page_size", "page_token", b"page_token", "principal", b"principal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

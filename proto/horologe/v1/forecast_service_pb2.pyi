@@ -282,8 +282,11 @@ class ProposeSpreadRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
+    CHANGE_COUNT_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`namespaces/{namespace}`, or `namespaces/-` for all."""
+    change_count: _builtins.int
+    """How many changes at most; 0: 500. More than 10,000 is taken as 10,000."""
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
         """As in GetForecast."""
@@ -298,10 +301,11 @@ class ProposeSpreadRequest(_message.Message):
         parent: _builtins.str = ...,
         window: _duration_pb2.Duration | None = ...,
         step: _duration_pb2.Duration | None = ...,
+        change_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["step", b"step", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "step", b"step", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_count", b"change_count", "parent", b"parent", "step", b"step", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -376,7 +380,7 @@ class ProposeSpreadResponse(_message.Message):
     """With the changes."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProposedChange]:
-        """At most 500, of the schedules that bring the most to the spikes. Empty if nothing would be won."""
+        """As many as asked for at most, of the schedules that bring the most to the spikes. Empty if nothing would be won."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:

@@ -29,7 +29,7 @@ from horologe.v1 import execution_pb2 as horologe_dot_v1_dot_execution__pb2
 from horologe.v1 import job_pb2 as horologe_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18horologe/v1/worker.proto\x12\x0bhorologe.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhorologe/v1/execution.proto\x1a\x15horologe/v1/job.proto\"\x95\x03\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.horologe.v1.Worker.State\x12\x0f\n\x07session\x18\x03 \x01(\x03\x12\x0e\n\x06queues\x18\x04 \x03(\t\x12\x12\n\nslot_count\x18\x05 \x01(\x05\x12\x15\n\rrunning_count\x18\x06 \x01(\x05\x12\x0f\n\x07gateway\x18\x07 \x01(\t\x12/\n\x06labels\x18\x08 \x03(\x0b\x32\x1f.horologe.v1.Worker.LabelsEntry\x12\x30\n\x0c\x63onnect_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\n \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x12\n\x0eSTATE_DRAINING\x10\x02\x12\x0e\n\nSTATE_LOST\x10\x03\"\x89\x02\n\x05Hello\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0e\n\x06queues\x18\x03 \x03(\t\x12\x12\n\nslot_count\x18\x04 \x01(\x05\x12.\n\x06labels\x18\x05 \x03(\x0b\x32\x1e.horologe.v1.Hello.LabelsEntry\x12-\n\rheld_attempts\x18\x06 \x03(\x0b\x32\x16.horologe.v1.AttemptId\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x18\n\x10protocol_version\x18\x08 \x01(\x05\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\tAttemptId\x12\x11\n\texecution\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\"\xd4\x01\n\x07Welcome\x12\x0f\n\x07session\x18\x01 \x01(\x03\x12-\n\nlease_term\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x12\n\ncluster_id\x18\x05 \x01(\t\x12\x30\n\x10revoked_attempts\x18\x06 \x03(\x0b\x32\x16.horologe.v1.AttemptId\"\x1d\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x03\" \n\x0cHeartbeatAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\xc8\x02\n\nDefinition\x12\x0b\n\x03job\x18\x01 \x01(\x03\x12\x10\n\x08job_name\x18\x02 \x01(\t\x12#\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x13.horologe.v1.Action\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05grace\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmax_attempts\x18\x06 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x33\n\x06labels\x18\x08 \x03(\x0b\x32#.horologe.v1.Definition.LabelsEntry\x12\x18\n\x10output_bytes_max\x18\x14 \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xad\x02\n\nAssignment\x12\x11\n\texecution\x18\x01 \x01(\x03\x12\x0b\n\x03job\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x15\n\rfencing_token\x18\x04 \x01(\x03\x12\x13\n\x0b\x64ue_time_ms\x18\x05 \x01(\x03\x12\'\n\x07payload\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12-\n\x08upstream\x18\x07 \x03(\x0b\x32\x1b.horologe.v1.UpstreamResult\x12:\n\x07secrets\x18\x08 \x03(\x0b\x32$.horologe.v1.Assignment.SecretsEntryB\x03\x80\x01\x01\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x01\n\x0eUpstreamResult\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\texecution\x18\x02 \x01(\x03\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.horologe.v1.Execution.State\x12&\n\x06result\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x16\n\x0eresult_omitted\x18\x05 \x01(\x08\"i\n\x0b\x41ssignments\x12,\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x17.horologe.v1.Definition\x12,\n\x0b\x61ssignments\x18\x02 \x03(\x0b\x32\x17.horologe.v1.Assignment\"H\n\x0c\x43\x61ncellation\x12(\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x16.horologe.v1.AttemptId\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xbd\x04\n\rAttemptResult\x12\x11\n\texecution\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\x12\x33\n\x07outcome\x18\x04 \x01(\x0e\x32\".horologe.v1.AttemptResult.Outcome\x12\x16\n\x0estart_delay_ms\x18\x05 \x01(\x03\x12\x13\n\x0b\x64uration_ms\x18\x06 \x01(\x03\x12\x16\n\texit_code\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0bhttp_status\x18\x08 \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05\x65rror\x18\t \x01(\t\x12&\n\x06result\x18\n \x01(\x0b\x32\x16.google.protobuf.Value\x12\x18\n\x10output_truncated\x18\x0b \x01(\x08\x12\x11\n\tpermanent\x18\x0c \x01(\x08\x12.\n\x0bretry_after\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12output_chunk_count\x18\x0e \x01(\x03\x12\x12\n\nerror_kind\x18\x14 \x01(\t\"{\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x15\n\x11OUTCOME_TIMED_OUT\x10\x03\x12\x15\n\x11OUTCOME_CANCELLED\x10\x04\x42\x0c\n\n_exit_codeB\x0e\n\x0c_http_status\"=\n\x0e\x41ttemptResults\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.horologe.v1.AttemptResult\"b\n\nResultAcks\x12(\n\x08recorded\x18\x01 \x03(\x0b\x32\x16.horologe.v1.AttemptId\x12*\n\nlease_lost\x18\x02 \x03(\x0b\x32\x16.horologe.v1.AttemptId\"x\n\x0bOutputChunk\x12\x11\n\texecution\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\x12\x0e\n\x06stream\x18\x04 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\x10\n\x08sequence\x18\x06 \x01(\x03\")\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07\x64rained\x18\x02 \x01(\x08\"\x07\n\x05\x44rainb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18horologe/v1/worker.proto\x12\x0bhorologe.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhorologe/v1/execution.proto\x1a\x15horologe/v1/job.proto\"\xc9\x03\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.horologe.v1.Worker.State\x12\x0f\n\x07session\x18\x03 \x01(\x03\x12\x0e\n\x06queues\x18\x04 \x03(\t\x12\x12\n\nslot_count\x18\x05 \x01(\x05\x12\x15\n\rrunning_count\x18\x06 \x01(\x05\x12\x0f\n\x07gateway\x18\x07 \x01(\t\x12/\n\x06labels\x18\x08 \x03(\x0b\x32\x1f.horologe.v1.Worker.LabelsEntry\x12\x30\n\x0c\x63onnect_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\n \x01(\t\x12\x32\n\x0eheartbeat_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x12\n\x0eSTATE_DRAINING\x10\x02\x12\x0e\n\nSTATE_LOST\x10\x03\"\x89\x02\n\x05Hello\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0e\n\x06queues\x18\x03 \x03(\t\x12\x12\n\nslot_count\x18\x04 \x01(\x05\x12.\n\x06labels\x18\x05 \x03(\x0b\x32\x1e.horologe.v1.Hello.LabelsEntry\x12-\n\rheld_attempts\x18\x06 \x03(\x0b\x32\x16.horologe.v1.AttemptId\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x18\n\x10protocol_version\x18\x08 \x01(\x05\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\tAttemptId\x12\x11\n\texecution\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\"\xd4\x01\n\x07Welcome\x12\x0f\n\x07session\x18\x01 \x01(\x03\x12-\n\nlease_term\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x12\n\ncluster_id\x18\x05 \x01(\t\x12\x30\n\x10revoked_attempts\x18\x06 \x03(\x0b\x32\x16.horologe.v1.AttemptId\"\x1d\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x03\" \n\x0cHeartbeatAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\xc8\x02\n\nDefinition\x12\x0b\n\x03job\x18\x01 \x01(\x03\x12\x10\n\x08job_name\x18\x02 \x01(\t\x12#\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x13.horologe.v1.Action\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05grace\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmax_attempts\x18\x06 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x33\n\x06labels\x18\x08 \x03(\x0b\x32#.horologe.v1.Definition.LabelsEntry\x12\x18\n\x10output_bytes_max\x18\x14 \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xad\x02\n\nAssignment\x12\x11\n\texecution\x18\x01 \x01(\x03\x12\x0b\n\x03job\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x15\n\rfencing_token\x18\x04 \x01(\x03\x12\x13\n\x0b\x64ue_time_ms\x18\x05 \x01(\x03\x12\'\n\x07payload\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12-\n\x08upstream\x18\x07 \x03(\x0b\x32\x1b.horologe.v1.UpstreamResult\x12:\n\x07secrets\x18\x08 \x03(\x0b\x32$.horologe.v1.Assignment.SecretsEntryB\x03\x80\x01\x01\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x01\n\x0eUpstreamResult\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\texecution\x18\x02 \x01(\x03\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.horologe.v1.Execution.State\x12&\n\x06result\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x16\n\x0eresult_omitted\x18\x05 \x01(\x08\"i\n\x0b\x41ssignments\x12,\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x17.horologe.v1.Definition\x12,\n\x0b\x61ssignments\x18\x02 \x03(\x0b\x32\x17.horologe.v1.Assignment\"H\n\x0c\x43\x61ncellation\x12(\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x16.horologe.v1.AttemptId\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xbd\x04\n\rAttemptResult\x12\x11\n\texecution\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\x12\x33\n\x07outcome\x18\x04 \x01(\x0e\x32\".horologe.v1.AttemptResult.Outcome\x12\x16\n\x0estart_delay_ms\x18\x05 \x01(\x03\x12\x13\n\x0b\x64uration_ms\x18\x06 \x01(\x03\x12\x16\n\texit_code\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0bhttp_status\x18\x08 \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05\x65rror\x18\t \x01(\t\x12&\n\x06result\x18\n \x01(\x0b\x32\x16.google.protobuf.Value\x12\x18\n\x10output_truncated\x18\x0b \x01(\x08\x12\x11\n\tpermanent\x18\x0c \x01(\x08\x12.\n\x0bretry_after\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12output_chunk_count\x18\x0e \x01(\x03\x12\x12\n\nerror_kind\x18\x14 \x01(\t\"{\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x15\n\x11OUTCOME_TIMED_OUT\x10\x03\x12\x15\n\x11OUTCOME_CANCELLED\x10\x04\x42\x0c\n\n_exit_codeB\x0e\n\x0c_http_status\"=\n\x0e\x41ttemptResults\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.horologe.v1.AttemptResult\"b\n\nResultAcks\x12(\n\x08recorded\x18\x01 \x03(\x0b\x32\x16.horologe.v1.AttemptId\x12*\n\nlease_lost\x18\x02 \x03(\x0b\x32\x16.horologe.v1.AttemptId\"x\n\x0bOutputChunk\x12\x11\n\texecution\x18\x01 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\x12\x0e\n\x06stream\x18\x04 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\x10\n\x08sequence\x18\x06 \x01(\x03\")\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07\x64rained\x18\x02 \x01(\x08\"\x07\n\x05\x44rainb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,49 +47,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSIGNMENT'].fields_by_name['secrets']._loaded_options = None
   _globals['_ASSIGNMENT'].fields_by_name['secrets']._serialized_options = b'\200\001\001'
   _globals['_WORKER']._serialized_start=189
-  _globals['_WORKER']._serialized_end=594
-  _globals['_WORKER_LABELSENTRY']._serialized_start=464
-  _globals['_WORKER_LABELSENTRY']._serialized_end=509
-  _globals['_WORKER_STATE']._serialized_start=511
-  _globals['_WORKER_STATE']._serialized_end=594
-  _globals['_HELLO']._serialized_start=597
-  _globals['_HELLO']._serialized_end=862
-  _globals['_HELLO_LABELSENTRY']._serialized_start=464
-  _globals['_HELLO_LABELSENTRY']._serialized_end=509
-  _globals['_ATTEMPTID']._serialized_start=864
-  _globals['_ATTEMPTID']._serialized_end=934
-  _globals['_WELCOME']._serialized_start=937
-  _globals['_WELCOME']._serialized_end=1149
-  _globals['_HEARTBEAT']._serialized_start=1151
-  _globals['_HEARTBEAT']._serialized_end=1180
-  _globals['_HEARTBEATACK']._serialized_start=1182
-  _globals['_HEARTBEATACK']._serialized_end=1214
-  _globals['_DEFINITION']._serialized_start=1217
-  _globals['_DEFINITION']._serialized_end=1545
-  _globals['_DEFINITION_LABELSENTRY']._serialized_start=464
-  _globals['_DEFINITION_LABELSENTRY']._serialized_end=509
-  _globals['_ASSIGNMENT']._serialized_start=1548
-  _globals['_ASSIGNMENT']._serialized_end=1849
-  _globals['_ASSIGNMENT_SECRETSENTRY']._serialized_start=1803
-  _globals['_ASSIGNMENT_SECRETSENTRY']._serialized_end=1849
-  _globals['_UPSTREAMRESULT']._serialized_start=1852
-  _globals['_UPSTREAMRESULT']._serialized_end=2009
-  _globals['_ASSIGNMENTS']._serialized_start=2011
-  _globals['_ASSIGNMENTS']._serialized_end=2116
-  _globals['_CANCELLATION']._serialized_start=2118
-  _globals['_CANCELLATION']._serialized_end=2190
-  _globals['_ATTEMPTRESULT']._serialized_start=2193
-  _globals['_ATTEMPTRESULT']._serialized_end=2766
-  _globals['_ATTEMPTRESULT_OUTCOME']._serialized_start=2613
-  _globals['_ATTEMPTRESULT_OUTCOME']._serialized_end=2736
-  _globals['_ATTEMPTRESULTS']._serialized_start=2768
-  _globals['_ATTEMPTRESULTS']._serialized_end=2829
-  _globals['_RESULTACKS']._serialized_start=2831
-  _globals['_RESULTACKS']._serialized_end=2929
-  _globals['_OUTPUTCHUNK']._serialized_start=2931
-  _globals['_OUTPUTCHUNK']._serialized_end=3051
-  _globals['_GOAWAY']._serialized_start=3053
-  _globals['_GOAWAY']._serialized_end=3094
-  _globals['_DRAIN']._serialized_start=3096
-  _globals['_DRAIN']._serialized_end=3103
+  _globals['_WORKER']._serialized_end=646
+  _globals['_WORKER_LABELSENTRY']._serialized_start=516
+  _globals['_WORKER_LABELSENTRY']._serialized_end=561
+  _globals['_WORKER_STATE']._serialized_start=563
+  _globals['_WORKER_STATE']._serialized_end=646
+  _globals['_HELLO']._serialized_start=649
+  _globals['_HELLO']._serialized_end=914
+  _globals['_HELLO_LABELSENTRY']._serialized_start=516
+  _globals['_HELLO_LABELSENTRY']._serialized_end=561
+  _globals['_ATTEMPTID']._serialized_start=916
+  _globals['_ATTEMPTID']._serialized_end=986
+  _globals['_WELCOME']._serialized_start=989
+  _globals['_WELCOME']._serialized_end=1201
+  _globals['_HEARTBEAT']._serialized_start=1203
+  _globals['_HEARTBEAT']._serialized_end=1232
+  _globals['_HEARTBEATACK']._serialized_start=1234
+  _globals['_HEARTBEATACK']._serialized_end=1266
+  _globals['_DEFINITION']._serialized_start=1269
+  _globals['_DEFINITION']._serialized_end=1597
+  _globals['_DEFINITION_LABELSENTRY']._serialized_start=516
+  _globals['_DEFINITION_LABELSENTRY']._serialized_end=561
+  _globals['_ASSIGNMENT']._serialized_start=1600
+  _globals['_ASSIGNMENT']._serialized_end=1901
+  _globals['_ASSIGNMENT_SECRETSENTRY']._serialized_start=1855
+  _globals['_ASSIGNMENT_SECRETSENTRY']._serialized_end=1901
+  _globals['_UPSTREAMRESULT']._serialized_start=1904
+  _globals['_UPSTREAMRESULT']._serialized_end=2061
+  _globals['_ASSIGNMENTS']._serialized_start=2063
+  _globals['_ASSIGNMENTS']._serialized_end=2168
+  _globals['_CANCELLATION']._serialized_start=2170
+  _globals['_CANCELLATION']._serialized_end=2242
+  _globals['_ATTEMPTRESULT']._serialized_start=2245
+  _globals['_ATTEMPTRESULT']._serialized_end=2818
+  _globals['_ATTEMPTRESULT_OUTCOME']._serialized_start=2665
+  _globals['_ATTEMPTRESULT_OUTCOME']._serialized_end=2788
+  _globals['_ATTEMPTRESULTS']._serialized_start=2820
+  _globals['_ATTEMPTRESULTS']._serialized_end=2881
+  _globals['_RESULTACKS']._serialized_start=2883
+  _globals['_RESULTACKS']._serialized_end=2981
+  _globals['_OUTPUTCHUNK']._serialized_start=2983
+  _globals['_OUTPUTCHUNK']._serialized_end=3103
+  _globals['_GOAWAY']._serialized_start=3105
+  _globals['_GOAWAY']._serialized_end=3146
+  _globals['_DRAIN']._serialized_start=3148
+  _globals['_DRAIN']._serialized_end=3155
 # @@protoc_insertion_point(module_scope)

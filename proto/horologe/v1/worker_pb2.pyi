@@ -87,6 +87,7 @@ class Worker(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     CONNECT_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`workers/{worker}`."""
     state: Global___Worker.State.ValueType
@@ -113,6 +114,10 @@ class Worker(_message.Message):
     def connect_time(self) -> _timestamp_pb2.Timestamp:
         """When the session began."""
 
+    @_builtins.property
+    def heartbeat_time(self) -> _timestamp_pb2.Timestamp:
+        """When its lease was renewed last. Only the node that it is connected to knows, and nobody before the first time."""
+
     def __init__(
         self,
         *,
@@ -126,10 +131,11 @@ class Worker(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         connect_time: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.str = ...,
+        heartbeat_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "heartbeat_time", b"heartbeat_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "gateway", b"gateway", "labels", b"labels", "name", b"name", "queues", b"queues", "running_count", b"running_count", "session", b"session", "slot_count", b"slot_count", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "gateway", b"gateway", "heartbeat_time", b"heartbeat_time", "labels", b"labels", "name", b"name", "queues", b"queues", "running_count", b"running_count", "session", b"session", "slot_count", b"slot_count", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

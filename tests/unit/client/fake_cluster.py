@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 from fake_access import FakeAccess
 from fake_audit import FakeAudit
+from fake_forecast import FakeForecast
 from fake_governing import FakeGoverning
 from fake_operations import FakeOperations
 from fake_workflows import FakeWorkflows
@@ -29,6 +30,7 @@ from horologe.client import (
     calls,
     cluster_calls,
     definition_calls,
+    forecast_calls,
     governing_calls,
     names,
     operation_calls,
@@ -89,7 +91,9 @@ def failure(
     return status_pb2.Status(code=code_pb2.Code.Value(status), message=message, details=packed)
 
 
-class FakeCluster(FakeAccess, FakeAudit, FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcHandler):
+class FakeCluster(
+    FakeAccess, FakeAudit, FakeForecast, FakeGoverning, FakeOperations, FakeWorkflows, grpc.GenericRpcHandler
+):
     """One node. `failures[method]` are answered first, in order; `received` holds what came in."""
 
     def __init__(self, credentials: grpc.ServerCredentials | None = None, port: int = 0) -> None:
@@ -133,6 +137,7 @@ class FakeCluster(FakeAccess, FakeAudit, FakeGoverning, FakeOperations, FakeWork
                 calls,
                 cluster_calls,
                 definition_calls,
+                forecast_calls,
                 governing_calls,
                 operation_calls,
                 secret_calls,

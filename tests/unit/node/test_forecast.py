@@ -353,12 +353,13 @@ async def test_an_even_load_is_left_alone(tmp_path: Path) -> None:
         assert proposal.peak_before == proposal.peak_after == 5
 
 
-async def test_a_proposal_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("horologe.node.spread.CHANGES_MAX", 10)
+async def test_a_proposal_is_bounded(tmp_path: Path) -> None:
     async with FakeNode(tmp_path).serve() as node:
         await put(
             node, *(cron_job("0 2 * * *") for _ in range(30)), *(cron_job("0 2 * * 6", name=f"s{n}") for n in range(7))
         )
-        proposal = await node.forecast.ProposeSpread(Api.ProposeSpreadRequest())
+        proposal = await node.forecast.ProposeSpread(Api.ProposeSpreadRequest(change_count=10))
         assert (len(proposal.changes), proposal.more_count) == (10, 27)
+        wrong = Api.ProposeSpreadRequest(change_count=-1)
+        assert "change_count" in (await refused(node.forecast.ProposeSpread(wrong))).fields
         assert {change.before for change in proposal.changes} == {"0 2 * * *"}
