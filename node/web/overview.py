@@ -60,7 +60,7 @@ def router(web: Web) -> APIRouter:
             "overview_part.html" if view.wants_part else "overview.html",
             overview=found,
             charts=() if found.activity is None else charts_of(found.activity.samples),
-            window_seconds=WINDOW_SECONDS,
+            starts_per_second=0 if found.activity is None else starts_per_second(found.activity),
         )
 
     return routes
@@ -104,6 +104,11 @@ async def _executions(channel: grpc.aio.Channel, names: Iterable[str]) -> list[e
 
     found = await asyncio.gather(*(read(name) for name in [*names][:LATEST_MAX]))
     return [execution for execution in found if execution is not None]
+
+
+def starts_per_second(activity: activity_service_pb2.GetActivityResponse) -> float:
+    """Over what the node has seen: one that was just started knows less than the window."""
+    return activity.total.started_count / (max(1, len(activity.samples)) * STEP_SECONDS)
 
 
 def charts_of(samples: Sequence[Sample]) -> tuple[dict[str, Any], dict[str, Any]]:

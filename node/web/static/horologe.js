@@ -85,6 +85,16 @@ function figureText(value, unit) {
   return unit ? `${rounded} ${unit}` : `${rounded}`;
 }
 
+// Ticks: so many seconds apart, as text; what else it says where a year, month, or day begins; and that this is appended.
+const DAY = "\n{YYYY}-{MM}-{DD}";
+const TICKS = [
+  [31536000, "{YYYY}", null, null, null, null, null, null, 1],
+  [2419200, "{YYYY}-{MM}", null, null, null, null, null, null, 1],
+  [86400, "{MM}-{DD}", "\n{YYYY}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", DAY, null, DAY, null, null, null, 1],
+  [1, "{HH}:{mm}:{ss}", DAY, null, DAY, null, null, null, 1],
+];
+
 function draw(figure) {
   const block = figure.querySelector("script[type='application/json']");
   if (!block || !window.uPlot) return;
@@ -96,7 +106,7 @@ function draw(figure) {
     ...size(),
     tzDate: (seconds) => (isLocal() ? new Date(seconds * 1000) : uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC")),
     scales: { x: { time: data.time !== false }, y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, data.time === false ? 1 : 0.001)] } },
-    axes: [axis, { ...axis, size: 64, values: (_, values) => values.map((value) => figureText(value, data.unit)) }],
+    axes: [data.time === false ? axis : { ...axis, space: 80, values: TICKS }, { ...axis, size: 64, values: (_, values) => values.map((value) => figureText(value, data.unit)) }],
     legend: { live: !figure.classList.contains("small"), show: !figure.classList.contains("small") },
     series: [
       { label: data.x_label ?? (data.time === false ? "" : "time"), value: (_, value) => (value === null ? "–" : data.time === false ? value : timeText(new Date(value * 1000), isLocal(), false)) },
