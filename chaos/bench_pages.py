@@ -212,7 +212,9 @@ async def _stream(cluster: LocalCluster, cookie: str, node: psutil.Process, coun
     """Cores that the node uses without streams, and with them."""
     idle = await _cores(node)
     host, _, port = option_of(cluster.nodes[0], "http_listen").rpartition(":")
-    request = f"GET /live HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cookie}\r\nAccept: text/event-stream\r\n\r\n".encode()
+    request = (
+        f"GET /live HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cookie}\r\nAccept: text/event-stream\r\n\r\n".encode()
+    )
     writers: list[asyncio.StreamWriter] = []
     readers: list[asyncio.Task[None]] = []
     try:

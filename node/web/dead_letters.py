@@ -27,9 +27,9 @@ Letters = dead_letter_service_pb2
 PAGE_SIZE = 50
 NAMESPACES_COUNTED_MAX = 20
 """Without a choice, so many namespaces are counted; each is a call."""
-GROUPS_SHOWN_MAX = 200
+GROUPS_SHOWN_MAX, GROUPS_SHOWN_OF_EACH = 100, 10
+"""Of one namespace; of each where there are several."""
 OPERATIONS_SHOWN_MAX = 10
-ERROR_CHARACTERS_MAX = 300
 _KINDS = (operation_pb2.Operation.KIND_REDRIVE, operation_pb2.Operation.KIND_PURGE)
 
 
@@ -59,7 +59,7 @@ def router(web: Web) -> APIRouter:
             counted=[each for each in counted if each.groups or namespaces.chosen == each.namespace],
             uncounted=names[NAMESPACES_COUNTED_MAX:],
             operations=await _operations(view, namespaces.chosen),
-            groups_max=GROUPS_SHOWN_MAX,
+            groups_max=GROUPS_SHOWN_MAX if len(counted) == 1 else GROUPS_SHOWN_OF_EACH,
         )
 
     @routes.get("/dead-letters/{namespace}")

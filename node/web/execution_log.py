@@ -34,8 +34,8 @@ from horologe.v1 import (
 )
 
 LINES_AT_FIRST_MAX = 400
-CHARACTERS_AT_FIRST_MAX = 100_000
-"""What there is at the beginning is cut to its end, so that a page stays small whatever was printed."""
+CHARACTERS_AT_FIRST_MAX = 150_000
+"""As HTML. What there is at the beginning is cut to its end, so that a page stays small whatever was printed."""
 LINES_SHOWN_MAX = 2_000
 """After so many more, the page gets the last ones anew in place of all."""
 LINE_CHARACTERS_MAX = 4_000
@@ -205,7 +205,7 @@ class _Follower:
             return [self._anew()]
         heading = f'<span class="log-note">attempt {self._attempt}</span>\n' if self._is_silent else ""
         self._is_silent = False
-        return [Event("lines", heading + _html(lines), self._reader.place)]
+        return [Event("lines", heading + "".join(map(_html, lines)), self._reader.place)]
 
     def _keep(self, lines: Iterable[Line]) -> None:
         for line in lines:
@@ -214,26 +214,24 @@ class _Follower:
 
     def _anew(self) -> Event:
         """The last lines, in place of all that is shown."""
-        shown: deque[Line] = deque()
+        shown: deque[str] = deque()
         room = CHARACTERS_AT_FIRST_MAX
         for line in reversed(self._tail):
-            room -= min(len(line.text), LINE_CHARACTERS_MAX)
+            html = _html(line)
+            room -= len(html)
             if room < 0:
                 break
-            shown.appendleft(line)
+            shown.appendleft(html)
         self._shown_count = len(shown)
         omitted = self._line_count - len(shown)
         note = f'<span class="log-note">{omitted} earlier lines are not shown; the file has all of them</span>\n'
-        return Event("start", (note if omitted else "<span></span>") + _html(shown), self._reader.place)
+        return Event("start", (note if omitted else "<span></span>") + "".join(shown), self._reader.place)
 
 
-def _html(lines: Iterable[Line]) -> str:
-    """A line each; those of standard error say so, not by a colour alone."""
-    parts = []
-    for line in lines:
-        mark = '<span class="log-error"><b>err</b> ' if line.is_error else "<span>"
-        parts.append(f"{mark}{escape(plain(line.text, LINE_CHARACTERS_MAX))}</span>\n")
-    return "".join(parts)
+def _html(line: Line) -> str:
+    """Lines of standard error say so, not by a colour alone."""
+    mark = '<span class="log-error"><b>err</b> ' if line.is_error else "<span>"
+    return f"{mark}{escape(plain(line.text, LINE_CHARACTERS_MAX))}</span>\n"
 
 
 async def _frames(beginning: Iterable[Event], events: AsyncIterator[Event]) -> AsyncIterator[str]:

@@ -14,8 +14,9 @@ from horologe.v1 import workflow_service_pb2
 
 NODE_WIDTH, NODE_HEIGHT = 170, 44
 COLUMN_GAP, ROW_GAP, MARGIN = 70, 18, 12
-NODES_DRAWN_MAX = 200
+NODES_DRAWN_MAX = 150
 """More are not to be read in one picture; then what is around one node is drawn."""
+EDGES_DRAWN_MAX = 1_000
 SWEEPS = 4
 NEIGHBOUR_STEPS = 2
 
@@ -48,6 +49,8 @@ class Picture:
     curves: list[Curve]
     omitted_count: int
     """Nodes that are not drawn."""
+    omitted_edge_count: int
+    """Edges between nodes that are."""
 
 
 Edges = Sequence[workflow_service_pb2.WorkflowEdge]
@@ -73,8 +76,9 @@ def picture_of(workflow: workflow_service_pb2.Workflow, focus: str = "") -> Pict
         width=MARGIN * 2 + len(columns) * (NODE_WIDTH + COLUMN_GAP) - COLUMN_GAP if columns else MARGIN * 2,
         height=max(height, MARGIN * 2),
         boxes=list(boxes.values()),
-        curves=[_curve(boxes[edge.upstream], boxes[edge.downstream]) for edge in edges],
+        curves=[_curve(boxes[edge.upstream], boxes[edge.downstream]) for edge in edges[:EDGES_DRAWN_MAX]],
         omitted_count=len(workflow.nodes) - len(nodes),
+        omitted_edge_count=max(0, len(edges) - EDGES_DRAWN_MAX),
     )
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from itertools import combinations, pairwise
 
-from horologe.node.web.graph import NODE_HEIGHT, NODE_WIDTH, NODES_DRAWN_MAX, around, ordered, picture_of
+from horologe.node.web.graph import (
+    EDGES_DRAWN_MAX,
+    NODE_HEIGHT,
+    NODE_WIDTH,
+    NODES_DRAWN_MAX,
+    around,
+    ordered,
+    picture_of,
+)
 from horologe.v1 import workflow_service_pb2
 
 
@@ -59,3 +67,9 @@ def test_an_empty_workflow() -> None:
     picture = picture_of(workflow([], []))
     assert (picture.boxes, picture.curves) == ([], [])
     assert around("a", []) == {"a"}
+
+
+def test_too_many_edges_are_left_out() -> None:
+    layers = [[f"a{number:02}" for number in range(60)], [f"b{number:02}" for number in range(60)]]
+    picture = picture_of(workflow(layers, [(one, other) for one in layers[0] for other in layers[1]]))
+    assert (len(picture.curves), picture.omitted_edge_count) == (EDGES_DRAWN_MAX, 3_600 - EDGES_DRAWN_MAX)
