@@ -1,0 +1,29 @@
+"""An open page by itself: it keeps the focus when its parts come anew, and leads to the sign-in page when its session is over."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Browser, expect
+from reader import Reader, reading
+from shop import Shop
+
+
+def test_a_part_that_comes_anew_keeps_the_focus(reader: Reader) -> None:
+    page = reader.open("/")
+    card = page.locator("a.card[href='/dead-letters']")
+    card.focus()
+    page.locator("#overview").evaluate("element => element.setAttribute('data-old', '')")
+    expect(page.locator("#overview:not([data-old])")).to_be_attached()
+    expect(card).to_be_focused()
+
+
+def test_a_session_that_ends_elsewhere_ends_here(browser: Browser, shop: Shop) -> None:
+    with reading(browser, shop.address()) as found:
+        found.sign_in(shop.token)
+        open_page = found.open("/?from=here")
+        other = open_page.context.new_page()
+        other.goto(f"{shop.address()}/jobs")
+        other.get_by_role("button", name="Sign out").click()
+        expect(other).to_have_url(re.compile(r"/sign-in"))
+        expect(open_page).to_have_url(re.compile(r"/sign-in\?next=/"))
