@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from fastapi import Response
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
+from horologe.node.http.json_writer import dump
 from horologe.node.local_calls import LocalCallError
 from horologe.node.schedule import Violation
 
@@ -116,7 +116,7 @@ class Problem(Exception):  # noqa: N818 - the name of RFC 9457
 
     def response(self) -> Response:
         """The whole answer."""
-        response = Response(json.dumps(self.document(), ensure_ascii=False), self.status, media_type=MEDIA_TYPE)
+        response = Response(dump(self.document()), self.status, media_type=MEDIA_TYPE)
         response.headers.update(self.headers)
         if self.status == 401:
             response.headers["WWW-Authenticate"] = CHALLENGE

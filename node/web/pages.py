@@ -30,6 +30,7 @@ from horologe.node.web import (
     live,
     overview,
     queues,
+    reference,
     sign_in,
     workers,
     workflows,
@@ -38,6 +39,7 @@ from horologe.node.web.view import FormError, View, Web
 
 PAGES = (
     sign_in,
+    reference,
     live,
     overview,
     jobs_list,
