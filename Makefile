@@ -16,7 +16,7 @@ VENDORED := htmx.org@2.0.11:dist/htmx.min.js htmx-ext-sse@2.2.4:dist/sse.min.js 
 VENDOR := node/web/static/vendor
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick fuzz api-fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools browser-tools axe model tls-scan vendor clean
+.PHONY: help dev demo test quick fuzz api-fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools browser-tools axe screenshots model tls-scan vendor clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ browser-tools: ## as root on Debian: install the browser that the dashboard is t
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium > /dev/null; \
 	else echo "not installed, so the tests of the dashboard will fail: chromium"; fi
+
+screenshots: $(VENV)/.ready browser-tools ## photograph the dashboard for the README, into docs/images
+	$(BIN)/pytest tests/browser/screenshots.py
 
 # Only tests use it; the product has nothing of it.
 AXE := axe-core@4.14.1

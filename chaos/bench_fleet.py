@@ -22,7 +22,7 @@ from horologe.chaos.bench_evidence import Start, read_starts
 from horologe.client import cluster_context
 from horologe.client.cluster_context import ClusterContext
 from horologe.node.certificates import Role
-from horologe.node.local_cluster import LocalCluster
+from horologe.node.local_cluster import LocalCluster, option_of
 
 CALLS_PER_SECOND_MAX = 1_000_000
 WORKER_END_SECONDS = 20.0
@@ -106,6 +106,13 @@ class Fleet:
     def is_own(self) -> bool:
         """Whether the cluster was started for this run, and so holds nothing else."""
         return not self.options.addresses
+
+    @property
+    def page_addresses(self) -> list[str]:
+        """Where the nodes that were started show pages to anybody; a secure node does not."""
+        if self._cluster is None or self._cluster.is_secure:
+            return []
+        return [f"http://{option_of(node, 'http_listen')}" for node in self._cluster.nodes]
 
     @property
     def context(self) -> ClusterContext:

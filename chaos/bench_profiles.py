@@ -16,6 +16,7 @@ from typing import Protocol
 
 from horologe.chaos.bench_evidence import Distribution, account, starts_per_second
 from horologe.chaos.bench_fleet import BenchError
+from horologe.chaos.bench_readers import readers
 from horologe.chaos.bench_report import Report
 from horologe.chaos.bench_stage import CATCH_UP_SECONDS, SETTLE_SECONDS, Stage, every, once
 from horologe.client import jobs
@@ -52,6 +53,8 @@ class Steady:
     seconds: int
     warm_up_seconds: float
     derived_phases: bool = False
+    readers: int = 0
+    """People who have the dashboard open meanwhile."""
 
     @property
     def seconds_max(self) -> float:
@@ -87,8 +90,11 @@ class Steady:
         in_time = sum(len(range(first_ms, until_ms, self.period_ms)) for first_ms in firsts_ms)
         await stage.steps.wait_until("Beginning", from_ms / 1000)
         before = await stage.sample()
-        await stage.steps.wait_until("Measuring", until_ms / 1000)
+        async with readers(stage.fleet.page_addresses, self.readers) as visits:
+            await stage.steps.wait_until("Measuring", until_ms / 1000)
         after = await stage.sample()
+        report.calls, report.failed_calls = len(visits.taken_ms), visits.failed
+        report.call_ms = Distribution.of(visits.taken_ms)
         await stage.settle(begun, in_time)
         starts = await asyncio.to_thread(stage.fleet.stop_workers)
         executions = len({start.execution for start in starts})

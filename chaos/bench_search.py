@@ -91,11 +91,17 @@ def run(folder: Path, jobs: int, executions: int, say: Callable[[str], None]) ->
 
 
 class Filling:
-    """A log of its own, applied at once and committed rarely."""
+    """A log of its own, applied at once and committed rarely. It goes on behind `index`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self, store: Store, index: int = 0, start_ms: int = START_MS, period_ms: int = PERIOD_MS, author: str = ""
+    ) -> None:
+        """`author`: the principal that writes the jobs, where there is security."""
         self._store = store
-        self._index = 0
+        self.index = index
+        self._start_ms = start_ms
+        self._period_ms = period_ms
+        self._actor = log_pb2.Actor(principal=author) if author else None
         self._revisions: list[int] = []
         self.apply_seconds = 0.0
 
@@ -110,10 +116,10 @@ class Filling:
             )
             self.apply(log_pb2.Command(open_session=opened))
         for start in range(0, count, JOBS_PER_ENTRY):
-            drafts = [_draft(number) for number in range(start, min(start + JOBS_PER_ENTRY, count))]
+            drafts = [self._draft(number) for number in range(start, min(start + JOBS_PER_ENTRY, count))]
             create = log_pb2.PutJobs(mode=log_pb2.PutJobs.MODE_CREATE, jobs=drafts)
-            self.apply(log_pb2.Command(put_jobs=create))
-            self._revisions += [self._index] * len(drafts)
+            self.apply(log_pb2.Command(put_jobs=create, actor=self._actor))
+            self._revisions += [self.index] * len(drafts)
         self._store.commit()
 
     def run_all(self, count: int, say: Callable[[str], None]) -> None:
@@ -123,7 +129,7 @@ class Filling:
             fires, round_ms = batch
             command = log_pb2.Command(plan=log_pb2.Plan(fires=b"".join(fires)))
             self.apply(command, round_ms)
-            outcomes = [_outcome(made + position + 1, self._index) for position in range(len(fires))]
+            outcomes = [_outcome(made + position + 1, self.index) for position in range(len(fires))]
             made += len(fires)
             self.apply(log_pb2.Command(complete=log_pb2.Complete(outcomes=b"".join(outcomes))), round_ms)
             if entries % ENTRIES_PER_COMMIT == 0:
@@ -138,40 +144,39 @@ class Filling:
             fires = []
             for position in range(start, min(start + FIRES_PER_ENTRY, count)):
                 job = position % jobs + 1
-                due_ms = START_MS + (position // jobs + 1) * PERIOD_MS
+                due_ms = self._start_ms + (position // jobs + 1) * self._period_ms
                 # One worker has had one attempt only.
                 session = WORKERS if position == count // 3 else position % (WORKERS - 1) + 1
-                next_ms = due_ms + PERIOD_MS
+                next_ms = due_ms + self._period_ms
                 revision = self._revisions[job - 1]
                 fires.append(FIRE.pack(job, revision, due_ms, next_ms, next_ms, session, 0, 0, 0, 0, 1))
-            yield fires, START_MS + start * PERIOD_MS // jobs + PERIOD_MS
+            yield fires, self._start_ms + (start // jobs + 1) * self._period_ms
 
-    def apply(self, command: log_pb2.Command, time_ms: int = START_MS) -> None:
+    def _draft(self, number: int) -> log_pb2.JobDraft:
+        space = "tiny" if number % 50_000 == 7 else f"space-{number % 5}"
+        job = job_pb2.Job(name=f"namespaces/{space}/jobs/job-{number:07}", queue="default", priority=5)
+        job.queue = "rare" if number % 20_000 == 11 else "default"
+        job.owner = f"owner-{number % 1_000}"
+        job.labels.update({"team": f"team-{number % 50}", "customer": str(number)})
+        interval = job.schedules.add().interval
+        interval.every.FromMilliseconds(self._period_ms)
+        interval.phase.FromMilliseconds(self._start_ms % self._period_ms)
+        if number % 30_000 == 13:
+            job.schedules.add().cron.expression = "0 2 29 2 *"
+        job.action.shell.argv.append("true")
+        job.retry.max_attempts = 1
+        job.timeout.FromSeconds(3_600)
+        job.catchup_window.FromSeconds(3_600)
+        job.overlap, job.catchup = job_pb2.OVERLAP_POLICY_ALLOW, job_pb2.CATCHUP_POLICY_LATEST
+        job.on_lease_loss = job_pb2.LEASE_LOSS_POLICY_RETRY
+        next_ms = self._start_ms + self._period_ms
+        return log_pb2.JobDraft(job=job, next_due_ms=next_ms, next_fire_ms=next_ms, uid=str(number))
+
+    def apply(self, command: log_pb2.Command, time_ms: int = 0) -> None:
         """One entry, which is not durable yet."""
-        self._index += 1
-        entry = log_pb2.Entry(time_ms=time_ms, commands=[command])
-        StateMachine().apply(self._store.tables, self._index, entry)
-
-
-def _draft(number: int) -> log_pb2.JobDraft:
-    space = "tiny" if number % 50_000 == 7 else f"space-{number % 5}"
-    job = job_pb2.Job(name=f"namespaces/{space}/jobs/job-{number:07}", queue="default", priority=5)
-    job.queue = "rare" if number % 20_000 == 11 else "default"
-    job.owner = f"owner-{number % 1_000}"
-    job.labels.update({"team": f"team-{number % 50}", "customer": str(number)})
-    interval = job.schedules.add().interval
-    interval.every.FromMilliseconds(PERIOD_MS)
-    interval.phase.FromMilliseconds(0)
-    if number % 30_000 == 13:
-        job.schedules.add().cron.expression = "0 2 29 2 *"
-    job.action.shell.argv.append("true")
-    job.retry.max_attempts = 1
-    job.timeout.FromSeconds(3_600)
-    job.catchup_window.FromSeconds(3_600)
-    job.overlap, job.catchup = job_pb2.OVERLAP_POLICY_ALLOW, job_pb2.CATCHUP_POLICY_LATEST
-    job.on_lease_loss = job_pb2.LEASE_LOSS_POLICY_RETRY
-    next_ms = START_MS + PERIOD_MS
-    return log_pb2.JobDraft(job=job, next_due_ms=next_ms, next_fire_ms=next_ms, uid=str(number))
+        self.index += 1
+        entry = log_pb2.Entry(time_ms=time_ms or self._start_ms, commands=[command])
+        StateMachine().apply(self._store.tables, self.index, entry)
 
 
 def _outcome(number: int, token: int) -> bytes:

@@ -75,6 +75,10 @@ def steady(
     derived_phases: Annotated[
         bool, typer.Option("--derived-phases", help="Leave the phases to the cluster, as for jobs of people.")
     ] = False,
+    readers: Annotated[
+        int,
+        typer.Option(min=0, max=300, help="So many people have the dashboard open, and look at a page every second."),
+    ] = 0,
     warm_up: WarmUp = 5.0,
     nodes: Nodes = 3,
     workers: Workers = WORKERS,
@@ -96,7 +100,9 @@ def steady(
 
     period_ms = _period_ms(rate, jobs, interval)
     count = jobs if jobs is not None else max(1, round(rate * period_ms / 1000))
-    profile = Steady(count, period_ms, seconds, warm_up, derived_phases)
+    if readers and (secure or address):
+        raise typer.BadParameter("--readers look at a cluster that is started here, and sign in nowhere")
+    profile = Steady(count, period_ms, seconds, warm_up, derived_phases, readers)
     _run(profile, nodes, workers, slots, address, pid, folder, secure, output, encrypted=not unencrypted)
 
 
@@ -268,6 +274,42 @@ def search(
     columns = [Column(key.replace("_", " ").upper(), key) for key in keys]
     print_table(output, report["lists"], columns, "")
     typer.echo(f"{executions} executions of {jobs} jobs; {report['apply_us_per_execution']} us to apply one")
+
+
+@bench_app.command("pages")
+def pages(
+    executions: Annotated[int, typer.Option(min=1, help="Executions in the node's history.")] = 1_000_000,
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs that they are of.")] = 100_000,
+    streams: Annotated[int, typer.Option(min=0, max=1_000, help="Streams of changes open on the idle node.")] = 500,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="DIR", help="Fill the node here, and use it again next time.")
+    ] = None,
+    output: Output = Format.table,
+) -> None:
+    """The dashboard of a node that is filled for the purpose: how long does a page take, and what do its readers cost?"""
+    import tempfile
+
+    from horologe.chaos import bench_pages
+    from horologe.chaos.bench_fleet import BenchError
+    from horologe.client.cli.output import Column, print_data, print_table
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="horologe-bench-") as scratch:
+            report = bench_pages.run(keep or Path(scratch), jobs, executions, streams, say).to_record()
+    except BenchError as error:
+        typer.echo(f"horologe: {error}", err=True)
+        raise typer.Exit(2) from error
+    if output in (Format.json, Format.yaml):
+        print_data(output, report)
+        return
+    keys = ("path", "status", "bytes", "cpu_ms", "p50_ms", "p95_ms", "max_ms")
+    print_table(output, report["pages"], [Column(key.replace("_", " ").upper(), key) for key in keys], "")
+    for path, paint_ms in report["first_paint_ms"].items():
+        typer.echo(f"first paint of {path}: {paint_ms} ms")
+    typer.echo(f"the idle node: {report['idle_cores']} cores, with {streams} streams {report['streaming_cores']} cores")
 
 
 def _period_ms(rate: float, jobs: int | None, interval: str | None) -> int:

@@ -13,11 +13,15 @@ from typing import Any
 import psutil
 import pytest
 
-from horologe.chaos import bench_history
+from horologe.chaos import bench_history, bench_pages
 from horologe.chaos.bench_core import cost_of_firing
 from horologe.chaos.bench_evidence import Distribution, Recorder, Start, account, read_starts, starts_per_second
+from horologe.chaos.bench_fleet import BenchError
 from horologe.chaos.bench_missed import measure as measure_missed
+from horologe.chaos.bench_pages_fill import filled_cluster
 from horologe.chaos.bench_profiles import Steady
+from horologe.client.client import Client
+from horologe.v1.execution_service_pb2 import LedgerRow
 
 FIGURES = {
     "profile", "parameters", "versions", "machine", "start_delay_ms", "executions", "throughput_per_second",
@@ -150,6 +154,38 @@ def test_dropping_history(tmp_path: Path) -> None:
     # All but the dead letters, which become history first.
     assert too_old.executions - too_old.dropped == 2
     assert too_old.to_record()["steps"] == 4
+
+
+def test_pages_of_a_node_with_a_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_pages, "VISITS", 2)
+    monkeypatch.setattr(bench_pages, "PAINTS", 1)
+    monkeypatch.setattr(bench_pages, "PAINTED", ("/jobs",))
+    monkeypatch.setattr(bench_pages, "IDLE_SECONDS", 0.1)
+    report = bench_pages.run(tmp_path / "kept", jobs=200, executions=400, streams=60, say=lambda text: None)
+    assert {page.path: page.status for page in report.pages} == dict.fromkeys(bench_pages.PAGES, 200)
+    assert max(page.bytes for page in report.pages) < bench_pages.BYTES_MAX
+    assert report.first_paint_ms["/jobs"] > 0
+    assert report.streaming_cores >= 0
+
+    # What was filled is used again, and only for what it was filled for.
+    cluster = filled_cluster(tmp_path / "kept", 200, 400, lambda text: None)
+    cluster.start()
+    try:
+        with Client(context_file=cluster.context_file) as client:
+            status = client.cluster_status()
+            assert (status.job_count, status.fired_count) == (200, 400)
+            assert {row.outcome for row in client.list_ledger("space-3/job-0000123")} == {LedgerRow.OUTCOME_RAN}
+    finally:
+        cluster.stop()
+    with pytest.raises(BenchError, match="filled with 200 400"):
+        filled_cluster(tmp_path / "kept", 300, 400, lambda text: None)
+
+
+def test_readers_of_the_dashboard_are_there_while_it_is_measured(tmp_path: Path) -> None:
+    options = ("--rate", "10", "--interval", "1s", "--warm-up", "0", "--seconds", "2", "--readers", "2")
+    report = bench(tmp_path, "steady", *options)
+    assert report["calls"] >= 2 and report["failed_calls"] == 0
+    assert report["parameters"]["readers"] == 2
 
 
 def test_starts_are_counted_by_whole_seconds() -> None:

@@ -24,6 +24,7 @@ from horologe.node.templates import secret_names, template_violations
 from horologe.node.validation import complete_job
 from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
 
+PICTURE_BYTES_MAX = 150_000
 PAGES = (
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
     "SECURITY.md", "docs/README.md", "docs/threat-model.md", "docs/secrets.md", "docs/tls.md",
@@ -246,6 +247,18 @@ def test_make_verbs_exist() -> None:
 def anchors_of(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_pictures_of_the_dashboard_are_small_and_shown() -> None:
+    """Each in light and in dark, and no other ones; `make screenshots` takes them."""
+    pictures = {path.name: path.read_bytes() for path in (ROOT / "docs" / "images").iterdir()}
+    shown = set(re.findall(r'"docs/images/([^"]+)"', page_text("README.md")))
+    assert shown == pictures.keys()
+    subjects = {name.rpartition("-")[0] for name in shown}
+    assert {f"{subject}-{look}.png" for subject in subjects for look in ("light", "dark")} == shown
+    for name, picture in pictures.items():
+        assert picture.startswith(b"\x89PNG"), name
+        assert len(picture) < PICTURE_BYTES_MAX, f"{name} has {len(picture)} bytes"
 
 
 @pytest.mark.parametrize("page", PAGES)
