@@ -31,6 +31,7 @@ from horologe.client.channel import (
 from horologe.client.cluster_context import ClusterContext
 from horologe.client.errors import DeadlineExceeded, HorologeError
 from horologe.client.token import TokenSource
+from horologe.client.trace_context import TRACEPARENT_KEY, current_traceparent
 from horologe.v1.execution_pb2 import Execution
 
 __all__ = ["WAIT_FIRST_SECONDS", "WAIT_MAX_SECONDS", "BaseClient", "like"]
@@ -144,9 +145,11 @@ class BaseClient:
             return proof
         if self._is_linearizable and not method.is_write:
             return (*proof, *self._cluster.metadata(), LINEARIZABLE_READ)
-        if self._author and method.is_write:
-            return (*proof, *self._cluster.metadata(), (AUTHOR_KEY, self._author))
-        return (*proof, *self._cluster.metadata())
+        said = [(AUTHOR_KEY, self._author)] if self._author and method.is_write else []
+        traceparent = current_traceparent() if method.is_write else ""
+        if traceparent:
+            said.append((TRACEPARENT_KEY, traceparent))
+        return (*proof, *self._cluster.metadata(), *said)
 
     def _renew(self, address: str, failure: RpcFailure) -> bool:
         """Channels go on with the certificates that they were made with. Once those are replaced there is to be a new one."""

@@ -151,6 +151,13 @@ class Context:
         return self._attempt.fencing_token
 
     @property
+    def traceparent(self) -> str:
+        """The span of this attempt, for OpenTelemetry to go on from, as the W3C's Trace Context writes it.
+
+        Empty unless the cluster sends this trace."""
+        return self._attempt.assignment.traceparent
+
+    @property
     def payload(self) -> Any:
         """The payload as Python values; whole numbers are int. None if there is none."""
         assignment = self._attempt.assignment

@@ -26,6 +26,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from horologe.node import trace_ids
 from horologe.raft.replica import LOG_ENTRIES_KEPT
 from horologe.raft.store import STORE_BYTES_MAX
 
@@ -251,6 +252,14 @@ class NodeConfig(BaseSettings):
     oidc_client_secret: SecretStr | None = Field(
         default=None, description="The secret itself in place of `oidc_client_secret_file`. Only in the environment."
     )
+    tracing_endpoint: str = Field(
+        default="",
+        description="Where traces of executions go, as OTLP over HTTP (`http://collector:4318/v1/traces`). Empty: nowhere. "
+        "Set it on every node.",
+    )
+    tracing_ratio: float = Field(
+        default=1.0, ge=0.0, le=1.0, description="This part of all traces is sent; the same on every node."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important log lines that are written: debug, info, warning or error."
     )
@@ -336,6 +345,19 @@ class NodeConfig(BaseSettings):
         given = [name for name in ("key_file", "key_command", "key") if getattr(self, name)]
         if len(given) > 1:
             raise ValueError(f"{given[0]}: {' and '.join(given)} exclude one another; the key is in one place")
+        return self
+
+    @model_validator(mode="after")
+    def _check_tracing(self) -> Self:
+        if self.tracing_endpoint and not self.tracing_endpoint.startswith(("http://", "https://")):
+            raise ValueError(
+                f"tracing_endpoint: {self.tracing_endpoint[:80]!r} is no address of http or https; give "
+                "`http://HOST:4318/v1/traces` or the like"
+            )
+        if self.tracing_endpoint and not trace_ids.is_installed():
+            raise ValueError(
+                f"tracing_endpoint: OpenTelemetry is not installed; run `pip install '{trace_ids.EXTRA}'`, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from horologe.node.clock import Clock
 from horologe.node.config import NodeConfig
@@ -16,6 +17,9 @@ from horologe.node.observations import Observations
 from horologe.node.proposals import Proposals
 from horologe.raft.step import Inbox, Status
 from horologe.raft.store import Store
+
+if TYPE_CHECKING:
+    from horologe.node.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -37,6 +41,8 @@ class NodeContext:
     """What this node has seen happen."""
     metrics: Metrics = field(default_factory=Metrics)
     """What it measures meanwhile."""
+    tracing: Tracing | None = None
+    """Sends traces, where the node's options say so."""
     client_addresses: dict[str, str] = field(default_factory=dict)
     """Client addresses of the members, as far as they have said hello."""
     worker_addresses: dict[str, str] = field(default_factory=dict)
@@ -54,6 +60,14 @@ class NodeContext:
     """The node is about to stop, and answers what still comes."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the node begins to stop: answers that have no end by themselves end."""
+
+    def wake_readers(self) -> None:
+        """Something was applied."""
+        if self.applied_waiters:
+            waiters, self.applied_waiters = self.applied_waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     async def wait_revision(self, revision: int, timeout_seconds: float) -> bool:
         """Whether this node has applied `revision`, waiting for it up to a timeout."""

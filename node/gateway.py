@@ -278,6 +278,10 @@ class Gateway:
                     assignment.payload.CopyFrom(detail.payload)
             if flags & ExecutionFlag.HAS_UPSTREAM:
                 assignment.upstream.extend(upstream_results(tables, self._catalog, number))
+            if self._context.tracing is not None:
+                execution = Execution.unpack(bytes(tables.execution.get(U64.pack(number)) or b""))
+                run = execution.root or number
+                assignment.traceparent = self._context.tracing.traceparent(tables, run, number, attempt)
             if record.secrets:
                 _add_secrets(tables, record, assignment)
             message.assignments.append(assignment)

@@ -41,6 +41,7 @@ class Metrics:
         self.open_streams = Gauge(*_words("horologe_api_open_streams"), registry=registry)
         self.requests = Counter(*_words("horologe_http_requests_total"), registry=registry)
         self.request_duration = _histogram("horologe_http_request_duration_seconds", registry, CALL_BOUNDS)
+        self.traced = Counter(*_words("horologe_traces_total"), registry=registry)
         self.stepped_at: float | None = None
         """When the step thread came round last, on the node's monotonic clock."""
 

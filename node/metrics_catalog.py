@@ -115,6 +115,9 @@ NODE = (
     Described(
         "horologe_api_call_duration_seconds", "histogram", "Calls of the API; streams are not in it.", ("method",)
     ),
+    Described(
+        "horologe_traces_total", "counter", "Traces of executions and calls: sent, failed, or dropped.", ("outcome",)
+    ),
     Described("horologe_api_open_streams", "gauge", "Streams of the API that are open.", ("method",)),
     Described(
         "horologe_http_requests_total", "counter", "Requests over HTTP that were answered.", ("route", "method", "code")

@@ -216,6 +216,7 @@ class Node:
             self.context, self.outputs, self._copies, None if self._access is None else self._access.denials.note
         )
         self._checkpoints = Checkpoints(self.context)
+        self.context.tracing = surroundings.tracing(store, self.context.clock, config, metrics)
         metrics.add(NodeCollector(self.context, self.gateway, self._access, self._tls))
         self._forecasts = Forecasts(self.context)
         self._health = health.aio.HealthServicer()
@@ -363,6 +364,8 @@ class Node:
         await asyncio.to_thread(self._stepper.stop)
         await self.context.digests.stop()
         await self._forecasts.stop()
+        if self.context.tracing is not None:
+            await asyncio.to_thread(self.context.tracing.stop)
         self.outputs.close()
         if not failed:
             self._checkpoints.tell()
@@ -395,6 +398,8 @@ class Node:
             if self.context.changes:
                 changed += effects.changed
         self.context.observations.note(outbox.effects)
+        if self.context.tracing is not None and self._replica.status.is_leader:
+            self.context.tracing.note(outbox.effects)
         if outbox.renewed:
             gateway.renewed(outbox.renewed)
         if outbox.gone:
@@ -403,14 +408,7 @@ class Node:
             for queue in self.context.changes:
                 queue.put_nowait(changed)
         if outbox.effects or outbox.state_replaced:
-            self._wake_readers()
-
-    def _wake_readers(self) -> None:
-        if self.context.applied_waiters:
-            waiters, self.context.applied_waiters = self.context.applied_waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self.context.wake_readers()
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, MemberRemovedError):
@@ -504,6 +502,7 @@ class Node:
         return [
             UnexpectedErrorInterceptor(),
             CallMeter(self.context.metrics),
+            *(self.context.tracing.guards() if self.context.tracing is not None else ()),
             *(self._access.outer if self._access is not None else ()),
             MinRevisionInterceptor(self.context),
             LinearizableInterceptor(Barriers(self.context.proposals)),

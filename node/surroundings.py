@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -16,6 +16,7 @@ from horologe.node.clock import Clock, process_clock
 from horologe.node.config import NodeConfig
 from horologe.node.key_sources import key_source_of
 from horologe.node.keyring import Keyring
+from horologe.node.metrics import Metrics
 from horologe.node.state_stream import StatePieces, through_a_pipe
 from horologe.node.stepper import Stepped, Stepper
 from horologe.raft.core import Protections
@@ -23,6 +24,11 @@ from horologe.raft.machine import StateMachine
 from horologe.raft.replica import Replica
 from horologe.raft.step import Outbox
 from horologe.raft.store import Store
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from horologe.node.tracing import Tracing
 
 Options = Sequence[tuple[str, Any]]
 
@@ -56,6 +62,23 @@ class Surroundings:
     ) -> Stepper:
         """What runs the replica's steps; see stepper.Stepper."""
         return Stepper(replica, self.clock, deliver, failed, stepped)
+
+    def span_exporter(self, config: NodeConfig) -> SpanExporter | None:
+        """Where traces go; None: nowhere."""
+        if not config.tracing_endpoint:
+            return None
+        from horologe.node.tracing import otlp_exporter  # Needs OpenTelemetry, which is an extra.
+
+        return otlp_exporter(config)
+
+    def tracing(self, store: Store, clock: Clock, config: NodeConfig, metrics: Metrics) -> Tracing | None:
+        """What sends them."""
+        exporter = self.span_exporter(config)
+        if exporter is None:
+            return None
+        from horologe.node.tracing import Tracing
+
+        return Tracing(store, clock, config, metrics, exporter)
 
     def server(self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Options) -> grpc.aio.Server:
         """A server that listens nowhere yet."""

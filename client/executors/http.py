@@ -135,6 +135,8 @@ class HttpExecutor:
                 "Horologe-Fencing-Token": str(context.fencing_token),
             }
         )
+        if context.traceparent:
+            headers["Traceparent"] = context.traceparent
         return self._client.build_request(
             method, url, headers=headers, content=action.body or None, timeout=_timeout(action)
         )

@@ -180,6 +180,7 @@ def _attempt_variables(attempt: Attempt) -> dict[str, str]:
         "HOROLOGE_DUE_TIME": context.due_time_text,
         "HOROLOGE_IDEMPOTENCY_KEY": context.idempotency_key,
         "HOROLOGE_FENCING_TOKEN": str(context.fencing_token),
+        **({"TRACEPARENT": context.traceparent} if context.traceparent else {}),
     }
 
 

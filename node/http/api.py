@@ -31,7 +31,7 @@ BODY_SECONDS_MAX = 30.0
 MEDIA_TYPE = "application/json"
 NODE_HEADER = "Horologe-Node"
 IDEMPOTENCY_HEADER = "idempotency-key"
-_PASSED_ON = (MIN_REVISION_KEY, READ_KEY)
+_PASSED_ON = (MIN_REVISION_KEY, READ_KEY, "traceparent")
 _BLIND = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED})
 
 log = structlog.get_logger(__name__)

@@ -30,7 +30,7 @@ PAGES = (
     "SECURITY.md", "docs/README.md", "docs/threat-model.md", "docs/secrets.md", "docs/tls.md",
     "models/README.md", "examples/README.md", "docs/workflows.md", "docs/schedules.md", "docs/workers.md",
     "docs/encryption.md", "docs/clients.md", "docs/limits.md", "docs/access.md", "docs/audit.md",
-    "docs/metrics.md", "docs/alerts.md", "docs/dashboard.md", "docs/http-api.md",
+    "docs/metrics.md", "docs/alerts.md", "docs/dashboard.md", "docs/http-api.md", "docs/tracing.md",
 )  # fmt: skip
 SOURCE_FOLDERS = ("raft", "node", "client", "chaos", "proto", "tests", "examples")
 PROMISE = """

@@ -455,6 +455,7 @@ class Assignment(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     UPSTREAM_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     execution: _builtins.int
     """The execution's number."""
     job: _builtins.int
@@ -465,6 +466,8 @@ class Assignment(_message.Message):
     """The Raft index of the entry that granted the lease; larger than any before for this execution."""
     due_time_ms: _builtins.int
     """The due time the execution answers for, in milliseconds since the epoch, UTC."""
+    traceparent: _builtins.str
+    """The span of this attempt, as the W3C's Trace Context writes it; empty unless the cluster sends traces, and this one."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Value:
         """Replaces the payload of a Python action."""
@@ -488,10 +491,11 @@ class Assignment(_message.Message):
         payload: _struct_pb2.Value | None = ...,
         upstream: _abc.Iterable[Global___UpstreamResult] | None = ...,
         secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "due_time_ms", b"due_time_ms", "execution", b"execution", "fencing_token", b"fencing_token", "job", b"job", "payload", b"payload", "secrets", b"secrets", "upstream", b"upstream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "due_time_ms", b"due_time_ms", "execution", b"execution", "fencing_token", b"fencing_token", "job", b"job", "payload", b"payload", "secrets", b"secrets", "traceparent", b"traceparent", "upstream", b"upstream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -90,6 +90,18 @@ async def test_request_carries_the_attempt_and_its_answer_is_the_output(
     }
 
 
+async def test_a_trace_goes_on_with_the_request(gateway: FakeGateway, serve: Serve, site: Site) -> None:
+    worker = Worker(gateway.address, insecure=True)
+    worker.add_executor("http", HttpExecutor(allow_loopback=True))
+    stream = await serve(worker)
+    traced = assignment(7)
+    traced.traceparent = f"00-{7:032x}-{9:016x}-01"
+    stream.assign(traced, definitions=[definition(http=Http(url=site.url, headers={"traceparent": "the job's own"}))])
+    await stream.until_results()
+    lines = [line for line in site.requests[0].splitlines() if line.lower().startswith("traceparent:")]
+    assert [line.partition(": ")[2] for line in lines] == [traced.traceparent]
+
+
 async def test_status_decides_and_retry_after_is_passed_on(gateway: FakeGateway, serve: Serve, site: Site) -> None:
     site.status, site.headers = "503 Service Unavailable", "Retry-After: 120\r\n"
     result, stream = await run(gateway, serve, Http(url=f"{site.url}/a?secret=1"))

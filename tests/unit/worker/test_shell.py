@@ -36,6 +36,17 @@ async def run(gateway: FakeGateway, serve: Serve, action: Shell, *users: str, **
     return result, stream
 
 
+async def test_a_trace_goes_on_in_the_process(gateway: FakeGateway, serve: Serve) -> None:
+    given = f"00-{7:032x}-{9:016x}-01"
+    stream = await serve(shell_worker(gateway))
+    shell = Shell(script="echo trace=$TRACEPARENT")
+    traced = assignment(7)
+    traced.traceparent = given
+    stream.assign(traced, assignment(8), definitions=[definition(shell=shell)])
+    await stream.until_results(2)
+    assert sorted(stream.text().splitlines()) == ["trace=", f"trace={given}"]
+
+
 def scratch_folders() -> set[str]:
     return {str(path) for path in Path(tempfile.gettempdir()).glob("horologe-*")}
 
