@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from horologe.log.v1 import log_pb2
 from horologe.node.proposals import NoLeaderError
+from horologe.peer.v1 import peer_service_pb2
 from horologe.v1 import cluster_service_pb2, job_service_pb2, worker_pb2, worker_service_pb2
 
 Api = cluster_service_pb2
@@ -167,3 +168,50 @@ async def test_workers(node):
     for name in ("w1", "workers/", ""):
         error = await refused(node.workers.DrainWorker(worker_service_pb2.DrainWorkerRequest(name=name)))
         assert "name" in error.fields
+
+
+async def test_members_say_how_they_stand(tmp_path):
+    async with FakeNode(tmp_path, members=NAMES).serve() as node:
+        other = peer_service_pb2.GetConditionResponse(wall_ms=node.clock.now_ms + 250)
+        other.condition.version = "9.9"
+        node.peers["n2"] = FakePeerCondition(other)
+        answer = await node.cluster.ListMembers(Api.ListMembersRequest(with_condition=True))
+        here, there, away = answer.members
+        assert here.condition.revision == node.index
+        assert here.condition.disk_total_bytes > here.condition.disk_free_bytes > 0
+        assert here.condition.state_bytes > 0
+        assert here.condition.clock_offset.ToMilliseconds() == 0
+        assert (there.condition.version, there.condition.clock_offset.ToMilliseconds()) == ("9.9", 250)
+        assert not away.HasField("condition")
+        answer = await node.cluster.ListMembers(Api.ListMembersRequest())
+        assert not any(member.HasField("condition") for member in answer.members)
+
+
+async def test_a_follower_asks_the_leader_to_hand_over(tmp_path):
+    async with FakeNode(tmp_path, members=NAMES).serve() as node:
+        node.leader = "n2"
+        asked = node.peers["n2"] = FakePeerCondition(peer_service_pb2.GetConditionResponse())
+        call = asyncio.ensure_future(node.cluster.TransferLeader(Api.TransferLeaderRequest(target="n3")))
+        async with asyncio.timeout(10):
+            await asked.was_asked.wait()
+        assert asked.handed_to == ["n3"]
+        node.leader = "n3"
+        assert (await call).leader == "n3"
+        assert (await node.cluster.TransferLeader(Api.TransferLeaderRequest(target="n3"))).leader == "n3"
+
+
+class FakePeerCondition:
+    """A stub of another node that answers at once."""
+
+    def __init__(self, answer: peer_service_pb2.GetConditionResponse) -> None:
+        self.answer = answer
+        self.handed_to: list[str] = []
+        self.was_asked = asyncio.Event()
+
+    async def GetCondition(self, request, timeout):
+        assert timeout > 0
+        return self.answer
+
+    async def HandOver(self, request, timeout):
+        self.handed_to.append(request.target)
+        self.was_asked.set()
