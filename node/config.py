@@ -372,6 +372,13 @@ class NodeConfig(BaseSettings):
             )
         if self.oidc_client_secret_file is not None and self.oidc_client_secret is not None:
             raise ValueError("oidc_client_secret: there is an `oidc_client_secret_file` too; give one of them")
+        if self.oidc_client_secret_file is not None:
+            try:
+                self.oidc_client_secret_file.read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(
+                    f"oidc_client_secret_file: {self.oidc_client_secret_file} cannot be read: {error}"
+                ) from error
         return self
 
     @model_validator(mode="after")

@@ -137,6 +137,9 @@ def test_options_that_do_not_go_together(tmp_path: Path) -> None:
     file.write_text('name = "n1"\noidc_client_id = "a"\n')
     with pytest.raises(ConfigError, match="there is no `oidc_issuer`"):
         load_config(file, {}, environment={})
+    file.write_text('name = "n1"\noidc_client_secret_file = "nowhere"\n')
+    with pytest.raises(ConfigError, match=r"oidc_client_secret_file: .*/nowhere cannot be read"):
+        load_config(file, {}, environment={})
     file.write_text('name = "n1"\noidc_client_secret = "a"\n')
     with pytest.raises(ConfigError, match="HOROLOGE_NODE_OIDC_CLIENT_SECRET, or a `oidc_client_secret_file`"):
         load_config(file, {}, environment={})
