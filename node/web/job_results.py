@@ -27,16 +27,18 @@ class Dot(NamedTuple):
 
 def dots_of(job_name: str, rows: Iterable[execution_service_pb2.LedgerRow]) -> list[Dot]:
     """Results, latest first, as dots, oldest first."""
-    return [_dot(job_name, row) for row in reversed(list(rows))]
+    # The same for all of them: there are hundreds in a page.
+    executions = words.url(f"{job_name}/executions/").removesuffix("/")
+    return [_dot(job_name, executions, row) for row in reversed(list(rows))]
 
 
-def _dot(job_name: str, row: execution_service_pb2.LedgerRow) -> Dot:
+def _dot(job_name: str, executions: str, row: execution_service_pb2.LedgerRow) -> Dot:
     due = words.rfc3339(row.last_due_time)
     times = f"{row.count} due times until {due}" if row.count > 1 else f"due {due}"
     title = f"{times}, {row.reason}" if row.reason else times
     state = word_of_row(row)
     has_own = row.execution and row.outcome != row.OUTCOME_COALESCED
-    return Dot(state, words.url(row.execution) if has_own else why_url(job_name, due), title)
+    return Dot(state, f"{executions}/{words.id_of(row.execution)}" if has_own else why_url(job_name, due), title)
 
 
 def word_of_row(row: execution_service_pb2.LedgerRow) -> str:
