@@ -67,33 +67,32 @@ class JobSearch:
     def page(self, size: int, start: bytes | None) -> tuple[list[job_pb2.Job], bytes | None]:
         """At most `size` jobs from a key on, and the key that the next page begins with; None at the end."""
         found: list[job_pb2.Job] = []
-        contained = self._wanted.name_contains.encode()
-        for key, name, job in self._candidates(start):
+        for key, job in self._candidates(start):
             if len(found) >= size or self._work_left <= 0:
                 return found, key
-            if contained and contained not in name.rpartition(b"/")[2]:
-                self._work_left -= _NAME_WORK
-                continue
             view = self._match(job)
             if view is not None:
                 found.append(view)
         return found, None
 
-    def _candidates(self, start: bytes | None) -> Iterator[tuple[bytes, bytes, int]]:
-        """Rows that name a job, with what they call it: keys that are its name, or end with it and its number."""
+    def _candidates(self, start: bytes | None) -> Iterator[tuple[bytes, int]]:
+        """Rows that name a job: their keys are its name, or end with it and its number. Where the work ends may be any."""
         jobs = self._wanted.jobs
         space = "namespaces/" if jobs.pattern.namespace == WILDCARD else f"namespaces/{jobs.pattern.namespace}/jobs/"
         name = space if jobs.pattern.namespace == WILDCARD else space + jobs.name_prefix
         facet = self._facet(start)
         prefix = name.encode() if facet is None else prefix_of(*facet, name)
+        contained, tail = self._wanted.name_contains.encode(), None if facet is None else -1 - U64.size
         for found, value in (self._tables.job_name if facet is None else self._tables.facet).scan(start or prefix):
             key = bytes(found)
             if not key.startswith(prefix):
                 return
-            if facet is None:
-                yield key, key, int(U64.unpack(value)[0])
-            else:
-                yield key, key[: -1 - U64.size], job_of(key)
+            # Most names are looked at for this alone, so it comes before all else.
+            if contained and (contained not in key or contained not in key[:tail].rpartition(b"/")[2]):
+                self._work_left -= _NAME_WORK
+                if self._work_left > 0:
+                    continue
+            yield key, int(U64.unpack(value)[0]) if facet is None else job_of(key)
 
     def _facet(self, start: bytes | None) -> tuple[Facet, str] | None:
         """The index that names the fewest jobs, as far as that can be guessed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from service_harness import FakeNode, interval_job, refused
 
-from horologe.node import paging
+from horologe.node import job_search, paging
 from horologe.raft.commands import Outcome
 from horologe.v1 import execution_pb2, job_pb2
 from horologe.v1 import execution_service_pb2 as executions
@@ -127,7 +127,7 @@ async def test_days_are_counted(node: FakeNode, monkeypatch: pytest.MonkeyPatch)
     assert (await refused(node.jobs.GetJobStatistics(gone))).reason == "JOB_NOT_FOUND"
 
 
-async def test_jobs_whose_name_contains_a_text(node: FakeNode) -> None:
+async def test_jobs_whose_name_contains_a_text(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
     labelled = interval_job()
     labelled.labels["a/b"] = "night"
     for job_id in ("nightly-report", "report", "fortnight"):
@@ -141,4 +141,19 @@ async def test_jobs_whose_name_contains_a_text(node: FakeNode) -> None:
     assert await found(name_contains="night", labels={"a/b": "night"}) == ["fortnight", "nightly-report"]
     assert await found(name_contains="night", name_prefix="n") == ["nightly-report"]
     assert await found(name_contains="default") == [], "the namespace is no part of it"
+    # A second name that does not fit is where a call ends, and the next one begins.
+    monkeypatch.setattr(job_search, "_NAME_WORK", job_search.WORK_PER_PAGE / 2)
+    for wanted in ("night", "report", "odd", ""):
+        names: list[str] = []
+        request = jobs.ListJobsRequest(name_contains=wanted)
+        calls = 0
+        while calls < 9:
+            calls += 1
+            answer = await node.jobs.ListJobs(request)
+            names += [job.name.rpartition("/")[2] for job in answer.jobs]
+            request.page_token = answer.next_page_token
+            if not request.page_token:
+                break
+        assert names == [each for each in ("fortnight", "nightly-report", "report") if wanted in each]
+        assert calls == (3 if wanted == "odd" else 1), wanted
     assert "name_contains" in (await refused(node.jobs.ListJobs(jobs.ListJobsRequest(name_contains="x" * 201)))).fields
