@@ -15,7 +15,8 @@ from horologe.node.web.pages import PAGES
 
 PARAMETERS = {"number": "1", "operation": "1", "action": "purge"}
 """What addresses have in these places; anywhere else a name is right."""
-FOR_ANYBODY = {"/sign-in", "/sign-in/provider", "/sign-in/callback"}
+FOR_ANYBODY = {"/sign-in", "/sign-in/provider", "/sign-in/callback"} | {"/docs", "/docs/messages", "/docs/{service}"}
+"""The second ones tell what the API is, as the proto does, and nothing of this cluster."""
 
 
 def _pages(reader: Browser, method: str) -> list[str]:
