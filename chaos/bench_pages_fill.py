@@ -15,7 +15,8 @@ from pathlib import Path
 from horologe.chaos.bench_fleet import CALLS_PER_SECOND_MAX, BenchError
 from horologe.chaos.bench_search import Filling
 from horologe.node.clock import process_clock
-from horologe.node.config import NodeConfig, load_config
+from horologe.node.config import NodeConfig
+from horologe.node.config_sources import load_config
 from horologe.node.first_administrator import ADMINISTRATOR
 from horologe.node.key_sources import key_source_of
 from horologe.node.keyring import Keyring

@@ -22,6 +22,7 @@ from horologe.client import (
     encryption_calls,
     forecast_calls,
     governing_calls,
+    notification_calls,
     operation_calls,
     pause_calls,
     secret_calls,
@@ -134,6 +135,12 @@ class AsyncClient(BaseClient):
     get_calendar = _async_unary(calendar_calls.get_calendar)
     list_calendars = _async_pages(calendar_calls.list_calendars)
     delete_calendar = _async_unary(calendar_calls.delete_calendar)
+    set_notification = _async_unary(notification_calls.set_notification)
+    get_notification = _async_unary(notification_calls.get_notification)
+    list_notifications = _async_pages(notification_calls.list_notifications)
+    delete_notification = _async_unary(notification_calls.delete_notification)
+    list_deliveries = _async_pages(notification_calls.list_deliveries)
+    test_notification = _async_unary(notification_calls.test_notification)
     pause_scope = _async_unary(pause_calls.pause_scope)
     resume_scope = _async_unary(pause_calls.resume_scope)
     list_pauses = _async_unary(pause_calls.list_pauses)

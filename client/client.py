@@ -30,6 +30,7 @@ from horologe.client import (
     encryption_calls,
     forecast_calls,
     governing_calls,
+    notification_calls,
     operation_calls,
     pause_calls,
     secret_calls,
@@ -180,6 +181,12 @@ class Client(BaseClient):
     get_calendar = _unary(calendar_calls.get_calendar)
     list_calendars = _pages(calendar_calls.list_calendars)
     delete_calendar = _unary(calendar_calls.delete_calendar)
+    set_notification = _unary(notification_calls.set_notification)
+    get_notification = _unary(notification_calls.get_notification)
+    list_notifications = _pages(notification_calls.list_notifications)
+    delete_notification = _unary(notification_calls.delete_notification)
+    list_deliveries = _pages(notification_calls.list_deliveries)
+    test_notification = _unary(notification_calls.test_notification)
     pause_scope = _unary(pause_calls.pause_scope)
     resume_scope = _unary(pause_calls.resume_scope)
     list_pauses = _unary(pause_calls.list_pauses)

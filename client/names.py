@@ -23,6 +23,7 @@ __all__ = [
     "limit_name",
     "namespace_id",
     "namespace_name",
+    "notification_name",
     "operation_name",
     "queue_name",
     "secret_name",
@@ -139,6 +140,26 @@ def calendar_name(name: str, namespace: str = "") -> str:
     if not is_id(bare):
         raise _invalid("name", f"{bare!r} is not a calendar's id: {ID_RULE}")
     return f"{namespace_name(space)}/calendars/{bare}"
+
+
+def notification_name(name: str, namespace: str = "") -> str:
+    """`namespaces/{namespace}/notifications/{rule}` from a bare id, or the full name; `notifications/{rule}`: of the cluster."""
+    match name.split("/"):
+        case ["namespaces", space, "notifications", bare]:
+            parent = f"{namespace_name(space)}/notifications"
+        case ["notifications", bare]:
+            parent = "notifications"
+        case [bare]:
+            parent = f"{namespace_name(namespace)}/notifications"
+        case _:
+            raise _invalid(
+                "name",
+                f"{name!r} is not a notification rule's name: give its id, namespaces/NAMESPACE/notifications/ID, or "
+                "notifications/ID for one of the cluster",
+            )
+    if not is_id(bare):
+        raise _invalid("name", f"{bare!r} is not a notification rule's id: {ID_RULE}")
+    return f"{parent}/{bare}"
 
 
 def operation_name(name: str | int) -> str:

@@ -148,7 +148,9 @@ def _names_in(request: Any) -> Sequence[Thing]:
 
 _READ, _WRITE, _RUN = Verb.JOB_READ, Verb.JOB_WRITE, Verb.JOB_RUN
 
-LOCAL_ACTIONS = frozenset({"ClusterService.TransferLeader", "EncryptionService.RotateKeys"})
+LOCAL_ACTIONS = frozenset(
+    {"ClusterService.TransferLeader", "EncryptionService.RotateKeys", "NotificationService.TestNotification"}
+)
 """What a node does by itself when it is asked: no command of the log tells of it."""
 
 RULES: Mapping[str, Rule] = {
@@ -224,6 +226,12 @@ RULES: Mapping[str, Rule] = {
     "NamespaceService.ListNamespaces": Authenticated(),
     "NamespaceService.GetNamespace": InNamespace(_READ, objects.namespace_in("name")),
     "NamespaceService.UpdateNamespace": InNamespace(Verb.NAMESPACE_WRITE, objects.namespace_in("namespace.name")),
+    "NotificationService.SetNotification": InNamespace(Verb.NOTIFICATION_WRITE, objects.notification_in("rule.name")),
+    "NotificationService.GetNotification": InNamespace(_READ, objects.notification_in("name")),
+    "NotificationService.ListNotifications": InNamespace(_READ, objects.notifications_in("parent")),
+    "NotificationService.DeleteNotification": InNamespace(Verb.NOTIFICATION_WRITE, objects.notification_in("name")),
+    "NotificationService.ListDeliveries": InNamespace(_READ, objects.notification_in("parent")),
+    "NotificationService.TestNotification": InNamespace(Verb.NOTIFICATION_WRITE, objects.notification_in("name")),
     "OperationService.GetOperation": InNamespace(_READ, objects.operation_in("name")),
     "OperationService.ListOperations": InNamespace(_READ, objects.namespace_in("parent")),
     "OperationService.CancelOperation": InNamespace(

@@ -107,7 +107,8 @@ def recover(
 ) -> None:
     """Make a stopped node a cluster of its own when the majority is lost for good. Something is lost by that."""
     from horologe.node import recover as recover_module
-    from horologe.node.config import ConfigError, load_config
+    from horologe.node.config import ConfigError
+    from horologe.node.config_sources import load_config
     from horologe.raft.journal import CorruptLogError
     from horologe.raft.recovery import CannotRecoverError
     from horologe.raft.state import InvariantError

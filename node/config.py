@@ -1,29 +1,22 @@
-"""A node's options: names, meanings, defaults, rules, and where their values come from.
+"""A node's options: names, meanings, defaults, rules. Where their values come from is in `config_sources`.
 
-A value comes from a flag, else from the environment (HOROLOGE_NODE_*), else from the TOML file, else it is the default.
-Nothing here opens a port or a folder. Every mistake becomes one line that names the option, the value and where it stands.
+Nothing here opens a port or a folder.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import re
-import tomllib
-from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError,
 )
 
 from horologe.node import trace_ids
@@ -260,6 +253,36 @@ class NodeConfig(BaseSettings):
     tracing_ratio: float = Field(
         default=1.0, ge=0.0, le=1.0, description="This part of all traces is sent; the same on every node."
     )
+    dashboard_url: str = Field(
+        default="",
+        description="Where people find the dashboard, as `https://horologe.example.com`: notifications link there.",
+    )
+    notification_networks: tuple[str, ...] = Field(
+        default=(),
+        description="Networks beside the public ones that webhooks of notifications may reach, like `10.1.0.0/16`; in the "
+        "environment as JSON.",
+    )
+    smtp_server: str = Field(
+        default="", description="`host:port` of the server that takes the mails of notifications. Empty: none is sent."
+    )
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls",
+        description="How the way to the mail server is protected; none only for a server on this machine.",
+    )
+    smtp_from: str = Field(default="", description="The sender's address. Required with `smtp_server`.")
+    smtp_user: str = Field(default="", description="Who signs in at the mail server. Empty: nobody does.")
+    smtp_password: SecretStr | None = Field(
+        default=None, description="Its password, in place of `smtp_password_file`. Only in the environment."
+    )
+    smtp_password_file: Path | None = Field(
+        default=None,
+        description="File whose first line is its password. A relative path starts at the configuration file's folder.",
+    )
+    smtp_ca_file: Path | None = Field(
+        default=None,
+        description="Certificates that vouch for the mail server, in PEM. Absent: those that this machine trusts. "
+        "A relative path starts at the configuration file's folder.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important log lines that are written: debug, info, warning or error."
     )
@@ -294,7 +317,7 @@ class NodeConfig(BaseSettings):
     def _check_listen(cls, value: str) -> str:
         return str(Address.parse(value))
 
-    @field_validator("advertise", "worker_advertise", "http_listen")
+    @field_validator("advertise", "worker_advertise", "http_listen", "smtp_server")
     @classmethod
     def _check_advertise(cls, value: str) -> str:
         return str(Address.parse(value)) if value else ""
@@ -345,6 +368,30 @@ class NodeConfig(BaseSettings):
         given = [name for name in ("key_file", "key_command", "key") if getattr(self, name)]
         if len(given) > 1:
             raise ValueError(f"{given[0]}: {' and '.join(given)} exclude one another; the key is in one place")
+        return self
+
+    @field_validator("notification_networks")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError as error:
+                raise ValueError(f"{text[:80]!r} is not a network like 10.0.0.0/8: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _check_notifications(self) -> Self:
+        if self.dashboard_url and urlsplit(self.dashboard_url).scheme not in ("http", "https"):
+            raise ValueError(f"dashboard_url: {self.dashboard_url[:80]!r} is no address of a web page")
+        if self.smtp_server:
+            host = Address.parse(self.smtp_server).host
+            if not self.smtp_from:
+                raise ValueError("smtp_from: it is missing; mails have a sender")
+            if self.smtp_security == "none" and not is_loopback(host):
+                raise ValueError(f"smtp_security: mails to {host} would go in plaintext; use starttls or tls")
+        if self.smtp_password is not None and self.smtp_password_file is not None:
+            raise ValueError("smtp_password: excludes smtp_password_file; the password is in one place")
         return self
 
     @model_validator(mode="after")
@@ -435,125 +482,12 @@ def describe_options() -> list[Option]:
     """All options, in the order in which they are best read."""
     options: list[Option] = []
     for name, field in NodeConfig.model_fields.items():
-        default = "required" if field.is_required() else _text(field.default)
+        default = "required" if field.is_required() else shown(field.default)
         options.append(Option(name, ENVIRONMENT_PREFIX + name.upper(), default, field.description or ""))
     return options
 
 
-def load_config(
-    path: Path | None, overrides: Mapping[str, Any], environment: Mapping[str, str] | None = None
-) -> NodeConfig:
-    """The options from a file (if any), the environment and flags; an override of None was not given.
-
-    Raises ConfigError, with one line for all that is wrong.
-    """
-    variables = os.environ if environment is None else environment
-    flags = {name: value for name, value in overrides.items() if value is not None}
-    _check_known(flags, "flags")
-    from_file = {} if path is None else _read_file(path)
-    from_environment = _read_environment(variables)
-    origins = dict.fromkeys(from_file, str(path))
-    origins |= {name: ENVIRONMENT_PREFIX + name.upper() for name in from_environment}
-    origins |= {name: "--" + name.replace("_", "-") for name in flags}
-    values = from_file | from_environment | flags
-    folder = Path.cwd() if path is None else path.resolve().parent
-    for name in ("data_dir", "log_file", "tls_dir", "key_file", "bootstrap_token_file", "oidc_client_secret_file"):
-        # What a flag or the environment says is relative to where they were typed.
-        if isinstance(values.get(name), str | Path):
-            base = folder if name in from_file and values[name] == from_file[name] else Path.cwd()
-            values[name] = base / Path(values[name]).expanduser()
-    values.setdefault("data_dir", folder / "data")
-    try:
-        return NodeConfig(**values)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_explain(detail, origins, path) for detail in error.errors())) from error
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give an existing file with --config") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); it must be a TOML file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from error
-    _check_known(values, str(path))
-    for name in ("key", "oidc_client_secret"):
-        if name in values:
-            raise ConfigError(
-                f"{path}: {name}: it does not belong into this file; give it in {ENVIRONMENT_PREFIX}{name.upper()}, "
-                f"or a `{name}_file`"
-            )
-    return values
-
-
-def _read_environment(variables: Mapping[str, str]) -> dict[str, Any]:
-    ours = {
-        name[len(ENVIRONMENT_PREFIX) :].lower(): value
-        for name, value in variables.items()
-        if name.startswith(ENVIRONMENT_PREFIX)
-    }
-    for name in ours:
-        if name not in NodeConfig.model_fields:
-            raise ConfigError(
-                f"environment: {ENVIRONMENT_PREFIX}{name.upper()} is no option{_nearest(name, upper=True)}"
-            )
-    source = EnvSettingsSource(NodeConfig)
-    source.env_vars = {(ENVIRONMENT_PREFIX + name).lower(): value for name, value in ours.items()}
-    try:
-        return source()
-    except SettingsError as error:
-        if "key_command" in str(error):
-            raise ConfigError(
-                f"{ENVIRONMENT_PREFIX}KEY_COMMAND: {ours['key_command'][:80]!r} is not JSON; "
-                'write ["/usr/bin/wrap", "an argument"]'
-            ) from error
-        value = ours.get("members", "")
-        raise ConfigError(
-            f"{ENVIRONMENT_PREFIX}MEMBERS: {value[:80]!r} is not JSON; "
-            'write [{"name": "n1", "peer_address": "127.0.0.1:7501"}, ...]'
-        ) from error
-
-
-def _check_known(values: Mapping[str, Any], where: str) -> None:
-    for name in values:
-        if name not in NodeConfig.model_fields:
-            raise ConfigError(f"{where}: {name} is no option{_nearest(name)}")
-    known = list(MemberConfig.model_fields)
-    members = values.get("members")
-    for position, member in enumerate(members if isinstance(members, list | tuple) else ()):
-        for name in member if isinstance(member, Mapping) else ():
-            if name not in known:
-                raise ConfigError(
-                    f"{where}: members[{position}].{name} is no option; a member has {' and '.join(known)}"
-                )
-
-
-def _nearest(name: str, *, upper: bool = False) -> str:
-    found = get_close_matches(name, NodeConfig.model_fields, n=1, cutoff=0.5)
-    if not found:
-        return "; `horologe node options` lists all"
-    return f"; did you mean {ENVIRONMENT_PREFIX + found[0].upper() if upper else found[0]}?"
-
-
-def _explain(detail: Any, origins: Mapping[str, str], path: Path | None) -> str:
-    location: tuple[int | str, ...] = detail["loc"]
-    text = str(detail["msg"]).removeprefix("Value error, ")
-    if not location:
-        # A rule between several options; the text names them.
-        return f"{path}: {text}" if path is not None else text
-    top = str(location[0])
-    option = top + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location[1:])
-    if detail["type"] == "missing":
-        origin = str(path) if path is not None else "configuration"
-        return f"{origins.get(top, origin)}: {option} is missing; it has no default"
-    if detail["type"] != "value_error":
-        text = f"{_text(detail['input'])[:80]} is refused: {text[:1].lower()}{text[1:]}"
-    return f"{origins.get(top, 'default')}: {option}: {text}"
-
-
-def _text(value: Any) -> str:
+def shown(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, str):

@@ -25,7 +25,8 @@ from horologe.client.async_client import AsyncClient
 from horologe.client.cluster_context import of_table
 from horologe.client.errors import HorologeError, InvalidContext, Unauthenticated
 from horologe.node.certificates import Role
-from horologe.node.config import ConfigError, load_config
+from horologe.node.config import ConfigError
+from horologe.node.config_sources import load_config
 from horologe.node.first_administrator import ADMINISTRATOR
 from horologe.node.local_cluster import TOKEN_FILE, LocalCluster, LocalProcess, free_port, option_of
 from horologe.node.logging_setup import configure

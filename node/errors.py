@@ -96,6 +96,7 @@ REASONS: Mapping[str, grpc.StatusCode] = {
     "ALREADY_SECURE": grpc.StatusCode.FAILED_PRECONDITION,
     "SECRET_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "SECRET_IN_USE": grpc.StatusCode.FAILED_PRECONDITION,
+    "NOTIFICATION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "KEY_NOT_USABLE": grpc.StatusCode.FAILED_PRECONDITION,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
@@ -133,7 +134,11 @@ _RESULTS: Mapping[Code, tuple[str, str]] = {
     ),
     Code.ALREADY_SECURE: ("ALREADY_SECURE", "the cluster has its first administrator already"),
     Code.SECRET_NOT_FOUND: ("SECRET_NOT_FOUND", "{text} does not exist; set it first: horologe secret set"),
-    Code.SECRET_IN_USE: ("SECRET_IN_USE", "{text} is named by a job; change the jobs that name it first"),
+    Code.SECRET_IN_USE: (
+        "SECRET_IN_USE",
+        "{text} is named by a job or a notification rule; change those that name it first",
+    ),
+    Code.NOTIFICATION_NOT_FOUND: ("NOTIFICATION_NOT_FOUND", "{text} does not exist"),
     Code.QUOTA_EXCEEDED: (
         "LIMIT_EXCEEDED",
         "{text}; delete what is not needed, or ask an administrator for a larger quota",

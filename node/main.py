@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from horologe.node.config import ConfigError, NodeConfig, load_config
+from horologe.node.config import ConfigError, NodeConfig
+from horologe.node.config_sources import load_config
 from horologe.node.logging_setup import configure
 from horologe.node.node import Node, NodeFailedError, NodeRemovedError, PortInUseError, run_node
 from horologe.node.tls_folder import TlsError

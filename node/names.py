@@ -10,6 +10,8 @@ from horologe.node import errors
 ID_RULE = "1 to 63 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen"
 DEFAULT_PARENT = "namespaces/default"
 WILDCARD = "-"
+CLUSTER = "cluster"
+"""In the place of a namespace: what belongs to none."""
 PRINCIPAL_BYTES_MAX = 200
 """Of a principal or a group: it is a part of keys, which have up to 511 bytes."""
 _ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -116,6 +118,21 @@ def read_secret_name(name: str, field: str) -> str:
         raise errors.invalid_field(field, f"{shorten(name)} is not of the form namespaces/NAMESPACE/secrets/SECRET")
     _check_id(parts[1], field, "namespace")
     _check_id(parts[3], field, "secret")
+    return name
+
+
+def read_notification_name(name: str, field: str) -> str:
+    """A complete name of a notification rule, of a namespace or of the cluster, checked."""
+    parts = name.split("/")
+    if len(parts) == 4 and (parts[0], parts[2]) == ("namespaces", "notifications"):
+        _check_id(parts[1], field, "namespace")
+    elif parts[:-1] != ["notifications"]:
+        raise errors.invalid_field(
+            field,
+            f"{shorten(name)} is not of the form namespaces/NAMESPACE/notifications/RULE, or notifications/RULE for one of the "
+            "cluster",
+        )
+    _check_id(parts[-1], field, "rule")
     return name
 
 

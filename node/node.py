@@ -18,18 +18,12 @@ from grpc_reflection.v1alpha import reflection
 from horologe.log.v1 import log_pb2
 from horologe.node import encryption_check
 from horologe.node.access_control import AccessControl
-from horologe.node.access_service import AccessService
-from horologe.node.activity_service import ActivityService
 from horologe.node.admission import MemberRemovedError
 from horologe.node.audit_checkpoints import Checkpoints
-from horologe.node.audit_service import AuditService
-from horologe.node.backfill_service import BackfillService
 from horologe.node.background import persistent
 from horologe.node.barriers import Barriers
-from horologe.node.calendar_service import CalendarService
 from horologe.node.call_meter import CallMeter
 from horologe.node.clock import ClusterClock
-from horologe.node.cluster_service import ClusterService
 from horologe.node.config import NodeConfig
 from horologe.node.connections import (
     MESSAGE_BYTES_MAX,
@@ -38,45 +32,31 @@ from horologe.node.connections import (
     handshake_option,
 )
 from horologe.node.context import NodeContext
-from horologe.node.dead_letter_service import DeadLetterService
-from horologe.node.definition_service import DefinitionService
 from horologe.node.digests import StateDigests
 from horologe.node.encryption import Encryption
-from horologe.node.encryption_service import EncryptionService
-from horologe.node.execution_service import ExecutionService
-from horologe.node.forecast_service import Forecasts, ForecastService
+from horologe.node.forecast_service import Forecasts
 from horologe.node.gateway import Gateway
 from horologe.node.http.app import make_app
 from horologe.node.http.parts import HttpParts
 from horologe.node.http.server import HttpServer
 from horologe.node.ids import new_uuid
 from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
-from horologe.node.job_service import JobService
-from horologe.node.limit_service import LimitService
 from horologe.node.local_calls import LocalCalls
 from horologe.node.metrics import Metrics
 from horologe.node.metrics_collector import NodeCollector
-from horologe.node.namespace_service import NamespaceService
-from horologe.node.operation_service import OperationService
+from horologe.node.notifier import Messenger, Notifier
 from horologe.node.output_copies import OutputCopies
-from horologe.node.output_service import OutputService
 from horologe.node.outputs import OutputStore
-from horologe.node.pause_service import PauseService
 from horologe.node.peer_access import PeerAccessInterceptor
 from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.peers import CHANNEL_OPTIONS, PeerNetwork
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.proposals import ProposalError, Proposals
-from horologe.node.queue_service import QueueService
-from horologe.node.schedule_service import ScheduleService
-from horologe.node.secret_service import SecretService
-from horologe.node.story_service import StoryService
+from horologe.node.services import SERVICES, Services
 from horologe.node.surroundings import Surroundings
 from horologe.node.tls import NodeTls, check_tls_versions, identity_of
 from horologe.node.tls_folder import CA_FILE, TlsError
-from horologe.node.watch_service import WatchService
 from horologe.node.worker_service import WorkerService
-from horologe.node.workflow_service import WorkflowService
 from horologe.peer.v1 import peer_service_pb2_grpc
 from horologe.raft.access import is_secure
 from horologe.raft.core import CoreSettings
@@ -84,67 +64,10 @@ from horologe.raft.machine import cluster_id_of
 from horologe.raft.replica import Replica
 from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import Store
-from horologe.v1 import (
-    access_service_pb2_grpc,
-    activity_service_pb2_grpc,
-    audit_service_pb2_grpc,
-    backfill_service_pb2_grpc,
-    calendar_service_pb2_grpc,
-    cluster_service_pb2_grpc,
-    dead_letter_service_pb2_grpc,
-    definition_service_pb2_grpc,
-    encryption_service_pb2_grpc,
-    execution_service_pb2_grpc,
-    forecast_service_pb2_grpc,
-    job_service_pb2_grpc,
-    limit_service_pb2_grpc,
-    namespace_service_pb2_grpc,
-    operation_service_pb2_grpc,
-    output_service_pb2_grpc,
-    pause_service_pb2_grpc,
-    queue_service_pb2_grpc,
-    schedule_service_pb2_grpc,
-    secret_service_pb2_grpc,
-    story_service_pb2_grpc,
-    watch_service_pb2_grpc,
-    worker_service_pb2_grpc,
-    workflow_service_pb2_grpc,
-)
 
 HOUSEKEEPING_SECONDS = 0.5
 LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
-SERVICES = tuple(
-    f"horologe.v1.{name}"
-    for name in (
-        "AccessService",
-        "ActivityService",
-        "EncryptionService",
-        "DeadLetterService",
-        "OperationService",
-        "BackfillService",
-        "DefinitionService",
-        "CalendarService",
-        "PauseService",
-        "SecretService",
-        "JobService",
-        "ExecutionService",
-        "OutputService",
-        "LimitService",
-        "QueueService",
-        "NamespaceService",
-        "WorkerService",
-        "WorkflowService",
-        "ClusterService",
-        "StoryService",
-        "WatchService",
-        "AuditService",
-        "ForecastService",
-        "ScheduleService",
-    )
-)
-"""All of them, by their full names, for health and reflection."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -217,6 +140,8 @@ class Node:
         )
         self._checkpoints = Checkpoints(self.context)
         self.context.tracing = surroundings.tracing(store, self.context.clock, config, metrics)
+        self._sender = surroundings.sender(config)
+        self._messenger = Messenger(self.context, self._sender)
         metrics.add(NodeCollector(self.context, self.gateway, self._access, self._tls))
         self._forecasts = Forecasts(self.context)
         self._health = health.aio.HealthServicer()
@@ -302,6 +227,7 @@ class Node:
             self._copies.pay_debts,
             self._encryption.keep,
             self._checkpoints.keep_telling,
+            Notifier(self.context, self._messenger).keep_telling,
         ]
         if self._access is not None:
             work += self._access.background()
@@ -359,6 +285,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._sender.close()
         await self._copies.stop()
         await self._peers.stop()
         await asyncio.to_thread(self._stepper.stop)
@@ -484,7 +411,7 @@ class Node:
 
     def _http_server(self, workers: WorkerService) -> HttpServer:
         calls = LocalCalls(self._interceptors())
-        self._add_services(calls, workers)
+        self._services(workers).add_to(calls)
         try:
             return HttpServer(make_app(HttpParts(self.context, calls)), self.config.http_listen, self._tls)
         except OSError as error:
@@ -509,45 +436,24 @@ class Node:
             *(self._access.inner if self._access is not None else ()),
         ]
 
+    def _services(self, workers: WorkerService) -> Services:
+        return Services(
+            self.context,
+            self.outputs,
+            self._peers.stub_of,
+            workers,
+            self._checkpoints,
+            self._encryption,
+            self._messenger,
+            self._forecasts,
+        )
+
     def _api_server(self, workers: WorkerService, message_bytes_max: int) -> grpc.aio.Server:
         server = self._surroundings.server(self._interceptors(), api_options(message_bytes_max))
-        self._add_services(server, workers)
+        self._services(workers).add_to(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server
-
-    def _add_services(self, server: Any, workers: WorkerService) -> None:
-        """The whole API, on a server of gRPC, or on what stands for one (local_calls.py)."""
-        job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self.context), server)
-        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(ExecutionService(self.context), server)
-        output_service_pb2_grpc.add_OutputServiceServicer_to_server(
-            OutputService(self.context, self.outputs, self._peers.stub_of), server
-        )
-        dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server(DeadLetterService(self.context), server)
-        operation_service_pb2_grpc.add_OperationServiceServicer_to_server(OperationService(self.context), server)
-        workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(self.context), server)
-        backfill_service_pb2_grpc.add_BackfillServiceServicer_to_server(BackfillService(self.context), server)
-        definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
-        limit_service_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(self.context), server)
-        queue_service_pb2_grpc.add_QueueServiceServicer_to_server(QueueService(self.context), server)
-        namespace_service_pb2_grpc.add_NamespaceServiceServicer_to_server(NamespaceService(self.context), server)
-        calendar_service_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarService(self.context), server)
-        pause_service_pb2_grpc.add_PauseServiceServicer_to_server(PauseService(self.context), server)
-        secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(self.context), server)
-        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server)
-        story_service_pb2_grpc.add_StoryServiceServicer_to_server(StoryService(self.context), server)
-        watch_service_pb2_grpc.add_WatchServiceServicer_to_server(WatchService(self.context), server)
-        cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(
-            ClusterService(self.context, self._peers.stub_of), server
-        )
-        forecast_service_pb2_grpc.add_ForecastServiceServicer_to_server(
-            ForecastService(self.context, self._forecasts), server
-        )
-        schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server(ScheduleService(self.context), server)
-        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(self.context, self._checkpoints), server)
-        activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(ActivityService(self.context), server)
-        access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.context), server)
-        encryption_service_pb2_grpc.add_EncryptionServiceServicer_to_server(EncryptionService(self._encryption), server)
 
 
 def _not_bound(address: str, option: str) -> PortInUseError:

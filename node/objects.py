@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, tokens, views
 from horologe.node.names import (
+    CLUSTER,
     DEFAULT_PARENT,
     WILDCARD,
     is_id,
@@ -20,11 +21,13 @@ from horologe.node.names import (
     read_job_name,
     read_job_pattern,
     read_namespace,
+    read_notification_name,
     read_operation_name,
 )
 from horologe.node.operation_views import read_operation
 from horologe.raft.access import EVERYWHERE
 from horologe.raft.model import Code, Result
+from horologe.raft.notifications import scope_of
 from horologe.raft.operations import verb_of
 from horologe.raft.tables import Tables
 
@@ -78,6 +81,29 @@ def named_in(field: str) -> Objects:
     def find(tables: Tables, request: Any) -> Iterator[Thing]:
         del tables
         yield _by_name(_field(request, field), field)
+
+    return find
+
+
+def notification_in(field: str) -> Objects:
+    """A notification rule's complete name in a field: one of a namespace, or of the cluster."""
+
+    def find(tables: Tables, request: Any) -> Iterator[Thing]:
+        del tables
+        name = read_notification_name(_field(request, field), field)
+        yield Thing(scope_of(name), name)
+
+    return find
+
+
+def notifications_in(field: str) -> Objects:
+    """Where rules are listed: a namespace, `-` for all of them and the cluster, or `cluster`."""
+
+    def find(tables: Tables, request: Any) -> Iterator[Thing]:
+        if _field(request, field) == CLUSTER:
+            yield Thing(EVERYWHERE, CLUSTER)
+        else:
+            yield from namespace_in(field)(tables, request)
 
     return find
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from horologe.node.channels import NetworkSender, Sender
 from horologe.node.clock import Clock, process_clock
 from horologe.node.config import NodeConfig
 from horologe.node.key_sources import key_source_of
@@ -83,6 +84,10 @@ class Surroundings:
     def server(self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Options) -> grpc.aio.Server:
         """A server that listens nowhere yet."""
         return grpc.aio.server(interceptors=interceptors, options=options)
+
+    def sender(self, config: NodeConfig) -> Sender:
+        """What carries notifications to those who are not of the cluster."""
+        return NetworkSender(config)
 
     def channel(
         self, address: str, options: Options, credentials: grpc.ChannelCredentials | None = None

@@ -159,6 +159,8 @@ class WatchService(watch_service_pb2_grpc.WatchServiceServicer):
             revision=row.revision,
             job=job,
         )
+        if event.kind == EventKind.DUE_TIMES_MISSED:
+            view.due_time.CopyFrom(views.timestamp(event.due_ms))
         if event.execution:
             view.execution = views.execution_name(job, event.execution)
             view.previous_state, view.state = event.before, event.after  # type: ignore[assignment]

@@ -28,7 +28,7 @@ class Verb(StrEnum):
     """What can be allowed. The text is what people write in grants and tokens."""
 
     JOB_READ = "job.read"
-    """Jobs, executions, ledgers, calendars, limits, namespaces, operations: all but what they print."""
+    """Jobs, executions, ledgers, calendars, limits, namespaces, operations, notifications: all but what they print."""
     JOB_WRITE = "job.write"
     JOB_RUN = "job.run"
     """Run, rerun, backfill, drive again."""
@@ -46,6 +46,7 @@ class Verb(StrEnum):
     SECRET_USE = "secret.use"
     """Name secrets in jobs."""
     SECRET_WRITE = "secret.write"
+    NOTIFICATION_WRITE = "notification.write"
     QUEUE_READ = "queue.read"
     QUEUE_WRITE = "queue.write"
     WORKER_READ = "worker.read"
@@ -67,6 +68,7 @@ _OPERATOR = _EDITOR | {
     Verb.JOB_CANCEL,
     Verb.DEAD_LETTER_PURGE,
     Verb.LIMIT_WRITE,
+    Verb.NOTIFICATION_WRITE,
     Verb.QUEUE_WRITE,
     Verb.WORKER_DRAIN,
 }

@@ -12,6 +12,7 @@ from horologe.log.v1 import log_pb2
 from horologe.raft.access import grant_key
 from horologe.raft.calendars import find_calendar
 from horologe.raft.model import Code, Result
+from horologe.raft.notifications import find_rule
 from horologe.raft.records import U64, JobState
 from horologe.raft.tables import Tables
 from horologe.v1 import access_pb2
@@ -45,6 +46,10 @@ def state_of(tables: Tables, command: log_pb2.Command) -> str:
             return _calendar(tables, command.set_calendar.calendar.name)
         case "delete_calendar":
             return _calendar(tables, command.delete_calendar.name)
+        case "set_notification":
+            return _notification(tables, command.set_notification.rule.name)
+        case "delete_notification":
+            return _notification(tables, command.delete_notification.name)
         case "set_secret":
             return _secret(tables, command.set_secret.name)
         case "delete_secret":
@@ -71,6 +76,10 @@ def _named(tables: Tables, command: log_pb2.Command) -> Iterator[str]:
             yield getattr(command, kind).name
         case "set_calendar":
             yield command.set_calendar.calendar.name
+        case "set_notification":
+            yield command.set_notification.rule.name
+        case "delete_notification":
+            yield command.delete_notification.name
         case "cancel_execution" | "rerun_execution" | "redrive_dead_letter" | "purge_dead_letter":
             yield f"executions/{getattr(command, kind).execution}"
         case "open_session" | "drain_worker":
@@ -138,6 +147,11 @@ def _job(tables: Tables, name: str) -> str:
 
 def _calendar(tables: Tables, name: str) -> str:
     record = find_calendar(tables, name)
+    return "" if record is None else str(record.revision)
+
+
+def _notification(tables: Tables, name: str) -> str:
+    record = find_rule(tables, name)
     return "" if record is None else str(record.revision)
 
 

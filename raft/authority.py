@@ -27,6 +27,7 @@ from horologe.raft.access import (
 from horologe.raft.calendars import calendar_names
 from horologe.raft.dependencies import after_of, sibling
 from horologe.raft.limits import limit_name, namespace_of
+from horologe.raft.notifications import scope_of, secret_names
 from horologe.raft.operations import find as find_operation
 from horologe.raft.operations import verb_of
 from horologe.raft.principals import find_principal, find_token, fitting_groups, remember_groups
@@ -46,6 +47,9 @@ OWN_KINDS = frozenset(
         "begin_security",
         "note_token_uses",
         "note_denied",
+        "note_notices",
+        "note_deliveries",
+        "note_quorum",
     }
 )
 """Commands of the cluster itself, which no caller may make."""
@@ -292,6 +296,19 @@ def _set_namespace(state: State, command: log_pb2.Command) -> Iterator[Need]:
     yield Need(Verb.NAMESPACE_WRITE, command.set_namespace.name)
 
 
+def _set_notification(state: State, command: log_pb2.Command) -> Iterator[Need]:
+    del state
+    rule = command.set_notification.rule
+    yield Need(Verb.NOTIFICATION_WRITE, scope_of(rule.name))
+    for secret in secret_names(rule):
+        yield Need(Verb.SECRET_USE, namespace_of(secret))
+
+
+def _delete_notification(state: State, command: log_pb2.Command) -> Iterator[Need]:
+    del state
+    yield Need(Verb.NOTIFICATION_WRITE, scope_of(command.delete_notification.name))
+
+
 def _delete_grant(state: State, command: log_pb2.Command) -> Iterator[Need]:
     del state
     yield Need(Verb.ACCESS_WRITE, command.delete_grant.namespace)
@@ -315,6 +332,8 @@ NEEDS: Mapping[str, Callable[[State, log_pb2.Command], Iterator[Need]]] = {
     "delete_limit": _in_namespace(Verb.LIMIT_WRITE, lambda command: command.delete_limit.name),
     "set_secret": _in_namespace(Verb.SECRET_WRITE, lambda command: command.set_secret.name),
     "delete_secret": _in_namespace(Verb.SECRET_WRITE, lambda command: command.delete_secret.name),
+    "set_notification": _set_notification,
+    "delete_notification": _delete_notification,
     "set_namespace": _set_namespace,
     "set_queue": _everywhere(Verb.QUEUE_WRITE),
     "pause_queue": _everywhere(Verb.QUEUE_WRITE),

@@ -15,6 +15,7 @@ from horologe.raft import beside, owners
 from horologe.raft.model import Code, ExecutionFlag, ExecutionState, JobFlag, Overlap, Result
 from horologe.raft.records import U64, Execution, JobState
 from horologe.raft.state import InvariantError, State
+from horologe.raft.tables import Tables
 from horologe.raft.workflows import rejoin
 
 DEAD_KEY = Struct(">QQQ")
@@ -141,12 +142,24 @@ def _job_name(state: State, number: int) -> str:
     return "" if raw is None else log_pb2.JobRecord.FromString(bytes(raw)).job.name
 
 
+def fingerprint_in(tables: Tables, number: int) -> int:
+    """Of the error with which an execution has ended; 0 if nobody knows any more."""
+    raw = tables.execution.get(U64.pack(number))
+    if raw is None:
+        return 0
+    detail = tables.detail.get(U64.pack(number))
+    return _fingerprint_of(Execution.unpack(raw), log_pb2.ExecutionRecord.FromString(bytes(detail or b"")))
+
+
 def _fingerprint(state: State, number: int, execution: Execution) -> int:
     """Of the last attempt's error, unless it was the time for all of them that was over."""
+    return _fingerprint_of(execution, state.detail(number, execution))
+
+
+def _fingerprint_of(execution: Execution, detail: log_pb2.ExecutionRecord) -> int:
     if execution.flags & ExecutionFlag.TIME_IS_UP:
         return EXECUTION_TIMEOUT_FINGERPRINT
-    attempts = state.detail(number, execution).attempts
-    return attempts[-1].detail.fingerprint if attempts else 0
+    return detail.attempts[-1].detail.fingerprint if detail.attempts else 0
 
 
 def _key(number: int, execution: Execution) -> bytes:

@@ -40,10 +40,19 @@ class EventKind(IntEnum):
     JOB_DELETED = 5
     JOB_PAUSED = 6
     JOB_RESUMED = 7
+    DUE_TIMES_MISSED = 8
+    JOB_RECOVERED = 9
+    WORKER_LOST = 10
+    QUORUM_CHANGED = 11
 
 
 class Event(NamedTuple):
-    """One thing that happened. Events of a job have no execution: all from `due_ms` on is 0, but for the kind."""
+    """One thing that happened.
+
+    Events of a job have no execution: all from `due_ms` on is 0, but for the kind, and for the last due time that was missed,
+    whose row in the ledger says how many there are. WORKER_LOST has a worker only; of QUORUM_CHANGED `after` is 1 if there is a
+    risk now.
+    """
 
     execution: int
     job: int

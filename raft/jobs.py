@@ -439,7 +439,7 @@ def _gets_limits(job_state: JobState, wanted: job_pb2.Job) -> bool:
     return bool(job_state.unfinished and not job_state.flags & JobFlag.LIMITED and _flags(wanted) & JobFlag.LIMITED)
 
 
-_KEPT_FLAGS = JobFlag.PAUSED | JobFlag.DELETED | JobFlag.PARKED | JobFlag.UPSTREAM
+_KEPT_FLAGS = JobFlag.PAUSED | JobFlag.DELETED | JobFlag.PARKED | JobFlag.UPSTREAM | JobFlag.FAILING
 _KEPT_FIELDS = (
     "next_due_ms",
     "next_fire_ms",

@@ -19,6 +19,8 @@ from horologe.raft import (
     limits,
     lines,
     namespaces,
+    notices,
+    notifications,
     operations,
     pauses,
     principals,
@@ -149,7 +151,23 @@ class StateMachine:
             case "cancel_operation":
                 return operations.cancel(state, command.cancel_operation)
             case _:
-                return _dispatch_security(state, command)
+                return _dispatch_notifications(state, command)
+
+
+def _dispatch_notifications(state: State, command: log_pb2.Command) -> Result:
+    match command.WhichOneof("kind"):
+        case "set_notification":
+            return notifications.set_notification(state, command.set_notification)
+        case "delete_notification":
+            return notifications.delete_notification(state, command.delete_notification)
+        case "note_notices":
+            return notices.note_notices(state, command.note_notices)
+        case "note_deliveries":
+            return notices.note_deliveries(state, command.note_deliveries)
+        case "note_quorum":
+            return notices.note_quorum(state, command.note_quorum)
+        case _:
+            return _dispatch_security(state, command)
 
 
 def _dispatch_security(state: State, command: log_pb2.Command) -> Result:

@@ -32,6 +32,7 @@ from horologe.raft.dependencies import sibling
 from horologe.raft.lanes import SEPARATOR, Lane
 from horologe.raft.limits import limit_name
 from horologe.raft.model import Code, Condition
+from horologe.raft.notifications import is_rule_name, secret_names
 from horologe.raft.priorities import RANK_COUNT
 from horologe.raft.rates import BURST_MAX, COUNT_MAX, PER_MS_MAX
 from horologe.raft.records import LEDGER_KEY, U64
@@ -55,6 +56,7 @@ LOOKED_AT_PER_STEP_MAX = 1_000_000
 CURSOR_BYTES_MAX = DEAD_KEY.size
 """Operations go on at a due time, a number, or the key of a dead letter."""
 _CODES = frozenset(int(code) for code in Code)
+_DELIVERY_OUTCOMES = frozenset(log_pb2.NoteDelivery.Outcome.values()) - {log_pb2.NoteDelivery.OUTCOME_UNSPECIFIED}
 _CONDITIONS = frozenset(int(condition) for condition in Condition)
 
 
@@ -150,6 +152,7 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
             if command.change_membership.refusal not in _CODES:
                 yield f"an unknown refusal {command.change_membership.refusal}"
         case _:
+            yield from _notification_faults(command)
             yield from _security_faults(command)
 
 
@@ -178,6 +181,36 @@ def _security_faults(command: log_pb2.Command) -> Iterator[str]:
                 yield fault
         case "delete_secret":
             yield from _name(command.delete_secret.name)
+
+
+def _notification_faults(command: log_pb2.Command) -> Iterator[str]:
+    match command.WhichOneof("kind"):
+        case "set_notification":
+            rule = command.set_notification.rule
+            yield from _name(rule.name)
+            if not is_rule_name(rule.name):
+                yield "a notification rule of no namespace, and not of the cluster"
+            for secret in secret_names(rule):
+                yield from _name(secret)
+            yield from _natural(rule.max_per_hour)
+            if not 0 <= rule.group_window.seconds <= SPAN_SECONDS_MAX or rule.group_window.nanos < 0:
+                yield f"a span of {rule.group_window.seconds} s"
+        case "delete_notification":
+            yield from _name(command.delete_notification.name)
+        case "note_notices":
+            note = command.note_notices
+            yield from _natural(*_place(note.start), *_place(note.end))
+            for found in note.found:
+                yield from _natural(found.rule, found.notice.revision)
+        case "note_deliveries":
+            for each in command.note_deliveries.deliveries:
+                yield from _natural(each.rule, each.group, each.attempts, each.count, each.next_time_ms)
+                if each.outcome not in _DELIVERY_OUTCOMES:
+                    yield f"an unknown outcome {each.outcome}"
+
+
+def _place(place: log_pb2.EventPlace) -> tuple[int, int]:
+    return place.revision, place.position
 
 
 def _token(token: log_pb2.PutToken) -> Iterator[str]:

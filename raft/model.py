@@ -183,6 +183,8 @@ class JobFlag:
     DELETE_WHEN_FINISHED: Final = 128
     SECRETS: Final = 256
     """It names secrets."""
+    FAILING: Final = 512
+    """Of its executions that completed or failed, the last one failed."""
 
 
 class ExecutionFlag:
@@ -273,6 +275,7 @@ class Code(IntEnum):
     SECRET_NOT_FOUND = 90
     SECRET_IN_USE = 91
     QUOTA_EXCEEDED = 95
+    NOTIFICATION_NOT_FOUND = 96
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from itertools import islice
 from horologe.log.v1 import log_pb2
 from horologe.raft.limits import namespace_of
 from horologe.raft.model import Code, Result
+from horologe.raft.notifications import names_secret
 from horologe.raft.state import InvariantError, State
 from horologe.raft.tables import Tables
 
@@ -33,12 +34,14 @@ def set_secret(state: State, command: log_pb2.SetSecret) -> Result:
 
 
 def delete_secret(state: State, command: log_pb2.DeleteSecret) -> Result:
-    """Refused while a job names it."""
+    """Refused while a job or a notification rule names it."""
     record = find_secret(state.tables, command.name)
     if record is None:
         return Result(Code.SECRET_NOT_FOUND, text=command.name)
     if record.job_count:
         return Result(Code.SECRET_IN_USE, (record.job_count,), command.name)
+    if names_secret(state.tables, command.name):
+        return Result(Code.SECRET_IN_USE, text=command.name)
     state.tables.secret.delete(command.name.encode())
     return Result(Code.OK)
 

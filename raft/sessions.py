@@ -77,6 +77,7 @@ def expire_sessions(state: State, records: bytes) -> None:
             _write(state, record)
             state.effects.sessions_closed.append(session)
             state.effects.expired.append(session)
+            state.note_lost_worker(record.worker_number)
         lose_attempts(state, session, LOST_PER_ENTRY_MAX)
         if not running_of(state, session, 1):
             _forget(state, session)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import beside, dead_letters, lines, operations, workflows
+from horologe.raft.events import EventKind
 from horologe.raft.jobs import remove_job
 from horologe.raft.model import ExecutionState, JobFlag
 from horologe.raft.overlap import release_next
@@ -37,6 +38,7 @@ def _settle_one(state: State, number: int, execution: Execution) -> None:
     if job_state.unfinished < 0:
         raise InvariantError(f"job {execution.job}: more executions ended than were made")
     _count(job_state, execution)
+    _note_recovery(state, number, execution, job_state)
     state.arm_after_end(execution.job, job_state)
     if execution.state == ExecutionState.COMPLETED and _is_finished(job_state):
         remove_job(state, _record_of(state, execution.job), job_state)
@@ -66,6 +68,15 @@ def _record_of(state: State, job: int) -> log_pb2.JobRecord:
     if raw is None:
         raise InvariantError(f"job {job} has a state but no record")
     return log_pb2.JobRecord.FromString(bytes(raw))
+
+
+def _note_recovery(state: State, number: int, execution: Execution, job_state: JobState) -> None:
+    """Remembers whether the job fails, and tells that it does not any more."""
+    if execution.state in (ExecutionState.FAILED, ExecutionState.DEAD):
+        job_state.flags |= JobFlag.FAILING
+    elif execution.state == ExecutionState.COMPLETED and job_state.flags & JobFlag.FAILING:
+        job_state.flags &= ~JobFlag.FAILING
+        state.note(number, execution, EventKind.JOB_RECOVERED, execution.state)
 
 
 def _count(job_state: JobState, execution: Execution) -> None:

@@ -238,9 +238,13 @@ class State:
             execution.attempt_state,
         )
 
-    def note_job(self, job: int, namespace: int, kind: EventKind) -> None:
+    def note_job(self, job: int, namespace: int, kind: EventKind, due_ms: int = 0) -> None:
         """Tells those who follow what happened to a job."""
-        self.events += EVENT.pack(0, job, 0, namespace, 0, 0, 0, kind, 0, 0, 0)
+        self.events += EVENT.pack(0, job, due_ms, namespace, 0, 0, 0, kind, 0, 0, 0)
+
+    def note_lost_worker(self, worker: int) -> None:
+        """Tells those who follow that a worker was not heard from for too long."""
+        self.events += EVENT.pack(0, 0, 0, 0, 0, worker, 0, EventKind.WORKER_LOST, 0, 0, 0)
 
     def hold(self, number: int, execution: Execution) -> None:
         """Makes a new execution wait behind others of its job (see overlap.py). The caller stores it, and counts it."""
@@ -350,6 +354,7 @@ class State:
                     job_state.skipped += entry.count
                 case LedgerOutcome.MISSED:
                     job_state.missed += entry.count
+                    self.note_job(job, job_state.namespace, EventKind.DUE_TIMES_MISSED, last_due_ms)
                 case _:
                     job_state.coalesced += entry.count
 

@@ -42,8 +42,9 @@ from horologe.raft.tables import ENCRYPTED_TABLE_NAMES, SET_TABLE_NAMES, TABLE_N
 
 __all__ = ["FORMAT", "CorruptStateError", "StateGoneError", "StateSnapshot", "Store", "StoreError"]
 
-FORMAT = 5
-"""3: every record carries a checksum. 4: jobs and executions carry all policies. 5: rights, secrets and encryption."""
+FORMAT = 6
+"""3: every record carries a checksum. 4: jobs and executions carry all policies. 5: rights, secrets and encryption.
+6: notifications."""
 STORE_BYTES_MAX = 1 << 36
 """Address space, not disk: the file grows as it is filled."""
 LOG, _LOCAL = "log", "local"

@@ -135,6 +135,12 @@ class Tables(Protocol):
     @property
     def audit(self) -> Table: ...  # number -> v1.AuditRecord: see audit.py
     @property
+    def notification(self) -> Table: ...  # name -> log.v1.NotificationRecord
+    @property
+    def notice(self) -> Table: ...  # rule -> log.v1.RuleProgress: see notices.py
+    @property
+    def delivery(self) -> Table: ...  # rule, number -> v1.Delivery, without its name
+    @property
     def request(self) -> Table: ...  # request id -> log.v1.RequestRecord
     @property
     def request_time(self) -> Table: ...  # time, request id -> nothing
@@ -192,6 +198,9 @@ TABLE_NAMES: tuple[str, ...] = (
     "grant",
     "secret",
     "audit",
+    "notification",
+    "notice",
+    "delivery",
 )
 SET_TABLE_NAMES: tuple[str, ...] = ("timer",)
 
@@ -211,6 +220,9 @@ ENCRYPTED_TABLE_NAMES: frozenset[str] = frozenset(
         "grant",  # who may do what: nobody shall write one into the file
         "secret",  # values
         "audit",  # who did what from where, before and after
+        "notification",  # addresses and URLs of receivers
+        "notice",  # what receivers answered
+        "delivery",  # the same
     }
 )
 """Tables whose values are encrypted on the disk, because they carry what people wrote, or what nobody else may write. All keys

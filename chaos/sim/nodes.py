@@ -20,10 +20,12 @@ import grpc.aio
 from horologe.chaos.sim.clocks import SimClock
 from horologe.chaos.sim.disk import SimDisk, SimStore
 from horologe.chaos.sim.observer import InvariantBrokenError, Observer, WatchedMachine
+from horologe.chaos.sim.outside import SimSender
 from horologe.chaos.sim.process import Process
 from horologe.chaos.sim.rpc_client import SimChannel
 from horologe.chaos.sim.rpc_server import SimServer
 from horologe.chaos.sim.stepper import SimStepper
+from horologe.node.channels import Sender
 from horologe.node.config import MemberConfig, NodeConfig
 from horologe.node.key_sources import key_source_of
 from horologe.node.keyring import Keyring
@@ -201,6 +203,9 @@ class _SimSurroundings(Surroundings):
 
     def server(self, interceptors: Sequence[Any], options: Options) -> grpc.aio.Server:
         return cast("grpc.aio.Server", SimServer(self._world.rpc, self._process, interceptors))
+
+    def sender(self, config: NodeConfig) -> Sender:
+        return SimSender(self._world.outside, config.name)
 
     def channel(
         self, address: str, options: Options, credentials: grpc.ChannelCredentials | None = None

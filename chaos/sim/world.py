@@ -36,6 +36,7 @@ from horologe.chaos.sim.clocks import SimClock
 from horologe.chaos.sim.network import Network
 from horologe.chaos.sim.nodes import SimNode, node_config
 from horologe.chaos.sim.observer import InvariantBrokenError, Observer, digest_of
+from horologe.chaos.sim.outside import Outside
 from horologe.chaos.sim.process import Process
 from horologe.chaos.sim.rpc import Rpc
 from horologe.chaos.sim.timeline import Timeline
@@ -97,6 +98,7 @@ class World:
         """Nodes that are no members any more; some may not know it yet."""
         self.workers: dict[str, SimWorker] = {}
         self.clients: dict[str, SimClient] = {}
+        self.outside = Outside()
         self.marks: list[Mark] = []
         self.operations: list[Operation] = []
         self.events: Counter[str] = Counter()

@@ -29,6 +29,7 @@ from horologe.client.cli import (
     job,
     limit,
     namespace,
+    notification,
     operation,
     queue,
     secret,
@@ -81,7 +82,8 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_options)
-    for noun in (job, calendar, workflow, execution, dead_letter, operation, queue, limit, namespace, secret, worker):
+    nouns = (job, calendar, workflow, execution, dead_letter, operation, queue, limit, namespace, secret, notification)
+    for noun in (*nouns, worker):
         app.add_typer(noun.app)
     for group in (access.tokens, access.grants, access.principals, contexts.app, audit.app, cluster.app):
         app.add_typer(group)

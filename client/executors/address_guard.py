@@ -1,4 +1,4 @@
-"""Which addresses an HTTP job may reach: public ones, and what the worker's owner has allowed.
+"""Which addresses an HTTP job, or a notification, may reach: public ones, and what the owner of the worker or node has allowed.
 
 Names are resolved here and nowhere else, so that what is checked is what is used. No HTTP in this file.
 """
@@ -30,6 +30,7 @@ _SPECIAL_NETWORKS = [
 ]
 
 
+ADVICE = "the worker's owner can allow it with http.allow_private or http.allow_loopback"
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 """Finds the addresses of a host, for a connection to a port. OSError if there is none."""
 
@@ -57,6 +58,7 @@ class AddressGuard:
     allow_loopback: whether this machine's own loopback may be reached.
     hosts: the only hosts that may be reached, `*.example.com` for all below one; none given: all.
     ports: the only ports that may be reached; none given: all.
+    advice: what a refusal says of how to allow more.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class AddressGuard:
         hosts: Sequence[str] = (),
         ports: Collection[int] = (),
         lookup: Lookup = look_up,
+        advice: str = ADVICE,
     ) -> None:
         self._networks = [_network(text) for text in allowed_networks]
         self._allow_loopback = allow_loopback
         self._hosts = [_canonical(host) for host in hosts]
         self._ports = frozenset(ports)
         self._lookup = lookup
+        self._advice = advice
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """All addresses of a host, in the order to try them. They are what may be connected to: the name is not asked again.
@@ -89,10 +93,7 @@ class AddressGuard:
         for text in addresses:
             if not self.allows(ipaddress.ip_address(text)):
                 shown = text if text == host else f"{host!r} is {text}, which"
-                raise RefusedAddressError(
-                    f"{shown} is not a public address; the worker's owner can allow it with http.allow_private or "
-                    "http.allow_loopback"
-                )
+                raise RefusedAddressError(f"{shown} is not a public address; {self._advice}")
         return addresses
 
     def allows(self, address: Address) -> bool:

@@ -6,7 +6,6 @@ what the name means a moment later does not matter. Each hop of a redirect is a 
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Collection, Sequence
@@ -19,11 +18,11 @@ import httpx
 from horologe.client.attempts import Attempt, Outcome
 from horologe.client.context import Context
 from horologe.client.executors.address_guard import AddressGuard, Lookup, RefusedAddressError, look_up
+from horologe.client.executors.guarded_transport import CONNECT_SECONDS_MAX, GuardedTransport
 from horologe.client.executors.http_body import BodyDecoder, BodyError
 from horologe.client.outbox import STANDARD_OUTPUT, Output
 from horologe.v1 import job_pb2, worker_pb2
 
-CONNECT_SECONDS_MAX = 10.0
 REDIRECTS_MAX = 5
 
 # Nobody means to wait longer; it also keeps a server from parking an execution for ever.
@@ -71,7 +70,7 @@ class HttpExecutor:
         self._client = httpx.AsyncClient(
             # One job's cookies are none of another's business.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            transport=_GuardedTransport(guard, httpx.AsyncHTTPTransport(trust_env=False, limits=limits)),
+            transport=GuardedTransport(guard, httpx.AsyncHTTPTransport(trust_env=False, limits=limits)),
             # No proxies and no credentials from the worker's environment.
             trust_env=False,
             follow_redirects=False,
@@ -165,39 +164,6 @@ def _for_next_hop(request: httpx.Request, following: httpx.Request) -> httpx.Req
         if name.lower() not in HEADERS_FOR_EVERYBODY | {"host"}:
             del following.headers[name]
     return following
-
-
-class _GuardedTransport(httpx.AsyncBaseTransport):
-    """Sends each request to a checked address, under the name it was meant for."""
-
-    def __init__(self, guard: AddressGuard, transport: httpx.AsyncBaseTransport) -> None:
-        self._guard = guard
-        self._transport = transport
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        host = url.raw_host.decode("ascii")
-        port = url.port or (443 if url.scheme == "https" else 80)
-        async with asyncio.timeout(CONNECT_SECONDS_MAX):
-            addresses = await self._guard.resolve(host, port)
-        # Certificates are checked against the name, not against the address.
-        request.extensions = {**request.extensions, "sni_hostname": host}
-        try:
-            for address in addresses[:-1]:
-                request.url = url.copy_with(host=address)
-                try:
-                    return await self._transport.handle_async_request(request)
-                except (httpx.ConnectError, httpx.ConnectTimeout):
-                    # Nothing was sent yet, so the next address may be tried.
-                    continue
-            request.url = url.copy_with(host=addresses[-1])
-            return await self._transport.handle_async_request(request)
-        finally:
-            # Where a redirect leads is told from the name.
-            request.url = url
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
 
 
 def _timeout(action: job_pb2.HttpAction) -> httpx.Timeout:

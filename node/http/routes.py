@@ -15,6 +15,7 @@ STAR = "*"
 WHOLE = "*"
 _PIECE = re.compile(r"\{([\w.]+)=([^}]+)\}|([^/{}]+)")
 _JOB = "namespaces/*/jobs/*"
+_RULE = "namespaces/*/notifications/*"
 _EXECUTION = f"{_JOB}/executions/*"
 
 
@@ -166,6 +167,22 @@ ROUTES: Mapping[str, Route] = {
     "NamespaceService.ListNamespaces": Route("GET", "/v1/namespaces"),
     "NamespaceService.GetNamespace": Route("GET", "/v1/{name=namespaces/*}"),
     "NamespaceService.UpdateNamespace": Route("PATCH", "/v1/{namespace.name=namespaces/*}", body="namespace"),
+    "NotificationService.SetNotification": Route(
+        "PUT", f"/v1/{{rule.name={_RULE}}}", body="rule", also="/v1/{rule.name=notifications/*}"
+    ),
+    "NotificationService.GetNotification": Route("GET", f"/v1/{{name={_RULE}}}", also="/v1/{name=notifications/*}"),
+    "NotificationService.ListNotifications": Route(
+        "GET", "/v1/{parent=namespaces/*}/notifications", also="/v1/{parent=cluster}/notifications"
+    ),
+    "NotificationService.DeleteNotification": Route(
+        "DELETE", f"/v1/{{name={_RULE}}}", also="/v1/{name=notifications/*}"
+    ),
+    "NotificationService.ListDeliveries": Route(
+        "GET", f"/v1/{{parent={_RULE}}}/deliveries", also="/v1/{parent=notifications/*}/deliveries"
+    ),
+    "NotificationService.TestNotification": Route(
+        "POST", f"/v1/{{name={_RULE}}}:test", WHOLE, also="/v1/{name=notifications/*}:test"
+    ),
     "OperationService.GetOperation": Route("GET", "/v1/{name=namespaces/*/operations/*}"),
     "OperationService.ListOperations": Route("GET", "/v1/{parent=namespaces/*}/operations"),
     "OperationService.CancelOperation": Route("POST", "/v1/{name=namespaces/*/operations/*}:cancel", WHOLE),

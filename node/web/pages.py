@@ -28,6 +28,7 @@ from horologe.node.web import (
     job_page,
     jobs_list,
     live,
+    notifications,
     overview,
     queues,
     reference,
@@ -57,6 +58,7 @@ PAGES = (
     audit,
     forecast,
     cron_playground,
+    notifications,
 )
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "

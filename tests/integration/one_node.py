@@ -40,7 +40,7 @@ class AdvancedClock:
 class OneNode:
     """The node, its client and its worker."""
 
-    def __init__(self, folder: Path, *, pages: bool = False) -> None:
+    def __init__(self, folder: Path, *, pages: bool = False, **options: Any) -> None:
         """With `pages`, it has a port for browsers."""
         self.clock = AdvancedClock()
         self._config = NodeConfig(
@@ -52,6 +52,7 @@ class OneNode:
             insecure=True,
             output_bytes_per_attempt_max=OUTPUT_BYTES_MAX,
             drain_seconds=2.0,
+            **options,
         )
         self.client = AsyncClient(self._config.listen, insecure=True)
         self.worker = Worker(self._config.listen, name="w1", slot_count=50, drain_seconds=1.0, insecure=True)
@@ -124,9 +125,9 @@ class OneNode:
 
 
 @asynccontextmanager
-async def one_node(folder: Path, *, pages: bool = False) -> AsyncIterator[OneNode]:
+async def one_node(folder: Path, *, pages: bool = False, **options: Any) -> AsyncIterator[OneNode]:
     """A node that leads and a worker that is connected; both are gone afterwards."""
-    here = OneNode(folder, pages=pages)
+    here = OneNode(folder, pages=pages, **options)
     serving: asyncio.Task[None] | None = None
     try:
         async with here.client:

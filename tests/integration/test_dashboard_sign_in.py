@@ -12,7 +12,8 @@ import pytest
 from support.governed_node import GovernedNode, governed_node
 from support.identity_provider import CLIENT, SECRET, IdentityProvider, identity_provider
 
-from horologe.node.config import ConfigError, load_config
+from horologe.node.config import ConfigError
+from horologe.node.config_sources import load_config
 from horologe.node.tls_folder import CA_FILE
 from horologe.node.web.sign_in import ATTEMPT_COOKIE
 from horologe.node.web.view import SECURE_COOKIE

@@ -26,7 +26,7 @@ from support.governed_node import GovernedNode, governed_node
 import horologe.v1
 from horologe.chaos.cluster import eventually
 from horologe.node import authentication
-from horologe.node.node import SERVICES
+from horologe.node.services import SERVICES
 from horologe.raft.tables import TABLE_NAMES
 from horologe.v1 import access_pb2, access_service_pb2
 
@@ -36,6 +36,8 @@ AUDIT_TABLES = frozenset({"audit", "meta", "request", "request_time"})
 JOB = """name: "namespaces/blue/jobs/b" schedules { manual {} } action { shell { argv: "true" } }"""
 BLUE = 'name: "namespaces/blue/jobs/a"'
 EXECUTION = 'name: "namespaces/-/jobs/-/executions/1"'
+RULE = 'name: "namespaces/blue/notifications/n"'
+TELLS = 'events: NOTIFICATION_EVENT_FAILED email { to: "ops@example.com" }'
 PARENT = 'parent: "namespaces/blue"'
 REQUESTS = {
     "AccessService.CreateToken": 'principal: "admin"',
@@ -103,6 +105,12 @@ REQUESTS = {
     "NamespaceService.UpdateNamespace": (
         'namespace { name: "namespaces/blue" max_running: 1 } update_mask { paths: "max_running" }'
     ),
+    "NotificationService.DeleteNotification": RULE,
+    "NotificationService.GetNotification": RULE,
+    "NotificationService.ListDeliveries": 'parent: "namespaces/blue/notifications/n"',
+    "NotificationService.ListNotifications": PARENT,
+    "NotificationService.SetNotification": f"rule {{ {RULE} {TELLS} }}",
+    "NotificationService.TestNotification": RULE,
     "OperationService.CancelOperation": 'name: "namespaces/-/operations/1"',
     "OperationService.GetOperation": 'name: "namespaces/-/operations/1"',
     "OperationService.ListOperations": PARENT,
@@ -147,6 +155,8 @@ READS = frozenset(
         *("JobService.GetJob", "JobService.GetJobStatistics", "JobService.ListJobs", "JobService.PreviewSchedule"),
         "LimitService.GetLimit",
         *("LimitService.ListLimits", "NamespaceService.GetNamespace", "NamespaceService.ListNamespaces"),
+        *("NotificationService.GetNotification", "NotificationService.ListDeliveries"),
+        "NotificationService.ListNotifications",
         *("OperationService.GetOperation", "OperationService.ListOperations", "OutputService.ReadOutput"),
         *("OutputService.SearchOutput", "PauseService.ListPauses", "QueueService.GetQueue", "QueueService.ListQueues"),
         *("SecretService.ListSecrets", "ServerReflection.ServerReflectionInfo", "StoryService.ExplainDueTime"),
@@ -274,6 +284,7 @@ async def prepare(cluster: SecureCluster) -> None:
         ("CalendarService.SetCalendar", 'calendar { name: "namespaces/blue/calendars/c" }'),
         ("LimitService.SetLimit", 'name: "namespaces/blue/limits/l" max_running: 1'),
         ("SecretService.SetSecret", 'name: "namespaces/blue/secrets/s" value: "x"'),
+        ("NotificationService.SetNotification", f"rule {{ {RULE} {TELLS} }}"),
         ("DeadLetterService.RedriveDeadLetters", PARENT),
     ):
         await cluster.call(name, cluster.admin, text)

@@ -11,7 +11,7 @@ from horologe.log.v1 import log_pb2
 from horologe.raft import commands as records
 from horologe.raft.model import Catchup, Condition, LeaseLoss, Overlap
 from horologe.raft.records import LEDGER_KEY, U64
-from horologe.v1 import access_pb2, job_pb2
+from horologe.v1 import access_pb2, job_pb2, notification_pb2
 
 Command = log_pb2.Command
 CREATE, UPDATE, APPLY = log_pb2.PutJobs.MODE_CREATE, log_pb2.PutJobs.MODE_UPDATE, log_pb2.PutJobs.MODE_APPLY
@@ -271,6 +271,29 @@ def set_secret(id_: str, value: str = "a value", namespace: str = "default") -> 
 
 def delete_secret(id_: str) -> Command:
     return Command(delete_secret=log_pb2.DeleteSecret(name=f"namespaces/default/secrets/{id_}"))
+
+
+def set_notification(id_: str, *events: str, scope: str = "namespaces/default/", **fields: Any) -> Command:
+    """A rule with a webhook; `scope=""` for one of the cluster."""
+    rule = notification_pb2.NotificationRule(
+        name=f"{scope}notifications/{id_}",
+        events=[f"NOTIFICATION_EVENT_{event}" for event in events or ("FAILED",)],
+    )
+    rule.webhook.url = "https://example.com"
+    for field, value in fields.items():
+        if field.endswith("_ms"):
+            getattr(rule, field.removesuffix("_ms")).FromMilliseconds(value)
+        elif field.endswith("_secret"):
+            setattr(rule.webhook, field, value)
+        elif field in ("jobs", "labels"):
+            getattr(rule, field).MergeFrom(value)
+        else:
+            setattr(rule, field, value)
+    return Command(set_notification=log_pb2.SetNotification(rule=rule))
+
+
+def delete_notification(id_: str, scope: str = "namespaces/default/") -> Command:
+    return Command(delete_notification=log_pb2.DeleteNotification(name=f"{scope}notifications/{id_}"))
 
 
 def set_limit(id_: str, max_running: int) -> Command:

@@ -23,7 +23,7 @@ PURE_CORE = (
     "requests", "history", "keeping", "failures", "time_limits", "beside", "dead_letters", "backfills", "operations",
     "versions", "apply_sets", "events", "facets", "search", "dependencies", "tallies", "workflows", "reruns",
     "pending", "pauses", "calendars", "deadlines",
-    "access", "audit", "audit_subjects", "authority", "owners", "principals", "secrets",
+    "access", "audit", "audit_subjects", "authority", "owners", "principals", "secrets", "notifications", "notices",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(
     {
@@ -50,8 +50,9 @@ LAYERS = {
         "horologe.log", "horologe.peer", "horologe.v1",
     },
 }  # fmt: skip
-CLIENT_KNOWN = ("node/dev.py", "node/web/job_text.py")
-"""What of a node knows the client: the one shows a cluster at work, the other shows jobs as job files."""
+CLIENT_KNOWN = ("node/channels.py", "node/dev.py", "node/web/job_text.py")
+"""What of a node knows the client: notifications go through the guard of its HTTP jobs, one file shows a cluster at work, and one
+shows jobs as job files."""
 ONE_PLACE = {
     "pysyncobj": lambda path: path == "raft/core_engine.py",
     "lmdb": lambda path: path in ("raft/store.py", "raft/snapshot.py", "node/outputs.py"),

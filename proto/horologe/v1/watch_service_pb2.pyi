@@ -202,6 +202,14 @@ class Event(_message.Message):
         """A job was paused."""
         KIND_JOB_RESUMED: Event._Kind.ValueType  # 7
         """A job follows its schedule again."""
+        KIND_DUE_TIMES_MISSED: Event._Kind.ValueType  # 8
+        """Due times of a job were missed; `due_time` is the last of them."""
+        KIND_JOB_RECOVERED: Event._Kind.ValueType  # 9
+        """An execution of a job ended well, and the one that ended before it had failed."""
+        KIND_WORKER_LOST: Event._Kind.ValueType  # 10
+        """A worker was not heard from for a lease term. It belongs to no job, so no watch shows it; notifications tell of it."""
+        KIND_QUORUM_CHANGED: Event._Kind.ValueType  # 11
+        """The loss of one more member would stop the cluster, or would not any more. As above."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What happened."""
@@ -222,6 +230,14 @@ class Event(_message.Message):
     """A job was paused."""
     KIND_JOB_RESUMED: Event.Kind.ValueType  # 7
     """A job follows its schedule again."""
+    KIND_DUE_TIMES_MISSED: Event.Kind.ValueType  # 8
+    """Due times of a job were missed; `due_time` is the last of them."""
+    KIND_JOB_RECOVERED: Event.Kind.ValueType  # 9
+    """An execution of a job ended well, and the one that ended before it had failed."""
+    KIND_WORKER_LOST: Event.Kind.ValueType  # 10
+    """A worker was not heard from for a lease term. It belongs to no job, so no watch shows it; notifications tell of it."""
+    KIND_QUORUM_CHANGED: Event.Kind.ValueType  # 11
+    """The loss of one more member would stop the cluster, or would not any more. As above."""
 
     KIND_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
@@ -242,7 +258,7 @@ class Event(_message.Message):
     job: _builtins.str
     """The job."""
     execution: _builtins.str
-    """The execution; empty for events of jobs, as is all that follows."""
+    """The execution; empty for events of jobs, as is what follows, but for the due time of missed ones."""
     previous_state: _execution_pb2.Execution.State.ValueType
     """Where it stood before; unspecified if it is new."""
     state: _execution_pb2.Execution.State.ValueType

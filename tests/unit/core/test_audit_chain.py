@@ -182,7 +182,7 @@ def test_what_nodes_refused_is_recorded_with_their_time(chain: Chain) -> None:
 
 NAMELESS = {
     *("plan", "complete", "prune", "bootstrap", "barrier", "checkpoint"),
-    *("note_token_uses", "note_denied"),
+    *("note_token_uses", "note_denied", "note_notices", "note_deliveries", "note_quorum"),
 }
 """Commands of the cluster's own, or about no object."""
 

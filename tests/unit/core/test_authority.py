@@ -26,6 +26,10 @@ RUNNING, DEAD, FLOW, FOREIGN = 1, 2, 3, 5
 """Executions that the driver below has; FLOW is a run that has failed, with one node."""
 
 
+RULES = "namespaces/team-a/"
+"""Where the rules of a namespace are."""
+
+
 def secured() -> Driver:
     """A cluster with security, whose `admin` owns two namespaces with something of each kind in the first."""
     driver = Driver()
@@ -44,6 +48,8 @@ def secured() -> Driver:
         Command(set_calendar=log_pb2.SetCalendar(calendar=calendar_pb2.Calendar(name="namespaces/team-a/calendars/c"))),
         Command(set_limit=log_pb2.SetLimit(name="namespaces/team-a/limits/l", max_running=1)),
         Command(set_secret=log_pb2.SetSecret(name="namespaces/team-a/secrets/s", value=b"hush")),
+        commands.set_notification("n", scope=RULES),
+        commands.set_notification("n", scope=""),
         commands.set_grant("carl", "team-a", "viewer"),
         commands.put_token("carls", "carl"),
         commands.in_namespace("team-a", commands.backfill(1, START_MS, START_MS + 1)),
@@ -130,6 +136,11 @@ NEEDED: list[tuple[str, Command, str, str]] = [
     ("a token for others", commands.put_token("t1", "nobody"), "access.write", EVERYWHERE),
     ("revoke another's token", Command(revoke_token=log_pb2.RevokeToken(id="carls")), "access.write", EVERYWHERE),
     ("give rights", commands.set_grant("carl", "team-a"), "access.write", "team-a"),
+    ("set a notification", commands.set_notification("m", scope=RULES), "notification.write", "team-a"),
+    ("set one of the cluster", commands.set_notification("m", scope=""), "notification.write", EVERYWHERE),
+    ("name a secret in one", commands.set_notification("m", scope=RULES, signing_secret="s"), "secret.use", "team-a"),
+    ("delete a notification", commands.delete_notification("n", scope=RULES), "notification.write", "team-a"),
+    ("delete one of the cluster", commands.delete_notification("n", scope=""), "notification.write", EVERYWHERE),
     ("give a right", commands.set_grant("carl", "team-a", "job.run"), "job.run", "team-a"),
     ("take rights away", commands.delete_grant("carl", "team-a"), "access.write", "team-a"),
     (
@@ -149,6 +160,16 @@ def test_each_kind_is_a_callers_or_the_clusters() -> None:
     assert NEEDS.keys() >= SHARED_KINDS
     told = {command.WhichOneof("kind") for _, command, *_ in NEEDED}
     assert told == NEEDS.keys() - {"change_membership"}, "a test of its own is below"
+
+
+def test_a_rule_of_the_cluster_needs_the_secret_of_its_namespace_too() -> None:
+    driver = secured()
+    command = by("ada", commands.set_notification("m", scope="", url_secret="namespaces/team-a/secrets/s"))
+    driver.do(by("admin", commands.set_grant("ada", EVERYWHERE, "notification.write")))
+    text = "ada may not secret.use in namespaces/team-a"
+    assert driver.do(command) == Result(Code.PERMISSION_DENIED, text=text)
+    driver.do(by("admin", commands.set_grant("ada", "team-a", "secret.use")))
+    assert driver.do(command).code is Code.OK
 
 
 @pytest.mark.parametrize(("command", "verb", "namespace"), [row[1:] for row in NEEDED], ids=IDS)

@@ -193,7 +193,7 @@ def test_an_older_format_is_refused_and_a_damaged_identity_too(tmp_path: Path) -
         environment.close()
 
     rewrite(json.dumps({"format": 2, "node": "n1", "id": "x"}).encode())
-    with pytest.raises(StoreError, match="format 2, but this program reads 5; use the program that wrote it"):
+    with pytest.raises(StoreError, match="format 2, but this program reads 6; use the program that wrote it"):
         Store(folder, "n1")
     rewrite(seal("local", b"identity", json.dumps({"format": 3, "node": "n1", "id": "x"}).encode())[:-1] + b"?")
     with pytest.raises(CorruptStateError, match="table 'local'"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from horologe.node.audit_service import AuditService
 from horologe.node.backfill_service import BackfillService
 from horologe.node.barriers import Barriers
 from horologe.node.calendar_service import CalendarService
+from horologe.node.channels import SendError
 from horologe.node.cluster_service import ClusterService
 from horologe.node.config import MemberConfig, NodeConfig
 from horologe.node.context import NodeContext
@@ -35,6 +37,8 @@ from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInter
 from horologe.node.job_service import JobService
 from horologe.node.limit_service import LimitService
 from horologe.node.namespace_service import NamespaceService
+from horologe.node.notification_service import NotificationService
+from horologe.node.notifier import Messenger
 from horologe.node.operation_service import OperationService
 from horologe.node.output_service import OutputService
 from horologe.node.outputs import OutputStore
@@ -70,6 +74,7 @@ from horologe.v1 import (
     job_service_pb2_grpc,
     limit_service_pb2_grpc,
     namespace_service_pb2_grpc,
+    notification_service_pb2_grpc,
     operation_service_pb2_grpc,
     output_service_pb2_grpc,
     pause_service_pb2_grpc,
@@ -98,6 +103,32 @@ class HandClock:
         return self.now_ms / 1000
 
 
+class FakeSender:
+    """Takes notifications, and remembers them."""
+
+    def __init__(self) -> None:
+        self.posts: list[tuple[str, bytes, dict[str, str]]] = []
+        self.mails: list[EmailMessage] = []
+        self.errors: list[str] = []
+        """What becomes of the next ones; empty texts let them through."""
+
+    def _fail(self) -> None:
+        error = self.errors.pop(0) if self.errors else ""
+        if error:
+            raise SendError(error)
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        self.posts.append((url, body, dict(headers)))
+        self._fail()
+
+    async def mail(self, message: EmailMessage) -> None:
+        self.mails.append(message)
+        self._fail()
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
 class PeopleOnly(PeopleWorkerService):
     async def Connect(self, request_iterator, context):
         raise NotImplementedError
@@ -117,6 +148,7 @@ class FakeNode:
         """With one, callers must say who they are."""
         self.peers: dict[str, Any] = {}
         """Stubs of other nodes, by name."""
+        self.sender = FakeSender()
         self.machine = StateMachine()
         self.index = 0
         self.commands: list[log_pb2.Command] = []
@@ -265,6 +297,9 @@ class FakeNode:
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(PeopleOnly(self.context), server)
         calendar_service_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarService(self.context), server)
         pause_service_pb2_grpc.add_PauseServiceServicer_to_server(PauseService(self.context), server)
+        notification_service_pb2_grpc.add_NotificationServiceServicer_to_server(
+            NotificationService(self.context, Messenger(self.context, self.sender)), server
+        )
         secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(self.context), server)
         limit_service_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(self.context), server)
         queue_service_pb2_grpc.add_QueueServiceServicer_to_server(QueueService(self.context), server)
@@ -303,6 +338,7 @@ class FakeNode:
                 self.workers = worker_service_pb2_grpc.WorkerServiceStub(channel)
                 self.calendars = calendar_service_pb2_grpc.CalendarServiceStub(channel)
                 self.pauses = pause_service_pb2_grpc.PauseServiceStub(channel)
+                self.notifications = notification_service_pb2_grpc.NotificationServiceStub(channel)
                 self.secrets = secret_service_pb2_grpc.SecretServiceStub(channel)
                 self.limits = limit_service_pb2_grpc.LimitServiceStub(channel)
                 self.queues = queue_service_pb2_grpc.QueueServiceStub(channel)

@@ -11,7 +11,8 @@ import structlog
 from typer.testing import CliRunner
 
 from horologe.node.cli import node_app
-from horologe.node.config import Address, ConfigError, NodeConfig, describe_options, load_config
+from horologe.node.config import Address, ConfigError, NodeConfig, describe_options
+from horologe.node.config_sources import load_config
 from horologe.node.logging_setup import configure
 
 THREE = """

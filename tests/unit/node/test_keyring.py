@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from horologe.client.cli.main import build
 from horologe.node import key_sources
-from horologe.node.config import ConfigError, NodeConfig, load_config
+from horologe.node.config import ConfigError, NodeConfig
+from horologe.node.config_sources import load_config
 from horologe.node.key_sources import (
     CommandKeys,
     EnvironmentKeys,

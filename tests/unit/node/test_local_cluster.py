@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from horologe.node.certificates import Role, checked_identity
-from horologe.node.config import load_config
+from horologe.node.config_sources import load_config
 from horologe.node.local_cluster import TLS_FOLDER, TOKEN_FILE, LocalCluster, LocalProcess
 from horologe.node.tls_folder import CaFolder, expiry_of
 

@@ -15,6 +15,7 @@ from horologe.v1 import access_pb2 as _access_pb2
 from horologe.v1 import audit_service_pb2 as _audit_service_pb2
 from horologe.v1 import calendar_pb2 as _calendar_pb2
 from horologe.v1 import job_pb2 as _job_pb2
+from horologe.v1 import notification_pb2 as _notification_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -103,6 +104,11 @@ class Command(_message.Message):
     SET_SECRET_FIELD_NUMBER: _builtins.int
     DELETE_SECRET_FIELD_NUMBER: _builtins.int
     NOTE_DENIED_FIELD_NUMBER: _builtins.int
+    SET_NOTIFICATION_FIELD_NUMBER: _builtins.int
+    DELETE_NOTIFICATION_FIELD_NUMBER: _builtins.int
+    NOTE_NOTICES_FIELD_NUMBER: _builtins.int
+    NOTE_DELIVERIES_FIELD_NUMBER: _builtins.int
+    NOTE_QUORUM_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """The node whose caller waits for the result. Empty: nobody waits."""
     origin_id: _builtins.int
@@ -267,6 +273,26 @@ class Command(_message.Message):
     def note_denied(self) -> Global___NoteDenied:
         """What nodes refused by themselves."""
 
+    @_builtins.property
+    def set_notification(self) -> Global___SetNotification:
+        """Create or replace a notification rule."""
+
+    @_builtins.property
+    def delete_notification(self) -> Global___DeleteNotification:
+        """Delete a notification rule."""
+
+    @_builtins.property
+    def note_notices(self) -> Global___NoteNotices:
+        """What the leader has found that rules want to hear."""
+
+    @_builtins.property
+    def note_deliveries(self) -> Global___NoteDeliveries:
+        """What came of sending it."""
+
+    @_builtins.property
+    def note_quorum(self) -> Global___NoteQuorum:
+        """Whether the loss of one more member would stop the cluster."""
+
     def __init__(
         self,
         *,
@@ -313,12 +339,17 @@ class Command(_message.Message):
         set_secret: Global___SetSecret | None = ...,
         delete_secret: Global___DeleteSecret | None = ...,
         note_denied: Global___NoteDenied | None = ...,
+        set_notification: Global___SetNotification | None = ...,
+        delete_notification: Global___DeleteNotification | None = ...,
+        note_notices: Global___NoteNotices | None = ...,
+        note_deliveries: Global___NoteDeliveries | None = ...,
+        note_quorum: Global___NoteQuorum | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "barrier", b"barrier", "begin_security", b"begin_security", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_grant", b"delete_grant", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "delete_secret", b"delete_secret", "drain_worker", b"drain_worker", "kind", b"kind", "note_denied", b"note_denied", "note_token_uses", b"note_token_uses", "open_session", b"open_session", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "put_token", b"put_token", "redrive_dead_letter", b"redrive_dead_letter", "rerun_execution", b"rerun_execution", "revoke_token", b"revoke_token", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_grant", b"set_grant", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_principal", b"set_principal", "set_queue", b"set_queue", "set_secret", b"set_secret", "start_operation", b"start_operation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "barrier", b"barrier", "begin_security", b"begin_security", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_grant", b"delete_grant", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "delete_notification", b"delete_notification", "delete_secret", b"delete_secret", "drain_worker", b"drain_worker", "kind", b"kind", "note_deliveries", b"note_deliveries", "note_denied", b"note_denied", "note_notices", b"note_notices", "note_quorum", b"note_quorum", "note_token_uses", b"note_token_uses", "open_session", b"open_session", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "put_token", b"put_token", "redrive_dead_letter", b"redrive_dead_letter", "rerun_execution", b"rerun_execution", "revoke_token", b"revoke_token", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_grant", b"set_grant", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_notification", b"set_notification", "set_principal", b"set_principal", "set_queue", b"set_queue", "set_secret", b"set_secret", "start_operation", b"start_operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "barrier", b"barrier", "begin_security", b"begin_security", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_grant", b"delete_grant", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "delete_secret", b"delete_secret", "drain_worker", b"drain_worker", "kind", b"kind", "note_denied", b"note_denied", "note_token_uses", b"note_token_uses", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "put_token", b"put_token", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "rerun_execution", b"rerun_execution", "revoke_token", b"revoke_token", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_grant", b"set_grant", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_principal", b"set_principal", "set_queue", b"set_queue", "set_secret", b"set_secret", "start_operation", b"start_operation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "barrier", b"barrier", "begin_security", b"begin_security", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_grant", b"delete_grant", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "delete_notification", b"delete_notification", "delete_secret", b"delete_secret", "drain_worker", b"drain_worker", "kind", b"kind", "note_deliveries", b"note_deliveries", "note_denied", b"note_denied", "note_notices", b"note_notices", "note_quorum", b"note_quorum", "note_token_uses", b"note_token_uses", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "put_token", b"put_token", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "rerun_execution", b"rerun_execution", "revoke_token", b"revoke_token", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_grant", b"set_grant", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_notification", b"set_notification", "set_principal", b"set_principal", "set_queue", b"set_queue", "set_secret", b"set_secret", "start_operation", b"start_operation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "set_queue", "pause_queue", "set_calendar", "delete_calendar", "pause_scope", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation", "rerun_execution", "begin_security", "put_token", "revoke_token", "note_token_uses", "set_grant", "delete_grant", "set_principal", "set_secret", "delete_secret", "note_denied"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "set_queue", "pause_queue", "set_calendar", "delete_calendar", "pause_scope", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation", "rerun_execution", "begin_security", "put_token", "revoke_token", "note_token_uses", "set_grant", "delete_grant", "set_principal", "set_secret", "delete_secret", "note_denied", "set_notification", "delete_notification", "note_notices", "note_deliveries", "note_quorum"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -671,6 +702,437 @@ class NoteDenied(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NoteDenied: _TypeAlias = NoteDenied  # noqa: Y015
+
+@_typing.final
+class SetNotification(_message.Message):
+    """Create or replace a notification rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    expected_revision: _builtins.int
+    """With a value: refuse if the rule's revision differs."""
+    @_builtins.property
+    def rule(self) -> _notification_pb2.NotificationRule:
+        """With its name."""
+
+    def __init__(
+        self,
+        *,
+        rule: _notification_pb2.NotificationRule | None = ...,
+        expected_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetNotification: _TypeAlias = SetNotification  # noqa: Y015
+
+@_typing.final
+class DeleteNotification(_message.Message):
+    """Delete a notification rule, with all that it has to tell and has told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    expected_revision: _builtins.int
+    """With a value: refuse if the rule's revision differs."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        expected_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteNotification: _TypeAlias = DeleteNotification  # noqa: Y015
+
+@_typing.final
+class NotificationRecord(_message.Message):
+    """A notification rule as it is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_MS_FIELD_NUMBER: _builtins.int
+    BEGIN_REVISION_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Its number."""
+    revision: _builtins.int
+    """The Raft index of its last change, which is its etag."""
+    create_time_ms: _builtins.int
+    """When it was created, in milliseconds."""
+    update_time_ms: _builtins.int
+    """When it was last changed, in milliseconds."""
+    begin_revision: _builtins.int
+    """Events of this entry and of older ones are none of its business: it did not exist, or was disabled."""
+    @_builtins.property
+    def rule(self) -> _notification_pb2.NotificationRule:
+        """The definition."""
+
+    def __init__(
+        self,
+        *,
+        rule: _notification_pb2.NotificationRule | None = ...,
+        id: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        create_time_ms: _builtins.int = ...,
+        update_time_ms: _builtins.int = ...,
+        begin_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_revision", b"begin_revision", "create_time_ms", b"create_time_ms", "id", b"id", "revision", b"revision", "rule", b"rule", "update_time_ms", b"update_time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotificationRecord: _TypeAlias = NotificationRecord  # noqa: Y015
+
+@_typing.final
+class EventPlace(_message.Message):
+    """A place in the events of the state: the next event is this one of that entry, or what comes after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The entry."""
+    position: _builtins.int
+    """Within it."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventPlace: _TypeAlias = EventPlace  # noqa: Y015
+
+@_typing.final
+class NoteNotices(_message.Message):
+    """What the leader has found in the events between two places."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    LOST_BEFORE_FIELD_NUMBER: _builtins.int
+    lost_before: _builtins.int
+    """Events before this revision were gone before anybody had looked at them; 0: none."""
+    @_builtins.property
+    def start(self) -> Global___EventPlace:
+        """Where it began to look. Somebody else has looked already if the state has another place."""
+
+    @_builtins.property
+    def end(self) -> Global___EventPlace:
+        """Where to go on."""
+
+    @_builtins.property
+    def found(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundNotice]:
+        """Found on the way, in their order."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___EventPlace | None = ...,
+        end: Global___EventPlace | None = ...,
+        found: _abc.Iterable[Global___FoundNotice] | None = ...,
+        lost_before: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "found", b"found", "lost_before", b"lost_before", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteNotices: _TypeAlias = NoteNotices  # noqa: Y015
+
+@_typing.final
+class FoundNotice(_message.Message):
+    """A notice that a rule wants."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
+    rule: _builtins.int
+    """The rule's number."""
+    key: _builtins.str
+    """Notices of one key go out together."""
+    @_builtins.property
+    def notice(self) -> _notification_pb2.Notice:
+        """The notice."""
+
+    def __init__(
+        self,
+        *,
+        rule: _builtins.int = ...,
+        key: _builtins.str = ...,
+        notice: _notification_pb2.Notice | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "notice", b"notice", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundNotice: _TypeAlias = FoundNotice  # noqa: Y015
+
+@_typing.final
+class NoteDeliveries(_message.Message):
+    """What has come of some groups of notices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___NoteDelivery]:
+        """In any order."""
+
+    def __init__(
+        self,
+        *,
+        deliveries: _abc.Iterable[Global___NoteDelivery] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliveries", b"deliveries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteDeliveries: _TypeAlias = NoteDeliveries  # noqa: Y015
+
+@_typing.final
+class NoteDelivery(_message.Message):
+    """What has come of one group of notices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Outcome:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[NoteDelivery._Outcome.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OUTCOME_UNSPECIFIED: NoteDelivery._Outcome.ValueType  # 0
+        """Never written."""
+        OUTCOME_DELIVERED: NoteDelivery._Outcome.ValueType  # 1
+        """The receiver has it."""
+        OUTCOME_RETRY: NoteDelivery._Outcome.ValueType  # 2
+        """It is tried again later."""
+        OUTCOME_FAILED: NoteDelivery._Outcome.ValueType  # 3
+        """It is given up."""
+        OUTCOME_HELD_BACK: NoteDelivery._Outcome.ValueType  # 4
+        """The rule has sent as much as it may in an hour."""
+        OUTCOME_TEST_DELIVERED: NoteDelivery._Outcome.ValueType  # 5
+        """A test, of no group."""
+        OUTCOME_TEST_FAILED: NoteDelivery._Outcome.ValueType  # 6
+        """As above."""
+
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+        """What was done."""
+
+    OUTCOME_UNSPECIFIED: NoteDelivery.Outcome.ValueType  # 0
+    """Never written."""
+    OUTCOME_DELIVERED: NoteDelivery.Outcome.ValueType  # 1
+    """The receiver has it."""
+    OUTCOME_RETRY: NoteDelivery.Outcome.ValueType  # 2
+    """It is tried again later."""
+    OUTCOME_FAILED: NoteDelivery.Outcome.ValueType  # 3
+    """It is given up."""
+    OUTCOME_HELD_BACK: NoteDelivery.Outcome.ValueType  # 4
+    """The rule has sent as much as it may in an hour."""
+    OUTCOME_TEST_DELIVERED: NoteDelivery.Outcome.ValueType  # 5
+    """A test, of no group."""
+    OUTCOME_TEST_FAILED: NoteDelivery.Outcome.ValueType  # 6
+    """As above."""
+
+    RULE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    NEXT_TIME_MS_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    rule: _builtins.int
+    """The rule's number."""
+    group: _builtins.int
+    """The group's number."""
+    attempts: _builtins.int
+    """Attempts before this one. Somebody else has sent it meanwhile if the group has another number."""
+    outcome: Global___NoteDelivery.Outcome.ValueType
+    """What was done."""
+    error: _builtins.str
+    """What went wrong, for people."""
+    next_time_ms: _builtins.int
+    """When to try again, in milliseconds."""
+    id: _builtins.str
+    """What every copy of the message carried."""
+    count: _builtins.int
+    """Notices in the message. What has come to the group since is still to be sent."""
+    def __init__(
+        self,
+        *,
+        rule: _builtins.int = ...,
+        group: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        outcome: Global___NoteDelivery.Outcome.ValueType = ...,
+        error: _builtins.str = ...,
+        next_time_ms: _builtins.int = ...,
+        id: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "count", b"count", "error", b"error", "group", b"group", "id", b"id", "next_time_ms", b"next_time_ms", "outcome", b"outcome", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteDelivery: _TypeAlias = NoteDelivery  # noqa: Y015
+
+@_typing.final
+class NoteQuorum(_message.Message):
+    """Whether the loss of one more member would stop the cluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_RISK_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    at_risk: _builtins.bool
+    """It would."""
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Voters that the leader does not reach."""
+
+    def __init__(
+        self,
+        *,
+        at_risk: _builtins.bool = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_risk", b"at_risk", "missing", b"missing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteQuorum: _TypeAlias = NoteQuorum  # noqa: Y015
+
+@_typing.final
+class NoticeGroup(_message.Message):
+    """Notices of one rule that go out together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
+    DUE_TIME_MS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    HELD_BACK_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Its number, which no other group of its rule ever has."""
+    key: _builtins.str
+    """What they have in common."""
+    count: _builtins.int
+    """How many there are."""
+    due_time_ms: _builtins.int
+    """When it is to be sent, in milliseconds."""
+    attempts: _builtins.int
+    """How often it was tried."""
+    error: _builtins.str
+    """What went wrong last."""
+    held_back: _builtins.bool
+    """It holds what was not sent in time: too much was sent before, or too many groups were open."""
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[_notification_pb2.Notice]:
+        """The first ones."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        key: _builtins.str = ...,
+        count: _builtins.int = ...,
+        notices: _abc.Iterable[_notification_pb2.Notice] | None = ...,
+        due_time_ms: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        error: _builtins.str = ...,
+        held_back: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "count", b"count", "due_time_ms", b"due_time_ms", "error", b"error", "held_back", b"held_back", "id", b"id", "key", b"key", "notices", b"notices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoticeGroup: _TypeAlias = NoticeGroup  # noqa: Y015
+
+@_typing.final
+class RuleProgress(_message.Message):
+    """How far a rule is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAST_GROUP_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    SENT_TIMES_MS_FIELD_NUMBER: _builtins.int
+    LAST_DELIVERY_FIELD_NUMBER: _builtins.int
+    DELIVERIES_FIELD_NUMBER: _builtins.int
+    last_group: _builtins.int
+    """The number of the last group."""
+    last_delivery: _builtins.int
+    """The number of the last delivery."""
+    deliveries: _builtins.int
+    """Deliveries that are kept."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___NoticeGroup]:
+        """Not sent yet, oldest first."""
+
+    @_builtins.property
+    def sent_times_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """When something was sent for the first time, in the last hour, in milliseconds."""
+
+    def __init__(
+        self,
+        *,
+        last_group: _builtins.int = ...,
+        groups: _abc.Iterable[Global___NoticeGroup] | None = ...,
+        sent_times_ms: _abc.Iterable[_builtins.int] | None = ...,
+        last_delivery: _builtins.int = ...,
+        deliveries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliveries", b"deliveries", "groups", b"groups", "last_delivery", b"last_delivery", "last_group", b"last_group", "sent_times_ms", b"sent_times_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleProgress: _TypeAlias = RuleProgress  # noqa: Y015
 
 @_typing.final
 class TokenRecord(_message.Message):
