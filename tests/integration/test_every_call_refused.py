@@ -84,6 +84,8 @@ REQUESTS = {
     "ExecutionService.ListExecutions": 'parent: "namespaces/blue/jobs/-"',
     "ExecutionService.ListLedger": 'parent: "namespaces/blue/jobs/a"',
     "ExecutionService.WatchExecutions": 'parent: "namespaces/blue/jobs/-"',
+    "ForecastService.GetForecast": PARENT,
+    "ForecastService.ProposeSpread": PARENT,
     "JobService.ApplyJobs": f"jobs {{ {JOB} }}",
     "JobService.BatchCreateJobs": f"jobs {{ {JOB} }}",
     "JobService.CreateJob": PARENT + ' job_id: "b" job { schedules { manual {} } action { shell { argv: "true" } } }',
@@ -124,6 +126,7 @@ REQUESTS = {
     "QueueService.PauseQueue": 'name: "queues/default"',
     "QueueService.ResumeQueue": 'name: "queues/default"',
     "QueueService.UpdateQueue": 'queue { name: "queues/default" aging { seconds: 60 } } update_mask { paths: "aging" }',
+    "ScheduleService.ExplainCron": 'schedule { expression: "0 2 * * *" }',
     "SecretService.DeleteSecret": 'name: "namespaces/blue/secrets/s"',
     "SecretService.ListSecrets": PARENT,
     "SecretService.SetSecret": 'name: "namespaces/blue/secrets/t" value: "x"',
@@ -152,6 +155,7 @@ READS = frozenset(
         *("DeadLetterService.ListDeadLetters", "DefinitionService.GetJobVersion", "DefinitionService.ListJobVersions"),
         *("DefinitionService.PlanJobs", "EncryptionService.GetEncryption", "ExecutionService.GetExecution"),
         *("ExecutionService.ListExecutions", "ExecutionService.ListLedger", "ExecutionService.WatchExecutions"),
+        *("ForecastService.GetForecast", "ForecastService.ProposeSpread", "ScheduleService.ExplainCron"),
         *("JobService.GetJob", "JobService.GetJobStatistics", "JobService.ListJobs", "JobService.PreviewSchedule"),
         "LimitService.GetLimit",
         *("LimitService.ListLimits", "NamespaceService.GetNamespace", "NamespaceService.ListNamespaces"),
@@ -171,7 +175,8 @@ OF_NO_NAMESPACE = frozenset(
         *("AccessService.WhoAmI", "ClusterService.GetClusterStatus", "ClusterService.GetStateDigest"),
         *("ClusterService.ListMembers", "NamespaceService.ListNamespaces", "PauseService.ListPauses"),
         *("QueueService.GetQueue", "QueueService.ListQueues", "ServerReflection.ServerReflectionInfo"),
-        *("ActivityService.GetActivity", "WatchService.WatchChanges", "WorkerService.ListWorkers"),
+        *("ActivityService.GetActivity", "ScheduleService.ExplainCron", "WatchService.WatchChanges"),
+        "WorkerService.ListWorkers",
     }
 )
 """What whoever has a part in any namespace may see; it shows nothing of the others."""

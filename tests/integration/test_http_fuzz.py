@@ -24,6 +24,8 @@ SECONDS = int(os.environ.get("API_FUZZ_SECONDS", "60"))
 SEED = os.environ.get("API_FUZZ_SEED", "")
 # Semantics are no matter of schemas: what a schema allows may still break a rule.
 EXCLUDED_CHECKS = "positive_data_acceptance"
+WAITING = "ClusterService_GetStateDigest"
+"""Waits for a revision that is still to come, and then says 503."""
 
 
 def described() -> tuple[bytes, int]:
@@ -34,7 +36,7 @@ def described() -> tuple[bytes, int]:
     for path, operations in list(document["paths"].items()):
         for verb, operation in list(operations.items()):
             operation["parameters"] = [each for each in operation["parameters"] if "$ref" not in each]
-            if "406" in operation["responses"]:
+            if "406" in operation["responses"] or operation["operationId"] == WAITING:
                 del document["paths"][path][verb]
             else:
                 count += 1
