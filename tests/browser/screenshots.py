@@ -22,8 +22,8 @@ def test_the_dashboard_is_photographed(browser: Browser, shop: Shop, administrat
         "overview": ("/", "Overview"),
         "job": ("/jobs/default/slow-report", "slow-report"),
         "execution": (place_of(running), "import-catalog"),
-        # "forecast": ("/forecast", "Forecast"),
-        # "cluster": ("/cluster", "Cluster"),
+        "forecast": ("/forecast?namespace=night", "Forecast"),
+        "cluster": ("/cluster", "Cluster"),
     }
     with reading(browser, shop.address(), dark=dark, signed_in=administrator) as reader:
         for name, (path, heading) in subjects.items():

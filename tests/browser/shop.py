@@ -140,6 +140,11 @@ class Shop:
                 jobs.job("sales", jobs.manual(), jobs.workflow()),
                 jobs.job("sales-extract", jobs.manual(), jobs.shell("echo extracted"), workflow="sales"),
                 jobs.job("sales-load", jobs.after("sales-extract"), jobs.shell("echo loaded"), workflow="sales"),
+                # All at the same minute, as people write them.
+                *(
+                    jobs.job(f"night/report-{number}", jobs.cron("0 2 * * *"), jobs.shell("true"))
+                    for number in range(1, 13)
+                ),
             ]
         )
         for _ in range(3):

@@ -8,7 +8,27 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from reader import Reader, reading
 from shop import Shop
 
-PATHS = ("/", "/jobs", "/executions", "/workflows", "/dead-letters", "/jobs/default/place-order", "/new-job")
+PATHS = (
+    "/",
+    "/jobs",
+    "/jobs/default/slow-report",
+    "/jobs/default/hostile",
+    "/jobs/default/place-order/edit",
+    "/jobs/default/place-order/versions",
+    "/new-job",
+    "/executions",
+    "/executions/default/send-invoices/1",
+    "/workflows",
+    "/workflows/default/sales",
+    "/queues",
+    "/workers",
+    "/dead-letters",
+    "/dead-letters/default",
+    "/forecast",
+    "/cron",
+    "/cluster",
+    "/audit",
+)
 OPEN_PATHS = ("/sign-in",)
 """For people who are not signed in."""
 FOCUS = """() => {
