@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from horologe.node.config import Address
 from horologe.node.tls import NodeTls
@@ -18,6 +19,8 @@ from horologe.node.tls_folder import CERTIFICATE_FILE, KEY_FILE
 GOODBYE_SECONDS = 1
 """Answers that are under way when the node stops get so long; streams of events have no end of their own."""
 REQUEST_HEAD_BYTES_MAX = 32 << 10
+REQUEST_HEAD_SECONDS_MAX = 30.0
+"""From the first byte of a request, or from the connection's begin, to the end of its head."""
 CONNECTIONS_MAX = 2_000
 IDLE_SECONDS = 75
 BACKLOG = 512
@@ -30,6 +33,52 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Connection(HttpToolsProtocol):
+    """Ends connections that say more, or take longer to say it, than a request's head may; uvicorn bounds neither."""
+
+    _unread_bytes = 0
+    """What has come since something was complete: a head, a piece of a body, a request."""
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._be_patient()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_patience()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._unread_bytes and (self.cycle is None or self.cycle.response_complete):
+            self._be_patient()
+        self._unread_bytes += len(data)
+        super().data_received(data)
+        if self._unread_bytes > REQUEST_HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._forget_patience()
+        self._unread_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unread_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread_bytes = 0
+        super().on_message_complete()
+
+    def _be_patient(self) -> None:
+        self._forget_patience()
+        self._patience = self.loop.call_later(REQUEST_HEAD_SECONDS_MAX, self.transport.close)
+
+    def _forget_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
 
 class HttpServer:
@@ -48,14 +97,13 @@ class HttpServer:
             date_header=False,
             lifespan="off",
             loop="none",
-            http="httptools",
+            http=_Connection,
             ws="none",
             proxy_headers=False,
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=GOODBYE_SECONDS,
             limit_concurrency=CONNECTIONS_MAX,
             backlog=BACKLOG,
-            h11_max_incomplete_event_size=REQUEST_HEAD_BYTES_MAX,
         )
         config.load()
         config.ssl = self._settings
@@ -68,7 +116,8 @@ class HttpServer:
         return int(self._socket.getsockname()[1])
 
     async def start(self) -> None:
-        """Serves from now on."""
+        """Serves from now on; whoever connects before the server's task has begun waits for it."""
+        self._socket.listen(BACKLOG)
         self._tasks = [asyncio.create_task(self._server.serve([self._socket]), name="http server")]
         if self._tls is not None:
             self._tasks.append(asyncio.create_task(self._follow_certificates(self._tls), name="http certificates"))
