@@ -69,6 +69,8 @@ class Api:
             return await self._call(request, endpoint, channel, endpoint.request_class())
         try:
             streams.check_accept(request, endpoint)
+            if _may_be_large(request):
+                await self._see_whether_known(channel)
             message = await self._message(request, endpoint, path)
         except Problem:
             await self._see_whether_known(channel)
@@ -100,24 +102,31 @@ class Api:
     async def _message(self, request: Request, endpoint: Endpoint, path: dict[str, str]) -> Message:
         query = _query(request)
         body = await _body(request)
-        value = NO_BODY
         if body:
             if endpoint.body is None:
                 raise Problem.of_http("INVALID_JSON", f"{request.method} takes no body here; use query parameters")
             _check_content_type(request)
+
+        def read() -> Message:
             try:
-                value = await _threaded(json_reader.parse, body)
+                value = json_reader.parse(body) if body else NO_BODY
             except ValueError as error:
                 raise Problem.of_http("INVALID_JSON", str(error)) from None
-        message = endpoint.request(path, query, value)
+            return endpoint.request(path, query, value)
+
+        message = read() if len(body) <= LARGE_BYTES else await asyncio.to_thread(read)
         _set_request_id(request, endpoint, message)
         etags.set_precondition(request, endpoint, message)
         streams.set_resumption(request, endpoint, message)
         return message
 
 
-async def _threaded(read: Any, body: bytes) -> Any:
-    return read(body) if len(body) <= LARGE_BYTES else await asyncio.to_thread(read, body)
+def _may_be_large(request: Request) -> bool:
+    """Whether its body is, or is not said to be small."""
+    length = request.headers.get("content-length", "0")
+    return (
+        "transfer-encoding" in request.headers or not length.isdigit() or len(length) > 9 or int(length) > LARGE_BYTES
+    )
 
 
 def _raw_path(request: Request) -> str:

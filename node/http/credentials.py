@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from fastapi import Request
 
 from horologe.node.http.endpoints import Endpoint
 from horologe.node.http.parts import HttpParts
 from horologe.node.http.problems import Problem
 from horologe.node.local_calls import Metadata
-from horologe.node.web.view import CSRF_HEADER, SECURE_COOKIE, is_csrf
+from horologe.node.web.view import CSRF_HEADER, SECURE_COOKIE, is_csrf, is_origin
 
 AUTHORIZATION = "authorization"
 
@@ -33,5 +31,5 @@ def check_origin(request: Request) -> None:
     """Raises Problem for what a page of another site has its reader's browser send: where nobody is asked who he is, that
     would be as good as the reader's own word."""
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
+    if origin is not None and not is_origin(origin, request.headers.get("host", "")):
         raise Problem.of_http("CROSS_ORIGIN", "requests from pages of other sites are refused; call from a program")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +20,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescript
 from google.protobuf.message import Message
 
 import horologe.v1
-from horologe.node.http.json_reader import Reader, is_map, is_time, value_of_map
+from horologe.node.http.json_reader import Reader, TooManyFaultsError, is_map, is_time, value_of_map
 from horologe.node.http.problems import Problem
 from horologe.node.http.routes import ROUTES, WHOLE, Route, Template
 from horologe.node.names import shorten
@@ -134,11 +135,12 @@ class Endpoint:
         request, reader = self.request_class(), Reader()
         if body is NO_BODY and self.route.body not in ("", WHOLE):
             raise Problem.of_http("INVALID_JSON", f"the body is missing: it is the {self.route.body}")
-        if body is not NO_BODY:
-            self._read_body(request, reader, body)
-        for name, value in path.items():
-            _bind(request, reader, name, value)
-        self._read_query(request, reader, query)
+        with suppress(TooManyFaultsError):
+            if body is not NO_BODY:
+                self._read_body(request, reader, body)
+            for name, value in path.items():
+                _bind(request, reader, name, value)
+            self._read_query(request, reader, query)
         if reader.violations:
             raise Problem.of_fields(reader.violations)
         return request

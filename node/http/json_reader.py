@@ -51,6 +51,10 @@ class _WrongError(Exception):
     """A value that is not what it should be."""
 
 
+class TooManyFaultsError(Exception):
+    """A body that is wrong all over: the reader has as many violations as are told."""
+
+
 def parse(body: bytes) -> Any:
     """The value that a JSON text stands for. Raises ValueError with a text for the caller."""
     try:
@@ -75,11 +79,11 @@ _TOO_DEEP = f"the body has more than {DEPTH_MAX} lists and objects inside each o
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the body has the key {shorten(twice)} twice in one object")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the body has the key {shorten(name)} twice in one object")
+        found[name] = value
     return found
 
 
@@ -119,9 +123,10 @@ class Reader:
         self.violations: list[Violation] = []
 
     def wrong(self, path: str, text: str) -> None:
-        """Something cannot be read."""
-        if len(self.violations) < VIOLATIONS_MAX:
-            self.violations.append(Violation(path, text))
+        """Something cannot be read. Raises TooManyFaultsError where it is not worth going on."""
+        self.violations.append(Violation(path, text))
+        if len(self.violations) >= VIOLATIONS_MAX:
+            raise TooManyFaultsError
 
     def message(self, message: Message, value: Any, path: str = "") -> None:
         """The fields of an object."""

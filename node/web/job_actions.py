@@ -26,6 +26,7 @@ from horologe.v1 import (
 )
 
 Backfill = backfill_service_pb2.BackfillJobRequest
+REVISION_DIGITS_MAX = 18
 
 
 def router(web: Web) -> APIRouter:
@@ -75,7 +76,7 @@ def _add_runs(web: Web, routes: APIRouter) -> None:
         view = web.view(request)
         form = await view.form()
         name, to = job_name(namespace, job), str(form.get("to", ""))
-        if not to.isdecimal():
+        if not (to.isascii() and to.isdecimal() and len(to) <= REVISION_DIGITS_MAX):
             raise FormError(f"{to!r} is not the number of a version")
         versions = definition_service_pb2_grpc.DefinitionServiceStub(view.channel)
         wanted = await versions.GetJobVersion(

@@ -6,6 +6,7 @@ decides that. A page that changes something takes a form, and a form counts only
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ OWN_SITES = frozenset({"same-origin", "none"})
 """What browsers say (`Sec-Fetch-Site`) of a request from a page of this origin, and of one that the person typed."""
 FORM_BYTES_MAX = 4 << 20
 """As much as a call of the API."""
+STRANGERS_FORM_BYTES_MAX = 64 << 10
+"""Forms take time to read. Whoever sends a larger one is asked first who he is."""
+FORM_SECONDS_MAX = 30.0
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
 CSRF_SALT_CHARACTERS = 16
@@ -48,6 +52,14 @@ def is_csrf(session: str, given: str) -> bool:
     """Whether a page of ours has made this proof, in this session."""
     salt, proof = given[:CSRF_SALT_CHARACTERS], given[CSRF_SALT_CHARACTERS:]
     return bool(session) and hmac.compare_digest(proof.encode(), _csrf_proof(session, salt).encode())
+
+
+def is_origin(origin: str, host: str) -> bool:
+    """Whether `Origin` names the host that a request is for; `null`, and what cannot be read, do not."""
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
 
 
 def _csrf_proof(session: str, salt: str) -> str:
@@ -143,7 +155,10 @@ class View:
         """The page that the reader was at, to come back to after signing in: what is asked for, or the page that asks."""
         if self.request.method == "GET" and not self.wants_part:
             return inside(self.request.url.path + (f"?{self.request.url.query}" if self.request.url.query else ""))
-        page = urlsplit(self.request.headers.get("hx-current-url") or self.request.headers.get("referer", ""))
+        try:
+            page = urlsplit(self.request.headers.get("hx-current-url") or self.request.headers.get("referer", ""))
+        except ValueError:
+            return "/"
         return inside(page.path + (f"?{page.query}" if page.query else "")) if page.path else "/"
 
     @property
@@ -154,9 +169,16 @@ class View:
         return f"{salt}{_csrf_proof(self._secret, salt)}"
 
     async def form(self) -> FormData:
-        """What was filled in. Raises FormError unless the form came from a page of ours, in this session."""
+        """What was filled in. Raises FormError unless the form came from a page of ours, in this session; LocalCallError if
+        it is large, and nobody is signed in."""
         self._check_source()
-        form = await self.request.form()
+        if int(self.request.headers.get("content-length", "0")) > STRANGERS_FORM_BYTES_MAX:
+            await self.reader()
+        try:
+            async with asyncio.timeout(FORM_SECONDS_MAX):
+                form = await self.request.form()
+        except TimeoutError:
+            raise FormError(f"this form did not come within {FORM_SECONDS_MAX:g} s") from None
         given = self.request.headers.get(CSRF_HEADER) or form.get(CSRF_FIELD) or ""
         if self._new_cookie or not is_csrf(self._secret, str(given)):
             raise FormError(
@@ -171,8 +193,8 @@ class View:
         if not length.isdecimal() or int(length) > FORM_BYTES_MAX or "transfer-encoding" in headers:
             raise FormError(f"this form is larger than {FORM_BYTES_MAX >> 20} MiB, or does not say how large it is")
         origin = headers.get("origin")
-        is_foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
-        if is_foreign or headers.get("sec-fetch-site", "none") not in OWN_SITES:
+        is_own = origin is None or is_origin(origin, headers.get("host", ""))
+        if not is_own or headers.get("sec-fetch-site", "none") not in OWN_SITES:
             raise FormError("this form is from another site, which may not send it")
 
     async def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -238,6 +260,9 @@ class View:
 
 def inside(target: str) -> str:
     """A path of ours; anything that leads elsewhere becomes the first page."""
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return "/"
     is_path = target.startswith("/") and not target.startswith("//") and target.isprintable() and "\\" not in target
     return target if is_path and not parts.scheme and not parts.netloc else "/"

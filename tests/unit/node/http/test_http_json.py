@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from service_harness import FakeNode
 
-from horologe.node.http.json_reader import Reader, is_map, parse, value_of_map
+from horologe.node.http.endpoints import Router
+from horologe.node.http.json_reader import VIOLATIONS_MAX, Reader, is_map, parse, value_of_map
 from horologe.node.http.json_writer import LARGE_BYTES, write
+from horologe.node.http.problems import Problem
 from horologe.v1 import calendar_pb2, execution_pb2, job_pb2, job_service_pb2
 
 JOBS = "/v1/namespaces/default/jobs"
@@ -142,3 +144,28 @@ async def test_a_job_of_every_kind_is_the_same_over_both(
         for field in ("uid", "etag"):
             job.ClearField(field)
     assert stored == over_grpc
+
+
+def test_a_key_that_comes_twice_among_very_many_is_found_in_one_pass() -> None:
+    keys = ",".join(f'"k{number}":0' for number in range(200_000))
+    with pytest.raises(ValueError, match="'k199999' twice"):
+        parse(f'{{{keys},"k199999":0}}'.encode())
+
+
+def test_a_body_that_is_wrong_all_over_is_not_read_to_its_end() -> None:
+    endpoint, path = Router().find("POST", JOBS)
+    job = Endless()
+    with pytest.raises(Problem) as refusal:
+        endpoint.request(path, [("job_id", "a")], job)
+    assert len(refusal.value.violations) == job.read == VIOLATIONS_MAX
+
+
+class Endless(dict[str, Any]):
+    """An object of many unknown fields, which counts those that were read."""
+
+    read = 0
+
+    def items(self) -> Any:
+        for number in range(100 * VIOLATIONS_MAX):
+            self.read += 1
+            yield f"unknown_{number}", 0

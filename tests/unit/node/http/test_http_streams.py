@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from http_harness import app_of, create, problem
+from http_harness import app_of, create, http_client, problem
 from secure_harness import Role, SecureNode
 from service_harness import FakeNode
 
@@ -163,3 +163,19 @@ async def test_silence_is_filled(node: FakeNode, monkeypatch: pytest.MonkeyPatch
             comments += line == ": still here"
             if comments == 2:
                 break
+
+
+async def test_a_large_body_of_a_stranger_is_not_read(tmp_path: Path) -> None:
+    pieces = []
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            pieces.append(1)
+            yield b" " * 4_000
+
+    async with SecureNode(tmp_path, insecure=False).serve() as node, http_client(node, "hlg_nobody") as http:
+        for length in ({"content-length": "400000"}, {"transfer-encoding": "chunked"}):
+            headers = {"content-type": "application/json", **length}
+            answer = await http.post("/v1/namespaces/default/jobs?job_id=a", content=body(), headers=headers)
+            problem(answer, 401, "UNAUTHENTICATED")
+    assert len(pieces) <= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ async def test_no_form_from_elsewhere(node: SecureNode) -> None:
             for headers in (
                 {"origin": "https://evil.example"},
                 {"origin": "null"},
+                {"origin": "https://["},
                 {"origin": "https://127.0.0.1:7701"},
                 {"sec-fetch-site": "cross-site"},
                 {"sec-fetch-site": "same-site"},
@@ -82,6 +84,22 @@ async def test_no_form_from_elsewhere(node: SecureNode) -> None:
                 answer = await reader.post(form, headers=headers)
                 assert answer.status_code == 400, (form, headers)
     assert len(node.commands) == commands
+
+
+async def test_a_large_form_of_a_stranger_is_not_read(node: SecureNode) -> None:
+    pieces = []
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            pieces.append(1)
+            yield b"&a=" * 1_000
+
+    headers = {"content-type": "application/x-www-form-urlencoded", "content-length": str(300_000)}
+    for session in ("", "hlg_nobody"):
+        async with browser(node, session) as reader:
+            answer = await reader.http.post("/sign-in", content=body(), headers=headers)
+            assert answer.status_code == 401
+    assert len(pieces) <= 2
 
 
 async def test_every_answer_is_secured(node: SecureNode) -> None:

@@ -135,7 +135,7 @@ async def test_a_link_on_another_site_leads_to_the_page(node: SecureNode) -> Non
     ("target", "path"),
     [
         ("/jobs?a=b", "/jobs?a=b"), ("//evil.example", "/"), ("https://evil.example/", "/"), ("/\\evil.example", "/"),
-        ("jobs", "/"),
+        ("jobs", "/"), ("//[", "/"), ("http://[a", "/"),
         ("///evil.example", "/"), ("/\t/evil.example", "/"), ("javascript:alert(1)", "/"), ("", "/"), ("/a\r\nb", "/"),
     ],
 )  # fmt: skip
