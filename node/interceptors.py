@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -73,9 +73,11 @@ class Guard(grpc.aio.ServerInterceptor):
                 answers = call(request, context)
                 if isinstance(answers, Awaitable):
                     await answers  # it writes with context.write
-                elif isinstance(answers, AsyncIterable):
-                    async for answer in answers:
-                        yield answer
+                elif isinstance(answers, AsyncGenerator):
+                    # Whoever stops listening ends it at once, in the same task.
+                    async with aclosing(answers):
+                        async for answer in answers:
+                            yield answer
                 else:
                     for answer in answers:
                         yield answer

@@ -8,7 +8,8 @@ not change it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, NoReturn, cast
 
@@ -133,13 +134,15 @@ class LocalCalls:
             code = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
             raise LocalCallError(status_pb2.Status(code=code, message=text)) from None
 
-    async def stream(self, path: str, request: Message, peer: str, metadata: Metadata) -> AsyncIterator[Any]:
+    async def stream(self, path: str, request: Message, peer: str, metadata: Metadata) -> AsyncGenerator[Any, None]:
         """Many messages for one, for as long as the caller listens. Raises LocalCallError."""
         handler = await self._handler(path)
-        answers: AsyncIterable[Any] = handler.unary_stream(request, _LocalContext(peer, metadata, None))
+        answers: AsyncGenerator[Any, None] = handler.unary_stream(request, _LocalContext(peer, metadata, None))
         try:
-            async for answer in answers:
-                yield answer
+            # Whoever stops listening ends the call at once: what it holds is counted (open_streams.py).
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
         except _AbortedError as error:
             raise LocalCallError(error.status) from None
 
@@ -176,10 +179,10 @@ class LocalChannel:
 
         return call
 
-    def unary_stream(self, path: str, *_: Any, **__: Any) -> Callable[..., AsyncIterator[Any]]:
+    def unary_stream(self, path: str, *_: Any, **__: Any) -> Callable[..., AsyncGenerator[Any, None]]:
         """The same for calls that answer a stream."""
 
-        def call(request: Message, *, metadata: Metadata = ()) -> AsyncIterator[Any]:
+        def call(request: Message, *, metadata: Metadata = ()) -> AsyncGenerator[Any, None]:
             return self._calls.stream(path, request, self._peer, (*self._metadata, *metadata))
 
         return call

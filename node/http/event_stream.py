@@ -6,7 +6,8 @@ What is wrong before the first event becomes an ordinary answer; what goes wrong
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from fastapi import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -24,7 +25,7 @@ def event(name: str, data: str) -> str:
 class EventStream(Response):
     """Sends texts as they come. The source is read by one task from its beginning to its end: calls that go on need that."""
 
-    def __init__(self, source: AsyncIterator[str]) -> None:
+    def __init__(self, source: AsyncGenerator[str, None]) -> None:
         super().__init__(headers={"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._source = source
 
@@ -46,11 +47,12 @@ class EventStream(Response):
         headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         start: Message | None = {"type": "http.response.start", "status": 200, "headers": headers}
         try:
-            async for text in self._source:
-                if start is not None:
-                    await send(start)
-                    start = None
-                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+            async with aclosing(self._source):
+                async for text in self._source:
+                    if start is not None:
+                        await send(start)
+                        start = None
+                    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
         except LocalCallError:
             if start is not None:
                 raise

@@ -7,8 +7,8 @@ a task of its own, which hands over what comes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -103,7 +103,7 @@ def set_resumption(request: Request, endpoint: Endpoint, message: Message) -> No
 async def begin(request: Request, endpoint: Endpoint, channel: grpc.aio.Channel, message: Message) -> Response:
     """The answer, once it is clear that there is a stream. Raises LocalCallError."""
     kind = _chosen(request)
-    call: Callable[[Message], AsyncIterator[Message]] = cast(Any, channel).unary_stream(endpoint.path)
+    call: Callable[[Message], AsyncGenerator[Message, None]] = cast(Any, channel).unary_stream(endpoint.path)
     source = _Source(call(message))
     try:
         await source.begun()
@@ -120,7 +120,7 @@ async def begin(request: Request, endpoint: Endpoint, channel: grpc.aio.Channel,
 class _Source:
     """The messages of a stream, read in a task of their own."""
 
-    def __init__(self, messages: AsyncIterator[Message]) -> None:
+    def __init__(self, messages: AsyncGenerator[Message, None]) -> None:
         self._messages = messages
         self._waiting: asyncio.Queue[Message | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(AHEAD_MAX)
@@ -131,9 +131,10 @@ class _Source:
 
     async def _read(self) -> None:
         try:
-            async for message in self._messages:
-                await self._room.acquire()
-                self._waiting.put_nowait(message)
+            async with aclosing(self._messages):
+                async for message in self._messages:
+                    await self._room.acquire()
+                    self._waiting.put_nowait(message)
         except LocalCallError as error:
             self._error = error
         except asyncio.CancelledError:

@@ -234,7 +234,7 @@ def _html(line: Line) -> str:
     return f"{mark}{escape(plain(line.text, LINE_CHARACTERS_MAX))}</span>\n"
 
 
-async def _frames(beginning: Iterable[Event], events: AsyncIterator[Event]) -> AsyncIterator[str]:
+async def _frames(beginning: Iterable[Event], events: AsyncIterator[Event]) -> AsyncGenerator[str, None]:
     """The stream as it is sent. The events are read by a task of their own, whose end is theirs."""
     yield f"retry: {RETRY_MS}\n\n"
     for event in beginning:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import cast
 
 import grpc.aio
 from fastapi import APIRouter, Request, Response
@@ -28,17 +30,23 @@ class LiveStreams:
     def is_full(self) -> bool:
         return self.count >= STREAMS_MAX
 
-    async def events(self, channel: grpc.aio.Channel) -> AsyncIterator[str]:
+    async def events(self, channel: grpc.aio.Channel) -> AsyncGenerator[str, None]:
         """The first one at once: what a page was made from may be older."""
         self.count += 1
         try:
             watch = watch_service_pb2_grpc.WatchServiceStub(channel)
             told = ""
-            async for answer in watch.WatchChanges(watch_service_pb2.WatchChangesRequest()):
-                mark = Mark(answer.revision, answer.leader, answer.term).text
-                head = "" if told else f"retry: {RETRY_MILLISECONDS}\n"
-                yield head + (event("changed", mark) if mark != told else ":\n\n")
-                told = mark
+            # What the stub of a local channel answers: unlike one of gRPC it is closed, not cancelled.
+            answers = cast(
+                AsyncGenerator[watch_service_pb2.WatchChangesResponse, None],
+                watch.WatchChanges(watch_service_pb2.WatchChangesRequest()),
+            )
+            async with aclosing(answers):
+                async for answer in answers:
+                    mark = Mark(answer.revision, answer.leader, answer.term).text
+                    head = "" if told else f"retry: {RETRY_MILLISECONDS}\n"
+                    yield head + (event("changed", mark) if mark != told else ":\n\n")
+                    told = mark
         finally:
             self.count -= 1
 

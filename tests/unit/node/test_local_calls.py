@@ -18,6 +18,8 @@ from horologe.node.local_calls import LocalCallError, LocalCalls
 from horologe.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, watch_service_pb2, watch_service_pb2_grpc
 
 HERE = ("10.0.0.1", 5000)
+ENDED: list[Any] = []
+"""The tasks in which streams have ended."""
 
 
 class Jobs(job_service_pb2_grpc.JobServiceServicer):
@@ -37,9 +39,13 @@ class Watch(watch_service_pb2_grpc.WatchServiceServicer):
     """Two answers, and then an error."""
 
     async def WatchEvents(self, request: Any, context: Any) -> AsyncIterator[watch_service_pb2.WatchEventsResponse]:
-        yield watch_service_pb2.WatchEventsResponse(revision=1)
-        yield watch_service_pb2.WatchEventsResponse(revision=2)
-        raise errors.no_leader()
+        ENDED.clear()
+        try:
+            yield watch_service_pb2.WatchEventsResponse(revision=1)
+            yield watch_service_pb2.WatchEventsResponse(revision=2)
+            raise errors.no_leader()
+        finally:
+            ENDED.append(asyncio.current_task())
 
 
 class Known(Guard):
@@ -99,6 +105,14 @@ async def test_a_stream_ends_with_its_error(calls: LocalCalls) -> None:
             seen += [answer.revision]
     assert seen == [1, 2]
     assert (refusal.value.code, refusal.value.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_LEADER")
+
+
+async def test_a_stream_that_nobody_reads_on_ends_at_once_and_in_its_task(calls: LocalCalls) -> None:
+    stub = watch_service_pb2_grpc.WatchServiceStub(calls.channel(HERE))
+    answers: Any = stub.WatchEvents(watch_service_pb2.WatchEventsRequest())
+    assert (await anext(answers)).revision == 1
+    await answers.aclose()
+    assert [asyncio.current_task()] == ENDED
 
 
 async def test_a_method_that_nobody_has(calls: LocalCalls) -> None:
