@@ -112,7 +112,10 @@ def _password(config: NodeConfig) -> str:
 
 
 def _first_line(path: Path) -> str:
-    return path.read_text(encoding="utf-8").splitlines()[0].strip()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines:
+        raise ValueError("smtp_password_file is empty")
+    return lines[0].strip()
 
 
 def _send_mail(config: NodeConfig, password: str, message: EmailMessage) -> None:

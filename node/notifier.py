@@ -198,17 +198,19 @@ class Notifier:
     def _begin_sending(self) -> None:
         self._sending = {rule: task for rule, task in self._sending.items() if not task.done()}
         now_ms = self._node.clock.wall_ms()
-        due: list[int] = []
+        due: list[log_pb2.NotificationRecord] = []
         with self._node.store.read() as tables:
             for key, raw in tables.notice.scan():
                 (rule,) = U64.unpack(key)
                 groups = log_pb2.RuleProgress.FromString(bytes(raw)).groups
-                if rule not in self._sending and any(group.due_time_ms <= now_ms for group in groups):
-                    due.append(rule)
-        for rule in due[: max(0, SENDERS_MAX - len(self._sending))]:
-            record = self._rules.get(rule)
-            if record is not None and not record.rule.disabled:
-                self._sending[rule] = asyncio.create_task(self._serve(record), name=f"notifications of rule {rule}")
+                record = self._rules.get(rule)
+                if record is None or record.rule.disabled or rule in self._sending:
+                    continue
+                if any(group.due_time_ms <= now_ms for group in groups):
+                    due.append(record)
+        for record in due[: max(0, SENDERS_MAX - len(self._sending))]:
+            name = f"notifications of rule {record.id}"
+            self._sending[record.id] = asyncio.create_task(self._serve(record), name=name)
 
     async def _serve(self, record: log_pb2.NotificationRecord) -> None:
         """Sends what a rule has to send now, one message after the other."""

@@ -25,7 +25,7 @@ from horologe.node.interceptors import Context, Guard
 from horologe.node.member_conditions import program_version
 from horologe.node.metrics import Metrics
 from horologe.node.trace_ids import Parent, TraceIds, is_sampled, read_traceparent, traceparent
-from horologe.node.trace_spans import SpanMaker
+from horologe.node.trace_spans import TEXT_LENGTH_MAX, SpanMaker
 from horologe.raft.machine import first_cluster_id_of
 from horologe.raft.model import Effects
 from horologe.raft.store import Store, StoreError
@@ -189,7 +189,10 @@ class SubmitTracer(Guard):
                     attributes = {
                         "rpc.service": service.removeprefix("/"),
                         "rpc.method": name,
-                        "horologe.job": getattr(request, "name", "") or getattr(request, "job_id", ""),
+                        # Not checked yet by anybody, and kept until it is sent.
+                        "horologe.job": (getattr(request, "name", "") or getattr(request, "job_id", ""))[
+                            :TEXT_LENGTH_MAX
+                        ],
                     }
                     self._tracing.note_call(
                         lambda maker: maker.of_submission(name, attributes, times, number, caller, error)

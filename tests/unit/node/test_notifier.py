@@ -353,3 +353,21 @@ async def test_secrets_are_read_when_something_is_sent(node, leader):
     assert b"hush" not in body
     with node.store.read() as tables:
         assert not any(b"hush" in raw for _, raw in tables.delivery.scan())
+
+
+async def test_rules_that_are_switched_off_keep_nobody_from_being_told(node, leader, monkeypatch):
+    monkeypatch.setattr(notifier_module, "SENDERS_MAX", 2)
+    await create(node)
+    off = [f"namespaces/default/notifications/a{number}" for number in range(3)]
+    for name in off:
+        await set_rule(node, a_rule("FAILED", name=name))
+    await set_rule(node, a_rule("FAILED"))
+    failed = await run(node, "tick", Outcome.FAILED)
+    leader.notifier._read_rules()
+    await leader.notifier._look()
+    for name in off:
+        await set_rule(node, a_rule("FAILED", name=name, disabled=True))
+    leader.node.sender.posts.clear()
+    await leader.work()
+    await leader.work()
+    assert leader.told() == [[("failed", str(failed))]]
