@@ -79,6 +79,7 @@ PAGES = (
     "/cron",
     "/cluster",
     "/audit",
+    "/notifications",
 )
 PAINTED = ("/", "/jobs", "/executions", "/dead-letters", _JOB)
 

@@ -100,6 +100,7 @@ def add_to(app: FastAPI, parts: HttpParts) -> None:
 
     for module in PAGES:
         app.include_router(module.router(web), include_in_schema=False)
+    web.compile_templates()
 
     async def failed(request: Request, error: Exception) -> Response:
         assert isinstance(error, LocalCallError)

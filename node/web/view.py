@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +103,17 @@ class Web:
         self.assets = Assets()
         self.templates.filters.update(words.FILTERS)
         self.templates.globals.update(words.FUNCTIONS, static=self.assets.url)
+
+    def compile_templates(self) -> None:
+        """All of them, beside the node's loop: half a second of work there would delay starts when the first readers come.
+
+        When all pages have added what their templates need.
+        """
+        threading.Thread(target=self._compile, name="templates", daemon=True).start()
+
+    def _compile(self) -> None:
+        for name in self.templates.list_templates():
+            self.templates.get_template(name)
 
     @property
     def cookie(self) -> str:

@@ -28,6 +28,8 @@ PATHS = (
     "/cron",
     "/cluster",
     "/audit",
+    "/notifications",
+    "/docs",
 )
 OPEN_PATHS = ("/sign-in",)
 """For people who are not signed in."""
@@ -70,6 +72,11 @@ def test_no_page_has_barriers_or_errors(
             found += barriers(stranger.open(path))
         stranger.check()
     assert not found, "\n".join(found)
+
+
+def test_the_navigation_leads_to_pages_that_are_looked_at(reader: Reader) -> None:
+    links = reader.open("/").get_by_role("navigation", name="Pages").get_by_role("link").all()
+    assert {link.get_attribute("href") for link in links} <= set(PATHS)
 
 
 def test_dark_is_dark_and_light_is_light(browser: Browser, shop: Shop, administrator: BrowserContext) -> None:
