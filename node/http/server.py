@@ -1,8 +1,12 @@
-"""The HTTP server of a node: uvicorn on the node's own event loop, over TLS unless the node is insecure."""
+"""The HTTP server of a node: uvicorn on the node's own event loop, over TLS unless the node is insecure.
+
+All bounds here are for callers of whom nothing is known yet: what they keep open is missing for the log and for other members.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import ssl
 from collections.abc import Iterator
@@ -21,6 +25,10 @@ GOODBYE_SECONDS = 1
 REQUEST_HEAD_BYTES_MAX = 32 << 10
 REQUEST_HEAD_SECONDS_MAX = 30.0
 """From the first byte of a request, or from the connection's begin, to the end of its head."""
+PIPELINED_MAX = 32
+"""Requests of one connection that wait for the answer to the one before."""
+STALLED_SECONDS_MAX = 60.0
+"""So long an answer waits for a reader who takes nothing of it."""
 CONNECTIONS_MAX = 2_000
 IDLE_SECONDS = 75
 BACKLOG = 512
@@ -35,12 +43,39 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Door(socket.socket):
+    """Listens. Whoever comes when all places are taken is turned away: before TLS, for which a place is needed, too."""
+
+    def __init__(self, family: int, most: int) -> None:
+        super().__init__(family)
+        self._most = most
+        self._taken: list[socket.socket] = []
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        if len(self._taken) >= self._most:
+            self._taken = [each for each in self._taken if each.fileno() >= 0]
+        if len(self._taken) >= self._most:
+            connection.close()
+            raise ConnectionAbortedError("all connections are taken")
+        self._taken.append(connection)
+        return connection, address
+
+
+def connections_max() -> int:
+    """At most half of the files that the process may have open: the other half is for the node's work."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if files == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, files // 2)
+
+
 class _Connection(HttpToolsProtocol):
-    """Ends connections that say more, or take longer to say it, than a request's head may; uvicorn bounds neither."""
+    """Ends connections that say more, or take longer to say it, than a request's head may, and those of readers who do not
+    read; uvicorn bounds none of it."""
 
     _unread_bytes = 0
     """What has come since something was complete: a head, a piece of a body, a request."""
     _patience: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,6 +83,7 @@ class _Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_patience()
+        self._forget_stall()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -61,6 +97,9 @@ class _Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._forget_patience()
         self._unread_bytes = 0
+        if len(self.pipeline) >= PIPELINED_MAX:
+            # The parser answers this with 400, and the connection ends.
+            raise BufferError("too many requests wait")
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -70,6 +109,19 @@ class _Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._unread_bytes = 0
         super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_SECONDS_MAX, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._forget_stall()
+        super().resume_writing()
+
+    def _forget_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _be_patient(self) -> None:
         self._forget_patience()
@@ -102,7 +154,6 @@ class HttpServer:
             proxy_headers=False,
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=GOODBYE_SECONDS,
-            limit_concurrency=CONNECTIONS_MAX,
             backlog=BACKLOG,
         )
         config.load()
@@ -146,7 +197,7 @@ class HttpServer:
 
 def _bound(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    found = socket.socket(family)
+    found = _Door(family, connections_max())
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((address.host, address.port))
