@@ -171,7 +171,9 @@ def title(message: Message) -> str:
     kinds = sorted({event_word(told.notice.event) for told in message.told})
     jobs = {told.notice.job for told in message.told if told.notice.job}
     about = f" of {next(iter(jobs))}" if len(jobs) == 1 and message.count <= len(message.told) else ""
-    return f"{message.count} notices{about}: {', '.join(kinds)}{held}"
+    # Of what came late to a full group only the number is known.
+    what = f": {', '.join(kinds)}" if kinds else ""
+    return f"{message.count} notices{about}{what}{held}"
 
 
 def _lines(message: Message) -> list[str]:

@@ -57,6 +57,10 @@ CURSOR_BYTES_MAX = DEAD_KEY.size
 """Operations go on at a due time, a number, or the key of a dead letter."""
 _CODES = frozenset(int(code) for code in Code)
 _DELIVERY_OUTCOMES = frozenset(log_pb2.NoteDelivery.Outcome.values()) - {log_pb2.NoteDelivery.OUTCOME_UNSPECIFIED}
+_OF_MESSAGES = frozenset(
+    {log_pb2.NoteDelivery.OUTCOME_DELIVERED, log_pb2.NoteDelivery.OUTCOME_RETRY, log_pb2.NoteDelivery.OUTCOME_FAILED}
+)
+"""Outcomes of messages that were sent, or tried to be."""
 _CONDITIONS = frozenset(int(condition) for condition in Condition)
 
 
@@ -199,7 +203,9 @@ def _notification_faults(command: log_pb2.Command) -> Iterator[str]:
             yield from _name(command.delete_notification.name)
         case "note_notices":
             note = command.note_notices
-            yield from _natural(*_place(note.start), *_place(note.end))
+            yield from _natural(*_place(note.start), *_place(note.end), note.lost_before)
+            if _place(note.end) < _place(note.start):
+                yield f"a place in the events before the one where it began, {_place(note.end)}"
             for found in note.found:
                 yield from _natural(found.rule, found.notice.revision)
         case "note_deliveries":
@@ -207,6 +213,8 @@ def _notification_faults(command: log_pb2.Command) -> Iterator[str]:
                 yield from _natural(each.rule, each.group, each.attempts, each.count, each.next_time_ms)
                 if each.outcome not in _DELIVERY_OUTCOMES:
                     yield f"an unknown outcome {each.outcome}"
+                if each.outcome in _OF_MESSAGES and not each.count:
+                    yield "a message about nothing"
 
 
 def _place(place: log_pb2.EventPlace) -> tuple[int, int]:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from horologe.chaos.mutants import disk, elections, encryption, leases, log, members, output, policies, state
+from horologe.chaos.mutants import (
+    disk,
+    elections,
+    encryption,
+    leases,
+    log,
+    members,
+    notifications,
+    output,
+    policies,
+    state,
+)
 
 MUTANTS = (
     *log.MUTANTS,
@@ -11,6 +22,7 @@ MUTANTS = (
     *disk.MUTANTS,
     *leases.MUTANTS,
     *output.MUTANTS,
+    *notifications.MUTANTS,
     *policies.MUTANTS,
     *state.MUTANTS,
     *encryption.MUTANTS,

@@ -144,6 +144,7 @@ def _live(world: World, workload: Workload, nemesis: Nemesis, dice: random.Rando
     world.run_until(world.is_converged, DRAIN_SECONDS, "that all nodes have the same entries")
     world.compare_states()
     _let_watcher_see(world, workload)
+    _let_listener_hear(world, workload)
     return judge(world, workload, until_ms)
 
 
@@ -153,6 +154,22 @@ def _let_watcher_see(world: World, workload: Workload) -> None:
     revision = max(node.status.revision for node in world.nodes.values() if node.status is not None)
     if watcher.revision:
         world.run_until(lambda: watcher.revision >= revision, DRAIN_SECONDS, "that a watcher sees everything")
+
+
+def _let_listener_hear(world: World, workload: Workload) -> None:
+    """Until whoever wants to be told of failures has been told, or will be, of all of them."""
+    listener = workload.listener
+    if listener is None:
+        return
+
+    def has_heard() -> bool:
+        node = next(node for node in world.nodes.values() if node.is_up and node.store is not None)
+        assert node.store is not None
+        with node.store.read() as tables:
+            return listener.has_rule and listener.has_heard_of_all(tables)
+
+    world.run_until(has_heard, DRAIN_SECONDS, "that all failures are told")
+    world.events["notifications received"] += len(world.outside.received)
 
 
 def _is_drained(world: World, workload: Workload) -> bool:

@@ -20,6 +20,7 @@ from horologe.chaos.sim.administrator import Administrator, insist
 from horologe.chaos.sim.clients import SimClient
 from horologe.chaos.sim.definitions import SHARED_LIMIT, SHARED_MAX, Definition, retries, workflow
 from horologe.chaos.sim.definitions import recurring as recurring_job
+from horologe.chaos.sim.listener import Listener
 from horologe.chaos.sim.watcher import Watcher
 from horologe.chaos.sim.workers import HANDLER, payload
 from horologe.chaos.sim.world import World
@@ -70,6 +71,7 @@ class Workload:
     recurring: list[Recurring] = field(default_factory=list)
     workflows: list[list[Job]] = field(default_factory=list)
     watcher: Watcher = field(default_factory=Watcher)
+    listener: Listener | None = None
     is_over: bool = False
     is_drained: bool = False
     """After `end`: everything was paused or cancelled."""
@@ -79,7 +81,7 @@ class Workload:
     def begin(self, *, recurring: int, callers: int, workflows: int = 0) -> None:
         """Creates `recurring` jobs and `workflows` that nobody touches until the end; lets callers loose on jobs of their own.
 
-        With callers there are an administrator, who changes what is shared, and a watcher.
+        With callers there are an administrator, who changes what is shared, a watcher, and a listener.
         """
         for number in range(workflows):
             self.workflows.append(workflow(WORKFLOWS_FROM + 10 * number, self.randomness))
@@ -92,6 +94,8 @@ class Workload:
         if callers:
             self.world.add_client("administrator").run(self._keep_administrating)
             self.world.add_client("watcher").run(self.watcher.follow)
+            self.listener = Listener(self.world.outside, random.Random(self.randomness.getrandbits(64)))
+            self.world.add_client("listener").run(self.listener.ask)
 
     def end(self) -> None:
         """No more due times: the callers come to their end, every job is paused, and what would never end is cancelled."""

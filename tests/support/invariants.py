@@ -41,6 +41,7 @@ from support import invariants_search
 from support.access_invariants import check_access
 from support.audit_invariants import check_chain
 from support.history_invariants import check_history
+from support.notification_invariants import check_notifications
 from support.operation_invariants import check_dead_letters, check_operations
 from support.run_invariants import check_edges, check_runs
 from support.timetable_invariants import check_calendars, check_pauses, check_schedules
@@ -82,6 +83,7 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     check_dead_letters(tables, counters, executions)
     check_operations(tables, counters, executions)
     check_access(tables)
+    check_notifications(tables, counters)
 
 
 def read_executions(tables: Tables) -> Executions:

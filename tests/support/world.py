@@ -30,6 +30,7 @@ from horologe.v1 import job_service_pb2
 from support import commands, invariants
 from support.access_words import AccessWords
 from support.driver import START_MS, Driver
+from support.notification_words import NotificationWords
 from support.operation_words import OperationWords
 from support.spans import ms_of, time_of
 from support.timetable_words import TIMETABLE_FIELDS, TimetableWords, set_times
@@ -40,7 +41,7 @@ _ENUMS: dict[str, Any] = {"overlap": Overlap, "catchup": Catchup, "on_lease_loss
 _RETRIES = {"never": NO_RETRY, "give-up": GIVE_UP}
 
 
-class World(AccessWords, OperationWords, TimetableWords):
+class World(AccessWords, NotificationWords, OperationWords, TimetableWords):
     """Every public method but `run` is a command word (`_` for `-`); its arguments are the words after it."""
 
     def __init__(self) -> None:
@@ -51,6 +52,7 @@ class World(AccessWords, OperationWords, TimetableWords):
         self._assigned: dict[tuple[int, int], int] = {}
         self._held: log_pb2.Command | None = None
         self._told: list[str] = []
+        self._letters = {}
         self._heartbeat_at_ms = START_MS
         self._lead()
 

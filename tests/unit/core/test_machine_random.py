@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 from support import commands, invariants
 from support.driver import START_MS, Driver
+from support.random_notifications import RandomNotifications
 from support.tables import dict_tables, dump
 
 from horologe.log.v1 import log_pb2
@@ -30,7 +31,11 @@ from horologe.raft.store import Store
 SECOND, MINUTE = 1_000, 60_000
 SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=3_600.0)
 
-names = st.sampled_from(["a", "b", "c"])
+OF_THE_CLUSTER = {"plan", "complete", "bootstrap", "prune", "note_notices", "note_deliveries", "note_quorum"}
+"""Kinds of commands that nobody asks for."""
+
+A, B, C = (f"namespaces/default/jobs/{id_}" for id_ in "abc")
+names = st.sampled_from([A, B, C])
 numbers = st.integers(0, 12)
 periods = st.sampled_from([0, 5 * SECOND, 10 * SECOND, MINUTE])
 fields = st.fixed_dictionaries(
@@ -58,7 +63,7 @@ fields = st.fixed_dictionaries(
 )
 
 
-class RandomHistory(RuleBasedStateMachine):
+class RandomHistory(RandomNotifications):
     """One log, one leader that plans (and sometimes repeats itself), callers and workers that do whatever they like."""
 
     clocks_agree = True
@@ -81,8 +86,9 @@ class RandomHistory(RuleBasedStateMachine):
     def begin(self) -> None:
         self.apply(commands.bootstrap("cluster"))
         self.apply(commands.set_limit("l1", 1), commands.set_secret("s1"))
+        self.apply(commands.set_notification("n1", "FAILED", "MISSED", "RECOVERED", signing_secret="s1"))
         # Left to chance, most histories would never have a job and a worker at the same time.
-        for name, every_ms in (("a", 5 * SECOND), ("b", 0)):
+        for name, every_ms in ((A, 5 * SECOND), (B, 0)):
             made = commands.job(name, every_ms=every_ms, overlap=Overlap.ALLOW, queue="q1", retry_window_ms=MINUTE)
             self.apply(commands.put(commands.CREATE, commands.draft(made, self.next_ms(every_ms, 0))))
         self.apply(commands.connect("w1", queues=["q1", "q2"], slot_count=5))
@@ -92,7 +98,7 @@ class RandomHistory(RuleBasedStateMachine):
         if self.driver.index % 2:
             # Half of what callers ask for has a name to it, and is in the audit chain, whatever becomes of it.
             for command in some:
-                if command.WhichOneof("kind") not in ("plan", "complete", "bootstrap", "prune"):
+                if command.WhichOneof("kind") not in OF_THE_CLUSTER:
                     command.actor.principal = "ann"
         self.driver.apply(*some)
         self.planner.observe(self.driver.effects)
@@ -216,6 +222,7 @@ class RandomHistory(RuleBasedStateMachine):
     @rule(said=st.sampled_from([Outcome.FAILED, Outcome.TIMED_OUT]))
     def all_die(self, said: Outcome) -> None:
         self.complete(said, NO_RETRY, 12)
+        self.the_leader_looks_for_news(writes_down=True)
 
     @rule()
     def redrive_the_dead(self) -> None:

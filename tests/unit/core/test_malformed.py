@@ -55,6 +55,12 @@ BITS = {FieldDescriptor.CPPTYPE_INT32: 32, FieldDescriptor.CPPTYPE_INT64: 64}
         log_pb2.Command(plan=log_pb2.Plan(unparks=UNPARK.pack(1, 1, 0, 0, 1 << 60, 0))),
         log_pb2.Command(change_membership=log_pb2.ChangeMembership(refusal=99)),
         log_pb2.Command(run_job=log_pb2.RunJob(name="tick"), request_id=b"x" * 600),
+        log_pb2.Command(note_notices=log_pb2.NoteNotices(start=log_pb2.EventPlace(position=1))),
+        log_pb2.Command(
+            note_deliveries=log_pb2.NoteDeliveries(
+                deliveries=[log_pb2.NoteDelivery(rule=1, outcome=log_pb2.NoteDelivery.OUTCOME_DELIVERED)]
+            )
+        ),
     ],
     ids=lambda command: command.WhichOneof("kind"),
 )
@@ -119,6 +125,8 @@ def _sense(dice: random.Random) -> log_pb2.Command:
             commands.set_limit("l1", 1),
             commands.set_secret("s1"),
             commands.delete_secret("s1"),
+            commands.set_notification("n1", signing_secret=dice.choice(("", "s1"))),
+            commands.delete_notification("n1"),
             commands.pause_scope(dice.choice(("", "default"))),
             commands.resume_scope(dice.choice(("", "default"))),
             commands.backfill(1, START_MS - 60_000, START_MS),

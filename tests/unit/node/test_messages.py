@@ -131,6 +131,10 @@ def test_a_mail() -> None:
     assert "... and 38 more" in lines
 
 
+def test_of_what_came_to_a_full_group_only_the_number_is_known() -> None:
+    assert messages.title(message(count=7, held_back=True)) == "7 notices (held back)"
+
+
 @pytest.mark.parametrize("event", notification_pb2.NotificationEvent.keys()[1:])
 def test_every_event_has_words(event: str) -> None:
     made = notice(event.removeprefix("NOTIFICATION_EVENT_"), missed_count=3)
