@@ -24,7 +24,8 @@ from horologe.v1 import activity_service_pb2, activity_service_pb2_grpc
 
 WINDOW_SECONDS = 300
 NAMES_MAX = 100
-DEAD_LETTERS_COUNTED_MAX = 10_000
+SAMPLES_MAX = 720
+DEAD_LETTERS_COUNTED_MAX = 1_000
 """Of a caller that may not see them all; they are counted one by one then."""
 
 
@@ -41,6 +42,10 @@ class ActivityService(activity_service_pb2_grpc.ActivityServiceServicer):
         del context
         window = _read_seconds(request.window, "window") if request.HasField("window") else WINDOW_SECONDS
         step = _read_seconds(request.step, "step") if request.HasField("step") else 1
+        if window > SAMPLES_MAX * step:
+            raise errors.invalid_field(
+                "step", f"{window} s in steps of {step} s are more than {SAMPLES_MAX} samples; ask for larger steps"
+            )
         seen, rights = self._node.observations, current_caller().rights
         response = activity_service_pb2.GetActivityResponse(
             node=self._node.config.name, since_time=views.timestamp(seen.since_ms), late_after=_duration(LATE_AFTER_MS)

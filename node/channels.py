@@ -10,6 +10,7 @@ import asyncio
 import smtplib
 import ssl
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,10 @@ from horologe.client.executors.guarded_transport import GuardedTransport
 from horologe.node.config import Address, NodeConfig
 
 SEND_SECONDS_MAX = 10.0
+MAIL_SECONDS_MAX = 60.0
+"""The library gives each step of the conversation SEND_SECONDS_MAX."""
+MAILS_AT_A_TIME = 2
+"""In threads of their own: a mail server that says nothing holds up nothing else of the node."""
 _ADVICE = "the nodes' owner can allow it with notification_networks"
 
 
@@ -48,6 +53,7 @@ class NetworkSender:
         self._config = config
         self._lookup = lookup
         self._client: httpx.AsyncClient | None = None
+        self._mails = ThreadPoolExecutor(MAILS_AT_A_TIME, "mail")
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         try:
@@ -89,11 +95,16 @@ class NetworkSender:
             raise SendError("no mail server is configured; set smtp_server and smtp_from on every node")
         try:
             password = _password(self._config)
-            await asyncio.to_thread(_send_mail, self._config, password, message)
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(MAIL_SECONDS_MAX):
+                await loop.run_in_executor(self._mails, _send_mail, self._config, password, message)
+        except TimeoutError:
+            raise SendError(f"the mail server did not take it within {MAIL_SECONDS_MAX:g} s") from None
         except (smtplib.SMTPException, OSError, ValueError) as error:
             raise SendError(_mail_error(error)) from error
 
     async def close(self) -> None:
+        self._mails.shutdown(wait=False, cancel_futures=True)
         if self._client is not None:
             await self._client.aclose()
 

@@ -429,8 +429,9 @@ class Node:
         return [
             UnexpectedErrorInterceptor(),
             CallMeter(self.context.metrics),
-            *(self.context.tracing.guards() if self.context.tracing is not None else ()),
             *(self._access.outer if self._access is not None else ()),
+            # Nobody makes traces who is not known.
+            *(self.context.tracing.guards() if self.context.tracing is not None else ()),
             MinRevisionInterceptor(self.context),
             LinearizableInterceptor(Barriers(self.context.proposals)),
             *(self._access.inner if self._access is not None else ()),

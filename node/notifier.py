@@ -49,6 +49,8 @@ SENDERS_MAX = 16
 RETRY_MS, RETRY_MS_MAX = 5_000, 3_600_000
 ATTEMPTS_MAX = 12
 """Of a message: the last one is some two hours and a half after the first."""
+_DEFECT = "it could not be made or sent, by a defect; the log of the node says more"
+"""Counts as an attempt, so that others go on."""
 QUORUM_SECONDS = 10.0
 """A member that is gone for so long is missed; shorter is a restart."""
 _Note = log_pb2.NoteDelivery
@@ -245,12 +247,18 @@ class Notifier:
                 letter = self._messenger.letter(tables, record, group)
             except SendError as failure:
                 error = plain(str(failure))
+            except Exception:
+                log.exception("a notification could not be made or sent", rule=record.rule.name)
+                error = _DEFECT
         if letter is not None:
             note.id = letter.message.id
             try:
                 await self._messenger.send(letter)
             except SendError as failure:
                 error = plain(str(failure))
+            except Exception:
+                log.exception("a notification could not be made or sent", rule=record.rule.name)
+                error = _DEFECT
         note.error, note.outcome = error, _Note.OUTCOME_DELIVERED
         if error:
             is_last = group.attempts + 1 >= ATTEMPTS_MAX

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -33,6 +34,8 @@ CONNECTIONS_MAX = 2_000
 IDLE_SECONDS = 75
 BACKLOG = 512
 TLS_WATCH_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
 
 
 class _Server(uvicorn.Server):
@@ -170,6 +173,7 @@ class HttpServer:
         """Serves from now on; whoever connects before the server's task has begun waits for it."""
         self._socket.listen(BACKLOG)
         self._tasks = [asyncio.create_task(self._server.serve([self._socket]), name="http server")]
+        self._tasks[0].add_done_callback(_tell)
         if self._tls is not None:
             self._tasks.append(asyncio.create_task(self._follow_certificates(self._tls), name="http certificates"))
 
@@ -193,6 +197,13 @@ class HttpServer:
                 with suppress(OSError):
                     await asyncio.to_thread(_load, self._settings, tls)
                     shown = taken
+
+
+def _tell(ended: asyncio.Task[None]) -> None:
+    """What has ended the server, if that was not the node."""
+    error = None if ended.cancelled() else ended.exception()
+    if error is not None:
+        log.error("the HTTP server has failed, and this node shows no pages any more", exc_info=error)
 
 
 def _bound(address: Address) -> socket.socket:

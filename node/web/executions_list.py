@@ -38,7 +38,7 @@ def router(web: Web) -> APIRouter:
             next_token=token,
             # So long ago is another instant for the next page: it goes on from the one that was meant here.
             next_page=with_query(
-                request.url.path, query, page=token, **{field: _fixed(query, field, now_ms) for field in RANGE}
+                request.scope["path"], query, page=token, **{field: _fixed(query, field, now_ms) for field in RANGE}
             ),
         )
 

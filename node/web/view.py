@@ -163,10 +163,16 @@ class View:
         return self.request.headers.get("hx-request") == "true"
 
     @property
+    def _path(self) -> str:
+        # Not of request.url, which takes the Host header in, whatever that is.
+        return str(self.request.scope["path"])
+
+    @property
     def way_back(self) -> str:
         """The page that the reader was at, to come back to after signing in: what is asked for, or the page that asks."""
         if self.request.method == "GET" and not self.wants_part:
-            return inside(self.request.url.path + (f"?{self.request.url.query}" if self.request.url.query else ""))
+            query = self.request.scope["query_string"].decode("ascii", "replace")
+            return inside(self._path + (f"?{query}" if query else ""))
         try:
             page = urlsplit(self.request.headers.get("hx-current-url") or self.request.headers.get("referer", ""))
         except ValueError:
@@ -244,7 +250,7 @@ class View:
         now.FromMilliseconds(context.clock.wall_ms())
         text = self.web.templates.get_template(template).render(
             view=self,
-            path=self.request.url.path,
+            path=self._path,
             query=self.request.query_params,
             node=context.config.name,
             now=words.rfc3339(now),

@@ -88,7 +88,7 @@ class GetActivityRequest(_message.Message):
 
     @_builtins.property
     def step(self) -> _duration_pb2.Duration:
-        """How much time one sample stands for; absent: one second; at least that."""
+        """How much time one sample stands for; absent: one second; at least that. At most 720 samples are answered."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class GetActivityResponse(_message.Message):
     """Executions that are RUNNING now."""
     dead_letter_count: _builtins.int
     """Dead letters that wait for somebody, of all namespaces that the caller may see. Who may not see all of them learns of at
-    most 10,000.
+    most 1,000.
     """
     revision: _builtins.int
     """The state that was read."""
