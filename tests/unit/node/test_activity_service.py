@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from secure_harness import Role, SecureNode, bearer
@@ -71,7 +72,9 @@ async def test_window_and_step(node: FakeNode) -> None:
         -20_000,
     ]
     assert len((await activity(node)).samples) == 300
-    assert len((await activity(node, window=Duration(seconds=3600))).samples) == 3_600
+    assert len((await activity(node, window=Duration(seconds=3600), step=Duration(seconds=5))).samples) == 720
+    with pytest.raises(grpc.aio.AioRpcError, match="more than 720 samples"):
+        await activity(node, window=Duration(seconds=3600))
 
 
 @pytest.mark.parametrize("field", ["window", "step"])
