@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from horologe.log.v1 import log_pb2
+from horologe.raft import notices
 from horologe.raft.model import Counters
-from horologe.raft.notices import DELIVERIES_MAX, GROUPS_MAX, NOTICES_MAX, SENT_MAX, place_of
+from horologe.raft.notices import DELIVERIES_MAX, NOTICES_MAX, SENT_MAX, place_of
 from horologe.raft.notifications import RULES_MAX, changed_at, is_rule_name, scope_of, secret_names
 from horologe.raft.records import PAIR, U64
 from horologe.raft.tables import Tables
@@ -53,7 +54,7 @@ def _check_groups(story: str, progress: log_pb2.RuleProgress, now_ms: int) -> No
         assert group.attempts or not group.error, story
     fresh = [group for group in progress.groups if not group.attempts]
     assert sum(group.held_back for group in fresh) <= 1, f"what is held back does not go out together: {story}"
-    assert sum(not group.held_back for group in fresh) <= GROUPS_MAX, story
+    assert sum(not group.held_back for group in fresh) <= notices.GROUPS_MAX, story
     open_keys = [group.key for group in fresh if not group.held_back and group.due_time_ms > now_ms]
     assert len(set(open_keys)) == len(open_keys), f"what belongs together does not go out together: {story}"
     times = list(progress.sent_times_ms)

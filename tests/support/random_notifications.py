@@ -130,7 +130,7 @@ class RandomNotifications(RuleBasedStateMachine):
     @rule(position=st.integers(0, 20))
     def what_an_earlier_leader_found_or_sent_arrives(self, position: int) -> None:
         if position < len(self.old_notes):
-            self._note(self.old_notes[position], writes_down=True)
+            self._note(self.old_notes[-1 - position], writes_down=True)
 
     @invariant()
     def the_place_never_goes_back(self) -> None:
@@ -141,12 +141,17 @@ class RandomNotifications(RuleBasedStateMachine):
     @invariant()
     def nothing_that_was_found_is_lost_or_told_twice(self) -> None:
         """It waits in a group, or is in the record of one message: of all that are kept, for here are never too many."""
-        told: Counter[int] = Counter()
+        told = self._told()
         for number in self._records():
             told[number] += sum(group.count for group in notices.progress_of(self.driver.tables, number).groups)
+        assert +told == +Counter({number: self.wanted[number] for number in self._records()})
+
+    def _told(self) -> Counter[int]:
+        """By rule: how much is on record as told, or as given up."""
+        told: Counter[int] = Counter()
         for key, value in self.driver.tables.delivery.scan():
             told[PAIR.unpack(key)[0]] += Delivery.FromString(value).notice_count
-        assert +told == +Counter({number: self.wanted[number] for number in self._records()})
+        return told
 
     def _records(self) -> dict[int, log_pb2.NotificationRecord]:
         return {record.id: record for record in notifications.rules(self.driver.tables)}
@@ -163,4 +168,19 @@ class RandomNotifications(RuleBasedStateMachine):
                 record = records.get(found.rule)
                 if record and not record.rule.disabled and found.notice.revision > record.begin_revision:
                     self.wanted[found.rule] += 1
+        late = [said.rule for said in command.note_deliveries.deliveries if not self._is_next(said)]
+        before = [notices.progress_of(self.driver.tables, number) for number in late]
+        ends = (Note.OUTCOME_DELIVERED, Note.OUTCOME_FAILED)
+        told = sum(
+            said.count for said in command.note_deliveries.deliveries if said.outcome in ends and self._is_next(said)
+        )
+        told += sum(self._told().values())
         self.apply(command)
+        assert sum(self._told().values()) == told, "what was not in the message is on record as told"
+        after = [notices.progress_of(self.driver.tables, number) for number in late]
+        assert before == after, "somebody else has sent it meanwhile"
+
+    def _is_next(self, said: Note) -> bool:
+        """Whether this is about the attempt that the group is waiting for."""
+        groups = notices.progress_of(self.driver.tables, said.rule).groups
+        return any((group.id, group.attempts) == (said.group, said.attempts) for group in groups)

@@ -5,8 +5,11 @@ Together with all else notifications are in test_machine_random.py; there, most 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
@@ -24,6 +27,13 @@ SECOND, MINUTE = 1_000, 60_000
 JOBS = [f"namespaces/default/jobs/{id_}" for id_ in "abcd"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_groups() -> Iterator[None]:
+    """Histories are short, and should come to the bound all the same."""
+    with patch.object(notices, "GROUPS_MAX", 3):
+        yield
+
+
 class NotificationHistory(RandomNotifications):
     """One log; all that happens is worth telling."""
 
@@ -39,7 +49,11 @@ class NotificationHistory(RandomNotifications):
     def begin(self) -> None:
         self.apply(commands.set_secret("s1"))
         self.apply(commands.set_notification("n1", "FAILED", "RECOVERED", signing_secret="s1", max_per_hour=2))
-        self.apply(commands.set_notification("n1", "FAILED", "WORKER_LOST", scope="", group_window_ms=3 * SECOND))
+        self.apply(
+            commands.set_notification(
+                "n1", "FAILED", "WORKER_LOST", scope="", group_window_ms=3 * SECOND, max_per_hour=1
+            )
+        )
         self.apply(*(commands.create(name, max_attempts=1) for name in JOBS))
         self.a_worker_is_lost()
 
