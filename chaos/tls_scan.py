@@ -27,7 +27,7 @@ MUTUAL = {"listen": False, "worker_listen": True, "peer_listen": True, "http_lis
 """The ports, and whether nobody gets in there without a certificate."""
 VERSIONS = ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1", "tls_1_2", "tls_1_3")
 SUITES = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
-CURVES = frozenset({"X25519", "secp256r1", "secp384r1", "secp521r1"})
+CURVES = frozenset({"X25519", "X448", "secp256r1", "secp384r1", "secp521r1"})
 SCANS = ("--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3", "--elliptic_curves")
 _HUNG_UP = ("_detect_client_auth_requirement", "peer closed the connection")
 START_SECONDS = 60.0

@@ -160,7 +160,9 @@ class HttpServer:
             backlog=BACKLOG,
         )
         config.load()
-        config.ssl = self._settings
+        if tls is not None:
+            config.ssl = _tls_settings(tls)
+            config.ssl.sni_callback = self._choose
         self._server = _Server(config)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -192,11 +194,17 @@ class HttpServer:
         while True:
             await asyncio.sleep(TLS_WATCH_SECONDS)
             taken = tls.generation
-            if taken != shown and self._settings is not None:
+            if taken != shown:
                 # The files may just be changing once more; then the node takes them once more, too.
                 with suppress(OSError):
-                    await asyncio.to_thread(_load, self._settings, tls)
+                    self._settings = await asyncio.to_thread(_tls_settings, tls)
                     shown = taken
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _first: ssl.SSLContext) -> None:
+        """What a new connection is shown. Settings that are in use are never changed: for a moment, the certificate would be a
+        new one and its key the old one."""
+        assert self._settings is not None
+        connection.context = self._settings
 
 
 def _tell(ended: asyncio.Task[None]) -> None:
@@ -223,9 +231,5 @@ def _tls_settings(tls: NodeTls) -> ssl.SSLContext:
     settings = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     settings.minimum_version = ssl.TLSVersion.TLSv1_3
     settings.set_alpn_protocols(["http/1.1"])
-    _load(settings, tls)
-    return settings
-
-
-def _load(settings: ssl.SSLContext, tls: NodeTls) -> None:
     settings.load_cert_chain(tls.folder / CERTIFICATE_FILE, tls.folder / KEY_FILE)
+    return settings
