@@ -10,10 +10,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from horologe.node.authentication import short_name
 from horologe.node.errors import ApiError
 from horologe.node.interceptors import Context, Guard
 from horologe.node.metrics import Metrics
-from horologe.node.metrics_catalog import OTHER
 
 
 class CallMeter(Guard):
@@ -24,7 +24,7 @@ class CallMeter(Guard):
 
     @asynccontextmanager
     async def _around(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
-        name, began, code = short_method(method), perf_counter(), grpc.StatusCode.OK
+        name, began, code = short_name(method), perf_counter(), grpc.StatusCode.OK
         try:
             yield
         except BaseException as error:
@@ -36,7 +36,7 @@ class CallMeter(Guard):
 
     @asynccontextmanager
     async def _around_stream(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
-        name, code = short_method(method), grpc.StatusCode.OK
+        name, code = short_name(method), grpc.StatusCode.OK
         self._metrics.open_streams.labels(name).inc()
         try:
             yield
@@ -46,12 +46,6 @@ class CallMeter(Guard):
         finally:
             self._metrics.open_streams.labels(name).dec()
             self._metrics.calls.labels(name, code.name).inc()
-
-
-def short_method(path: str) -> str:
-    """`JobService.CreateJob`. Only methods that exist come so far, so there are not many."""
-    service, _, method = path.rpartition("/")
-    return f"{service.rpartition('.')[2]}.{method}" if service else OTHER
 
 
 def _code_of(error: BaseException) -> grpc.StatusCode:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, views
 from horologe.node.actions import payload_violations
@@ -229,12 +227,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         del context
         count = paging.clamp_count(request.count, "count", PREVIEW_COUNT_DEFAULT)
         now_ms = self._node.clock.wall_ms()
-        # `from` is a keyword of Python, and so has no attribute.
-        given: Timestamp = getattr(request, "from")
-        try:
-            from_ms = given.ToMilliseconds() if request.HasField("from") else now_ms
-        except ValueError as error:
-            raise errors.invalid_field("from", str(error)) from error
+        from_ms = read_bound(request, "from", now_ms)
         identity = read_job_name(request.job, "job") if request.job else ""
         if request.HasField("definition"):
             identity = read_job_name(request.definition.name, "definition.name")

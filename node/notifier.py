@@ -8,7 +8,8 @@ was sent. So what was found is sent at least once, and what is sent twice carrie
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -49,8 +50,6 @@ SENDERS_MAX = 16
 RETRY_MS, RETRY_MS_MAX = 5_000, 3_600_000
 ATTEMPTS_MAX = 12
 """Of a message: the last one is some two hours and a half after the first."""
-_DEFECT = "it could not be made or sent, by a defect; the log of the node says more"
-"""Counts as an attempt, so that others go on."""
 QUORUM_SECONDS = 10.0
 """A member that is gone for so long is missed; shorter is a restart."""
 _Note = log_pb2.NoteDelivery
@@ -231,7 +230,7 @@ class Notifier:
 
     async def _serve_one(self, record: log_pb2.NotificationRecord) -> log_pb2.NoteDelivery | None:
         """What came of the next message; None if there is none."""
-        now_ms, error = self._node.clock.wall_ms(), ""
+        now_ms = self._node.clock.wall_ms()
         letter: Letter | None = None
         with self._node.store.read() as tables:
             progress = progress_of(tables, record.id)
@@ -243,29 +242,19 @@ class Notifier:
             if not group.attempts and room_ms > now_ms:
                 note.outcome, note.next_time_ms = _Note.OUTCOME_HELD_BACK, room_ms
                 return note
-            try:
+            with _written_into(note, record):
                 letter = self._messenger.letter(tables, record, group)
-            except SendError as failure:
-                error = plain(str(failure))
-            except Exception:
-                log.exception("a notification could not be made or sent", rule=record.rule.name)
-                error = _DEFECT
         if letter is not None:
             note.id = letter.message.id
-            try:
+            with _written_into(note, record):
                 await self._messenger.send(letter)
-            except SendError as failure:
-                error = plain(str(failure))
-            except Exception:
-                log.exception("a notification could not be made or sent", rule=record.rule.name)
-                error = _DEFECT
-        note.error, note.outcome = error, _Note.OUTCOME_DELIVERED
-        if error:
+        note.outcome = _Note.OUTCOME_DELIVERED
+        if note.error:
             is_last = group.attempts + 1 >= ATTEMPTS_MAX
             note.outcome = _Note.OUTCOME_FAILED if is_last else _Note.OUTCOME_RETRY
             note.next_time_ms = self._node.clock.wall_ms() + min(RETRY_MS << group.attempts, RETRY_MS_MAX)
             log.warning(
-                "a notification was not delivered", rule=record.rule.name, attempt=group.attempts + 1, error=error
+                "a notification was not delivered", rule=record.rule.name, attempt=group.attempts + 1, error=note.error
             )
         return note
 
@@ -289,6 +278,18 @@ class Notifier:
             note = log_pb2.NoteQuorum(at_risk=at_risk, missing=sorted(missing))
             await self._node.proposals.propose(log_pb2.Command(note_quorum=note), PROPOSE_SECONDS)
             self._quorum_since = None
+
+
+@contextmanager
+def _written_into(note: log_pb2.NoteDelivery, record: log_pb2.NotificationRecord) -> Iterator[None]:
+    """Why a message was not made or not sent. A defect of ours counts as an attempt too, so that others go on."""
+    try:
+        yield
+    except SendError as failure:
+        note.error = plain(str(failure))
+    except Exception:
+        log.exception("a notification could not be made or sent", rule=record.rule.name)
+        note.error = "it could not be made or sent, by a defect; the log of the node says more"
 
 
 def _secret(tables: Tables, rule: notification_pb2.NotificationRule, name: str) -> bytes:

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import asyncio
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from horologe.node import cron_preview, cron_sentence, errors, paging, schedule
 from horologe.node.context import NodeContext
 from horologe.node.cron_words import CronError
+from horologe.node.job_filter import read_bound
 from horologe.node.names import read_job_name
 from horologe.node.writes import Context
 from horologe.v1 import job_pb2, schedule_service_pb2, schedule_service_pb2_grpc
@@ -30,13 +29,7 @@ class ScheduleService(schedule_service_pb2_grpc.ScheduleServiceServicer):
     ) -> schedule_service_pb2.ExplainCronResponse:
         del context
         count = paging.clamp_count(request.count, "count", COUNT_DEFAULT)
-        now_ms = self._node.clock.wall_ms()
-        # `from` is a keyword of Python, and so has no attribute.
-        given: Timestamp = getattr(request, "from")
-        try:
-            from_ms = given.ToMilliseconds() if request.HasField("from") else now_ms
-        except ValueError as error:
-            raise errors.invalid_field("from", str(error)) from error
+        from_ms = read_bound(request, "from", self._node.clock.wall_ms())
         identity = read_job_name(request.job, "job") if request.job else ""
         # An expression that is rarely due takes a while to look through.
         return await asyncio.to_thread(explain, request.schedule, identity, from_ms, count)

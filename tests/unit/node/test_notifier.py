@@ -327,6 +327,26 @@ async def test_retries_come_later_each_time_and_end(node, leader):
     assert record.error == "the receiver answered with status 503"
 
 
+async def test_a_defect_of_ours_counts_as_an_attempt_and_others_go_on(node, leader, monkeypatch):
+    """Else the same message would be tried again every second, for ever."""
+    await create(node)
+    await set_rule(node, a_rule())
+    await run(node, "tick", Outcome.FAILED)
+
+    async def post(url: str, body: bytes, headers: dict[str, str]) -> None:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as defect:
+        defect.setattr(node.sender, "post", post)
+        for _ in range(3):
+            await leader.work()
+    assert node.sender.posts == []
+    node.clock.now_ms += HOUR_MS
+    await leader.work()
+    (record,) = await deliveries(node)
+    assert (record.outcome, record.attempt_count) == (Delivery.OUTCOME_DELIVERED, 2)
+
+
 async def test_a_follower_does_nothing(node, leader):
     await create(node)
     await set_rule(node, a_rule())
