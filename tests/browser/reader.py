@@ -16,9 +16,9 @@ document.addEventListener("securitypolicyviolation", event => console.error(
 """
 NODE_GONE = re.compile(
     "ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_CONNECTION_CLOSED|ERR_EMPTY_RESPONSE|ERR_INCOMPLETE_CHUNKED"
-    "|ERR_SOCKET_NOT_CONNECTED|status of 503"
+    "|ERR_SOCKET_NOT_CONNECTED|status of 503|htmx:(sendError|afterRequest|responseError)"
 )
-"""What a browser writes to its console by itself while a node is away."""
+"""What a browser and htmx write to the console by themselves while a node is away."""
 
 
 class Reader:

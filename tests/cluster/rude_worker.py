@@ -37,6 +37,8 @@ class RudeWorker:
         self._held = held or []
         self._renews = renews
         self._renewing: asyncio.Task[None] | None = None
+        # gRPC takes one write at a time, and refuses a second one by ending the stream.
+        self._writing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         options = [("grpc.use_local_subchannel_pool", 1)]
@@ -53,7 +55,7 @@ class RudeWorker:
             held_attempts=self._held,
             protocol_version=1,
         )
-        await self._stream.write(Request(hello=hello))
+        await self.send(Request(hello=hello))
         self.welcome = (await self.read("welcome")).welcome
         if self._renews:
             self._renewing = asyncio.create_task(self._keep_renewing())
@@ -68,7 +70,8 @@ class RudeWorker:
 
     async def send(self, request: Request) -> None:
         """Whatever it likes."""
-        await self._stream.write(request)
+        async with self._writing:
+            await self._stream.write(request)
 
     async def read(self, kind: str) -> Response:
         """The next message of a kind, over all others. AssertionError if the stream ends before."""
@@ -85,7 +88,7 @@ class RudeWorker:
     async def _keep_renewing(self) -> None:
         for sequence in itertools.count(1):
             await asyncio.sleep(self.welcome.heartbeat_interval.ToMilliseconds() / 1000)
-            await self._stream.write(Request(heartbeat=worker_pb2.Heartbeat(sequence=sequence)))
+            await self.send(Request(heartbeat=worker_pb2.Heartbeat(sequence=sequence)))
 
     async def report(
         self,
@@ -101,7 +104,7 @@ class RudeWorker:
             fencing_token=assignment.fencing_token if token is None else token,
             outcome=outcome,
         )
-        await self._stream.write(Request(results=worker_pb2.AttemptResults(results=[result])))
+        await self.send(Request(results=worker_pb2.AttemptResults(results=[result])))
         return (await self.read("result_acks")).result_acks
 
 
