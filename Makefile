@@ -16,7 +16,7 @@ VENDORED := htmx.org@2.0.11:dist/htmx.min.js htmx-ext-sse@2.2.4:dist/sse.min.js 
 VENDOR := node/web/static/vendor
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick fuzz api-fuzz sim mutants check bandit audit proto proto-check format bench chaos chaos-tools browser-tools axe screenshots model tls-scan vendor clean
+.PHONY: help dev demo test quick fuzz api-fuzz sim mutants check bandit audit docs proto proto-check format bench chaos chaos-tools browser-tools axe screenshots model tls-scan vendor clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -97,6 +97,10 @@ audit: $(VENV)/.ready bandit ## as bandit, and ask PyPI whether what is installe
 	@list=$$(mktemp) && trap 'rm -f '$$list EXIT && $(BIN)/pip freeze --exclude-editable > $$list && \
 		$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement $$list
 
+docs: $(VENV)/.ready ## build the site of docs/ into site/; what it says of itself is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 format: $(VENV)/.ready ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -149,4 +153,4 @@ api-fuzz: $(VENV)/.ready ## let schemathesis call the API over HTTP with whateve
 	API_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/integration/test_http_fuzz.py
 
 clean: ## remove what make made
-	rm -rf $(VENV) $(SCANNER) .ns build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .demo chaos.html
+	rm -rf $(VENV) $(SCANNER) .ns build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .demo chaos.html

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+MADE_FOLDERS = {"site", "build", "dist", "node_modules", "vendor", "scratch"}
+"""Made by tools, or of other people."""
 _BLOCK = re.compile(r"^(?:<!-- test: ([^\n]*?) -->\n)?```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -17,6 +20,15 @@ class Block:
     language: str
     mark: str
     text: str
+
+
+def pages() -> tuple[str, ...]:
+    """Every page of the project, wherever it lies."""
+    found: list[str] = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in MADE_FOLDERS]
+        found += [(Path(folder) / name).relative_to(ROOT).as_posix() for name in files if name.endswith(".md")]
+    return tuple(sorted(found))
 
 
 def page_text(page: str) -> str:

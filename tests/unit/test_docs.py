@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import typer
-from support.pages import ROOT, Block, blocks_of, marked, page_text
+from support.pages import ROOT, Block, blocks_of, marked, page_text, pages
 
 from horologe.client import jobfile
 from horologe.client.cli.main import build
@@ -25,13 +25,7 @@ from horologe.node.validation import complete_job
 from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
 
 PICTURE_BYTES_MAX = 150_000
-PAGES = (
-    "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
-    "SECURITY.md", "docs/README.md", "docs/threat-model.md", "docs/secrets.md", "docs/tls.md",
-    "models/README.md", "examples/README.md", "docs/workflows.md", "docs/schedules.md", "docs/workers.md",
-    "docs/encryption.md", "docs/clients.md", "docs/limits.md", "docs/access.md", "docs/audit.md",
-    "docs/metrics.md", "docs/alerts.md", "docs/dashboard.md", "docs/http-api.md", "docs/tracing.md",
-)  # fmt: skip
+PAGES = pages()
 SOURCE_FOLDERS = ("raft", "node", "client", "chaos", "proto", "tests", "examples")
 PROMISE = """
 Each due time is *fired* exactly once; a completion is *recorded* exactly once; an attempt runs at most once per token; with
@@ -93,6 +87,18 @@ def words_in_sources() -> frozenset[str]:
 def test_every_page_is_in_the_index() -> None:
     listed = {link for link in _LINK.findall(page_text("docs/README.md")) if "/" not in link}
     assert listed == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+def navigation() -> str:
+    return (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)
+def test_every_page_has_its_place_in_the_navigation_of_the_site(path: Path) -> None:
+    name = path.relative_to(ROOT / "docs").as_posix()
+    assert re.search(rf": {re.escape(name)}$", navigation(), flags=re.MULTILINE), (
+        f"docs/{name} is nowhere in the navigation: add a line `- Title: {name}` under `nav:` in mkdocs.yml"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -236,9 +242,10 @@ def test_the_table_of_commands_is_complete() -> None:
 def test_make_verbs_exist() -> None:
     verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     for page in PAGES:
-        text = page_text(page)
-        used = set(re.findall(r"`(?:\w+=\w+ )?make ([a-z-]+)`|^make ([a-z-]+)", text, flags=re.MULTILINE))
-        assert {first or second for first, second in used} <= verbs, page
+        used = {match[1] for span in spans_of(page) if (match := re.fullmatch(r"(?:\w+=\w+ )?make ([a-z-]+)", span))}
+        for block in blocks_of(page_text(page)):
+            used |= set(re.findall(r"^make ([a-z-]+)", block.text, flags=re.MULTILINE))
+        assert used <= verbs, page
 
 
 # Links
