@@ -77,7 +77,7 @@ def reading(
         reduced_motion="reduce",
         storage_state=signed_in.storage_state() if signed_in is not None else None,
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     try:
         yield Reader(context.new_page(), address)
     finally:

@@ -19,7 +19,7 @@ from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError
 from horologe.node.local_cluster import COMMAND, LocalCluster, free_port
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 PAGE_BYTES = 4096
 LIMITED = """
 import os, resource, sys
@@ -305,7 +305,7 @@ async def test_a_disk_that_is_nearly_full_refuses_what_needs_space(tmp_path: Pat
                     return error.reason == "DISK_FULL" and "was changed" in str(error)
                 raise AssertionError("a write was taken without space for it")
 
-            await eventually(refused, 20, "writes refused")
+            await eventually(refused, 60, "writes refused")
             assert (await client.cluster_status()).job_count == 0
     finally:
         cluster.kill()

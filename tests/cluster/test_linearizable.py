@@ -58,7 +58,7 @@ async def test_all_members_have_one_digest_at_one_revision_under_load(tmp_path: 
             async def goes_on(before: int = before) -> bool:
                 return (await cluster.client.cluster_status()).fired_count > before + 50
 
-            await eventually(goes_on, 20, "50 executions more")
+            await eventually(goes_on, 60, "50 executions more")
             revision = await cluster.client.take_checkpoint()
             digests = await asyncio.gather(*(cluster.on(name).state_digest(revision) for name in cluster.names))
             assert [digest.node for digest in digests] == cluster.names

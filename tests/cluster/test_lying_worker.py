@@ -150,7 +150,7 @@ async def test_a_worker_that_floods_is_slowed_down_and_named_and_others_are_serv
         async with RudeWorker(here.config.worker_listen, "liar", queue="other", credentials=liar) as bad:
             for sequence in range(1, 112):
                 await bad.send(Request(heartbeat=worker_pb2.Heartbeat(sequence=sequence)))
-            await eventually(lambda: _names(here, "FLOOD"), 30, "the flood is in the audit log")
+            await eventually(lambda: _names(here, "FLOOD"), 60, "the flood is in the audit log")
             access = access_service_pb2_grpc.AccessServiceStub(here.channel)
             admin = (("authorization", f"Bearer {here.admin}"),)
             assert (await access.WhoAmI(access_service_pb2.WhoAmIRequest(), metadata=admin)).principal == "admin"
@@ -174,7 +174,7 @@ async def test_a_gibibyte_in_one_message_reaches_nobody_and_is_named(tmp_path: P
                 while await call.read() is not grpc.aio.EOF:
                     pass
             assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            await eventually(lambda: _names(here, "BROKEN_OFF"), 30, "the broken stream is in the audit log")
+            await eventually(lambda: _names(here, "BROKEN_OFF"), 60, "the broken stream is in the audit log")
         async with RudeWorker(here.config.worker_listen, "liar", queue="other", credentials=liar) as again:
             assert again.welcome.session > 1
 

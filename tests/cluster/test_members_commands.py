@@ -75,7 +75,7 @@ async def nothing_is_missing(cluster: ChaosCluster, work: RecurringJobs) -> None
         status = await cluster.client.cluster_status()
         return status.running_count + status.queued_count == 0
 
-    await eventually(idle, 20, "everything has ended")
+    await eventually(idle, 60, "everything has ended")
     ledger = await work.ledger(cluster.client)
     by_job: dict[int, list[int]] = {}
     for line in ledger:
@@ -181,7 +181,7 @@ async def test_a_node_that_nobody_added_waits_and_says_so_once(tmp_path: Path) -
         async def waits() -> bool:
             return bool(events(node, "this node waits until it is added to the cluster"))
 
-        await eventually(waits, 20, f"{name} waits")
+        await eventually(waits, 60, f"{name} waits")
         # Three members refuse it more than once each in the time of a few elections.
         before = (await cluster.client.cluster_status()).commit_index
 
@@ -189,7 +189,7 @@ async def test_a_node_that_nobody_added_waits_and_says_so_once(tmp_path: Path) -
             await cluster.client.create_job(jobs.job(f"j{free_port()}", jobs.manual(), jobs.shell(["true"])))
             return (await cluster.client.cluster_status()).commit_index > before + 40
 
-        await eventually(time_passes, 30, "entries", poll_seconds=0.1)
+        await eventually(time_passes, 60, "entries", poll_seconds=0.1)
         waiting = events(node, "this node waits until it is added to the cluster")
         assert len(waiting) == 1
         assert f"horologe cluster add {name} --peer-address {peer_address_of(node)}" in str(waiting[0]["advice"])
@@ -222,7 +222,7 @@ async def test_a_cluster_whose_addresses_have_all_changed_finds_itself(tmp_path:
             addresses = {member.peer_address for member in members}
             return all(member.reachable for member in members) and addresses == set(moved.values())
 
-        await eventually(all_there, 30, "all members at their new addresses")
+        await eventually(all_there, 60, "all members at their new addresses")
         assert (await cluster.on(late).get_job("kept")).name
         # The late one is in nobody's file but its own, and its vote counts.
         gone = next(name for name in cluster.names if name != late)
@@ -248,7 +248,7 @@ async def test_one_of_three_goes_on_when_the_others_are_lost_for_good(tmp_path: 
         said = await asyncio.to_thread(horologe, cluster, "cluster", "recover", "-c", config, "--yes-i-lose", survivor)
         assert f"{survivor} is now the only member" in said
         await asyncio.to_thread(cluster.node(survivor).start)
-        await eventually(lambda: cluster.status(survivor), 20, "the survivor answers")
+        await eventually(lambda: cluster.status(survivor), 60, "the survivor answers")
         await cluster.wait_leader()
         after = await cluster.on(survivor).cluster_status()
         assert after.cluster_id != status.cluster_id
@@ -268,7 +268,7 @@ async def test_one_of_three_goes_on_when_the_others_are_lost_for_good(tmp_path: 
         async def refused() -> bool:
             return len(events(cluster.node(survivor), "peer refused")) >= len(lost)
 
-        await eventually(refused, 30, "the old members are refused")
+        await eventually(refused, 60, "the old members are refused")
         assert cluster.node(survivor).is_running
         old = cluster.node(lost[0])
         for name in lost:
@@ -297,7 +297,7 @@ async def test_a_new_node_gets_the_state_although_the_leader_that_gives_it_dies(
         async def fetching() -> bool:
             return bool(events(cluster.node(name), "fetching a snapshot"))
 
-        await eventually(fetching, 30, "the state is on its way", poll_seconds=0.001)
+        await eventually(fetching, 60, "the state is on its way", poll_seconds=0.001)
         cluster.node(leader).kill()
         await joining
         assert (await cluster.on(name).get_job("filler-39")).name

@@ -44,7 +44,7 @@ async def test_scenario_34_all_nodes_are_killed_at_once_under_load(tmp_path: Pat
 
         with suppress(NotInTimeError):
             # What is missing then, the checks below say better.
-            await eventually(settled, 30, "everything settled", poll_seconds=0.5)
+            await eventually(settled, 60, "everything settled", poll_seconds=0.5)
         outcomes = await read_outcomes(cluster.client)
         states = {outcome.execution: outcome.state for outcome in outcomes}
         marks = read_folder(cluster.evidence)
@@ -88,7 +88,7 @@ async def _ask_and_kill(cluster: ChaosCluster, callers: Callers) -> None:
     async def enough() -> bool:
         return callers.counts["ok"] > before + 400
 
-    await eventually(enough, 30, "enough acknowledged operations")
+    await eventually(enough, 60, "enough acknowledged operations")
     for name in cluster.names:
         process = cluster.node(name).process
         assert process is not None

@@ -49,14 +49,14 @@ async def under_load(cluster: ChaosCluster, name: str) -> AsyncIterator[None]:
         return callers.counts["ok"] > 20
 
     try:
-        await eventually(answered, 20, "callers are answered")
+        await eventually(answered, 60, "callers are answered")
         yield
         for node in cluster.local.nodes:
             if not node.is_running:
                 await asyncio.to_thread(node.start)
         await cluster.wait_ready()
         callers.counts.clear()
-        await eventually(answered, 20, "callers are answered again")
+        await eventually(answered, 60, "callers are answered again")
     finally:
         stop.set()
         await asyncio.wait_for(asking, 40)
@@ -71,7 +71,7 @@ async def under_load(cluster: ChaosCluster, name: str) -> AsyncIterator[None]:
         return verdict.is_sound
 
     with suppress(NotInTimeError):
-        await eventually(sound, 30, "all accounted for", poll_seconds=0.5)
+        await eventually(sound, 60, "all accounted for", poll_seconds=0.5)
     assert verdict.is_sound, verdict.summary()
     jobs = {job.name.rpartition("/")[2] async for job in cluster.client.list_jobs(page_size=1_000)}
     assert callers.created <= jobs, f"lost: {sorted(callers.created - jobs)[:10]}"
@@ -85,7 +85,7 @@ async def _stopped(cluster: ChaosCluster, name: str) -> None:
     async def gone() -> bool:
         return not cluster.node(name).is_running
 
-    await eventually(gone, 20, f"{name} stops by itself")
+    await eventually(gone, 60, f"{name} stops by itself")
     process = cluster.node(name).process
     assert process is not None and process.returncode != 0, "it ended as if all were well"
     assert "horologe: " in cluster.node(name).last_words(), "nobody is told why"
@@ -100,7 +100,7 @@ async def test_scenario_21_disk_of_the_leader_is_slow(cluster: ChaosCluster) -> 
         async def another() -> bool:
             return (await cluster.leader()) not in (None, leader)
 
-        await eventually(another, 20, "another leader")
+        await eventually(another, 60, "another leader")
         await slow.end()
 
 
@@ -116,7 +116,7 @@ async def test_scenario_22_disk_of_a_follower_is_slow(cluster: ChaosCluster) -> 
             status = await cluster.status(leader)
             return status is not None and status.completed_count > before.completed_count + 100
 
-        await eventually(goes_on, 20, "the others go on")
+        await eventually(goes_on, 60, "the others go on")
         after = await cluster.on(leader).cluster_status()
         assert (after.leader, after.term) == (leader, before.term), "a slow follower cost the leader its office"
         await slow.end()
@@ -132,7 +132,7 @@ async def test_scenario_23_disk_is_full(cluster: ChaosCluster) -> None:
             return (await cluster.client.cluster_status()).completed_count > done + 200
 
         try:
-            await eventually(goes_on, 30, "work goes on, with the node that has no room or without it")
+            await eventually(goes_on, 60, "work goes on, with the node that has no room or without it")
         finally:
             ballast.unlink()
 

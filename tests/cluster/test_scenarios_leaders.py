@@ -60,7 +60,7 @@ async def test_scenario_10_leader_dies_between_fire_and_assign(cluster: ChaosClu
     async def fired() -> int:
         return (await cluster.client.cluster_status()).queued_count
 
-    await eventually(fired, 20, "the due time is fired")
+    await eventually(fired, 60, "the due time is fired")
     await _kill_leader(cluster, leader)
     cluster.add_worker("s10", queue="s10").start()
     (row,) = [row async for row in cluster.client.list_ledger("s10")]

@@ -118,7 +118,7 @@ async def dies_before_the_code_begins(cluster: ChaosCluster) -> None:
         async def about_to_start() -> bool:
             return bool(psutil.Process(victim.pid).children())
 
-        await eventually(about_to_start, 20, "the worker is about to start a program")
+        await eventually(about_to_start, 60, "the worker is about to start a program")
         victim.kill()
         await slow.end()
         await ended(cluster, execution, "FAILED", "LOST")
@@ -138,7 +138,7 @@ async def dies_while_it_runs(cluster: ChaosCluster) -> None:
         async def begun() -> bool:
             return file.exists()
 
-        await eventually(begun, 20, "the program has begun")
+        await eventually(begun, 60, "the program has begun")
         victim.kill()
         shell.kill()
         _rescue(cluster, "s4")
@@ -161,7 +161,7 @@ async def dies_before_it_reports(cluster: ChaosCluster) -> None:
             over = {mark.execution for mark in read_folder(cluster.evidence) if mark.kind == Kind.ENDED}
             return {again, once} <= over
 
-        await eventually(over, 20, "both have come to their end, and cannot say so")
+        await eventually(over, 60, "both have come to their end, and cannot say so")
         victim.kill()
         _rescue(cluster, "s5")
         # Nobody can know that they had ended: one may have run twice, the other is FAILED although it ran.
@@ -231,7 +231,7 @@ async def sleeps_with_its_host(cluster: ChaosCluster) -> None:
         async def begun() -> bool:
             return file.exists()
 
-        await eventually(begun, 20, "the program has begun")
+        await eventually(begun, 60, "the program has begun")
         processes = [psutil.Process(victim.pid), *psutil.Process(victim.pid).children(recursive=True)]
         assert len(processes) >= 3, "worker, supervisor, program"
         for process in processes:
@@ -241,7 +241,7 @@ async def sleeps_with_its_host(cluster: ChaosCluster) -> None:
         async def two_begun() -> bool:
             return len(file.read_text().splitlines()) == 2
 
-        await eventually(two_begun, 20, "the next attempt has begun")
+        await eventually(two_begun, 60, "the next attempt has begun")
         for process in processes:
             # Whoever woke up first may have killed the program already, as it should.
             with suppress(ProcessLookupError):

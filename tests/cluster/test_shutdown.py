@@ -72,7 +72,7 @@ async def test_all_nodes_told_to_stop_exit_0_and_come_back(tmp_path: Path) -> No
         async def some_ran() -> bool:
             return (await cluster.client.cluster_status()).completed_count > 100
 
-        await eventually(some_ran, 20, "executions")
+        await eventually(some_ran, 60, "executions")
         codes = await asyncio.to_thread(cluster.local.stop)
         assert codes == [0, 0, 0], [node.last_words() for node in cluster.local.nodes]
         try:
@@ -88,7 +88,7 @@ async def test_all_nodes_told_to_stop_exit_0_and_come_back(tmp_path: Path) -> No
         async def goes_on() -> bool:
             return (await cluster.client.cluster_status()).completed_count > before + 100
 
-        await eventually(goes_on, 30, "executions after the restart")
+        await eventually(goes_on, 60, "executions after the restart")
         status = await cluster.client.cluster_status()
         assert status.refused_token_count == 0
 

@@ -46,7 +46,7 @@ async def _all_equal(cluster: ChaosCluster, scratch: Path) -> None:
         found = [await cluster.status(name) for name in cluster.names]
         return len({one.revision if one is not None else -1 for one in found}) == 1
 
-    await eventually(quiet, 20, "all nodes at one revision")
+    await eventually(quiet, 60, "all nodes at one revision")
     cluster.local.kill()
     digests = {name: digest_of(cluster.node(name).folder, name, scratch / name) for name in cluster.names}
     assert len(set(digests.values())) == 1, digests
@@ -75,13 +75,13 @@ async def test_a_follower_that_fell_behind_fetches_the_state_and_may_lead(tmp_pa
                 await cluster.on(leader).transfer_leader(behind)
             return await cluster.leader() == behind
 
-        await eventually(leads, 20, f"{behind} leads", poll_seconds=0.5)
+        await eventually(leads, 60, f"{behind} leads", poll_seconds=0.5)
         before = (await cluster.client.cluster_status()).completed_count
 
         async def fires() -> bool:
             return (await cluster.client.cluster_status()).completed_count > before + 40
 
-        await eventually(fires, 30, "executions under the new leader", poll_seconds=0.2)
+        await eventually(fires, 60, "executions under the new leader", poll_seconds=0.2)
         # And after a restart it goes on from what it took over.
         cluster.node(behind).kill()
         await asyncio.to_thread(cluster.node(behind).start)
@@ -108,7 +108,7 @@ async def test_a_node_that_dies_while_it_takes_over_a_snapshot_is_none_the_worse
             async def fetching(before: int = before) -> bool:
                 return _events(cluster, behind, "fetching a snapshot") > before
 
-            await eventually(fetching, 20, "a snapshot on its way", poll_seconds=0.001)
+            await eventually(fetching, 60, "a snapshot on its way", poll_seconds=0.001)
             # A little later each time: while it arrives, when it is whole, while it is put in place.
             await asyncio.sleep(attempt * 0.015)
         cluster.node(behind).kill()

@@ -84,9 +84,9 @@ async def plant(here: OneNode, marks: Marks) -> str:
     await client.pause_scope(reason=marks["reason"])
     await client.resume_scope()
     for name, payload in (("returns", marks["run_payload"]), ("fails", None)):
-        await client.wait_execution((await client.run_job(name, payload=payload)).name, timeout=20)
+        await client.wait_execution((await client.run_job(name, payload=payload)).name, timeout=60)
     printed = (await client.run_job("prints")).name
-    await client.wait_execution(printed, timeout=20)
+    await client.wait_execution(printed, timeout=60)
     await everything_is_there(here, marks, printed)
     return printed
 

@@ -34,7 +34,7 @@ async def fill(here: OneNode, prefix: str = "job") -> str:
     )
     await here.client.create_job(jobs.job(prefix, jobs.manual(), jobs.shell(f"printf '{OUTPUT.decode().strip()}\\n'")))
     execution = (await here.client.run_job(prefix)).name
-    await here.client.wait_execution(execution, timeout=20)
+    await here.client.wait_execution(execution, timeout=60)
     return execution
 
 

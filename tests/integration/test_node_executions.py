@@ -47,7 +47,7 @@ async def test_cancelling_a_running_job_ends_its_whole_process_group(tmp_path: P
         assert answer.state == Execution.STATE_RUNNING and answer.cancel_requested
         # Again is harmless.
         await here.client.cancel_execution(execution, reason="not wanted any more")
-        ended = await here.client.wait_execution(execution, timeout=15)
+        ended = await here.client.wait_execution(execution, timeout=60)
         assert ended.state == Execution.STATE_CANCELLED
         assert [attempt.state for attempt in ended.attempts] == [Attempt.STATE_CANCELLED]
         assert ended.reason == "not wanted any more"
@@ -80,7 +80,7 @@ async def test_a_job_that_runs_too_long_is_ended_with_all_it_started(tmp_path: P
             )
         )
         execution = (await here.client.run_job("slow")).name
-        ended = await here.client.wait_execution(execution, timeout=20)
+        ended = await here.client.wait_execution(execution, timeout=60)
         assert [attempt.state for attempt in ended.attempts] == [Attempt.STATE_TIMED_OUT]
         assert ended.state == Execution.STATE_DEAD
         output = await here.output(execution)
@@ -99,7 +99,7 @@ async def test_a_job_that_fails_is_tried_again_and_given_up_at_last(tmp_path: Pa
             )
         )
         execution = (await here.client.run_job("fails")).name
-        ended = await here.client.wait_execution(execution, timeout=20)
+        ended = await here.client.wait_execution(execution, timeout=60)
         assert ended.state == Execution.STATE_DEAD
         assert [(attempt.number, attempt.state, attempt.exit_code) for attempt in ended.attempts] == [
             (number, Attempt.STATE_FAILED, 3) for number in (1, 2, 3)
@@ -126,7 +126,7 @@ async def test_output_can_be_followed_while_it_is_written_and_read_afterwards(tm
         gate.touch()
         followed = await asyncio.wait_for(following, 10)
         assert followed == {"STDOUT": b"first\nlast\n", "STDERR": b"aside\n"}
-        await here.client.wait_execution(execution, timeout=10)
+        await here.client.wait_execution(execution, timeout=60)
         assert await here.output(execution) == followed
         # Also from a node that has been away.
         await here.stop()
@@ -140,7 +140,7 @@ async def test_output_beyond_the_cap_is_cut_and_marked(tmp_path: Path) -> None:
             jobs.job("chatty", jobs.manual(), jobs.shell(f"head -c {3 * OUTPUT_BYTES_MAX} /dev/zero"))
         )
         execution = (await here.client.run_job("chatty")).name
-        ended = await here.client.wait_execution(execution, timeout=20)
+        ended = await here.client.wait_execution(execution, timeout=60)
         assert ended.state == Execution.STATE_COMPLETED
         assert ended.attempts[0].output_truncated
         assert len((await here.output(execution))["STDOUT"]) == OUTPUT_BYTES_MAX
@@ -160,7 +160,7 @@ async def test_a_running_attempt_survives_a_restart_of_its_node(tmp_path: Path) 
         await here.stop()
         await here.start()
         gate.touch()
-        ended = await here.client.wait_execution(execution, timeout=20)
+        ended = await here.client.wait_execution(execution, timeout=60)
         assert ended.state == Execution.STATE_COMPLETED
         assert [attempt.state for attempt in ended.attempts] == [Attempt.STATE_SUCCEEDED]
         assert (await here.output(execution))["STDOUT"] == b"before\nafter\n"
@@ -173,7 +173,7 @@ async def test_the_node_tells_what_it_has_seen(tmp_path: Path) -> None:
             jobs.job("bad", jobs.manual(), jobs.shell("false"), retry=jobs.retry(max_attempts=1))
         )
         for name in ("good", "bad"):
-            await here.client.wait_execution((await here.client.run_job(name)).name, timeout=15)
+            await here.client.wait_execution((await here.client.run_job(name)).name, timeout=60)
 
         async def told() -> bool:
             total = (await here.client.activity()).total

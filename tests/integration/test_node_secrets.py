@@ -86,7 +86,7 @@ async def node_with_api(folder: Path) -> AsyncIterator[tuple[OneNode, Api]]:
 
 
 async def finish(here: OneNode, job: str) -> Execution:
-    return await here.client.wait_execution((await here.client.run_job(job)).name, timeout=20)
+    return await here.client.wait_execution((await here.client.run_job(job)).name, timeout=60)
 
 
 def telling(name: str, expected: str) -> object:
@@ -177,6 +177,6 @@ async def test_a_deleted_jobs_leftovers_fail_without_a_secret_that_is_gone(tmp_p
         await here.client.delete_job("tells")
         await api.secrets.DeleteSecret(secret_service_pb2.DeleteSecretRequest(name="namespaces/default/secrets/db"))
         await here.client.resume_queue("default")
-        ended = await here.client.wait_execution(execution, timeout=20)
+        ended = await here.client.wait_execution(execution, timeout=60)
         assert ended.state in (Execution.STATE_FAILED, Execution.STATE_DEAD)
         assert "there is no secret db any more" in ended.attempts[-1].error

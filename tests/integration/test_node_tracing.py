@@ -44,7 +44,7 @@ async def test_from_the_call_to_the_end(tmp_path: Path, monkeypatch: Any) -> Non
             execution = (await here.client.run_job("traced")).name
         script = (await here.client.run_job("script")).name
         for name in (execution, script):
-            await here.client.wait_execution(name, timeout=15)
+            await here.client.wait_execution(name, timeout=60)
 
         def of(job: str) -> list[ReadableSpan]:
             return [

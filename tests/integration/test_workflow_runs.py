@@ -154,7 +154,7 @@ async def test_a_run_is_cancelled_as_a_whole(tmp_path: Path) -> None:
 
         await eventually(both_run, 20, "two members run")
         await here.client.cancel_execution(run.name, reason="enough")
-        ended = await here.client.wait_execution(run.name, timeout=20)
+        ended = await here.client.wait_execution(run.name, timeout=60)
         assert (ended.state, ended.reason) == (State.STATE_CANCELLED, "enough")
         assert await _states(here.client) == {"one": "CANCELLED", "two": "CANCELLED", "last": "SKIPPED"}
         assert here.running.total() == 0
