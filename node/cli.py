@@ -15,6 +15,21 @@ from horologe.node import cron_commands, tls_commands
 from horologe.node.cron_commands import OutputFormat, print_data
 
 node_app = typer.Typer(help="Run a node of the cluster.", no_args_is_help=True)
+config_app = typer.Typer(name="config", help="A node's configuration.", no_args_is_help=True)
+node_app.add_typer(config_app)
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The node's TOML file.")]
+NameOption = Annotated[str | None, typer.Option("--name", help="Overrides `name`.")]
+DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Overrides `data_dir`.")]
+ListenOption = Annotated[str | None, typer.Option("--listen", help="Overrides `listen`.")]
+WorkerListenOption = Annotated[str | None, typer.Option("--worker-listen", help="Overrides `worker_listen`.")]
+PeerListenOption = Annotated[str | None, typer.Option("--peer-listen", help="Overrides `peer_listen`.")]
+TlsDirOption = Annotated[Path | None, typer.Option("--tls-dir", help="Overrides `tls_dir`.")]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="No TLS and no authentication: whoever reaches a port may do everything.")
+]
+LogLevelOption = Annotated[str | None, typer.Option("--log-level", help="Overrides `log_level`.")]
+PrintOption = Annotated[OutputFormat, typer.Option("--output", "-o", help="How to print.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,22 +47,35 @@ def register(app: typer.Typer) -> None:
 
 @node_app.command("run")
 def run(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="The node's TOML file.")] = None,
-    name: Annotated[str | None, typer.Option(help="Overrides `name`.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Overrides `data_dir`.")] = None,
-    listen: Annotated[str | None, typer.Option(help="Overrides `listen`.")] = None,
-    worker_listen: Annotated[str | None, typer.Option(help="Overrides `worker_listen`.")] = None,
-    peer_listen: Annotated[str | None, typer.Option(help="Overrides `peer_listen`.")] = None,
-    tls_dir: Annotated[Path | None, typer.Option(help="Overrides `tls_dir`.")] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="No TLS and no authentication: whoever reaches a port may do everything.")
-    ] = False,
-    log_level: Annotated[str | None, typer.Option(help="Overrides `log_level`.")] = None,
+    config: ConfigOption = None,
+    name: NameOption = None,
+    data_dir: DataDirOption = None,
+    listen: ListenOption = None,
+    worker_listen: WorkerListenOption = None,
+    peer_listen: PeerListenOption = None,
+    tls_dir: TlsDirOption = None,
+    insecure: InsecureOption = False,
+    log_level: LogLevelOption = None,
 ) -> None:
     """Run a node until SIGTERM or SIGINT: it then hands over the leadership and exits 0."""
     from horologe.node.main import run_until_signal
 
-    overrides = {
+    overrides = _overrides(name, data_dir, listen, worker_listen, peer_listen, tls_dir, insecure, log_level)
+    raise typer.Exit(run_until_signal(config, overrides))
+
+
+def _overrides(
+    name: str | None,
+    data_dir: Path | None,
+    listen: str | None,
+    worker_listen: str | None,
+    peer_listen: str | None,
+    tls_dir: Path | None,
+    insecure: bool,
+    log_level: str | None,
+) -> dict[str, str | Path | bool]:
+    """Those that were given."""
+    given = {
         "name": name,
         "data_dir": data_dir,
         "listen": listen,
@@ -57,13 +85,54 @@ def run(
         "insecure": insecure or None,
         "log_level": log_level,
     }
-    code = run_until_signal(config, {key: value for key, value in overrides.items() if value is not None})
-    raise typer.Exit(code)
+    return {key: value for key, value in given.items() if value is not None}
+
+
+@config_app.command("show")
+def config_show(
+    config: ConfigOption = None,
+    name: NameOption = None,
+    data_dir: DataDirOption = None,
+    listen: ListenOption = None,
+    worker_listen: WorkerListenOption = None,
+    peer_listen: PeerListenOption = None,
+    tls_dir: TlsDirOption = None,
+    insecure: InsecureOption = False,
+    log_level: LogLevelOption = None,
+    output: PrintOption = OutputFormat.TABLE,
+) -> None:
+    """Show each option's value as `node run` would take it, and where it is from. Exits 2 if the configuration is not valid.
+
+    Takes the same file, environment and flags as `node run`, and starts nothing. Secrets are not shown.
+    """
+    from horologe.node.config import ConfigError
+    from horologe.node.config_report import effective_options
+    from horologe.node.config_sources import load_config
+
+    overrides = _overrides(name, data_dir, listen, worker_listen, peer_listen, tls_dir, insecure, log_level)
+    try:
+        found = list(effective_options(load_config(config, overrides)))
+    except ConfigError as error:
+        typer.echo(f"horologe: {error}", err=True)
+        raise typer.Exit(2) from error
+    if output is not OutputFormat.TABLE:
+        print_data([option._asdict() for option in found], output)
+        return
+    width = max(len(option.name) for option in found)
+    for option in found:
+        typer.echo(f"{option.name:<{width}}  {_shown(option.value)}  ({option.origin})")
+
+
+def _shown(value: object) -> str:
+    """As in a configuration file; what is not set is a dash."""
+    import json
+
+    return "-" if value in (None, "", []) else json.dumps(value, ensure_ascii=False)
 
 
 @node_app.command("options")
 def options(
-    output: Annotated[OutputFormat, typer.Option("--output", "-o", help="How to print.")] = OutputFormat.TABLE,
+    output: PrintOption = OutputFormat.TABLE,
 ) -> None:
     """List every option of a node with its default, its environment variable and its meaning."""
     from rich.console import Console

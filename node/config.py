@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -81,6 +81,9 @@ class NodeConfig(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid", frozen=True, env_prefix=ENVIRONMENT_PREFIX, validate_default=False, title="horologe node"
     )
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    """Where the values were given that are no defaults; see `config_sources`."""
 
     name: str = Field(description="The node's name, which is its identity in the cluster. It never changes.")
     data_dir: Path = Field(
@@ -451,6 +454,10 @@ class NodeConfig(BaseSettings):
                 "raise lease_term_ms or lower the others"
             )
         return self
+
+    def origin_of(self, option: str) -> str:
+        """`default`, the configuration file, the environment variable, or the flag that its value is from."""
+        return self._origins.get(option, "default")
 
     @property
     def advertised(self) -> str:

@@ -48,9 +48,11 @@ def load_config(
             values[name] = base / Path(values[name]).expanduser()
     values.setdefault("data_dir", folder / "data")
     try:
-        return NodeConfig(**values)
+        config = NodeConfig(**values)
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(detail, origins, path) for detail in error.errors())) from error
+    config._origins.update(origins)
+    return config
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -18,12 +18,12 @@ def router(parts: HttpParts) -> APIRouter:
     """Both answers have the status 200 or 503, and reasons."""
     routes = APIRouter()
 
-    @routes.api_route("/healthz", methods=["GET", "HEAD"])
+    @routes.get("/healthz")
     async def alive() -> JSONResponse:
         # That this is answered at all says that the event loop goes round.
         return _answer("ok", "failing", illnesses(parts.context))
 
-    @routes.api_route("/readyz", methods=["GET", "HEAD"])
+    @routes.get("/readyz")
     async def ready() -> JSONResponse:
         return _answer("ready", "not ready", [*illnesses(parts.context), *obstacles(parts.context)])
 

@@ -8,11 +8,12 @@ import grpc
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from horologe.node.http.parts import HttpParts
-from horologe.node.http.problems import STATUSES
+from horologe.node.http.problems import STATUSES, Problem
 from horologe.node.local_calls import LocalCallError
 from horologe.node.web import (
     audit,
@@ -115,11 +116,28 @@ def add_to(app: FastAPI, parts: HttpParts) -> None:
             return await _signed_out(view)
         return await view.refusal(400, "INVALID_FORM", str(error))
 
+    async def unknown(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        problem = _problem_of(request, error)
+        if "text/html" in request.headers.get("accept", ""):
+            return await web.view(request).refusal(problem.status, problem.reason, problem.detail)
+        return problem.response()
+
+    app.add_exception_handler(HTTPException, unknown)
     app.add_exception_handler(LocalCallError, failed)
     app.add_exception_handler(FormError, unreadable)
 
     app.add_middleware(GZipMiddleware, compresslevel=PACKING_LEVEL)
     app.add_middleware(SecurityHeaders)
+
+
+def _problem_of(request: Request, error: HTTPException) -> Problem:
+    """Of a path that no route takes, or none with this method."""
+    path = str(request.scope["path"])
+    if error.status_code == 405:
+        text = f"{path[:200]} does not take {request.method[:20]}"
+        return Problem.of_http("METHOD_NOT_ALLOWED", text, error.headers)
+    return Problem.of_http("PATH_NOT_FOUND", f"there is nothing at {path[:200]}")
 
 
 async def _signed_out(view: View) -> Response:
