@@ -7,15 +7,19 @@ import gc
 import os
 import secrets
 import signal
+import tempfile
+from pathlib import Path
 
 import uvloop
 
+from horologe.chaos import bench_reference
 from horologe.chaos.bench_fleet import BenchError, Fleet, FleetOptions
 from horologe.chaos.bench_profiles import Profile
 from horologe.chaos.bench_progress import Steps
 from horologe.chaos.bench_report import Report
 from horologe.chaos.bench_stage import Stage
 from horologe.client.errors import HorologeError
+from horologe.node.open_files import raise_limit
 
 CLEAR_SECONDS = 60.0
 
@@ -29,7 +33,9 @@ def run(profile: Profile, options: FleetOptions, *, progress: bool | None = None
 
     `progress` shows bars on standard error; by default when that is a terminal.
     """
+    raise_limit()
     load_average = os.getloadavg()[0]
+    before = reference_at(options.folder)
     with Steps(enabled=progress) as steps, Fleet(options, f"bench-{secrets.token_hex(3)}") as fleet:
         try:
             report = uvloop.run(_play(profile, fleet, steps))
@@ -46,7 +52,16 @@ def run(profile: Profile, options: FleetOptions, *, progress: bool | None = None
         "encrypted": options.encrypted,
     }
     report.load_average_before = round(load_average, 2)
+    report.reference = bench_reference.Reference.mean(before, reference_at(options.folder))
     return report
+
+
+def reference_at(folder: Path | None) -> bench_reference.Reference:
+    """What this machine does now, on the disk of this folder (of the system's temporary folder, if there is none)."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="horologe-reference-", dir=folder) as scratch:
+        return bench_reference.measure(Path(scratch))
 
 
 async def _play(profile: Profile, fleet: Fleet, steps: Steps) -> Report:

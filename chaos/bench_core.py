@@ -7,8 +7,9 @@ jobs. A round is what a step does on a leader: plan, apply, and later the outcom
 from __future__ import annotations
 
 import random
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ START_MS = 1_800_000_000_000
 ROUND_MS = 100
 """Due times of so much simulated time go into one plan."""
 JOBS_PER_ENTRY = 1_000
+TURNS = 10
 SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=30 * 86_400.0)
 
 
@@ -113,24 +115,50 @@ class Core:
         return self.now_ms / 1000
 
 
-def cost_of_firing(folder: Path, jobs: int, rate: int, fires: int, note: Callable[[str], None]) -> CoreCost:
-    """`jobs` recurring jobs with phases of their own, whose period makes them come to `rate` due times per second."""
-    core = Core(folder)
+def costs_of_firing(
+    folder: Path, jobs: Sequence[int], rate: int, fires: int, note: Callable[[str], None]
+) -> list[CoreCost]:
+    """For each number of jobs: recurring ones with phases of their own, with the period that makes `rate` due times per second.
+
+    They are measured in turns, a tenth of the fires each time, and the median turn counts: what else the machine does meets all.
+    """
+    cores: list[Core] = []
     try:
-        create_jobs(core, jobs, period_ms=max(1_000, jobs * 1000 // rate))
-        note(f"{jobs:,} jobs are there")
-        core.begin()
-        # The first rounds find cold pages and an empty catalog.
-        for _ in range(20):
-            core.now_ms += ROUND_MS
-            core.round()
-        fired, began = 0, time.process_time()
-        while fired < fires:
-            core.now_ms += ROUND_MS
-            fired += core.round()
-        return CoreCost(jobs, fired, time.process_time() - began)
+        for count in jobs:
+            core = Core(folder / f"{count}-{len(cores)}")
+            cores.append(core)
+            create_jobs(core, count, period_ms=max(1_000, count * 1000 // rate))
+            note(f"{count:,} jobs are there")
+            core.begin()
+            # The first rounds find cold pages and an empty catalog.
+            for _ in range(20):
+                core.now_ms += ROUND_MS
+                core.round()
+        turns = [[_turn(core, max(1, fires // TURNS)) for core in cores] for _ in range(TURNS)]
     finally:
-        core.close()
+        for core in cores:
+            core.close()
+    return [_median_cost(count, costs) for count, costs in zip(jobs, zip(*turns, strict=True), strict=True)]
+
+
+def flatness(costs: Sequence[CoreCost]) -> float:
+    """How much more the dearest costs than the cheapest: 0.1 is a tenth more."""
+    each = [cost.microseconds_per_fire for cost in costs]
+    return max(each) / min(each) - 1
+
+
+def _turn(core: Core, fires: int) -> tuple[int, float]:
+    """At least so many fires, and the processor time they took."""
+    fired, began = 0, time.process_time()
+    while fired < fires:
+        core.now_ms += ROUND_MS
+        fired += core.round()
+    return fired, time.process_time() - began
+
+
+def _median_cost(jobs: int, turns: Sequence[tuple[int, float]]) -> CoreCost:
+    fired = sum(count for count, _ in turns)
+    return CoreCost(jobs, fired, fired * statistics.median(seconds / count for count, seconds in turns))
 
 
 def create_jobs(core: Core, jobs: int, period_ms: int) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 DETAILS_MAX = 20
+MINUTE_MS = 60_000
 _FIELDS = 5
+_PIECE_BYTES = 8 * _FIELDS * 10_000
 
 
 class Start(NamedTuple):
@@ -52,10 +54,44 @@ class Recorder:
 
 
 def read_starts(path: Path) -> Iterator[Start]:
-    numbers = array("q")
-    numbers.frombytes(path.read_bytes())
-    for position in range(0, len(numbers), _FIELDS):
-        yield Start(*numbers[position : position + _FIELDS])
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            numbers = array("q", piece)
+            for position in range(0, len(numbers), _FIELDS):
+                yield Start(*numbers[position : position + _FIELDS])
+
+
+class Evidence:
+    """All starts of a run, by the minute of their due time: 40 bytes each, so that a long run fits into memory."""
+
+    def __init__(self, starts: Iterable[Start] = ()) -> None:
+        self._minutes: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
+        for start in starts:
+            self._minutes[start.due_ms // MINUTE_MS].extend(start)
+
+    def __iter__(self) -> Iterator[Start]:
+        for minute in sorted(self._minutes):
+            yield from self._of_minute(minute)
+
+    def between(self, from_ms: int, until_ms: int) -> list[Start]:
+        """Those of due times in [from_ms, until_ms)."""
+        minutes = range(from_ms // MINUTE_MS, (until_ms - 1) // MINUTE_MS + 1)
+        return [
+            start
+            for minute in minutes
+            if minute in self._minutes
+            for start in self._of_minute(minute)
+            if from_ms <= start.due_ms < until_ms
+        ]
+
+    def execution_count(self) -> int:
+        """Different executions. The attempts of one have one due time, so each minute can be counted by itself."""
+        return sum(len({start.execution for start in self._of_minute(minute)}) for minute in self._minutes)
+
+    def _of_minute(self, minute: int) -> Iterator[Start]:
+        numbers = self._minutes[minute]
+        for position in range(0, len(numbers), _FIELDS):
+            yield Start(*numbers[position : position + _FIELDS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +132,7 @@ class Account:
     """The first few that are missing or double."""
 
 
-def starts_per_second(starts: Sequence[Start], from_second: int, until_second: int) -> tuple[int, float, int] | None:
+def starts_per_second(starts: Iterable[Start], from_second: int, until_second: int) -> tuple[int, float, int] | None:
     """The fewest, the mean and the most starts in a second, of all whole seconds in [from_second, until_second)."""
     seconds = range(from_second, until_second)
     if not seconds:
@@ -125,6 +161,30 @@ def account(starts: Sequence[Start], expected: Iterable[tuple[int, int]], from_m
         result.duplicated += count
         _note(result, "not in the schedule", job, due_ms, count)
     return result
+
+
+def account_by_minute(
+    evidence: Evidence,
+    due_times: Callable[[int, int], Iterable[tuple[int, int]]],
+    from_ms: int,
+    until_ms: int,
+) -> tuple[Account, list[Distribution | None]]:
+    """The account of [from_ms, until_ms), and the start delays of each minute of it. `due_times` are those that had to come in
+    a stretch of time."""
+    whole, delays, minutes = Account(), array("d"), []
+    for begin_ms in range(from_ms, until_ms, MINUTE_MS):
+        end_ms = min(begin_ms + MINUTE_MS, until_ms)
+        starts = evidence.between(begin_ms, end_ms)
+        found = account(starts, due_times(begin_ms, end_ms), begin_ms, end_ms)
+        whole.executions += found.executions
+        whole.missed += found.missed
+        whole.duplicated += found.duplicated
+        whole.last_start_us = max(whole.last_start_us, found.last_start_us)
+        whole.details += found.details[: DETAILS_MAX - len(whole.details)]
+        delays.extend(start.delay_ms for start in starts)
+        minutes.append(found.start_delay)
+    whole.start_delay = Distribution.of(delays)
+    return whole, minutes
 
 
 def _note(result: Account, kind: str, job: int, due_ms: int, count: int) -> None:

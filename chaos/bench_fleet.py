@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,13 +19,14 @@ from typing import Self
 import psutil
 
 from horologe.chaos import plain_node
-from horologe.chaos.bench_evidence import Start, read_starts
+from horologe.chaos.bench_evidence import Evidence, read_starts
 from horologe.client import cluster_context
 from horologe.client.cluster_context import ClusterContext
 from horologe.node.certificates import Role
 from horologe.node.local_cluster import LocalCluster, option_of
 
 CALLS_PER_SECOND_MAX = 1_000_000
+STATE_FILE = Path("state", "data.mdb")
 WORKER_END_SECONDS = 20.0
 """A worker drains for up to 10 s and then waits for its last acknowledgements."""
 PLAIN_COMMAND = (sys.executable, "-P", "-m", plain_node.__name__)
@@ -62,6 +64,8 @@ class Usage:
     rss_bytes: int
     file_backed_bytes: int
     """The part of it that is pages of files, the node's data above all: the kernel can take it back at any time."""
+    data_bytes: int = 0
+    """What its state takes on the disk."""
 
 
 class Fleet:
@@ -140,11 +144,11 @@ class Fleet:
                 )
         return list(self._workers)
 
-    def stop_workers(self) -> list[Start]:
+    def stop_workers(self) -> Evidence:
         """Lets the workers drain and answers what they wrote down. Raises BenchError if one did not end well."""
         for worker in self._workers.values():
             worker.send_signal(signal.SIGTERM)
-        starts: list[Start] = []
+        written: list[Path] = []
         for name, worker in self._workers.items():
             try:
                 code = worker.wait(WORKER_END_SECONDS)
@@ -154,8 +158,8 @@ class Fleet:
                 ) from None
             if code != 0:
                 raise BenchError(f"worker {name} ended with code {code}: {_last_lines(self._log_of(name))}")
-            starts += read_starts(self._evidence_of(name))
-        return starts
+            written.append(self._evidence_of(name))
+        return Evidence(start for path in written for start in read_starts(path))
 
     def check(self) -> None:
         """Raises BenchError if a process has ended by itself."""
@@ -171,8 +175,21 @@ class Fleet:
     def node_usage(self) -> dict[str, Usage]:
         """By node; empty for a cluster that was not started here and whose pids were not given."""
         if self._cluster is not None:
-            return {node.name: _usage(node.pid, node.name) for node in self._cluster.nodes}
+            return {
+                node.name: replace(_usage(node.pid, node.name), data_bytes=_size_on_disk(node.folder / STATE_FILE))
+                for node in self._cluster.nodes
+            }
         return {f"pid {pid}": _usage(pid, f"pid {pid}") for pid in self.options.pids}
+
+    def restart(self, position: int) -> float:
+        """Kills a node of the cluster that was started here, and starts it again; answers when, in monotonic seconds."""
+        if self._cluster is None:
+            raise BenchError("a cluster that exists already is not restarted; leave --address out")
+        node = self._cluster.nodes[position]
+        node.kill()
+        begun = time.monotonic()
+        node.start()
+        return begun
 
     def worker_cpu_seconds(self) -> float:
         return sum(_usage(worker.pid, name).cpu_seconds for name, worker in self._workers.items())
@@ -205,6 +222,14 @@ def _usage(pid: int, name: str) -> Usage:
     except psutil.NoSuchProcess:
         raise BenchError(f"{name} is gone: there is no process {pid}") from None
     return Usage(times.user + times.system, memory.rss, getattr(memory, "shared", 0))
+
+
+def _size_on_disk(path: Path) -> int:
+    """In blocks that are taken, since a file of LMDB may have holes."""
+    try:
+        return path.stat().st_blocks * 512
+    except OSError:
+        return 0
 
 
 def _last_lines(path: Path, count: int = 5) -> str:

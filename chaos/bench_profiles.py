@@ -12,13 +12,15 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from functools import partial
+from itertools import pairwise
 from typing import Protocol
 
-from horologe.chaos.bench_evidence import Distribution, account, starts_per_second
+from horologe.chaos.bench_evidence import MINUTE_MS, Distribution, account, account_by_minute, starts_per_second
 from horologe.chaos.bench_fleet import BenchError
 from horologe.chaos.bench_readers import readers
-from horologe.chaos.bench_report import Report
-from horologe.chaos.bench_stage import CATCH_UP_SECONDS, SETTLE_SECONDS, Stage, every, once
+from horologe.chaos.bench_report import Minute, Report
+from horologe.chaos.bench_stage import CATCH_UP_SECONDS, READY_SECONDS, SETTLE_SECONDS, Sample, Stage, every, once
 from horologe.client import jobs
 from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError
@@ -32,6 +34,8 @@ LEAD_SECONDS = 4.0
 """From the end of the creation to the instant of a burst."""
 DRAIN_POLL_SECONDS = 0.02
 PROBE_JOBS = 1_000
+DAY_MS = 86_400_000
+QUIET_MS = 2 * 3_600_000
 
 
 class Profile(Protocol):
@@ -55,6 +59,10 @@ class Steady:
     derived_phases: bool = False
     readers: int = 0
     """People who have the dashboard open meanwhile."""
+    history_count: int = 0
+    """So many executions are kept, and older ones dropped: what makes a long run stand still in size. 0: all."""
+    by_minute: bool = False
+    """Whether the report tells each minute by itself."""
 
     @property
     def seconds_max(self) -> float:
@@ -79,6 +87,8 @@ class Steady:
     async def play(self, stage: Stage) -> Report:
         report = Report("steady", asdict(self) | {"rate_per_second": self.jobs * 1000 / self.period_ms})
         await stage.start_workers()
+        if self.history_count:
+            await stage.client.update_namespace(history_count_max=self.history_count)
         begun = await stage.status()
         stored = await stage.create([stage.job(number, self.schedule(number)) for number in range(self.jobs)])
         phases_ms = [job.schedules[0].interval.phase.ToMilliseconds() for job in stored]
@@ -91,21 +101,40 @@ class Steady:
         await stage.steps.wait_until("Beginning", from_ms / 1000)
         before = await stage.sample()
         async with readers(stage.fleet.page_addresses, self.readers) as visits:
-            await stage.steps.wait_until("Measuring", until_ms / 1000)
-        after = await stage.sample()
+            samples = [before, *[sample async for sample in self._measure(stage, from_ms, until_ms)]]
+        after = samples[-1]
         report.calls, report.failed_calls = len(visits.taken_ms), visits.failed
         report.call_ms = Distribution.of(visits.taken_ms)
         await stage.settle(begun, in_time)
         starts = await asyncio.to_thread(stage.fleet.stop_workers)
-        executions = len({start.execution for start in starts})
+        executions = starts.execution_count()
         ledger = await stage.ledger(begun, executions)
-        found = account(starts, self.due_times(phases_ms, from_ms, until_ms), from_ms, until_ms)
+        found, delays = account_by_minute(starts, partial(self.due_times, phases_ms), from_ms, until_ms)
+        if self.by_minute:
+            report.minutes = [_minute(*pair, delay) for pair, delay in zip(pairwise(samples), delays, strict=True)]
         report.starts_per_second = starts_per_second(starts, from_ms // 1000 + 1, until_ms // 1000)
         report.take_account(found, ledger, executions)
         report.take_usage(before, after)
         took_seconds = max(self.seconds, found.last_start_us / 1e6 - from_ms / 1000)
         report.throughput_per_second = round(found.executions / took_seconds, 1)
         return report
+
+    async def _measure(self, stage: Stage, from_ms: int, until_ms: int) -> AsyncIterator[Sample]:
+        """A sample at the end, or at the end of each minute."""
+        step_ms = MINUTE_MS if self.by_minute else until_ms - from_ms
+        for begin_ms in range(from_ms, until_ms, step_ms):
+            await stage.steps.wait_until("Measuring", min(begin_ms + step_ms, until_ms) / 1000)
+            yield await stage.sample()
+
+
+def _minute(before: Sample, after: Sample, start_delay: Distribution | None) -> Minute:
+    used = sum(usage.cpu_seconds - before.nodes[node].cpu_seconds for node, usage in after.nodes.items())
+    return Minute(
+        round(used / (after.at - before.at), 3),
+        {node: usage.rss_bytes for node, usage in after.nodes.items()},
+        {node: usage.data_bytes for node, usage in after.nodes.items()},
+        start_delay,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +163,9 @@ class Burst:
             drained_at = time.time()
         after = await stage.sample()
         starts = await asyncio.to_thread(stage.fleet.stop_workers)
-        executions = len({start.execution for start in starts})
+        executions = starts.execution_count()
         ledger = await stage.ledger(begun, executions)
-        found = account(starts, ((job, instant_ms) for job in range(self.count)), instant_ms, instant_ms + 1)
+        found = account(list(starts), ((job, instant_ms) for job in range(self.count)), instant_ms, instant_ms + 1)
         report.take_account(found, ledger, executions)
         report.take_usage(before, after)
         report.drained_seconds = round(drained_at - instant_ms / 1000, 3)
@@ -190,23 +219,29 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Jobs whose due times are years away: what a cluster costs that only waits."""
+    """Daily jobs, none of which is due soon: what a cluster costs that only waits, and how long its nodes take to come back."""
 
     jobs: int
     seconds: float
     warm_up_seconds: float
+    restarts: int = 0
+    """How often a node is killed and started again, one node after the other."""
 
     @property
     def seconds_max(self) -> float:
-        return 180 + self.jobs / CREATIONS_PER_SECOND_MIN + self.warm_up_seconds + self.seconds
+        creation_seconds = self.jobs / CREATIONS_PER_SECOND_MIN
+        return 180 + creation_seconds + self.warm_up_seconds + self.seconds + self.restarts * READY_SECONDS
+
+    def phase_ms(self, job: int, now_ms: int) -> int:
+        """Spread over the day, but for two hours from now and two hours before: so much is left for filling and measuring."""
+        return (now_ms + QUIET_MS + job * (DAY_MS - 2 * QUIET_MS) // self.jobs) % DAY_MS
 
     async def play(self, stage: Stage) -> Report:
         report = Report("idle", asdict(self))
         begun = await stage.status()
-        far_ms = int(time.time() * 1000) + FAR_MS
-        created_at = time.monotonic()
-        await stage.create([stage.job(number, once(far_ms + 1000 * number)) for number in range(self.jobs)])
-        report.parameters["created_per_second"] = round(self.jobs / (time.monotonic() - created_at), 1)
+        now_ms = int(time.time() * 1000)
+        filled_seconds = await stage.fill(self.jobs, lambda number: every(DAY_MS, self.phase_ms(number, now_ms)))
+        report.more["created_per_second"] = round(self.jobs / filled_seconds, 1)
         await stage.steps.wait_until("Coming to rest", time.time() + self.warm_up_seconds)
         before = await stage.sample()
         await stage.steps.wait_until("Measuring", time.time() + self.seconds)
@@ -214,6 +249,9 @@ class Idle:
         report.take_usage(before, after)
         if stage.fleet.is_own:
             report.missed = max(0, self.jobs - (after.status.job_count - begun.job_count))
+        for turn in range(self.restarts):
+            seconds = await stage.restart(turn % len(stage.fleet.addresses))
+            report.restart_seconds.append(round(seconds, 3))
         return report
 
 

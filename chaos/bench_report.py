@@ -15,9 +15,21 @@ from rich.table import Table
 
 from horologe.chaos.bench_evidence import Account, Distribution
 from horologe.chaos.bench_fleet import Usage
+from horologe.chaos.bench_reference import Reference
 from horologe.chaos.bench_stage import Ledger, Sample
 
 PACKAGES = ("horologe", "pysyncobj", "lmdb", "grpcio", "protobuf", "uvloop")
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """One minute of a long run."""
+
+    nodes_cores: float
+    rss_bytes: dict[str, int]
+    data_bytes: dict[str, int]
+    """What the state of each node takes on its disk."""
+    start_delay_ms: Distribution | None = None
 
 
 @dataclass(slots=True)
@@ -51,10 +63,22 @@ class Report:
     leader_changed: bool = False
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     cpu_cores_per_node: dict[str, float] = field(default_factory=dict)
+    nodes_cores: float = 0.0
+    """Of all nodes together."""
+    nodes_cpu_us_per_execution: float | None = None
     worker_cpu_seconds: float = 0.0
     rss_bytes: dict[str, int] = field(default_factory=dict)
     rss_file_backed_bytes: dict[str, int] = field(default_factory=dict)
     """The part of rss_bytes that is pages of the node's data file, which the kernel takes back when it needs them."""
+    data_bytes: dict[str, int] = field(default_factory=dict)
+    minutes: list[Minute] = field(default_factory=list)
+    """Of a run that is told by the minute."""
+    restart_seconds: list[float] = field(default_factory=list)
+    """From the start of a killed node's process until it serves."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Figures that only this profile has."""
+    reference: Reference | None = None
+    """What the machine did by itself, before and after."""
     load_average_before: float = 0.0
     load_cores: float = 0.0
     """What the load generator itself used."""
@@ -90,9 +114,13 @@ class Report:
             self.cpu_cores_per_node[node] = round(cpu_seconds / self.seconds, 3)
             self.rss_bytes[node] = used.rss_bytes
             self.rss_file_backed_bytes[node] = used.file_backed_bytes
+            self.data_bytes[node] = used.data_bytes
+        nodes_seconds = sum(self.cpu_seconds.values())
+        self.nodes_cores = round(nodes_seconds / self.seconds, 3)
+        self.nodes_cpu_us_per_execution = round(nodes_seconds * 1e6 / executions, 1) if executions else None
         worker = after.worker_cpu_seconds - before.worker_cpu_seconds
         load = after.load_cpu_seconds - before.load_cpu_seconds
-        others = after.machine.busy - before.machine.busy - worker - load - sum(self.cpu_seconds.values())
+        others = after.machine.busy - before.machine.busy - worker - load - nodes_seconds
         self.worker_cpu_seconds = round(worker, 2)
         self.load_cores = round(load / self.seconds, 3)
         self.other_cores = round(max(0.0, others) / self.seconds, 3)
@@ -166,12 +194,36 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     for node in report.rss_bytes:
         used = f"{report.cpu_cores_per_node[node]:.3f} cores, {report.rss_bytes[node] / 2**20:,.0f} MiB RSS"
         rows.append((f"node {node}", f"{used}, of that {report.rss_file_backed_bytes[node] / 2**20:,.0f} MiB of files"))
+    rows.append(("all nodes together", f"{report.nodes_cores:.3f} cores{_each(report.nodes_cpu_us_per_execution)}"))
+    if report.restart_seconds:
+        rows.append(("serving again after", ", ".join(f"{one:.2f}" for one in report.restart_seconds) + " s"))
+    rows += [
+        (name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value}")
+        for name, value in report.more.items()
+    ]
+    rows += [(f"minute {number}", _minute(one)) for number, one in enumerate(report.minutes, 1)]
     rows.append(("workers", f"{report.worker_cpu_seconds / (report.seconds or 1):.3f} cores"))
     rows.append(("load generator", f"{report.load_cores:.3f} cores"))
+    if report.reference is not None:
+        one = report.reference
+        rounds = (
+            f"{one.rounds_per_cpu_second:,.0f} rounds/s of processor time, {one.rounds_per_second:,.0f}/s of the clock"
+        )
+        rows.append(("reference loop", f"{rounds}; fsync {one.fsync_ms:.2f} ms"))
     rows.append(
         ("everything else here", f"{report.other_cores:.3f} cores, {report.stolen_cores:.3f} stolen by the host")
     )
     return rows
+
+
+def _each(cpu_us: float | None) -> str:
+    return "" if cpu_us is None else f", {cpu_us:.0f} us per execution"
+
+
+def _minute(one: Minute) -> str:
+    rss, data = max(one.rss_bytes.values(), default=0), max(one.data_bytes.values(), default=0)
+    delay = f", p99 {one.start_delay_ms.p99:.0f} ms" if one.start_delay_ms is not None else ""
+    return f"{one.nodes_cores:.2f} cores, RSS {rss / 2**20:,.0f} MiB, data {data / 2**20:,.0f} MiB{delay}"
 
 
 def _spread(one: Distribution) -> str:

@@ -35,6 +35,7 @@ CATCH_UP_SECONDS = 60.0
 """How long a cluster may take to work off what came up while the jobs were created."""
 AGREE_SECONDS = 5.0
 POLL_SECONDS = 0.25
+RESTART_POLL_SECONDS = 0.02
 CREATE_BATCH = 500
 CREATE_IN_FLIGHT = 4
 DELETE_IN_FLIGHT = 64
@@ -215,6 +216,23 @@ class Stage:
         self.created([job.name for batch in stored for job in batch])
         return [job for batch in stored for job in batch]
 
+    async def fill(self, count: int, schedule: Callable[[int], Schedule]) -> float:
+        """Creates so many jobs that nobody needs to know again, however many; answers how many seconds that took."""
+        step = self.steps.begin(f"Creating {count:,} jobs", count)
+        firsts = iter(range(0, count, CREATE_BATCH))
+        begun = time.monotonic()
+
+        async def work(client: AsyncClient) -> None:
+            for first in firsts:
+                numbers = range(first, min(count, first + CREATE_BATCH))
+                batch = [self.job(number, schedule(number)) for number in numbers]
+                await client.batch_create_jobs(batch)
+                self.created(job.name for job in batch)
+                step.add(len(batch))
+
+        await _all(work(client) for client in itertools.islice(itertools.cycle(self.clients), CREATE_IN_FLIGHT))
+        return time.monotonic() - begun
+
     def created(self, names: Iterable[str]) -> None:
         """Notes jobs that have to go again from a cluster that is not ours."""
         if not self.fleet.is_own:
@@ -246,6 +264,32 @@ class Stage:
                 break
             await asyncio.sleep(POLL_SECONDS)
         step.reach(1)
+
+    # Nodes
+
+    async def restart(self, position: int) -> float:
+        """Kills a node and starts it again; answers the seconds from its start until it serves: it knows a leader, and reads.
+
+        A new connection for each try: one that waits before it tries again would be what is measured.
+        """
+        begun = await asyncio.to_thread(self.fleet.restart, position)
+        address = self.fleet.addresses[position]
+        context = replace(self.fleet.context, addresses=(address,))
+        host, _, port = address.rpartition(":")
+        while time.monotonic() - begun < READY_SECONDS:
+            self.fleet.check()
+            with suppress(OSError, HorologeError):
+                _, writer = await asyncio.open_connection(host, int(port))
+                writer.close()
+                async with AsyncClient(context) as client:
+                    status = await client.with_timeout(1.0).cluster_status()
+                    if status.leader and status.has_quorum:
+                        seconds = time.monotonic() - begun
+                        # The clients of this run find their way back before they are used again.
+                        await self._wait("the cluster", self._has_leader)
+                        return seconds
+            await asyncio.sleep(RESTART_POLL_SECONDS)
+        raise BenchError(f"the node at {address} does not serve {READY_SECONDS:.0f} s after its start")
 
     # The end of a run
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from horologe.chaos.bench_evidence import Recorder
 from horologe.client.worker import Context, Worker
+from horologe.node.open_files import raise_limit
 
 HANDLER = "bench"
 DRAIN_SECONDS = 10.0
@@ -53,6 +54,7 @@ def job_number(job: str) -> int:
 
 def main(arguments: list[str]) -> None:
     name, queue, slots, evidence, tls_dir, *addresses = arguments
+    raise_limit()
     recorder = Recorder()
     worker = build(name, queue, int(slots), tls_dir, addresses, recorder)
     threading.Thread(target=_end_with_parent, daemon=True).start()

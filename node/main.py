@@ -15,6 +15,7 @@ from horologe.node.config import ConfigError, NodeConfig
 from horologe.node.config_sources import load_config
 from horologe.node.logging_setup import configure
 from horologe.node.node import Node, NodeFailedError, NodeRemovedError, PortInUseError, run_node
+from horologe.node.open_files import raise_limit
 from horologe.node.tls_folder import TlsError
 from horologe.raft.journal import CorruptLogError
 from horologe.raft.store import StoreError
@@ -33,6 +34,8 @@ def run_until_signal(config_path: Path | None, overrides: Mapping[str, Any]) -> 
         return _complain(error, EXIT_USAGE)
     configure(config)
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    # Before the ports: how many connections there is room for depends on it.
+    raise_limit()
     try:
         _event_loop_run(config)
     except (StoreError, CorruptLogError, TlsError, PortInUseError, NodeFailedError) as error:

@@ -14,8 +14,17 @@ import psutil
 import pytest
 
 from horologe.chaos import bench_history, bench_pages
-from horologe.chaos.bench_core import cost_of_firing
-from horologe.chaos.bench_evidence import Distribution, Recorder, Start, account, read_starts, starts_per_second
+from horologe.chaos.bench_core import costs_of_firing, flatness
+from horologe.chaos.bench_evidence import (
+    Distribution,
+    Evidence,
+    Recorder,
+    Start,
+    account,
+    account_by_minute,
+    read_starts,
+    starts_per_second,
+)
 from horologe.chaos.bench_fleet import BenchError
 from horologe.chaos.bench_missed import measure as measure_missed
 from horologe.chaos.bench_pages_fill import filled_cluster
@@ -68,10 +77,16 @@ def test_submit_counts_what_was_acknowledged(tmp_path: Path, batch: int) -> None
     assert report["start_delay_ms"] is None
 
 
-def test_idle_measures_the_memory_of_jobs_that_wait(tmp_path: Path) -> None:
-    report = bench(tmp_path, "idle", "--jobs", "600", "--warm-up", "0", "--seconds", "1")
-    assert report["rss_bytes"]["n1"] > 0
+def test_idle_measures_what_waiting_costs_and_how_fast_a_killed_node_serves_again(tmp_path: Path) -> None:
+    kept = tmp_path.with_suffix(".json")
+    options = ("--jobs", "600", "--warm-up", "0", "--seconds", "1", "--restarts", "1", "--save", str(kept))
+    report = bench(tmp_path, "idle", *options)
+    assert report["rss_bytes"]["n1"] > 0 and report["data_bytes"]["n1"] > 0
     assert report["executions"] == 0
+    (seconds,) = report["restart_seconds"]
+    assert seconds > 0
+    assert report["reference"]["rounds_per_cpu_second"] > 0 and report["reference"]["fsync_ms"] > 0
+    assert json.loads(kept.read_text()) == report
 
 
 def test_a_secure_cluster_is_measured_like_any_other(tmp_path: Path) -> None:
@@ -115,6 +130,24 @@ def test_missing_double_and_foreign_starts_are_counted() -> None:
     assert found.start_delay == Distribution(5.0, 5.0, 5.0, 5.0)
 
 
+def test_a_long_run_is_accounted_for_minute_by_minute() -> None:
+    def due_times(from_ms: int, until_ms: int) -> list[tuple[int, int]]:
+        return [(0, due_ms) for due_ms in range(0, 180_000, 30_000) if from_ms <= due_ms < until_ms]
+
+    ran = [Start(due_ms, 1, 0, due_ms, due_ms * 1000 + delay) for due_ms, delay in due_times_with_delays()]
+    evidence = Evidence([*ran, ran[0], Start(7, 1, 3, 500_000, 500_000_000)])
+    assert evidence.execution_count() == 5
+    whole, minutes = account_by_minute(evidence, due_times, 30_000, 180_000)
+    assert (whole.executions, whole.missed, whole.duplicated) == (4, 1, 1)
+    assert whole.start_delay == Distribution(9.0, 60.0, 60.0, 60.0)
+    assert [minute and minute.max for minute in minutes] == [9.0, 60.0, 12.0]
+
+
+def due_times_with_delays() -> list[tuple[int, int]]:
+    """(milliseconds, microseconds); nothing ran at 120 s."""
+    return [(30_000, 5_000), (60_000, 9_000), (90_000, 60_000), (150_000, 12_000)]
+
+
 def test_percentiles_are_of_all_values() -> None:
     assert Distribution.of([]) is None
     assert Distribution.of(range(1, 1001)) == Distribution(500, 990, 999, 1000)
@@ -137,8 +170,10 @@ def test_due_times_of_a_steady_run_are_spread_and_complete() -> None:
 
 
 def test_the_core_alone(tmp_path: Path) -> None:
-    cost = cost_of_firing(tmp_path / "state", jobs=50, rate=50, fires=100, note=lambda text: None)
-    assert cost.jobs == 50 and cost.fires >= 100
+    few, many = costs_of_firing(tmp_path, [50, 100], rate=50, fires=100, note=lambda text: None)
+    assert (few.jobs, many.jobs) == (50, 100)
+    assert few.fires >= 100 and many.fires >= 100
+    assert flatness([few, few]) == 0
 
 
 @pytest.mark.parametrize(("policy", "rows"), [("latest", 2), ("earliest", 2), ("all", 101), ("skip", 2)])
