@@ -1,5 +1,5 @@
 """The node's commands: `horologe node ...`, `horologe cluster recover`, `horologe cron ...`, `horologe tls ...`,
-`horologe dev`.
+`horologe dev`, `horologe doctor`.
 
 Heavy modules are imported inside the commands, so that the command line answers quickly.
 """
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from horologe.node import cron_commands, tls_commands
+from horologe.node import cron_commands, doctor_command, tls_commands
 from horologe.node.cron_commands import OutputFormat, print_data
 
 node_app = typer.Typer(help="Run a node of the cluster.", no_args_is_help=True)
@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
     cron_commands.register(app)
     app.add_typer(tls_commands.app)
     app.command("dev")(dev)
+    app.command("doctor")(doctor_command.doctor)
     # The noun is the client's; it is there before the plug-ins.
     nouns = [group.typer_instance for group in app.registered_groups if group.typer_instance is not None]
     for noun in nouns:

@@ -52,6 +52,8 @@ class NodeContext:
     changes: list[asyncio.Queue[list[int]]] = field(default_factory=list)
     """One queue per watcher: numbers of executions that changed."""
 
+    certificate_expires_ms: Callable[[], int] = lambda: 0
+    """When the certificate in use ends; 0 without security."""
     started_ms: int = 0
     """When the process started, by its wall clock."""
     removed: asyncio.Event = field(default_factory=asyncio.Event)

@@ -17,6 +17,7 @@ import grpc
 from horologe.node import views
 from horologe.node.context import NodeContext
 from horologe.peer.v1 import peer_service_pb2
+from horologe.raft.machine import cluster_id_of
 from horologe.v1 import cluster_service_pb2
 
 if TYPE_CHECKING:
@@ -45,7 +46,14 @@ def own_condition(context: NodeContext) -> peer_service_pb2.GetConditionResponse
     )
     if status.clock_correction_ms:
         condition.clock_correction.FromMilliseconds(status.clock_correction_ms)
-    return peer_service_pb2.GetConditionResponse(condition=condition, wall_ms=_own_wall_ms(context))
+    expires_ms = context.certificate_expires_ms()
+    if expires_ms:
+        condition.certificate_expire_time.CopyFrom(views.timestamp(expires_ms))
+    with context.store.read() as tables:
+        cluster_id = cluster_id_of(tables)
+    return peer_service_pb2.GetConditionResponse(
+        condition=condition, wall_ms=_own_wall_ms(context), cluster_id=cluster_id
+    )
 
 
 async def conditions_of(context: NodeContext, stub_of: StubOf, names: Iterable[str]) -> dict[str, Condition]:

@@ -114,6 +114,7 @@ class Node:
             randomness=surroundings.randomness,
             client_addresses={config.name: config.advertised},
             worker_addresses={config.name: config.worker_advertised},
+            certificate_expires_ms=self._certificate_expires_ms,
             started_ms=clock.wall_ms(),
         )
         self.context.observations.begin(self.context.clock.wall_ms())
@@ -149,6 +150,9 @@ class Node:
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[grpc.aio.Server] = []
         self._http: HttpServer | None = None
+
+    def _certificate_expires_ms(self) -> int:
+        return 0 if self._tls is None else int(self._tls.files.expires.timestamp() * 1000)
 
     def _make_replica(self, store: Store) -> Replica:
         config, surroundings = self.config, self._surroundings

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from horologe.client.cli import worker_doctor
 from horologe.client.cli.output import Column
 from horologe.client.cli.session import Session, connected
 
@@ -51,6 +52,9 @@ def drain(
     from horologe.client import records
 
     session.print_one(records.worker(session.client.drain_worker(name, request_id=request_id)), COLUMNS)
+
+
+worker_doctor.register(app)
 
 
 def _add_run() -> None:

@@ -125,6 +125,7 @@ class MemberCondition(_message.Message):
     DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
     DISK_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The version of its program."""
     revision: _builtins.int
@@ -155,6 +156,10 @@ class MemberCondition(_message.Message):
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When its process started."""
 
+    @_builtins.property
+    def certificate_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When its certificate ends; absent without security."""
+
     def __init__(
         self,
         *,
@@ -169,10 +174,11 @@ class MemberCondition(_message.Message):
         disk_free_bytes: _builtins.int = ...,
         disk_total_bytes: _builtins.int = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        certificate_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["clock_correction", b"clock_correction", "clock_offset", b"clock_offset", "clock_uncertainty", b"clock_uncertainty", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expire_time", b"certificate_expire_time", "clock_correction", b"clock_correction", "clock_offset", b"clock_offset", "clock_uncertainty", b"clock_uncertainty", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_correction", b"clock_correction", "clock_offset", b"clock_offset", "clock_uncertainty", b"clock_uncertainty", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "first_index", b"first_index", "last_index", b"last_index", "revision", b"revision", "start_time", b"start_time", "state_bytes", b"state_bytes", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expire_time", b"certificate_expire_time", "clock_correction", b"clock_correction", "clock_offset", b"clock_offset", "clock_uncertainty", b"clock_uncertainty", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "first_index", b"first_index", "last_index", b"last_index", "revision", b"revision", "start_time", b"start_time", "state_bytes", b"state_bytes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

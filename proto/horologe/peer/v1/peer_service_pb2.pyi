@@ -1057,8 +1057,11 @@ class GetConditionResponse(_message.Message):
 
     CONDITION_FIELD_NUMBER: _builtins.int
     WALL_MS_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
     wall_ms: _builtins.int
     """Its wall clock, in milliseconds since the epoch, UTC."""
+    cluster_id: _builtins.str
+    """Its cluster; empty while it knows none."""
     @_builtins.property
     def condition(self) -> _cluster_service_pb2.MemberCondition:
         """How it stands; the fields of its clock are filled in by the node that asked, but for `clock_correction`."""
@@ -1068,10 +1071,11 @@ class GetConditionResponse(_message.Message):
         *,
         condition: _cluster_service_pb2.MemberCondition | None = ...,
         wall_ms: _builtins.int = ...,
+        cluster_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "wall_ms", b"wall_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "condition", b"condition", "wall_ms", b"wall_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
