@@ -16,7 +16,7 @@ VENDORED := htmx.org@2.0.11:dist/htmx.min.js htmx-ext-sse@2.2.4:dist/sse.min.js 
 VENDOR := node/web/static/vendor
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick fuzz api-fuzz sim mutants check bandit audit docs proto proto-check format bench chaos chaos-tools browser-tools axe screenshots model tls-scan vendor clean
+.PHONY: help dev demo test quick fuzz api-fuzz sim mutants check bandit audit docs proto proto-check format bench chaos chaos-tools browser-tools axe screenshots model tls-scan vendor lock binary binary-test ship-tools clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,7 +35,7 @@ dev: $(VENV)/.ready ## make .venv with everything, and .ns for type checkers and
 demo: $(VENV)/.ready ## run a three-node cluster on examples/ and watch it (DEMO_SECONDS=20 ends by itself)
 	@$(BIN)/horologe dev --nodes 3 --examples examples --for $(DEMO_SECONDS)
 
-test: $(VENV)/.ready chaos-tools browser-tools ## run all tests, quick ones first
+test: $(VENV)/.ready chaos-tools browser-tools ship-tools ## run all tests, quick ones first
 	$(BIN)/pytest --numprocesses auto --dist worksteal tests/unit tests/scenarios tests/raft tests/sim
 	$(BIN)/pytest tests/integration tests/cluster tests/browser
 
@@ -151,6 +151,26 @@ bench: $(VENV)/.ready ## the standard measurements
 
 api-fuzz: $(VENV)/.ready ## let schemathesis call the API over HTTP with whatever its description allows and forbids (FUZZ_SECONDS=60)
 	API_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/integration/test_http_fuzz.py
+
+# Everything that the product may use, with checksums: what image and binary are built from. For all Pythons and machines.
+lock: $(VENV)/.ready ## choose anew the versions that image and binary are built from, into ops/locks
+	$(BIN)/pip install --quiet --group lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --upgrade --custom-compile-command "make lock" \
+		--all-extras --output-file ops/locks/runtime.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --upgrade --custom-compile-command "make lock" \
+		--group ship --output-file ops/locks/build.txt
+
+binary: $(VENV)/.ready ## build dist/horologe: one file that needs no Python
+	$(BIN)/python ops/binary/build.py
+
+binary-test: binary chaos-tools ## the binary alone in an empty folder of a bare Debian: three nodes, a worker, jobs, a failover
+	$(BIN)/pytest tests/binary
+
+ship-tools: ## as root on Debian: install what checks docker-compose.yml (docker-compose)
+	@if command -v docker-compose > /dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends docker-compose > /dev/null; \
+	else echo "not installed, so a test of docker-compose.yml will fail: docker-compose"; fi
 
 clean: ## remove what make made
 	rm -rf $(VENV) $(SCANNER) .ns build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .demo chaos.html

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ import psutil
 
 from horologe.chaos import plain_node
 from horologe.chaos.bench_evidence import Evidence, read_starts
-from horologe.client import cluster_context
+from horologe.client import cluster_context, own_program
 from horologe.client.cluster_context import ClusterContext
 from horologe.node.certificates import Role
 from horologe.node.local_cluster import LocalCluster, option_of
@@ -29,7 +28,7 @@ CALLS_PER_SECOND_MAX = 1_000_000
 STATE_FILE = Path("state", "data.mdb")
 WORKER_END_SECONDS = 20.0
 """A worker drains for up to 10 s and then waits for its last acknowledgements."""
-PLAIN_COMMAND = (sys.executable, "-P", "-m", plain_node.__name__)
+PLAIN_COMMAND = tuple(own_program.run_module(plain_node.__name__))
 
 
 class BenchError(Exception):
@@ -129,7 +128,7 @@ class Fleet:
         """Starts the workers; answers their names."""
         for number in range(1, self.options.workers + 1):
             name = f"{self.run}-w{number}"
-            command = (sys.executable, "-P", "-m", "horologe.chaos.bench_worker", name, queue, str(self.options.slots))
+            command = own_program.run_module("horologe.chaos.bench_worker", name, queue, str(self.options.slots))
             tls_dir, addresses = "-", tuple(self.addresses)
             if self._cluster is not None and self._cluster.is_secure:
                 tls_dir, addresses = str(self._cluster.certificate(Role.WORKER, name)), self.context.worker_addresses

@@ -10,7 +10,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
@@ -22,6 +21,7 @@ from horologe.chaos.disk import discard, small_disk
 from horologe.chaos.links import Links
 from horologe.chaos.network import CLIENT_PORT, PEER_PORT, LoopbackNetwork, Network, Place
 from horologe.chaos.proxy import Weather
+from horologe.client import own_program
 from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError
 from horologe.node.clock import CLOCK_FILE_VARIABLE
@@ -83,13 +83,9 @@ class RecordingWorker:
             self._process = subprocess.Popen(
                 [
                     *self._prefix,
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "horologe.chaos.recording_worker",
-                    self.name,
-                    str(evidence),
-                    *self._arguments,
+                    *own_program.run_module(
+                        "horologe.chaos.recording_worker", self.name, str(evidence), *self._arguments
+                    ),
                 ],
                 # It ends when this pipe is closed, however this process ends.
                 stdin=subprocess.PIPE,

@@ -19,6 +19,7 @@ import uvloop
 
 from horologe.chaos.network import Place
 from horologe.chaos.proxy import Proxy, Weather
+from horologe.client import own_program
 
 
 class Links:
@@ -26,7 +27,7 @@ class Links:
 
     def __init__(self, place: Place, targets: Mapping[str, str], log: Path) -> None:
         """`targets`: by the address at which the link is found, both `host:port`."""
-        command = [sys.executable, "-P", "-m", "horologe.chaos.links", *(f"{a}={b}" for a, b in targets.items())]
+        command = own_program.run_module("horologe.chaos.links", *(f"{a}={b}" for a, b in targets.items()))
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [*place.prefix, *command], stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True

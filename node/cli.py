@@ -1,5 +1,5 @@
 """The node's commands: `horologe node ...`, `horologe cluster recover`, `horologe cron ...`, `horologe tls ...`,
-`horologe dev`, `horologe doctor`.
+`horologe service ...`, `horologe dev`, `horologe doctor`.
 
 Heavy modules are imported inside the commands, so that the command line answers quickly.
 """
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from horologe.node import cron_commands, doctor_command, tls_commands
+from horologe.node import cron_commands, doctor_command, service_commands, tls_commands
 from horologe.node.cron_commands import OutputFormat, print_data
 
 node_app = typer.Typer(help="Run a node of the cluster.", no_args_is_help=True)
@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(node_app, name="node")
     cron_commands.register(app)
     app.add_typer(tls_commands.app)
+    app.add_typer(service_commands.app)
     app.command("dev")(dev)
     app.command("doctor")(doctor_command.doctor)
     # The noun is the client's; it is there before the plug-ins.
@@ -148,6 +149,25 @@ def options(
     for option in describe_options():
         table.add_row(option.name, option.environment, option.default, option.description)
     Console().print(table)
+
+
+@node_app.command("probe")
+def probe(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The node's TOML file.")] = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Whether it should get work, and not only lives.")] = False,
+) -> None:
+    """Ask the node that runs here with these options whether it is well; exits 1 if not. For health checks."""
+    from horologe.node.config import ConfigError
+    from horologe.node.config_sources import load_config
+    from horologe.node.probe import probe as ask
+
+    try:
+        verdict = ask(load_config(config, {}), ready=ready)
+    except ConfigError as error:
+        typer.echo(f"horologe: {error}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(verdict.text, err=not verdict.is_well)
+    raise typer.Exit(0 if verdict.is_well else 1)
 
 
 @node_app.command("new-key")

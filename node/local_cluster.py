@@ -18,7 +18,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +25,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from horologe.client import own_program
 from horologe.node.certificates import Role, checked_identity
 from horologe.node.tls import OWN_HOSTS, OWN_RENEWAL
 from horologe.node.tls_folder import CA_FILE, CERTIFICATE_FILE, CaFolder, expiry_of
@@ -42,7 +42,7 @@ TOKEN_FILE = "admin.token"
 """The first administrator's token, as soon as a node has written it."""
 SPARE_PORTS = (10_000, 30_000)
 STOP_SECONDS = 20.0
-COMMAND = (sys.executable, "-c", "from horologe.client.cli.main import main; main()")
+COMMAND = own_program.command()
 
 
 @dataclass(slots=True)

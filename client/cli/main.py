@@ -136,7 +136,13 @@ def _options(
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from horologe.client import own_program
+
         typer.echo(f"horologe {importlib.metadata.version('horologe')}")
+        if (build := own_program.build()) is not None:
+            typer.echo(
+                f"commit {build.commit} of {build.commit_time}; Python {build.python}, glibc {build.glibc} or newer"
+            )
         raise typer.Exit
 
 

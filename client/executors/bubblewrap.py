@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from horologe.client import own_program
 from horologe.client.executors import supervisor
 from horologe.client.executors.supervisor import Confinement
 
@@ -84,7 +85,7 @@ def probe(program: str, confinement: Confinement) -> str:
     Kernels and containers may forbid namespaces.
     """
     command, confinement = Bubblewrap(program).wrap(["true"], "/", "", confinement)
-    wrapper = [sys.executable, "-I", "-S", supervisor.__file__, "exec", json.dumps(confinement), *command]
+    wrapper = own_program.run_file(supervisor.__file__, "exec", json.dumps(confinement), *command)
     try:
         done = subprocess.run(
             wrapper,
