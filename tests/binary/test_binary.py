@@ -41,9 +41,12 @@ def essential() -> list[str]:
 
 def make_debian(root: Path) -> None:
     """Their files, below `root`."""
+    root.chmod(0o755)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
+    for name in ("proc", "dev", "tmp"):
+        (root / name).mkdir()
     listed = subprocess.run(["dpkg", "--listfiles", *essential()], capture_output=True, text=True, check=True).stdout
     files = sorted({Path(line) for line in listed.splitlines() if line.startswith("/") and "/share/" not in line})
     for file in files:
