@@ -15,6 +15,7 @@ from horologe.client import (
     access_calls,
     activity_calls,
     audit_calls,
+    backup_calls,
     calendar_calls,
     calls,
     cluster_calls,
@@ -181,6 +182,7 @@ class AsyncClient(BaseClient):
     list_audit_records = _async_pages(audit_calls.list_audit_records)
     audit_checkpoint = _async_unary(audit_calls.audit_checkpoint)
     export_audit_records = _async_stream(audit_calls.export_audit_records)
+    create_backup = _async_stream(backup_calls.create_backup)
 
     async def wait_execution(self, name: str | int, timeout: float = 3600.0) -> Execution:
         """Waits until an execution has ended, well or badly, and returns it. DeadlineExceeded after `timeout` seconds."""

@@ -23,6 +23,7 @@ from horologe.client import (
     access_calls,
     activity_calls,
     audit_calls,
+    backup_calls,
     calendar_calls,
     calls,
     cluster_calls,
@@ -227,6 +228,7 @@ class Client(BaseClient):
     list_audit_records = _pages(audit_calls.list_audit_records)
     audit_checkpoint = _unary(audit_calls.audit_checkpoint)
     export_audit_records = _stream(audit_calls.export_audit_records)
+    create_backup = _stream(backup_calls.create_backup)
 
     def wait_execution(self, name: str | int, timeout: float = 3600.0) -> Execution:
         """Waits until an execution has ended, well or badly, and returns it. DeadlineExceeded after `timeout` seconds."""

@@ -17,7 +17,8 @@ The tree:
     ├── DeadlineExceeded      no answer in time
     ├── Internal              a defect of the cluster
     ├── InvalidFile           a job file or a crontab is wrong; `.problems` says where
-    └── InvalidContext        the context file or an address is wrong
+    ├── InvalidContext        the context file or an address is wrong
+    └── InvalidBackup         a backup is damaged, not whole, or does not open with the key
 
 What does not belong here: gRPC (see `channel.py`) and how errors are shown (see `cli/failures.py`).
 """
@@ -40,6 +41,7 @@ __all__ = [
     "HorologeError",
     "Internal",
     "InvalidArgument",
+    "InvalidBackup",
     "InvalidContext",
     "InvalidFile",
     "NotFound",
@@ -179,6 +181,10 @@ class InvalidFile(HorologeError):
 
 class InvalidContext(HorologeError):
     """The context file, or an address, is wrong."""
+
+
+class InvalidBackup(HorologeError):
+    """A backup is damaged, not whole, or does not open with the key. Nothing of it counts."""
 
 
 # The server holds the same table the other way round: one reason, one status, one class.

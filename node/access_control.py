@@ -49,7 +49,11 @@ class AuthorizationInterceptor(Guard):
 
     @asynccontextmanager
     async def _around_stream(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
-        with self._streams.entered(self._admit(request), request):
+        caller = self._admit(request)
+        if caller.method in LOCAL_ACTIONS:
+            # At the beginning: what the caller has had of it counts, whether it comes to the end or not.
+            self._denials.note_done(caller, [f"members/{self._node.config.name}"])
+        with self._streams.entered(caller, request):
             yield
 
     def _admit(self, request: Any) -> Caller:

@@ -149,7 +149,12 @@ def _names_in(request: Any) -> Sequence[Thing]:
 _READ, _WRITE, _RUN = Verb.JOB_READ, Verb.JOB_WRITE, Verb.JOB_RUN
 
 LOCAL_ACTIONS = frozenset(
-    {"ClusterService.TransferLeader", "EncryptionService.RotateKeys", "NotificationService.TestNotification"}
+    {
+        "BackupService.CreateBackup",
+        "ClusterService.TransferLeader",
+        "EncryptionService.RotateKeys",
+        "NotificationService.TestNotification",
+    }
 )
 """What a node does by itself when it is asked: no command of the log tells of it."""
 
@@ -170,6 +175,7 @@ RULES: Mapping[str, Rule] = {
     "AuditService.GetAuditCheckpoint": Everywhere(Verb.AUDIT_READ),
     "AuditService.ExportAuditRecords": Everywhere(Verb.AUDIT_READ),
     "BackfillService.BackfillJob": InNamespace(_RUN, objects.job_in("name")),
+    "BackupService.CreateBackup": Everywhere(Verb.CLUSTER_BACKUP),
     "CalendarService.SetCalendar": InNamespace(Verb.CALENDAR_WRITE, objects.named_in("calendar.name")),
     "CalendarService.GetCalendar": InNamespace(_READ, objects.named_in("name")),
     "CalendarService.ListCalendars": InNamespace(_READ, objects.namespace_in("parent")),

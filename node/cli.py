@@ -1,5 +1,5 @@
 """The node's commands: `horologe node ...`, `horologe cluster recover`, `horologe cron ...`, `horologe tls ...`,
-`horologe service ...`, `horologe dev`, `horologe doctor`.
+`horologe service ...`, `horologe dev`, `horologe doctor`, and those of restore_commands.py.
 
 Heavy modules are imported inside the commands, so that the command line answers quickly.
 """
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from horologe.node import cron_commands, doctor_command, service_commands, tls_commands
+from horologe.node import cron_commands, doctor_command, restore_commands, service_commands, tls_commands
 from horologe.node.cron_commands import OutputFormat, print_data
 
 node_app = typer.Typer(help="Run a node of the cluster.", no_args_is_help=True)
@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
     for noun in nouns:
         if noun.info.name == "cluster" and all(command.name != "recover" for command in noun.registered_commands):
             noun.command("recover")(recover)
+            restore_commands.register(noun)
 
 
 @node_app.command("run")

@@ -21,6 +21,7 @@ from horologe.node.access_control import AccessControl
 from horologe.node.admission import MemberRemovedError
 from horologe.node.audit_checkpoints import Checkpoints
 from horologe.node.background import persistent
+from horologe.node.backups import Backups
 from horologe.node.barriers import Barriers
 from horologe.node.call_meter import CallMeter
 from horologe.node.clock import ClusterClock
@@ -145,6 +146,7 @@ class Node:
         self._messenger = Messenger(self.context, self._sender)
         metrics.add(NodeCollector(self.context, self.gateway, self._access, self._tls))
         self._forecasts = Forecasts(self.context)
+        self._backups = Backups(self.context, self._keyring.source)
         self._health = health.aio.HealthServicer()
         self._failure: asyncio.Future[BaseException] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -451,6 +453,7 @@ class Node:
             self._encryption,
             self._messenger,
             self._forecasts,
+            self._backups,
         )
 
     def _api_server(self, workers: WorkerService, message_bytes_max: int) -> grpc.aio.Server:

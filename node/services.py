@@ -11,6 +11,8 @@ from horologe.node.activity_service import ActivityService
 from horologe.node.audit_checkpoints import Checkpoints
 from horologe.node.audit_service import AuditService
 from horologe.node.backfill_service import BackfillService
+from horologe.node.backup_service import BackupService
+from horologe.node.backups import Backups
 from horologe.node.calendar_service import CalendarService
 from horologe.node.cluster_service import ClusterService
 from horologe.node.context import NodeContext
@@ -41,6 +43,7 @@ from horologe.v1 import (
     activity_service_pb2_grpc,
     audit_service_pb2_grpc,
     backfill_service_pb2_grpc,
+    backup_service_pb2_grpc,
     calendar_service_pb2_grpc,
     cluster_service_pb2_grpc,
     dead_letter_service_pb2_grpc,
@@ -70,6 +73,7 @@ SERVICES = tuple(
         "AccessService",
         "ActivityService",
         "EncryptionService",
+        "BackupService",
         "DeadLetterService",
         "OperationService",
         "BackfillService",
@@ -109,6 +113,7 @@ class Services:
     encryption: Encryption
     messenger: Messenger
     forecasts: Forecasts
+    backups: Backups
 
     def add_to(self, server: Any) -> None:
         """All of them, to a server of gRPC, or to what stands for one (local_calls.py)."""
@@ -145,3 +150,4 @@ class Services:
         activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(ActivityService(self.context), server)
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(AccessService(self.context), server)
         encryption_service_pb2_grpc.add_EncryptionServiceServicer_to_server(EncryptionService(self.encryption), server)
+        backup_service_pb2_grpc.add_BackupServiceServicer_to_server(BackupService(self.backups), server)

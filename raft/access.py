@@ -57,6 +57,8 @@ class Verb(StrEnum):
     CLUSTER_READ = "cluster.read"
     CLUSTER_WRITE = "cluster.write"
     """Members, leadership, keys."""
+    CLUSTER_BACKUP = "cluster.backup"
+    """Take the whole state away, secrets' values included."""
 
 
 _VIEWER = frozenset(

@@ -1,9 +1,12 @@
-"""A cluster that has lost its majority for good: one member goes on alone, as another cluster with this one's data.
+"""A cluster that begins with the data of another: of one that has lost its majority for good, or of a backup.
+
+In the first case one member goes on alone, as another cluster with this one's data.
 
 This breaks what Raft promises, on purpose and knowingly: what only the lost members had is gone, and what is in this member's
 log counts as committed although no majority may have had it. What must not happen is that the two lives are mistaken for one
 another. So the new cluster has another identity, begins in a newer term at an index that the old one has not come to (tokens and
-revisions are indexes), and leaves a gap in the numbers that it gives away. The log before is dropped, as after a snapshot.
+revisions are indexes), and leaves a gap in the numbers that it gives away. The log before is dropped, as after a snapshot. A
+cluster that is restored from a backup does the same, and is paused: what is due is decided when people have looked at it.
 
 Pure: the caller owns the transaction. What people are asked and told is in node/recover.py.
 """
@@ -13,11 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from horologe.log.v1 import log_pb2
+from horologe.raft import pauses
 from horologe.raft.core_messages import NO_OP_COMMAND_TYPE
-from horologe.raft.journal import HardState, Journal, Logged, LogStore
+from horologe.raft.journal import FIRST_TERM, HardState, Journal, Logged, LogStore
 from horologe.raft.machine import StateMachine, after_gap, cluster_id_of
 from horologe.raft.membership import Configuration, Member, to_message
 from horologe.raft.model import Counters
+from horologe.raft.state import State
 from horologe.raft.tables import Tables
 
 
@@ -87,4 +92,31 @@ def recover(journal: Journal, store: LogStore, tables: Tables, member: Member, c
     machine.apply(tables, begin, log_pb2.Entry(commands=[log_pb2.Command(change_membership=change)]))
     term = journal.hard_state.term + 1
     Journal.reset_to(store, begin, term, HardState(term, None), Logged(begin, configuration))
+    return begin
+
+
+def restore(
+    store: LogStore,
+    tables: Tables,
+    member: Member,
+    cluster_id: str,
+    came_from: log_pb2.NoteDenied,
+    time_ms: int,
+    pause_reason: str = "",
+) -> int:
+    """Makes the member the only one of a new cluster with the state that the tables hold; the log is empty.
+
+    `came_from` goes into the audit chain. With a reason the cluster begins paused. Returns the index at which it begins.
+    """
+    configuration = Configuration((member,), (), cluster_id)
+    change = log_pb2.ChangeMembership(record=True, configuration=to_message(configuration))
+    begin = after_gap(Counters.load(tables).revision)
+    commands = [log_pb2.Command(change_membership=change), log_pb2.Command(note_denied=came_from)]
+    StateMachine().apply(tables, begin, log_pb2.Entry(time_ms=time_ms, commands=commands))
+    if pause_reason:
+        begin += 1
+        state = State(tables, begin, time_ms)
+        pauses.pause_scope(state, log_pb2.PauseScope(paused=True, reason=pause_reason, by="horologe cluster restore"))
+        state.save()
+    Journal.reset_to(store, begin, FIRST_TERM + 1, HardState(FIRST_TERM + 1, None), Logged(begin, configuration))
     return begin

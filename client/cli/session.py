@@ -177,7 +177,11 @@ def connected(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
-        settings = settings_of(values.pop("typer_context"))
+        typer_context = values.pop("typer_context")
+        if typer_context.invoked_subcommand is not None:
+            # It is a group that does something of its own, and this time one of its commands was meant.
+            return
+        settings = settings_of(typer_context)
         given = {name: values.pop(name) for name in ("address", "context", "insecure", "namespace")}
         given["address"] = tuple(given["address"] or ())
         nearer = {name: value for name, value in given.items() if value}

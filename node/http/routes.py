@@ -116,6 +116,7 @@ ROUTES: Mapping[str, Route] = {
     "AuditService.GetAuditCheckpoint": Route("GET", "/v1/auditCheckpoint"),
     "AuditService.ExportAuditRecords": Route("GET", "/v1/auditRecords:export"),
     "BackfillService.BackfillJob": Route("POST", f"/v1/{{name={_JOB}}}:backfill", WHOLE),
+    "BackupService.CreateBackup": Route("POST", "/v1/backups", WHOLE),
     "CalendarService.SetCalendar": Route("PUT", "/v1/{calendar.name=namespaces/*/calendars/*}", body="calendar"),
     "CalendarService.GetCalendar": Route("GET", "/v1/{name=namespaces/*/calendars/*}"),
     "CalendarService.ListCalendars": Route("GET", "/v1/{parent=namespaces/*}/calendars"),

@@ -54,6 +54,7 @@ REQUESTS = {
     "AuditService.GetAuditCheckpoint": "",
     "AuditService.ListAuditRecords": "",
     "BackfillService.BackfillJob": BLUE + " start_time { seconds: 1 } end_time { seconds: 2 }",
+    "BackupService.CreateBackup": "",
     "CalendarService.DeleteCalendar": 'name: "namespaces/blue/calendars/c"',
     "CalendarService.GetCalendar": 'name: "namespaces/blue/calendars/c"',
     "CalendarService.ListCalendars": PARENT,

@@ -226,7 +226,7 @@ def test_commands_are_found_in_blocks() -> None:
 
 def leaves(command: Any, path: str) -> Iterator[str]:
     subcommands = getattr(command, "commands", None)
-    if not subcommands:
+    if not subcommands or command.invoke_without_command:
         yield path
     for name, subcommand in (subcommands or {}).items():
         if subcommand.hidden:

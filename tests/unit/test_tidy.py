@@ -53,10 +53,11 @@ LAYERS = {
 CLIENT_KNOWN = (
     "node/channels.py", "node/dev.py", "node/local_cluster.py", "node/web/job_text.py",
     "node/doctor.py", "node/doctor_network.py", "node/doctor_command.py",
+    "node/backups.py", "node/backup_service.py", "node/restore.py", "node/restore_commands.py",
 )  # fmt: skip
 """What of a node knows the client: notifications go through the guard of its HTTP jobs, one file shows a cluster at work, one
-starts processes of this program, one shows jobs as job files, and a node's machine is examined by the rules that hold for a
-worker's."""
+starts processes of this program, one shows jobs as job files, a node's machine is examined by the rules that hold for a worker's,
+and a backup is a file that the client reads without a cluster."""
 ONE_PLACE = {
     "pysyncobj": lambda path: path == "raft/core_engine.py",
     "lmdb": lambda path: path in ("raft/store.py", "raft/snapshot.py", "node/outputs.py"),
