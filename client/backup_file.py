@@ -12,8 +12,8 @@ is the digest of everything before the first frame, and whether it is the last o
 put together from others does not open, and nothing in it can be read without the key.
 
 In a frame is the number of a table (2 bytes, as the beginning lists them), and compressed records: length of key and value (4 and
-4 bytes), key, value. Each table has at least one frame, and they come in their order; the digest over all that is the digest of the
-state (raft/digest.py).
+4 bytes), key, value. Each table has at least one frame, and they come in their order; the digest over all that is the digest of
+the state (raft/digest.py).
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from horologe.client.client import Client
 from horologe.client.errors import InvalidBackup
 from horologe.node import restore as restore_module
 from horologe.node.config import NodeConfig
-from horologe.raft.digest import digest_of
 from horologe.node.key_sources import FileKeys as NodeFileKeys
 from horologe.node.node import Node
 from horologe.node.restore import CannotRestoreError, restore
+from horologe.raft.digest import digest_of
 
 PASSPHRASE = Passphrase("correct horse battery staple")
 

@@ -180,7 +180,8 @@ def complaint_about(words: Sequence[str], *, complete: bool) -> str | None:
             arguments += 1
     if not complete:
         return None
-    if getattr(command, "commands", None) and words[1:] and not words[-1].startswith("--"):
+    is_whole = not getattr(command, "commands", None) or command.invoke_without_command
+    if not is_whole and words[1:] and not words[-1].startswith("--"):
         return f"{command.name} needs a command"
     taken = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     needed = sum(1 for parameter in taken if parameter.required)
