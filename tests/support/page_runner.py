@@ -1,9 +1,9 @@
 """Runs the examples of a page as they stand there, block after block, as somebody would who follows it.
 
 A block says by its mark what it is: `run` must succeed, `run failing` must not, `run until expected` is run again until it shows
-what the block after it expects; `expect` is what the one before has shown; `file NAME` is written; `worker NAME` goes on until
-the end. What a block shows is compared in essence: times, durations and numbers may differ, everything else may not; `expect
-exactly` is for what is the same every day.
+what the block after it expects; `expect` is what the one before has shown; `file NAME` is written; `worker NAME` and
+`program NAME` go on until the end. What a block shows is compared in essence: times, durations and numbers may differ, everything
+else may not; `expect exactly` is for what is the same every day.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 
 from support.pages import Block
 
-BLOCK_SECONDS = 30.0
-UNTIL_EXPECTED_SECONDS = 20.0
+BLOCK_SECONDS = 120.0
+UNTIL_EXPECTED_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
 
@@ -29,13 +29,39 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("HOROLOGE_")}
 
 
+SETUP = """
+. .venv/bin/activate
+export HOROLOGE_CONTEXT=$PWD/dev/context.toml
+"""
+"""What pages count on that say nothing else: a terminal as README.md sets it up."""
+PLAYED = ("run", "expect", "file", "worker", "program")
+
+
+def is_played(block: Block) -> bool:
+    """Whether a block is one for `play_blocks`; others have tests of their own."""
+    return block.mark.partition(" ")[0] in PLAYED
+
+
 def play(folder: Path, terminal: str, setup: str, blocks: Sequence[Block]) -> list[str]:
     """Plays blocks while what `terminal` starts is running; `setup` comes before each script. Answers the marks of all."""
-    with ExitStack() as stack:
-        dev = stack.enter_context(background(folder, terminal, folder / "dev.log"))
+    with dev_cluster(folder, terminal):
+        play_blocks(folder, setup, blocks)
+    return [block.mark for block in blocks]
+
+
+@contextmanager
+def dev_cluster(folder: Path, terminal: str) -> Iterator[None]:
+    """What `horologe dev` starts, which must stand in the last line of a script, until the end of the context."""
+    with background(folder, terminal, folder / "dev.log") as dev:
         assert dev.stdout is not None
         # `dev` says this when everything is ready, and ends by itself if that takes too long.
         assert any("horologe execution list" in line for line in dev.stdout), (folder / "dev.log").read_text()
+        yield
+
+
+def play_blocks(folder: Path, setup: str, blocks: Sequence[Block]) -> None:
+    """Plays blocks against a cluster that is running."""
+    with ExitStack() as stack:
         output = ""
         for block, following in pairwise([*blocks, Block("", "", "")]):
             kind, _, rest = block.mark.partition(" ")
@@ -47,12 +73,12 @@ def play(folder: Path, terminal: str, setup: str, blocks: Sequence[Block]) -> li
                     lines = plain if rest == "exactly" else essence
                     assert shows(output, block.text, lines), f"expected\n{block.text}\nfound\n{output}"
                 case "file":
+                    (folder / rest).parent.mkdir(parents=True, exist_ok=True)
                     (folder / rest).write_text(block.text)
-                case "worker":
+                case "worker" | "program":
                     stack.enter_context(background(folder, setup + block.text, folder / f"{rest}.log"))
                 case _:
                     raise AssertionError(f"nobody knows how to play {block.mark!r}")
-    return [block.mark for block in blocks]
 
 
 def run(folder: Path, script: str, until: str = "", *, failing: bool = False) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 MADE_FOLDERS = {"site", "build", "dist", "node_modules", "vendor", "scratch"}
 """Made by tools, or of other people."""
-_BLOCK = re.compile(r"^(?:<!-- test: ([^\n]*?) -->\n)?```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^(?:<!-- (?:test: |(?=not run: ))([^\n]*?) -->\n)?```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block, with the mark before it: `<!-- test: MARK -->`, or none."""
+    """A fenced block, with the mark before it: `<!-- test: MARK -->`, `<!-- not run: REASON -->` (all of that), or none."""
 
     language: str
     mark: str

@@ -22,7 +22,7 @@ from horologe.client.cli.main import build
 from horologe.node.config import NodeConfig, describe_options
 from horologe.node.templates import secret_names, template_violations
 from horologe.node.validation import complete_job
-from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, LedgerOutcome, Reason
+from horologe.raft.model import FINAL_STATES, LEGAL_MOVES, ExecutionState, LedgerOutcome, Reason
 
 PICTURE_BYTES_MAX = 150_000
 PAGES = pages()
@@ -311,6 +311,19 @@ def test_the_ledger_table_has_every_outcome_and_reason() -> None:
 # Configuration
 
 
+def test_alerts_that_pages_name_exist() -> None:
+    alerts = set(re.findall(r"alert: (\w+)", page_text("ops/alerts.yaml")))
+    for page in PAGES:
+        assert set(re.findall(r"\bHorologe[A-Z]\w+", page_text(page))) <= alerts | words_in_sources(), page
+
+
+def test_the_states_in_the_concepts_are_the_table() -> None:
+    rows = re.findall(r"^\| ([A-Z]+) \| .* \| ([^|]*) \|$", marked("docs/concepts.md", "states"), flags=re.MULTILINE)
+    found = {(before, after) for before, cell in rows for after in re.findall(r"[A-Z]{4,}", cell)}
+    assert found == {(before.name, after.name) for before, after in LEGAL_MOVES if before is not None}
+    assert {before for before, _ in rows} == {state.name for state in ExecutionState}
+
+
 def test_every_option_of_a_node_is_described() -> None:
     described = describe_options()
     assert [option.name for option in described] == list(NodeConfig.model_fields)
@@ -324,7 +337,8 @@ def test_a_node_listens_on_loopback_unless_told_otherwise() -> None:
 
 
 def test_the_job_file_in_the_readme_is_one() -> None:
-    [block] = [block for block in blocks_of(page_text("README.md")) if block.mark == "job file"]
+    block, workflow = (block for block in blocks_of(page_text("README.md")) if block.mark == "job file")
+    assert len(jobfile.loads(workflow.text, "README.md")) == 3
     [sourced] = jobfile.loads(block.text, "README.md")
     assert sourced.job.name == "namespaces/default/jobs/nightly-report"
     # Each action that is commented out must be one as well.
@@ -348,7 +362,7 @@ def test_the_job_file_of_the_schedules_is_one() -> None:
 
 
 def test_the_job_file_of_the_workflow_is_one() -> None:
-    [block] = [block for block in blocks_of(page_text("docs/workflows.md")) if block.mark == "job file"]
+    [block] = [block for block in blocks_of(page_text("docs/workflows.md")) if block.mark == "file nightly.yaml"]
     found = {sourced.job.name.rpartition("/")[2]: sourced.job for sourced in jobfile.loads(block.text, "workflows.md")}
     assert list(found) == ["nightly", "extract", "load", "alarm"]
     for job in found.values():
