@@ -43,6 +43,10 @@ NOT_IN_IT = {
 """Of the standard library. All the rest is there: handlers of jobs may need it."""
 
 
+WHOLE = ("horologe", "opentelemetry", "pymysql", "psycopg", "uvicorn", "sqlalchemy.dialects", "rich._unicode_data")
+"""Packages of which PyInstaller would miss something: they are imported by names that are put together."""
+
+
 def main() -> None:
     output = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "dist" / "horologe").absolute()
     commit, commit_time, epoch = (git("log", "-1", f"--format={form}") for form in ("%H", "%cI", "%ct"))
@@ -93,17 +97,20 @@ def freeze(epoch: str) -> Path:
     words = ["--onedir", "--name", "horologe", "--noconfirm", "--clean", "--log-level", "ERROR", "--noupx"]
     words += ["--distpath", dist, "--workpath", WORK / "work", "--specpath", WORK]
     for package in ("raft", "node", "client", "chaos", "v1", "log", "peer"):
-        words += ["--collect-submodules", f"horologe.{package}", "--collect-data", f"horologe.{package}"]
-    for package in ("opentelemetry", "pymysql", "psycopg", "uvicorn", "sqlalchemy.dialects", "rich._unicode_data"):
-        words += ["--collect-submodules", package]
-    for package in ("horologe", "opentelemetry-sdk", "opentelemetry-api"):
-        words += ["--copy-metadata", package]
+        words += ["--collect-data", f"horologe.{package}"]
+    words += [
+        "--copy-metadata",
+        "horologe",
+        "--copy-metadata",
+        "opentelemetry-sdk",
+        "--copy-metadata",
+        "opentelemetry-api",
+    ]
     words += ["--collect-data", "tzdata", "--collect-binaries", "psycopg_binary"]
     # The supervisor of jobs runs as a file of its own.
     words += ["--add-data", f"{site_packages() / 'horologe/client/executors/supervisor.py'}:horologe/client/executors"]
-    for name in sorted(sys.stdlib_module_names - NOT_IN_IT - {"__main__"}):
-        if (spec := find_spec(name)) is not None:
-            words += ["--hidden-import" if spec.submodule_search_locations is None else "--collect-submodules", name]
+    for name in [*standard_library(), *(name for folder in WHOLE for name in modules_below(site_packages(), folder))]:
+        words += ["--hidden-import", name]
     for name in sorted(NOT_IN_IT | {"pip", "setuptools", "PyInstaller"}):
         words += ["--exclude-module", name]
     run(VENV / "bin" / "python", "-m", "PyInstaller", *words, HERE / "entry.py")
@@ -116,6 +123,24 @@ def freeze(epoch: str) -> Path:
     libraries = [path for path in folder.rglob("*.so*") if not path.is_symlink() and path.parent.suffix != ".libs"]
     run("strip", "--strip-debug", *sorted(libraries))
     return folder
+
+
+def standard_library() -> list[str]:
+    """All its modules, but for tests and what is not for programs without a screen."""
+    found = []
+    for name in sorted(sys.stdlib_module_names - NOT_IN_IT - {"__main__"}):
+        if (spec := find_spec(name)) is not None:
+            folder = (spec.submodule_search_locations or [""])[0]
+            found += modules_below(Path(folder).parent, name) if folder else [name]
+    return found
+
+
+def modules_below(root: Path, package: str) -> list[str]:
+    """A package and all in it, by the names of its files: PyInstaller would import each to ask it."""
+    files = sorted((root / package.replace(".", "/")).rglob("*.py"))
+    parts = [file.relative_to(root).with_suffix("").parts for file in files]
+    names = [".".join(part[:-1] if part[-1] == "__init__" else part) for part in parts if part[-1] != "__main__"]
+    return [name for name in names if not re.search(r"\.(tests?|idle_test)(\.|$)", name)]
 
 
 def oldest_glibc(folder: Path) -> str:

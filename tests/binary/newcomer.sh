@@ -38,13 +38,14 @@ END
 done
 eventually horologe node probe --ready --config n3/node.toml
 eventually test -s admin.token
-horologe login --address 127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403 --ca-file tls/ca.pem --token - < admin.token
+horologe login --address 127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403 \
+    --worker-address 127.0.0.1:7601,127.0.0.1:7602,127.0.0.1:7603 --ca-file tls/ca.pem --token - < admin.token
 
 echo "== a worker"
 cat > handlers.py <<'END'
 import sqlite3
 from horologe.client import Context, Worker
-worker = Worker()
+worker = Worker(tls_dir="tls/workers/w1")
 
 @worker.handler("add-up")
 def add_up(context: Context) -> int:
@@ -52,12 +53,13 @@ def add_up(context: Context) -> int:
     context.write_output(f"handled {total}\n")
     return total
 END
-horologe worker run --address 127.0.0.1:7601,127.0.0.1:7602,127.0.0.1:7603 --tls-dir tls/workers/w1 --handlers handlers.py 2> worker.log &
+horologe worker run --tls-dir tls/workers/w1 --handlers handlers.py 2> worker.log &
 worker=$!
 
 echo "== jobs"
 horologe job create shell --every 1h --shell 'env; echo "sum $((40 + 2))"'
 horologe job create python --every 1h --python add-up --payload '[20, 3]'
+eventually sh -c 'horologe worker list | grep -q w1'
 horologe job run shell --wait
 horologe job run python --wait
 horologe execution logs 1
