@@ -17,7 +17,7 @@ from __future__ import annotations
 import json as json_module
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
@@ -27,6 +27,7 @@ from horologe.v1 import job_pb2
 from horologe.v1.job_pb2 import Action, CronSchedule, Job, RetryPolicy, Schedule
 
 __all__ = [
+    "Policies",
     "after",
     "after_delay",
     "cron",
@@ -45,6 +46,41 @@ __all__ = [
 
 Span = str | timedelta
 Instant = datetime | str
+
+
+class Policies(TypedDict, total=False):
+    """What may be said of a job beside its name, schedule and action: the keywords of `job`, for functions that hand them on."""
+
+    start_time: Instant | None
+    end_time: Instant | None
+    max_executions: int
+    jitter: Span | None
+    calendars: Iterable[str]
+    on_exclusion: str
+    delete_when_finished: bool
+    retry: RetryPolicy | None
+    timeout: Span | None
+    execution_timeout: Span | None
+    deadline: Span | None
+    grace: Span | None
+    overlap: str
+    queue_max: int
+    max_running: int
+    limits: Iterable[str]
+    catchup: str
+    catchup_max: int
+    catchup_window: Span | None
+    on_lease_loss: str
+    queue: str
+    priority: int | None
+    worker_labels: Mapping[str, str] | None
+    workflow: str
+    apply_set: str
+    output_bytes_max: int
+    owner: str
+    labels: Mapping[str, str] | None
+    description: str
+
 
 Read = TypeVar("Read")
 Given = TypeVar("Given")

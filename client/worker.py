@@ -23,14 +23,15 @@ import re
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Unpack
 
 import structlog
 import uvloop
 
-from horologe.client import cluster_context, tls
+from horologe.client import cluster_context, jobs, tls
 from horologe.client.attempts import AttemptTable, StopReason
 from horologe.client.context import AttemptCancelledError, Context, PermanentError
 from horologe.client.errors import HorologeError, InvalidContext
@@ -40,6 +41,7 @@ from horologe.client.lease import NEVER, Clock, Lease, boot_time_seconds
 from horologe.client.outbox import Outbox
 from horologe.client.runner import Runner
 from horologe.client.session import Connect, DisconnectedError, Ending, Identity, RefusedError, Session, connector
+from horologe.v1.job_pb2 import Schedule
 
 __all__ = ["AttemptCancelledError", "Context", "Handlers", "PermanentError", "Worker", "WorkerRefusedError"]
 
@@ -98,6 +100,7 @@ class Worker:
     slot_count: how many attempts it takes at a time, 0 to 10,000.
     labels: what jobs may ask for in their `worker_labels`; shown by `horologe worker list`.
     executors: further kinds of actions beside `python`, by kind.
+    handlers: those of a program that keeps them by themselves; by default none, until `handler` and `job` add some.
     drain_seconds: how long attempts may go on after the first signal.
     output_bytes_max: captured output of one attempt beyond this is dropped.
     context_file: the file or the name of the context; by default what HOROLOGE_CONTEXT names, or the current one.
@@ -117,6 +120,7 @@ class Worker:
         slot_count: int = DEFAULT_SLOT_COUNT,
         labels: Mapping[str, str] | None = None,
         executors: Mapping[str, Executor] | None = None,
+        handlers: Handlers | None = None,
         drain_seconds: float = 30.0,
         output_bytes_max: int = OUTPUT_BYTES_MAX,
         context_file: str | os.PathLike[str] | None = None,
@@ -133,7 +137,7 @@ class Worker:
             raise ValueError(f"slot_count is {slot_count}; it has to be from 0 to {SLOT_COUNT_MAX}")
         if not queues:
             raise ValueError("a worker needs at least one queue")
-        self.handlers = Handlers()
+        self.handlers = Handlers() if handlers is None else handlers
         self.lease = Lease(clock)
         self.stopped_at_once = False
         self._context = cluster_context.load(
@@ -170,6 +174,18 @@ class Worker:
         loop: only for functions that take microseconds.
         """
         return self.handlers.handler(name, inline=inline)
+
+    def job(
+        self,
+        name: str,
+        schedule: Schedule | Iterable[Schedule],
+        *,
+        payload: object = None,
+        inline: bool = False,
+        **policies: Unpack[jobs.Policies],
+    ) -> Callable[[_Function], _Function]:
+        """Registers the decorated function, and declares the job that runs it: see `Handlers.job`."""
+        return self.handlers.job(name, schedule, payload=payload, inline=inline, **policies)
 
     @property
     def private_files(self) -> list[Path]:

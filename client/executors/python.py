@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
+from horologe.client import jobs
 from horologe.client.attempts import Attempt, Outcome
 from horologe.client.context import AttemptCancelledError, Context, PermanentError
 from horologe.client.json_value import from_python
 from horologe.client.outbox import STANDARD_ERROR, Output
+from horologe.v1.job_pb2 import Job, Schedule
 
 HandlerFunction = Callable[[Context], Any]
 _Function = TypeVar("_Function", bound=HandlerFunction)
@@ -38,6 +40,8 @@ class Handlers:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self.jobs: list[Job] = []
+        """What `job` declared, for `Client.apply_jobs`."""
 
     def __iter__(self) -> Iterator[Handler]:
         return iter(self._handlers.values())
@@ -67,6 +71,30 @@ class Handlers:
 
         return register
 
+    def job(
+        self,
+        name: str,
+        schedule: Schedule | Iterable[Schedule],
+        *,
+        payload: object = None,
+        inline: bool = False,
+        **policies: Unpack[jobs.Policies],
+    ) -> Callable[[_Function], _Function]:
+        """Registers the decorated function as `handler` does, and declares the job that runs it, in `jobs`.
+
+        Job and handler have one name. `payload` and the policies are those of `jobs.python` and `jobs.job`. The cluster learns of
+        it by `client.apply_jobs(handlers.jobs)`. ValueError and InvalidArgument as for those.
+        """
+        declared = jobs.job(name, schedule, jobs.python(name, payload), **policies)
+        register = self.handler(name, inline=inline)
+
+        def declare(function: _Function) -> _Function:
+            registered = register(function)
+            self.jobs.append(declared)
+            return registered
+
+        return declare
+
     def add(self, handler: Handler) -> None:
         """Adds a handler. ValueError if its name is empty or taken."""
         if not handler.name:
@@ -80,6 +108,7 @@ class PythonExecutor:
     """Calls handlers."""
 
     def __init__(self, handlers: Handlers, thread_count_max: int) -> None:
+        """`thread_count_max` 0: sync handlers run where `run` does."""
         self._handlers = handlers
         self._thread_count_max = thread_count_max
         self._threads: ThreadPoolExecutor | None = None
@@ -95,7 +124,7 @@ class PythonExecutor:
             context = Context(attempt)
             if handler.is_async:
                 value = await handler.function(context)
-            elif handler.inline:
+            elif handler.inline or not self._thread_count_max:
                 value = handler.function(context)
             else:
                 value = await self._call_in_thread(attempt, handler, context)

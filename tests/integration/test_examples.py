@@ -11,26 +11,36 @@ import pytest
 from support.page_runner import play
 from support.pages import ROOT, Block, blocks_of, page_text
 
-from horologe.node.local_cluster import free_port
+from horologe.node.local_cluster import free_ports
 
 PAGE = "examples/README.md"
-API_PORT = "7481"
-"""Of the small server in one of them. Here it gets a port that nobody else has."""
+PORTS = ("7481", "7482")
+"""Of small servers in them. Here they get ports that nobody else has."""
+WITH_PORTS = ("api-poll", "fastapi")
 
 
 @pytest.fixture
-def port() -> str:
-    return str(free_port())
+def ports() -> dict[str, str]:
+    return dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+
+
+def replaced(text: str, ports: dict[str, str]) -> str:
+    for port, free in ports.items():
+        text = text.replace(port, free)
+    return text
 
 
 @pytest.fixture
-def folder(tmp_path: Path, port: str) -> Path:
-    """Where somebody would be who has the project: a folder with `.venv` and `examples` in it."""
+def folder(tmp_path: Path, ports: dict[str, str]) -> Path:
+    """Where somebody would be who has the project: a folder with `.venv`, `proto` and `examples` in it."""
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    for path in (tmp_path / "examples" / "api-poll").iterdir():
+    (tmp_path / "proto").symlink_to(ROOT / "proto")
+    shutil.copytree(
+        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("node_modules", "__pycache__")
+    )
+    for path in (path for name in WITH_PORTS for path in (tmp_path / "examples" / name).iterdir()):
         if path.is_file():
-            path.write_text(path.read_text().replace(API_PORT, port))
+            path.write_text(replaced(path.read_text(), ports))
     return tmp_path
 
 
@@ -44,9 +54,10 @@ def sections() -> dict[str, list[Block]]:
     }
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("title", [title for title in sections() if title])
-def test_an_example_does_what_its_page_says(folder: Path, port: str, title: str) -> None:
+def test_an_example_does_what_its_page_says(folder: Path, ports: dict[str, str], title: str) -> None:
     terminal, setup = sections()[""]
-    blocks = [Block(block.language, block.mark, block.text.replace(API_PORT, port)) for block in sections()[title]]
+    blocks = [Block(block.language, block.mark, replaced(block.text, ports)) for block in sections()[title]]
     marks = play(folder, terminal.text, setup.text, blocks)
     assert {"expect", "expect exactly"} & set(marks), f"{title} shows nothing"

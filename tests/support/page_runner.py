@@ -20,6 +20,7 @@ from pathlib import Path
 from support.pages import Block
 
 BLOCK_SECONDS = 120.0
+BLOCK_SECONDS = 90.0
 UNTIL_EXPECTED_SECONDS = 60.0
 STOP_SECONDS = 15.0
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from support.pages import MADE_FOLDERS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("raft", "node", "client", "chaos")
@@ -156,7 +157,8 @@ def test_each_technology_has_one_place(path: Path) -> None:
 def test_every_module_is_used() -> None:
     """By an import, or by an entry point."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    points = [*project["scripts"].values(), *project["entry-points"]["horologe.commands"].values()]
+    points = [*project["scripts"].values()]
+    points += [point for group in project["entry-points"].values() for point in group.values()]
     used = {point.partition(":")[0] for point in points}
     for path in python_files(*PACKAGES, "tests"):
         for _, name in imports_of(path):
@@ -209,7 +211,8 @@ def test_names_of_test_files_are_unique() -> None:
 def test_no_banned_words() -> None:
     texts = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile")]
     texts += [ROOT / "pyproject.toml", ROOT / ".ci" / "run", *(ROOT / "proto").rglob("*.proto")]
-    texts += [path for path in (ROOT / "examples").rglob("*") if path.is_file()]
+    examples = (path for path in (ROOT / "examples").rglob("*") if not MADE_FOLDERS & set(path.parts))
+    texts += [path for path in examples if path.is_file()]
     texts += python_files(*PACKAGES, "tests") + sorted((ROOT / "tests").rglob("*.txt"))
     found = [
         f"{name_of(path)}:{number}: {word}"

@@ -1,0 +1,1 @@
+"""A shop that forgets orders which nobody paid."""
