@@ -39,8 +39,8 @@ test: $(VENV)/.ready chaos-tools browser-tools ship-tools ## run all tests, quic
 	$(BIN)/pytest --numprocesses auto --dist worksteal tests/unit tests/scenarios tests/raft tests/sim
 	$(BIN)/pytest tests/integration tests/cluster tests/browser
 
-chaos-tools: ## as root on Debian: install what cuts networks, makes disks fail, confines jobs and follows pages (nft, ip, strace, mkfs.ext4, bwrap, curl)
-	@missing=$$(for tool in nft:nftables ip:iproute2 strace:strace mkfs.ext4:e2fsprogs bwrap:bubblewrap curl:curl; do \
+chaos-tools: ## as root on Debian: install what cuts networks, makes disks fail, confines jobs and follows pages (nft, ip, strace, mkfs.ext4, bwrap, curl, npm)
+	@missing=$$(for tool in nft:nftables ip:iproute2 strace:strace mkfs.ext4:e2fsprogs bwrap:bubblewrap curl:curl npm:npm; do \
 		command -v $${tool%%:*} > /dev/null || echo $${tool##*:}; done); \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends $$missing > /dev/null; \

@@ -54,7 +54,7 @@ def sections() -> dict[str, list[Block]]:
     }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("title", [title for title in sections() if title])
 def test_an_example_does_what_its_page_says(folder: Path, ports: dict[str, str], title: str) -> None:
     terminal, setup = sections()[""]
