@@ -16,7 +16,7 @@ VENDORED := htmx.org@2.0.11:dist/htmx.min.js htmx-ext-sse@2.2.4:dist/sse.min.js 
 VENDOR := node/web/static/vendor
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test quick fuzz api-fuzz sim mutants check bandit audit docs proto proto-check format bench chaos chaos-tools browser-tools axe screenshots model tls-scan vendor lock binary binary-test ship-tools clean
+.PHONY: help dev demo test quick fuzz api-fuzz sim mutants check bandit audit docs docs-reference proto proto-check format bench chaos chaos-tools browser-tools axe screenshots model tls-scan vendor lock binary binary-test ship-tools clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -100,6 +100,9 @@ audit: $(VENV)/.ready bandit ## as bandit, and ask PyPI whether what is installe
 docs: $(VENV)/.ready ## build the site of docs/ into site/; what it says of itself is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open site/index.html"
+
+docs-reference: $(VENV)/.ready ## write the pages of docs/ that are made from the code
+	$(BIN)/pytest -n0 --quiet tests/unit/test_docs.py --rewrite -k made_from_the_code
 
 format: $(VENV)/.ready ## format the code
 	$(BIN)/ruff check --fix .

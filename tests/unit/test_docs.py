@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import typer
 from support.pages import ROOT, Block, blocks_of, marked, page_text, pages
+from support.reference_pages import reference_pages
 
 from horologe.client import jobfile
 from horologe.client.cli.main import build
@@ -195,7 +196,7 @@ def _options(parameter: Any) -> list[str]:
     return [*parameter.opts, *parameter.secondary_opts]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("docs/reference-")])
 def test_commands_parse(page: str) -> None:
     for words, complete in commands_of(page):
         problem = complaint_about(words, complete=complete)
@@ -240,6 +241,16 @@ def test_the_table_of_commands_is_complete() -> None:
     assert sorted(listed) == sorted(leaves(tree(), "horologe"))
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith(("README", "docs/", "examples/"))])
+def test_every_block_has_a_mark(page: str) -> None:
+    """What the marks promise is kept by test_snippets.py here, and by tests/integration/test_pages_played.py and its neighbours."""
+    unmarked = [block.text for block in blocks_of(page_text(page)) if not block.mark]
+    assert not unmarked, (
+        f"{page}: write a line before each of these blocks: <!-- test: run --> or another mark that tests/support/page_runner.py "
+        "or tests/unit/test_snippets.py knows, or <!-- not run: REASON -->"
+    )
+
+
 def test_make_verbs_exist() -> None:
     verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     for page in PAGES:
@@ -271,7 +282,7 @@ def test_pictures_of_the_dashboard_are_small_and_shown() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_relative_links_resolve(page: str) -> None:
-    for link in _LINK.findall(prose_of(page)):
+    for link in _LINK.findall(_SPAN.sub("", prose_of(page))):
         if "://" in link:
             continue
         file, _, anchor = link.partition("#")
@@ -306,6 +317,14 @@ def test_the_ledger_table_has_every_outcome_and_reason() -> None:
     rows = re.findall(r"^\| ([A-Z_]+) \| ([A-Z_]+) \|", marked("ARCHITECTURE.md", "ledger"), flags=re.MULTILINE)
     assert {outcome for outcome, _ in rows} == {outcome.name for outcome in LedgerOutcome}
     assert sorted(reason for _, reason in rows) == sorted(reason.name for reason in Reason)
+
+
+@pytest.mark.parametrize("page", list(reference_pages()))
+def test_what_is_made_from_the_code_is_up_to_date(page: str, rewrite: bool) -> None:
+    expected = reference_pages()[page]
+    if rewrite:
+        (ROOT / page).write_text(expected)
+    assert page_text(page) == expected, f"{page} is out of date: run `make docs-reference`"
 
 
 # Configuration

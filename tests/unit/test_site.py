@@ -42,6 +42,7 @@ class Reader(HTMLParser):
         self.loaded: list[str] = []
         self.raw: list[str] = []
         self._in_code = 0
+        self._begins = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
@@ -50,12 +51,14 @@ class Reader(HTMLParser):
         if tag == "link" and LOADED_RELATIONS & set(values.get("rel", "").split()):
             self.loaded.append(values["href"])
         self._in_code += tag in ("code", "pre", "script", "style")
+        self._begins = tag == "p"
 
     def handle_endtag(self, tag: str) -> None:
         self._in_code -= tag in ("code", "pre", "script", "style")
 
     def handle_data(self, data: str) -> None:
-        if not self._in_code and re.search(r"^\s*(\|.*\||- \S|```|#+ )|\]\(", data, flags=re.MULTILINE):
+        seen = r"^\s*(\|.*\||- \S|```|#+ )|\]\(" if self._begins else r"^\s*(\|.*\||```)|\]\("
+        if not self._in_code and re.search(seen, data, flags=re.MULTILINE):
             self.raw.append(data.strip()[:100])
 
 
