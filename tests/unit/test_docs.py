@@ -243,7 +243,7 @@ def test_the_table_of_commands_is_complete() -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith(("README", "docs/", "examples/"))])
 def test_every_block_has_a_mark(page: str) -> None:
-    """What the marks promise is kept by test_snippets.py here, and by tests/integration/test_pages_played.py and its neighbours."""
+    """What marks promise is kept by test_snippets.py here, and by tests/integration/test_pages_played.py and its neighbours."""
     unmarked = [block.text for block in blocks_of(page_text(page)) if not block.mark]
     assert not unmarked, (
         f"{page}: write a line before each of these blocks: <!-- test: run --> or another mark that tests/support/page_runner.py "
