@@ -34,6 +34,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.commit_latency = _histogram("horologe_commit_latency_seconds", registry, DISK_BOUNDS)
+        self.refused_writes = Counter(*_words("horologe_writes_refused_total"), registry=registry)
         self.fsync = _histogram("horologe_fsync_duration_seconds", registry, DISK_BOUNDS)
         self.step = _histogram("horologe_step_duration_seconds", registry, DISK_BOUNDS)
         self.calls = Counter(*_words("horologe_api_calls_total"), registry=registry)

@@ -86,6 +86,11 @@ NODE = (
     ),
     Described("horologe_gateway_sessions", "gauge", "Sessions of the workers that are connected to this node."),
     Described("horologe_commit_latency_seconds", "histogram", "From a command of this node to its result."),
+    Described(
+        "horologe_writes_refused_total",
+        "counter",
+        "Writes of callers of this node that the leader had no room for beside due work.",
+    ),
     Described("horologe_fsync_duration_seconds", "histogram", "Commits of the state to the disk."),
     Described("horologe_step_duration_seconds", "histogram", "Steps that wrote something, commit included."),
     Described(

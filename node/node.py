@@ -97,7 +97,7 @@ class Node:
         store = self._open_store()
         store.around_commit = metrics.timed_commit(clock.monotonic)
         self._replica = self._make_replica(store)
-        self._stepper = surroundings.stepper(self._replica, self._deliver, self._fail, metrics.stepped)
+        self._stepper = surroundings.stepper(self._replica, self._deliver, self._fail, self._stepped)
         self.context = NodeContext(
             config=config,
             clock=ClusterClock(clock, lambda: self._replica.status.clock_correction_ms),
@@ -307,6 +307,11 @@ class Node:
 
     # After each step
 
+    def _stepped(self, began: float, ended: float, *, wrote: bool) -> None:
+        """On the thread that steps."""
+        self.context.metrics.stepped(began, ended, wrote=wrote)
+        self._replica.intake.step_took(ended - began)
+
     def _deliver(self, outbox: Outbox) -> None:
         self._peers.deliver(outbox)
         proposals, gateway = self.context.proposals, self.gateway
@@ -316,6 +321,7 @@ class Node:
             proposals.resolve(outbox.results)
         if outbox.refused:
             proposals.refuse(outbox.refused)
+            self.context.metrics.refused_writes.inc(sum(overloaded for _, overloaded in outbox.refused))
         if outbox.leader_changed:
             status = self._replica.status
             log.info("leader", leader=status.leader, term=status.term)

@@ -22,6 +22,7 @@ from horologe.raft.authority import may_change_members
 from horologe.raft.clocks import WINDOW_SECONDS, PeerClocks
 from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.core import CoreSettings, Protections, RaftCore
+from horologe.raft.intake import Intake
 from horologe.raft.journal import CorruptLogError, Journal
 from horologe.raft.machine import StateMachine
 from horologe.raft.malformed import fault_of
@@ -104,6 +105,8 @@ class Replica:
         self._machine = machine or StateMachine()
         self._protections = protections or Protections()
         self._connected: set[str] = set()
+        self.intake = Intake(now)
+        """How much of what callers ask for a step takes. Whoever steps says how long that took."""
         self._start(now)
 
     def _start(self, now: float) -> None:
@@ -119,8 +122,9 @@ class Replica:
         # Never an id of an earlier life: its commands may still come out of the log.
         self._plan_id = -self._randomness.getrandbits(48)
         self._held: list[log_pb2.Command] = []
-        self._pulse_at = now
+        self._pulse_at = self._now = now
         self._plan_pending = False
+        self._planned_at = now
         self._plan_at_ms: int | None = 0
         self._asked_at_ms = 0
         self._lead_term = 0
@@ -174,6 +178,7 @@ class Replica:
 
     def _step(self, inbox: Inbox, now: float, wall_ms: int) -> Outbox:
         self._outbox = Outbox()
+        self._now = now
         leader_before = self._core.leader
         configuration_before = self._core.configuration
         self._reconfiguration.introduce(inbox.introductions)
@@ -265,24 +270,25 @@ class Replica:
             self._outbox.messages.append((peer, PeerMessage(propose_refusal=refusal)))
 
     def _propose(self, commands: list[log_pb2.Command], now: float, wall_ms: int) -> list[log_pb2.Command]:
-        """Appends, forwards or refuses the commands; answers those that wait for the next pulse."""
+        """Appends, forwards or refuses the commands; answers those that wait for the next pulse, or for their turn."""
         if self._core.is_leader:
             commands = self._reconfiguration.take(commands)
             self._reconfigure(now, wall_ms)
             urgent = any(command.WhichOneof("kind") not in _URGENT_EXCEPT for command in commands)
             if not urgent and now < self._pulse_at:
                 return commands
+            share = self.intake.share(commands, now)
+            self._refuse(share.refused, overloaded=True)
             plan = self._plan(now, wall_ms)
-            if plan is not None:
-                commands = [*commands, plan]
+            commands = [*share.due, *([plan] if plan is not None else ()), *share.taken]
             if commands:
                 self._pulse_at = now + self._pulse_seconds
             if self._backlog_bytes >= self._backlog_bytes_max:
                 self._refuse(commands, overloaded=True)
-                return []
+                return share.waiting
             for batch in _batches(commands):
                 self._append(batch, wall_ms)
-            return []
+            return share.waiting
         commands = [*self._reconfiguration.drop(), *commands]
         if self._core.leader is not None and self._core.leader in self._connected:
             for batch in _batches(commands):
@@ -347,6 +353,7 @@ class Replica:
             if command.origin == self.settings.name:
                 if command.origin_id == self._plan_id:
                     self._plan_pending = False
+                    self.intake.plan_took(self._now - self._planned_at)
                 else:
                     self._outbox.results.append((command.origin_id, result))
         self._keep(index, len(payload))
@@ -401,6 +408,7 @@ class Replica:
             return None
         self._plan_id -= 1
         self._plan_pending = True
+        self._planned_at = now
         command = log_pb2.Command(origin=self.settings.name, origin_id=self._plan_id)
         if isinstance(plan, log_pb2.Plan):
             command.plan.CopyFrom(plan)
