@@ -11,6 +11,9 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 API_DESCRIPTORS = --descriptor_set_out=$(1)/horologe/v1/api.binpb --include_source_info $(filter proto/horologe/v1/%,$(PROTOS))
 DEMO_SECONDS ?= 0
 FUZZ_SECONDS ?= 60
+BENCH_RUNS ?= 3
+BENCH_SHORT ?=
+BENCH_OUT ?= $(if $(BENCH_SHORT),.bench,docs)
 # What the dashboard's pages take from npm: PACKAGE@VERSION:FILE,FILE. Copies are committed, so that nobody needs npm to build or to run.
 VENDORED := htmx.org@2.0.11:dist/htmx.min.js htmx-ext-sse@2.2.4:dist/sse.min.js uplot@1.6.32:dist/uPlot.iife.min.js,dist/uPlot.min.css
 VENDOR := node/web/static/vendor
@@ -147,10 +150,9 @@ sim: $(VENV)/.ready ## whole clusters in simulated time, with faults: half an ho
 mutants: $(VENV)/.ready ## switch off each protection, one at a time: does anybody notice?
 	$(BIN)/horologe chaos mutants --short
 
-bench: $(VENV)/.ready ## the standard measurements
-	$(BIN)/horologe bench steady --rate 612 --seconds 60
-	$(BIN)/horologe bench burst --count 10000
-	$(BIN)/horologe bench submit --seconds 10
+bench: $(VENV)/.ready ## the standard measurements, 75 minutes, into docs/benchmarks.md (BENCH_RUNS=1 BENCH_SHORT=1 tries them, into .bench)
+	@mkdir -p $(BENCH_OUT)
+	$(BIN)/horologe bench all --out $(BENCH_OUT) --runs $(BENCH_RUNS) $(if $(BENCH_SHORT),--short)
 
 api-fuzz: $(VENV)/.ready ## let schemathesis call the API over HTTP with whatever its description allows and forbids (FUZZ_SECONDS=60)
 	API_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/integration/test_http_fuzz.py

@@ -43,13 +43,14 @@ def run(profile: Profile, options: FleetOptions, *, progress: bool | None = None
             raise InterruptedRunError("interrupted; everything was stopped and removed") from None
         except (HorologeError, BaseExceptionGroup) as error:
             raise _as_bench_error(error) from error
-    report.parameters |= {
+    report.parameters = {
         "nodes": options.nodes if fleet.is_own else len(fleet.addresses),
         "workers": options.workers,
         "slots": options.slots,
         "own_cluster": fleet.is_own,
         "secure": options.secure,
         "encrypted": options.encrypted,
+        **report.parameters,
     }
     report.load_average_before = round(load_average, 2)
     report.reference = bench_reference.Reference.mean(before, reference_at(options.folder))

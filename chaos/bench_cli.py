@@ -154,25 +154,113 @@ def idle(
     _run(profile, nodes, 0, 0, address, pid, folder, secure, output, save)
 
 
+@bench_app.command("workers")
+def workers_(
+    streams: Annotated[int, typer.Option(min=1, max=30_000, help="Workers, each with a stream of its own.")] = 10_000,
+    slots: Annotated[int, typer.Option(min=0, help="Of all of them together.")] = 100_000,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to measure.")] = 30.0,
+    lease_term: Annotated[
+        str, typer.Option(metavar="DURATION", help="Of the cluster; five heartbeats are due in it.")
+    ] = "30s",
+    failover: Annotated[bool, typer.Option(help="Kill the leader then, and count who has to connect again.")] = True,
+    nodes: Nodes = 3,
+    folder: Folder = None,
+    save: Save = None,
+    output: Output = Format.table,
+) -> None:
+    """Many workers that only stay: are heartbeats on time, what does a stream cost, who reconnects when the leader dies?"""
+    from horologe.chaos.bench_streams import Streams
+
+    profile = Streams(streams, slots, seconds, failover)
+    _run(
+        profile,
+        nodes,
+        0,
+        0,
+        None,
+        None,
+        folder,
+        False,
+        output,
+        save,
+        lease_term_ms=_milliseconds(lease_term, "--lease-term"),
+    )
+
+
+@bench_app.command("all")
+def all_(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the page, its charts and the figures go.")],
+    runs: Annotated[int, typer.Option(min=1, help="How often each command is run.")] = 3,
+    short: Annotated[bool, typer.Option("--short", help="To try the commands: the figures mean nothing.")] = False,
+    folder: Folder = None,
+) -> None:
+    """The standard measurements, about 75 minutes on a quiet machine, and a page of them."""
+    from horologe.chaos import bench_page
+    from horologe.chaos.bench_suite import Plan, run_all
+
+    plan = Plan(runs, short, folder)
+    outcomes = []
+    for outcome in run_all(plan, lambda line: typer.echo(line, err=True)):
+        outcomes.append(outcome)
+        # After each row: whoever stops it keeps what there is.
+        bench_page.write(outcomes, plan, out)
+        kept = {"rows": {one.row.label: one.records for one in outcomes}}
+        (out / "benchmarks.json").write_text(json.dumps(kept, indent=1) + "\n")
+    sound = all(record["is_sound"] for outcome in outcomes for record in outcome.records)
+    raise typer.Exit(0 if sound and not any(outcome.failures for outcome in outcomes) else 1)
+
+
+@bench_app.command("compare")
+def compare_(
+    old: Annotated[Path, typer.Argument(help="A report that was kept with --save, or benchmarks.json.")],
+    new: Annotated[Path, typer.Argument(help="Another one.")],
+    output: Output = Format.table,
+) -> None:
+    """Two reports by ratios: as they are, and relative to what the machine did by itself before and after each."""
+    from dataclasses import asdict
+
+    from horologe.chaos.bench_figures import compare, load
+    from horologe.client.cli.output import Column, print_table
+
+    try:
+        changes = compare(load(old), load(new))
+    except ValueError as error:
+        typer.echo(f"horologe: {error}", err=True)
+        raise typer.Exit(2) from error
+    records = [asdict(change) | {"ratio": change.ratio} for change in changes]
+    if output in (Format.json, Format.yaml):
+        print_data(output, records)
+        return
+    for record in records:
+        record |= {name: f"{record[name]:.3g}" for name in ("old", "new")}
+        record |= {name: "-" if record[name] is None else f"{record[name]:.2f}" for name in ("ratio", "relative")}
+    keys = ("label", "figure", "old", "new", "ratio", "relative")
+    print_table(output, records, [Column(key.upper(), key) for key in keys], "the two reports have no figure in common")
+
+
 bench_parts_cli.register(bench_app)
 
 
 def _period_ms(rate: float, jobs: int | None, interval: str | None) -> int:
     """The period that makes `jobs` come to `rate`, or the one that was asked for."""
-    from horologe.client import durations
-
     if jobs is not None and interval is not None:
         raise typer.BadParameter("give the number of jobs or their interval; the other follows from the rate")
     if interval is None:
         period_ms = round(jobs * 1000 / rate) if jobs is not None else int(PERIOD_SECONDS * 1000)
     else:
-        try:
-            period_ms = round(durations.parse(interval).total_seconds() * 1000)
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--interval") from error
+        period_ms = _milliseconds(interval, "--interval")
     if period_ms < 1000:
         raise typer.BadParameter(f"a period of {period_ms} ms is too short, the least is 1 s; give more jobs")
     return period_ms
+
+
+def _milliseconds(duration: str, option: str) -> int:
+    from horologe.client import durations
+
+    try:
+        return round(durations.parse(duration).total_seconds() * 1000)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def _run(
@@ -188,6 +276,7 @@ def _run(
     save: Path | None,
     *,
     encrypted: bool = True,
+    lease_term_ms: int = 0,
 ) -> None:
     from horologe.chaos.bench import InterruptedRunError, run
     from horologe.chaos.bench_fleet import BenchError, FleetOptions
@@ -200,7 +289,7 @@ def _run(
     if not encrypted and address:
         raise typer.BadParameter("--unencrypted is about a cluster that is started here, and contradicts --address")
     addresses = tuple(one for given in address or () for one in given.split(",") if one)
-    options = FleetOptions(nodes, workers, slots, addresses, tuple(pid or ()), secure, encrypted, folder)
+    options = FleetOptions(nodes, workers, slots, addresses, tuple(pid or ()), secure, encrypted, lease_term_ms, folder)
     try:
         report = run(profile, options)
     except InterruptedRunError as error:

@@ -51,6 +51,8 @@ class FleetOptions:
     """Whether the cluster that is started has TLS and asks everybody who they are."""
     encrypted: bool = True
     """Whether its nodes encrypt what they write. Nodes that do not exist for measurements only: see plain_node.py."""
+    lease_term_ms: int = 0
+    """Of the cluster that is started; 0: as by default."""
     folder: Path | None = None
     """Where the scratch folder is made; its disk is the one that is measured."""
 
@@ -87,6 +89,8 @@ class Fleet:
             if not self.addresses:
                 # What one caller may do in a second is a limit for callers that are not measured.
                 options = {"calls_per_second_max": CALLS_PER_SECOND_MAX}
+                if self.options.lease_term_ms:
+                    options["lease_term_ms"] = self.options.lease_term_ms
                 self._cluster = LocalCluster.prepare(
                     self.folder, self.options.nodes, options, usual_ports=False, secure=self.options.secure
                 )
@@ -109,6 +113,11 @@ class Fleet:
     def is_own(self) -> bool:
         """Whether the cluster was started for this run, and so holds nothing else."""
         return not self.options.addresses
+
+    @property
+    def node_names(self) -> list[str]:
+        """Of the nodes that were started, in the order of their addresses."""
+        return [node.name for node in self._cluster.nodes] if self._cluster is not None else []
 
     @property
     def page_addresses(self) -> list[str]:

@@ -30,8 +30,10 @@ def core(
     import tempfile
     from dataclasses import asdict
 
+    from horologe.chaos.bench import reference_at
     from horologe.chaos.bench_core import costs_of_firing, flatness
 
+    before = reference_at(folder)
     with tempfile.TemporaryDirectory(prefix="horologe-bench-", dir=folder) as scratch:
         counts = jobs or [1_000, 10_000, 100_000]
         costs = costs_of_firing(Path(scratch), counts, rate, fires, lambda text: typer.echo(text, err=True))
@@ -40,6 +42,8 @@ def core(
         "parameters": {"rate": rate, "fires": fires},
         "costs": [asdict(cost) | {"microseconds_per_fire": cost.microseconds_per_fire} for cost in costs],
         "flatness": round(flatness(costs), 4),
+        "reference": asdict(before.mean(before, reference_at(folder))),
+        "is_sound": True,
     }
     if save is not None:
         save.write_text(json.dumps(record, indent=1) + "\n")

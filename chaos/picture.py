@@ -16,6 +16,7 @@ from horologe.chaos.checker import CRITERIA
 from horologe.chaos.delays import first_starts
 from horologe.chaos.report import summary
 from horologe.chaos.run import Run
+from horologe.chaos.svg import GRID, INK, box, document, text
 
 WIDTH, LEFT, RIGHT = 1280, 120, 24
 PLOT = WIDTH - LEFT - RIGHT
@@ -35,12 +36,7 @@ COLOURS = {
     "clock": "#3b7d4f",
     "membership": "#8a8a2d",
 }
-INK, FAINT, GRID = "#222", "#777", "#e3e3e3"
 UPPER, WORST = "#d98c3f", "#c0392b"
-STYLE = (
-    f"text{{font:12px system-ui,sans-serif;fill:{INK}}}.faint{{fill:{FAINT}}}.title{{font-size:18px;font-weight:600}}"
-    ".head{font-weight:600}.small{font-size:10px}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +77,7 @@ def draw(run: Run, *, as_page: bool) -> str:
     y = _starts(parts, run, axis, y)
     y = _delays(parts, run, axis, y)
     height = y + 40
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
-        f"<style>{STYLE}</style>{_box(0, 0, WIDTH, height, '#fff')}{_ticks(axis, top, y)}{''.join(parts)}</svg>\n"
-    )
+    svg = document(WIDTH, height, _ticks(axis, top, y), *parts)
     return _page(run, svg) if as_page else svg
 
 
@@ -93,10 +86,10 @@ def _title(parts: list[str], run: Run) -> int:
     broken = [name for name, count in verdict.by_criterion().items() if count]
     result = f"{', '.join(broken)} violated" if broken else f"C1 to {list(CRITERIA)[-1]} hold"
     parts.append(
-        _text(LEFT, 30, f"Chaos: {plan.nodes} nodes, {(run.until_ns - run.from_ns) / 6e10:.1f} minutes", "title")
+        text(LEFT, 30, f"Chaos: {plan.nodes} nodes, {(run.until_ns - run.from_ns) / 6e10:.1f} minutes", "title")
     )
     parts.append(
-        _text(
+        text(
             LEFT, 50, f"{result}. {verdict.due:,} due times, {verdict.starts:,} starts, {len(run.nemesis.strikes)} faults, "
             f"{run.reached['operations ok']:,} operations acknowledged; seed {plan.seed}.", "faint",
         )
@@ -108,41 +101,41 @@ def _faults(parts: list[str], run: Run, axis: _Axis, y: int) -> int:
     """A lane for each family: dark while the fault lasts, pale until work is steady again."""
     kinds = {kind.name: kind.family for kind in run.plan.faults}
     families = [family for family in COLOURS if family in kinds.values()]
-    parts.append(_text(LEFT, y + 12, "Faults (pale: until work is steady again)", "head"))
+    parts.append(text(LEFT, y + 12, "Faults (pale: until work is steady again)", "head"))
     y += 20
     for position, family in enumerate(families):
         lane = y + position * LANE
-        parts.append(_text(LEFT - 8, lane + 14, family, "faint", "end"))
+        parts.append(text(LEFT - 8, lane + 14, family, "faint", "end"))
         for strike in run.nemesis.strikes:
             names = [name for name in strike.fault.split(" + ") if kinds[name] == family]
             if not names:
                 continue
             end_ns = strike.end_ns or axis.until_ns
             x, x_end, x_steady = (axis.x(at) for at in (strike.begin_ns, end_ns, strike.steady_ns or axis.until_ns))
-            bar = _box(x, lane + 2, max(1.5, x_end - x), LANE - 6, COLOURS[family])
-            tail = _box(x_end, lane + 2, max(0.0, x_steady - x_end), LANE - 6, COLOURS[family], 0.25)
+            bar = box(x, lane + 2, max(1.5, x_end - x), LANE - 6, COLOURS[family])
+            tail = box(x_end, lane + 2, max(0.0, x_steady - x_end), LANE - 6, COLOURS[family], 0.25)
             parts.append(f"<g><title>{escape(f'{strike.fault}: {strike.line}')}</title>{tail}{bar}</g>")
     y += len(families) * LANE + 4
     if len(run.nemesis.strikes) <= LABELS_MAX:
         for strike in run.nemesis.strikes:
             x = axis.x(strike.begin_ns)
-            parts.append(f'<g transform="translate({x},{y + 6}) rotate(35)">{_text(0, 0, strike.fault, "small")}</g>')
+            parts.append(f'<g transform="translate({x},{y + 6}) rotate(35)">{text(0, 0, strike.fault, "small")}</g>')
         y += 110
     return y + 14
 
 
 def _leaders(parts: list[str], run: Run, axis: _Axis, y: int) -> int:
     """A lane for each node that ever led, filled while it says that it does."""
-    parts.append(_text(LEFT, y + 12, "Leader", "head"))
+    parts.append(text(LEFT, y + 12, "Leader", "head"))
     y += 20
     names = sorted({one.node for one in run.history.leaderships}, key=lambda name: (len(name), name))
     for position, name in enumerate(names):
         lane = y + position * LANE
-        parts.append(_text(LEFT - 8, lane + 14, name, "faint", "end"))
+        parts.append(text(LEFT - 8, lane + 14, name, "faint", "end"))
         own = [one for one in run.history.leaderships if one.node == name]
         for from_ns, until_ns, term in _stretches([(one.at_ns, one.term) for one in own]):
             x = axis.x(from_ns)
-            bar = _box(x, lane + 2, max(1.5, axis.x(until_ns) - x), LANE - 6, "#445", 0.8)
+            bar = box(x, lane + 2, max(1.5, axis.x(until_ns) - x), LANE - 6, "#445", 0.8)
             parts.append(f"<g><title>term {term}</title>{bar}</g>")
     return y + len(names) * LANE + 18
 
@@ -169,10 +162,10 @@ def _starts(parts: list[str], run: Run, axis: _Axis, y: int) -> int:
             counts[position] += 1
     rates = [count * axis.slices / axis.seconds for count in counts]
     top, height = max([1.0, *rates]), 110
-    parts.append(_text(LEFT, y + 12, "Starts per second", "head"))
+    parts.append(text(LEFT, y + 12, "Starts per second", "head"))
     y += 20
     parts += [
-        _text(LEFT - 8, y + height - height * value / top + 4, f"{value:.0f}", "faint", "end") for value in (0.0, top)
+        text(LEFT - 8, y + height - height * value / top + 4, f"{value:.0f}", "faint", "end") for value in (0.0, top)
     ]
     points = "".join(
         f"L{axis.slice_x(position)},{y + height - height * rate / top:.1f}H{axis.slice_x(position + 1)}"
@@ -196,12 +189,12 @@ def _delays(parts: list[str], run: Run, axis: _Axis, y: int) -> int:
         share = (math.log10(min(DELAY_MS[1], max(DELAY_MS[0], value))) - low) / (high - low)
         return round(y + height - height * share, 1)
 
-    parts.append(_text(LEFT, y + 12, "Delay from due time to start", "head"))
+    parts.append(text(LEFT, y + 12, "Delay from due time to start", "head"))
     _legend(parts, LEFT + 210, y + 12)
     y += 20
     for value, words in DELAY_LINES:
         parts.append(f'<path d="M{LEFT},{level(value)}H{LEFT + PLOT}" stroke="{GRID}"/>')
-        parts.append(_text(LEFT - 8, level(value) + 4, words, "faint", "end"))
+        parts.append(text(LEFT - 8, level(value) + 4, words, "faint", "end"))
     dots, upper, middle = [], [], []
     for position, values in enumerate(found):
         if not values:
@@ -223,8 +216,8 @@ def _legend(parts: list[str], x: int, y: int) -> None:
         ("the worst of each slice (at the bottom: early)", WORST),
     )
     for words, colour in entries:
-        parts.append(_box(x, y - 5, 14, 3, colour))
-        parts.append(_text(x + 20, y, words, "faint"))
+        parts.append(box(x, y - 5, 14, 3, colour))
+        parts.append(text(x + 20, y, words, "faint"))
         x += 50 + 7 * len(words)
 
 
@@ -237,7 +230,7 @@ def _ticks(axis: _Axis, top: int, bottom: int) -> str:
         x = axis.x(axis.from_ns + second * 1e9)
         found.append(f'<path d="M{x},{top}V{bottom}" stroke="{GRID}"/>')
         words = f"{second // 60}:{second % 60:02d}"
-        found.append(_text(x, bottom + 18, words, "faint", "middle"))
+        found.append(text(x, bottom + 18, words, "faint", "middle"))
     return "".join(found)
 
 
@@ -254,14 +247,4 @@ def _page(run: Run, svg: str) -> str:
         "pre{overflow:auto}table{border-collapse:collapse}td,th{padding:2px 10px;text-align:left;border-bottom:1px solid #e3e3e3}"
         f"</style>{svg}<h2>Summary</h2><pre>{escape(summary(run))}</pre><h2>Faults</h2>"
         f"<table><tr><th>second<th>fault<th>what<th>lasted, s<th>steady after, s{rows}</table></html>\n"
-    )
-
-
-def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:
-    return f'<text x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
-
-
-def _box(x: float, y: float, width: float, height: float, colour: str, opacity: float = 1.0) -> str:
-    return (
-        f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="{colour}" fill-opacity="{opacity:g}"/>'
     )

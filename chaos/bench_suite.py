@@ -1,0 +1,226 @@
+"""The standard measurements: every row of docs/benchmarks.md, the command that makes its figures, and all of them in a row.
+
+Each run is a process of its own, with the command that the page names, so that anybody can repeat one row. A run that lost or
+doubled something, or that could not be carried out, is told as such and never left out.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from horologe.chaos.bench_figures import Record
+
+PROGRAM = (sys.executable, "-P", "-c", "from horologe.client.cli.main import main; main()")
+RATES = (5_000, 7_000, 10_000, 14_000, 20_000, 28_000, 33_000, 40_000, 50_000)
+"""Executions per second that are tried for a moment, until one is too much."""
+RATES_SHORT = (100, 200)
+TRIAL_SECONDS = 10
+P99_MS_MAX = 1_000.0
+ERROR_LINES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One figure of a row, as bench_figures.py names it."""
+
+    figure: str
+    reach: str = ""
+    aim: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One command, and what is told of it."""
+
+    label: str
+    what: str
+    arguments: tuple[str, ...]
+    goals: tuple[Goal, ...]
+    runs: int = 0
+    """So many, whatever was asked for; 0: as asked for."""
+
+    @property
+    def command(self) -> str:
+        """As people type it."""
+        return shlex.join(("horologe", "bench", *self.arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is run, and how long."""
+
+    runs: int = 3
+    short: bool = False
+    """To see that everything works: the figures mean nothing."""
+    folder: Path | None = None
+    """Where the scratch folders are made."""
+
+    def trial(self, rate: int, nodes: int) -> tuple[str, ...]:
+        """A moment at a rate."""
+        return steady(rate, nodes, 3 if self.short else TRIAL_SECONDS)
+
+    @property
+    def rates(self) -> Sequence[int]:
+        return RATES_SHORT if self.short else RATES
+
+
+def steady(rate: int, nodes: int, seconds: int) -> tuple[str, ...]:
+    return ("steady", "--rate", str(rate), "--nodes", str(nodes), "--seconds", str(seconds))
+
+
+def rows(plan: Plan, three_nodes: int, one_node: int) -> list[Row]:
+    """All of them, given the rates that were reached."""
+    short = plan.short
+    burst, idle, streams, idle_streams = (800, 4_000, 60, 60) if short else (100_000, 1_000_000, 10_000, 30_000)
+    seconds = "3" if short else "10"
+    costs = ("1000", "2000") if short else ("1000", "10000", "100000", "1000000")
+    submit = ("submit", "--in-flight", "64", "--seconds", seconds)
+    workers = ("workers", "--seconds", "3" if short else "30", "--streams")
+    long_rate = max(1, three_nodes // 2)
+    return [
+        Row(
+            "steady", "Recurring jobs, three nodes, the highest rate with a p99 start delay below 1 s",
+            steady(three_nodes, 3, 5 if short else 120),
+            (
+                Goal("per second", "10,000", "33,000"), Goal("start delay p99, ms", "1,000"),
+                Goal("entries per execution", "0.1"), Goal("CPU of all nodes, us per execution"),
+            ),
+        ),
+        Row(
+            "steady, one node", "The same with one node",
+            steady(one_node, 1, 5 if short else 60),
+            (Goal("per second", "15,000", "50,000"), Goal("start delay p99, ms", "1,000")),
+        ),
+        Row(
+            "steady at 612/s", "612 executions a second, three nodes",
+            steady(100 if short else 612, 3, 5 if short else 60),
+            (
+                Goal("CPU of all nodes, % of a core", "25", "10"), Goal("start delay p50, ms", "15", "8"),
+                Goal("start delay p99, ms", "60", "30"),
+            ),
+        ),
+        Row(
+            "burst", f"{burst:,} jobs due at one instant, and somebody who creates jobs meanwhile",
+            ("burst", "--count", str(burst)),
+            (Goal("drained, s", "10", "4"), Goal("call p99, ms", "250"), Goal("entries per execution", "0.1")),
+        ),
+        Row(
+            "submit", "Creating jobs one by one, 64 in flight", submit,
+            (Goal("per second", "3,000", "5,000"), Goal("call p99, ms")),
+        ),
+        Row(
+            "submit in batches", "Creating jobs by the hundred, 64 in flight", (*submit, "--batch", "100"),
+            (Goal("per second", "20,000", "40,000"), Goal("call p99, ms")),
+        ),
+        Row(
+            "idle", f"{idle:,} daily jobs that are not due, and a node that is killed and comes back",
+            ("idle", "--jobs", str(idle), "--seconds", seconds, "--restarts", "1" if short else "3"),
+            (
+                Goal("CPU of the busiest node, % of a core", "2", "1"), Goal("RSS of the largest node, MiB", "400", "250"),
+                Goal("serving again, s", "5", "2"),
+            ),
+            runs=1,
+        ),
+        Row(
+            "workers", f"{10 * streams:,} slots on {streams:,} streams of workers, and the leader is killed",
+            (*workers, str(streams), "--slots", str(10 * streams)),
+            (
+                Goal("streams broken while held", "0"), Goal("heartbeat acknowledged p99, ms"),
+                Goal("reconnects of others after a failover", "0"),
+            ),
+        ),
+        Row(
+            "idle workers", f"{idle_streams:,} streams of workers that have nothing to do",
+            (*workers, str(idle_streams), "--slots", "0", "--lease-term", "10m", "--no-failover"),
+            (
+                Goal("node above bare gRPC, KiB per stream", "10"), Goal("node, KiB per stream"),
+                Goal("worker above bare gRPC, KiB per stream", "10"), Goal("worker, KiB per stream"),
+            ),
+            runs=1,
+        ),
+        Row(
+            "core", "What a due time costs the core, with few jobs and with many",
+            ("core", "--fires", "4000" if short else "100000", *(word for count in costs for word in ("--jobs", count))),
+            (Goal("dearest above cheapest, %", "20", "10"),),
+            runs=1,
+        ),
+        Row(
+            "long", "Half of the rate that was reached, for half an hour",
+            ("steady", "--rate", str(long_rate), "--minutes", "3" if short else "30"),
+            (
+                Goal("growth of RSS in the last third, %", "flat"), Goal("growth of the state in the last third, %", "flat"),
+                Goal("lowest p99 of a minute, ms"), Goal("highest p99 of a minute, ms"),
+            ),
+            runs=1,
+        ),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a row."""
+
+    row: Row
+    records: tuple[Record, ...]
+    failures: tuple[str, ...] = ()
+    """What was said by runs that came to nothing."""
+
+
+def run_all(plan: Plan, say: Callable[[str], None]) -> Iterator[Outcome]:
+    """Row by row."""
+    three_nodes, one_node = (reached(plan, nodes, say) for nodes in (3, 1))
+    for row in rows(plan, three_nodes, one_node):
+        yield _run_row(row, plan, say)
+
+
+def reached(plan: Plan, nodes: int, say: Callable[[str], None]) -> int:
+    """The highest rate that is no trouble for a moment; the lowest of all if none is."""
+    best = plan.rates[0]
+    for rate in plan.rates:
+        record, _ = run_once(plan.trial(rate, nodes), plan.folder)
+        if record is None or not keeps_up(record, rate):
+            say(f"{nodes} nodes do not keep up with {rate:,}/s")
+            break
+        best = rate
+        say(f"{nodes} nodes keep up with {rate:,}/s")
+    return best
+
+
+def keeps_up(record: Record, rate: float) -> bool:
+    """Whether nothing was lost or doubled, or late by more than is allowed."""
+    delay: Mapping[str, Any] | None = record["start_delay_ms"]
+    on_time = delay is not None and delay["p99"] < P99_MS_MAX
+    return bool(record["is_sound"]) and on_time and record["throughput_per_second"] > 0.95 * rate
+
+
+def _run_row(row: Row, plan: Plan, say: Callable[[str], None]) -> Outcome:
+    outcome = Outcome(row, ())
+    runs = min(plan.runs, row.runs or plan.runs)
+    for number in range(1, runs + 1):
+        say(f"{row.command}  ({number} of {runs})")
+        record, complaint = run_once(row.arguments, plan.folder)
+        if record is None:
+            outcome = replace(outcome, failures=(*outcome.failures, complaint))
+        else:
+            outcome = replace(outcome, records=(*outcome.records, record))
+    return outcome
+
+
+def run_once(arguments: Sequence[str], folder: Path | None) -> tuple[Record | None, str]:
+    """The report of one run; or none, and what the command said."""
+    with tempfile.TemporaryDirectory(prefix="horologe-bench-", dir=folder) as scratch:
+        kept = Path(scratch) / "report.json"
+        command = [*PROGRAM, "bench", *arguments, "--dir", scratch, "--save", str(kept), "-o", "json"]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        if not kept.exists():
+            return None, " ".join(done.stderr.strip().splitlines()[-ERROR_LINES:]) or f"it ended with {done.returncode}"
+        record: Record = json.loads(kept.read_text())
+        return record, ""
