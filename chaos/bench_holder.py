@@ -35,7 +35,14 @@ OPENING_MAX: Final = 200
 RETRY_SECONDS: Final = (0.1, 0.5)
 TICK_SECONDS: Final = 0.05
 BARE_METHOD: Final = "/bare/Stream"
-OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0))
+OPTIONS: Final = (
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+    # When to try again is decided here, not by a pause that grows.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)
 Stream = grpc.aio.StreamStreamCall[Any, Any]
 ConnectRequest = worker_service_pb2.ConnectRequest
 

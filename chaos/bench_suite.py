@@ -78,13 +78,14 @@ def steady(rate: int, nodes: int, seconds: int) -> tuple[str, ...]:
 
 def rows(plan: Plan, three_nodes: int, one_node: int) -> list[Row]:
     """All of them, given the rates that were reached."""
+    return [*_busy(plan, three_nodes, one_node), *_waiting(plan), _long(plan, max(1, three_nodes // 2))]
+
+
+def _busy(plan: Plan, three_nodes: int, one_node: int) -> list[Row]:
+    """Clusters that work."""
     short = plan.short
-    burst, idle, streams, idle_streams = (800, 4_000, 60, 60) if short else (100_000, 1_000_000, 10_000, 30_000)
-    seconds = "3" if short else "10"
-    costs = ("1000", "2000") if short else ("1000", "10000", "100000", "1000000")
-    submit = ("submit", "--in-flight", "64", "--seconds", seconds)
-    workers = ("workers", "--seconds", "3" if short else "30", "--streams")
-    long_rate = max(1, three_nodes // 2)
+    burst = 800 if short else 100_000
+    submit = ("submit", "--in-flight", "64", "--seconds", "3" if short else "10")
     return [
         Row(
             "steady", "Recurring jobs, three nodes, the highest rate with a p99 start delay below 1 s",
@@ -120,6 +121,17 @@ def rows(plan: Plan, three_nodes: int, one_node: int) -> list[Row]:
             "submit in batches", "Creating jobs by the hundred, 64 in flight", (*submit, "--batch", "100"),
             (Goal("per second", "20,000", "40,000"), Goal("call p99, ms")),
         ),
+    ]  # fmt: skip
+
+
+def _waiting(plan: Plan) -> list[Row]:
+    """Jobs and workers that wait, and what their number costs."""
+    short = plan.short
+    idle, streams, idle_streams = (4_000, 60, 60) if short else (1_000_000, 10_000, 30_000)
+    costs = ("1000", "2000") if short else ("1000", "10000", "100000", "1000000")
+    seconds = "3" if short else "10"
+    workers = ("workers", "--seconds", "3" if short else "30", "--streams")
+    return [
         Row(
             "idle", f"{idle:,} daily jobs that are not due, and a node that is killed and comes back",
             ("idle", "--jobs", str(idle), "--seconds", seconds, "--restarts", "1" if short else "3"),
@@ -152,16 +164,20 @@ def rows(plan: Plan, three_nodes: int, one_node: int) -> list[Row]:
             (Goal("dearest above cheapest, %", "20", "10"),),
             runs=1,
         ),
-        Row(
-            "long", "Half of the rate that was reached, for half an hour",
-            ("steady", "--rate", str(long_rate), "--minutes", "3" if short else "30"),
-            (
-                Goal("growth of RSS in the last third, %", "flat"), Goal("growth of the state in the last third, %", "flat"),
-                Goal("lowest p99 of a minute, ms"), Goal("highest p99 of a minute, ms"),
-            ),
-            runs=1,
-        ),
     ]  # fmt: skip
+
+
+def _long(plan: Plan, rate: int) -> Row:
+    """A cluster that works for long."""
+    return Row(
+        "long", "Half of the rate that was reached, for half an hour",
+        ("steady", "--rate", str(rate), "--minutes", "3" if plan.short else "30"),
+        (
+            Goal("growth of RSS in the last third, %", "flat"), Goal("growth of the state in the last third, %", "flat"),
+            Goal("lowest p99 of a minute, ms"), Goal("highest p99 of a minute, ms"),
+        ),
+        runs=1,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
