@@ -30,9 +30,13 @@ PLAN_SECONDS_MAX = 0.25
 BYTES_MIN = 32 << 10
 """About a hundred small jobs: a caller who creates one at a time is always served."""
 BYTES_FIRST = 256 << 10
+"""What a leader begins with, and the least while nothing is due that could be late: a machine that is slow for other reasons gets
+no faster by taking less."""
 BYTES_MAX = 4 << 20
 LOOK_SECONDS = 0.1
 """What was measured is looked at so often."""
+DUE_LOOKS = 20
+"""For so many looks after a plan, the next one is expected."""
 WAIT_SECONDS_MAX = 0.5
 """What would wait longer in the line is refused."""
 PULSE_SECONDS = 0.02
@@ -62,6 +66,7 @@ class Intake:
         self._recent_step_seconds = 0.0
         """The longest before it."""
         self._was_full = False
+        self._due_looks = 0
 
     def step_took(self, seconds: float) -> None:
         """A step is over."""
@@ -70,6 +75,7 @@ class Intake:
     def plan_took(self, seconds: float) -> None:
         """A plan was applied so long after it was made; until then nothing else could fall due."""
         self._plan_seconds = max(self._plan_seconds, seconds)
+        self._due_looks = DUE_LOOKS
 
     def share(self, commands: Sequence[log_pb2.Command], now: float) -> Share:
         """Parts the commands, in their order. `now`: monotonic seconds."""
@@ -96,9 +102,10 @@ class Intake:
         if now - self._looked_at < LOOK_SECONDS:
             return
         if self._step_seconds > STEP_SECONDS_MAX or self._plan_seconds > PLAN_SECONDS_MAX:
-            self.bytes_per_step = max(BYTES_MIN, self.bytes_per_step // 2)
+            self.bytes_per_step = max(BYTES_MIN if self._due_looks else BYTES_FIRST, self.bytes_per_step // 2)
         elif self._was_full or self.bytes_per_step < BYTES_FIRST:
             self.bytes_per_step = min(BYTES_MAX, self.bytes_per_step * 5 // 4)
+        self._due_looks = max(0, self._due_looks - 1)
         self._recent_step_seconds = self._step_seconds
         self._step_seconds = self._plan_seconds = 0.0
         self._was_full = False
