@@ -46,6 +46,9 @@ NOT_IN_IT = {
 WHOLE = ("horologe", "opentelemetry", "pymysql", "psycopg", "uvicorn", "sqlalchemy.dialects", "rich._unicode_data")
 """Packages of which PyInstaller would miss something: they are imported by names that are put together."""
 
+BUCKETS = {"s3", "sso", "sso-oidc", "sts"}
+"""What of botocore's data reaching a bucket takes: the service, and those who say who one is."""
+
 
 def main() -> None:
     output = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "dist" / "horologe").absolute()
@@ -119,6 +122,10 @@ def freeze(epoch: str) -> Path:
         # They name folders of this machine.
         if path.name in ("direct_url.json", "RECORD"):
             path.unlink()
+    # Backups go into buckets, and boto3 knows all that Amazon has.
+    for path in (folder / "_internal" / "botocore" / "data").iterdir():
+        if path.is_dir() and path.name not in BUCKETS:
+            shutil.rmtree(path)
     # Debugging information, a quarter of the size. What wheels bring in .libs was moved about, which strip does not survive.
     libraries = [path for path in folder.rglob("*.so*") if not path.is_symlink() and path.parent.suffix != ".libs"]
     run("strip", "--strip-debug", *sorted(libraries))
