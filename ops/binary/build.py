@@ -41,20 +41,15 @@ NOT_IN_IT = {
     "venv",
 }
 """Of the standard library. All the rest is there: handlers of jobs may need it."""
-
-
 WHOLE = ("horologe", "opentelemetry", "pymysql", "psycopg", "uvicorn", "sqlalchemy.dialects", "rich._unicode_data")
 """Packages of which PyInstaller would miss something: they are imported by names that are put together."""
-
 BUCKETS = {"s3", "sso", "sso-oidc", "sts"}
 """What of botocore's data reaching a bucket takes: the service, and those who say who one is."""
 
 
 def main() -> None:
     output = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "dist" / "horologe").absolute()
-    commit, commit_time, epoch = (git("log", "-1", f"--format={form}") for form in ("%H", "%cI", "%ct"))
-    if git("status", "--porcelain", "--", *PACKAGED, "pyproject.toml", "ops/locks", "ops/binary"):
-        commit += "-modified"
+    commit, commit_time, epoch = origin()
     os.environ |= {"SOURCE_DATE_EPOCH": epoch, "PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
     install()
     folder = freeze(epoch)
@@ -66,6 +61,15 @@ def main() -> None:
     values = {"VERSION": version, "COMMIT": commit[:12], "MACHINE": platform.machine(), "GLIBC": glibc}
     pack(folder, output, epoch, values)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {digest(output.read_bytes())}")
+
+
+def origin() -> tuple[str, str, str]:
+    """The commit, and its time for people and for programs. What was unpacked from an archive knows none."""
+    if not (ROOT / ".git").exists():
+        return "unknown", "an unknown time", "946684800"
+    commit, time, epoch = (git("log", "-1", f"--format={form}") for form in ("%H", "%cI", "%ct"))
+    changed = git("status", "--porcelain", "--", *PACKAGED, "pyproject.toml", "ops/locks", "ops/binary")
+    return commit + ("-modified" if changed else ""), time, epoch
 
 
 def install() -> None:
