@@ -120,7 +120,8 @@ def freeze(epoch: str) -> Path:
         words += ["--hidden-import", name]
     for name in sorted(NOT_IN_IT | {"pip", "setuptools", "PyInstaller"}):
         words += ["--exclude-module", name]
-    run(VENV / "bin" / "python", "-m", "PyInstaller", *words, HERE / "entry.py")
+    # -P: what lies in this folder, an egg-info say, is none of its business.
+    run(VENV / "bin" / "python", "-P", "-m", "PyInstaller", *words, HERE / "entry.py")
     folder = dist / "horologe"
     for path in folder.rglob("horologe-*.dist-info/*"):
         # They name folders of this machine.
