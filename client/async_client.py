@@ -20,6 +20,7 @@ from horologe.client import (
     calls,
     cluster_calls,
     definition_calls,
+    diagnostics_calls,
     encryption_calls,
     forecast_calls,
     governing_calls,
@@ -118,6 +119,9 @@ class AsyncClient(BaseClient):
     get_job_statistics = _async_unary(calls.get_job_statistics)
     list_workers = _async_pages(cluster_calls.list_workers)
     drain_worker = _async_unary(cluster_calls.drain_worker)
+    list_log_levels = _async_unary(diagnostics_calls.list_log_levels)
+    set_log_level = _async_unary(diagnostics_calls.set_log_level)
+    get_diagnostics = _async_unary(diagnostics_calls.get_diagnostics)
     get_encryption = _async_unary(encryption_calls.get_encryption)
     rotate_keys = _async_unary(encryption_calls.rotate_keys)
     set_limit = _async_unary(governing_calls.set_limit)

@@ -28,6 +28,7 @@ from horologe.client import (
     calls,
     cluster_calls,
     definition_calls,
+    diagnostics_calls,
     encryption_calls,
     forecast_calls,
     governing_calls,
@@ -164,6 +165,9 @@ class Client(BaseClient):
     get_job_statistics = _unary(calls.get_job_statistics)
     list_workers = _pages(cluster_calls.list_workers)
     drain_worker = _unary(cluster_calls.drain_worker)
+    list_log_levels = _unary(diagnostics_calls.list_log_levels)
+    set_log_level = _unary(diagnostics_calls.set_log_level)
+    get_diagnostics = _unary(diagnostics_calls.get_diagnostics)
     get_encryption = _unary(encryption_calls.get_encryption)
     rotate_keys = _unary(encryption_calls.rotate_keys)
     set_limit = _unary(governing_calls.set_limit)

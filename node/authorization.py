@@ -152,6 +152,8 @@ LOCAL_ACTIONS = frozenset(
     {
         "BackupService.CreateBackup",
         "ClusterService.TransferLeader",
+        "DiagnosticsService.GetDiagnostics",
+        "DiagnosticsService.SetLogLevel",
         "EncryptionService.RotateKeys",
         "NotificationService.TestNotification",
     }
@@ -200,6 +202,10 @@ RULES: Mapping[str, Rule] = {
     "DefinitionService.ApplyPlan": InNamespace(_WRITE, objects.jobs_in("jobs", "deletions")),
     "DefinitionService.ListJobVersions": InNamespace(_READ, objects.job_in("parent")),
     "DefinitionService.GetJobVersion": InNamespace(_READ, objects.job_in("name")),
+    "DiagnosticsService.ListLogLevels": Everywhere(Verb.CLUSTER_READ),
+    "DiagnosticsService.SetLogLevel": Everywhere(Verb.CLUSTER_WRITE),
+    # Its log names principals and addresses of all namespaces.
+    "DiagnosticsService.GetDiagnostics": Everywhere(Verb.CLUSTER_WRITE),
     "EncryptionService.GetEncryption": Everywhere(Verb.CLUSTER_READ),
     "EncryptionService.RotateKeys": Everywhere(Verb.CLUSTER_WRITE),
     "ExecutionService.GetExecution": InNamespace(_READ, objects.execution_in("name")),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from horologe.node.config import NodeConfig
+from horologe.node.recent_log import recent_log
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -43,11 +44,24 @@ def configure(config: NodeConfig) -> None:
     )
     handler = logging.StreamHandler(sys.stderr) if config.log_file is None else _file_handler(config)
     handler.setFormatter(formatter)
+    recent_log.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
         old.close()
     root.addHandler(handler)
+    root.addHandler(recent_log)
+    # It tells the whole address of each request, and that of a webhook is a secret.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     root.setLevel(config.log_level.upper())
     structlog.configure(
         processors=[

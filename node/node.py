@@ -43,6 +43,7 @@ from horologe.node.http.server import HttpServer
 from horologe.node.ids import new_uuid
 from horologe.node.interceptors import LinearizableInterceptor, MinRevisionInterceptor, UnexpectedErrorInterceptor
 from horologe.node.local_calls import LocalCalls
+from horologe.node.log_levels import LogLevels
 from horologe.node.metrics import Metrics
 from horologe.node.metrics_collector import NodeCollector
 from horologe.node.notifier import Messenger, Notifier
@@ -147,6 +148,7 @@ class Node:
         metrics.add(NodeCollector(self.context, self.gateway, self._access, self._tls))
         self._forecasts = Forecasts(self.context)
         self._backups = Backups(self.context, self._keyring.source)
+        self._levels = LogLevels(clock.monotonic)
         self._health = health.aio.HealthServicer()
         self._failure: asyncio.Future[BaseException] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -297,6 +299,7 @@ class Node:
         await asyncio.to_thread(self._stepper.stop)
         await self.context.digests.stop()
         await self._forecasts.stop()
+        self._levels.undo_all()
         if self.context.tracing is not None:
             await asyncio.to_thread(self.context.tracing.stop)
         self.outputs.close()
@@ -460,6 +463,7 @@ class Node:
             self._messenger,
             self._forecasts,
             self._backups,
+            self._levels,
         )
 
     def _api_server(self, workers: WorkerService, message_bytes_max: int) -> grpc.aio.Server:

@@ -18,12 +18,14 @@ from horologe.node.cluster_service import ClusterService
 from horologe.node.context import NodeContext
 from horologe.node.dead_letter_service import DeadLetterService
 from horologe.node.definition_service import DefinitionService
+from horologe.node.diagnostics_service import DiagnosticsService
 from horologe.node.encryption import Encryption
 from horologe.node.encryption_service import EncryptionService
 from horologe.node.execution_service import ExecutionService
 from horologe.node.forecast_service import Forecasts, ForecastService
 from horologe.node.job_service import JobService
 from horologe.node.limit_service import LimitService
+from horologe.node.log_levels import LogLevels
 from horologe.node.namespace_service import NamespaceService
 from horologe.node.notification_service import NotificationService
 from horologe.node.notifier import Messenger
@@ -48,6 +50,7 @@ from horologe.v1 import (
     cluster_service_pb2_grpc,
     dead_letter_service_pb2_grpc,
     definition_service_pb2_grpc,
+    diagnostics_service_pb2_grpc,
     encryption_service_pb2_grpc,
     execution_service_pb2_grpc,
     forecast_service_pb2_grpc,
@@ -78,6 +81,7 @@ SERVICES = tuple(
         "OperationService",
         "BackfillService",
         "DefinitionService",
+        "DiagnosticsService",
         "CalendarService",
         "PauseService",
         "SecretService",
@@ -114,6 +118,7 @@ class Services:
     messenger: Messenger
     forecasts: Forecasts
     backups: Backups
+    levels: LogLevels
 
     def add_to(self, server: Any) -> None:
         """All of them, to a server of gRPC, or to what stands for one (local_calls.py)."""
@@ -127,6 +132,9 @@ class Services:
         workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(self.context), server)
         backfill_service_pb2_grpc.add_BackfillServiceServicer_to_server(BackfillService(self.context), server)
         definition_service_pb2_grpc.add_DefinitionServiceServicer_to_server(DefinitionService(self.context), server)
+        diagnostics_service_pb2_grpc.add_DiagnosticsServiceServicer_to_server(
+            DiagnosticsService(self.context, self.levels), server
+        )
         limit_service_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(self.context), server)
         queue_service_pb2_grpc.add_QueueServiceServicer_to_server(QueueService(self.context), server)
         notification_service_pb2_grpc.add_NotificationServiceServicer_to_server(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from horologe.client.cli import backup, encryption, membership, pause
+from horologe.client.cli import backup, encryption, health, log_level, membership, pause
 from horologe.client.cli.output import print_data, print_details
 from horologe.client.cli.session import Session, connected
 
@@ -16,6 +16,8 @@ app = typer.Typer(name="cluster", help="The nodes, and who leads them.", no_args
 membership.register(app)
 pause.register_cluster(app)
 encryption.register(app)
+log_level.register(app)
+health.register(app)
 app.add_typer(backup.app)
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from horologe.client.cli.each_node import each_node
 from horologe.client.cli.output import Column, Record, print_data
 from horologe.client.cli.session import Session, connected
-from horologe.client.errors import HorologeError, Unavailable
 
 if TYPE_CHECKING:
     from horologe.client.client import Client
@@ -56,16 +56,11 @@ def rotate_keys(
 def _each_node(session: Session, ask: Callable[[Client], GetEncryptionResponse]) -> Iterator[Record]:
     from horologe.client import records
 
-    for member in session.client.list_members():
-        try:
-            if not member.address:
-                raise Unavailable("nobody knows its address: it is not connected")
-            answer = ask(session.client.at(member.address, unreachable_seconds=3.0))
-            if answer.node != member.name:
-                raise Unavailable(f"{member.address} is node {answer.node}")
-            yield {**records.encryption(answer), "error": ""}
-        except HorologeError as error:
-            yield {"node": member.name, "keys": [], "error": str(error).splitlines()[0]}
+    for told in each_node(session, ask):
+        if told.answer is not None:
+            yield {**records.encryption(told.answer), "error": ""}
+        else:
+            yield {"node": told.node, "keys": [], "error": told.error}
 
 
 def _print(session: Session, found: list[Record]) -> None:

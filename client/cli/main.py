@@ -23,6 +23,7 @@ from horologe.client.cli import (
     contexts,
     dashboard,
     dead_letter,
+    debug,
     definitions,
     execution,
     forecast,
@@ -85,7 +86,7 @@ def build() -> typer.Typer:
     nouns = (job, calendar, workflow, execution, dead_letter, operation, queue, limit, namespace, secret, notification)
     for noun in (*nouns, worker):
         app.add_typer(noun.app)
-    for group in (access.tokens, access.grants, access.principals, contexts.app, audit.app, cluster.app):
+    for group in (access.tokens, access.grants, access.principals, contexts.app, audit.app, cluster.app, debug.app):
         app.add_typer(group)
     app.add_typer(dead_letter.app, name="dlq", hidden=True)
     backfill.register(app)
