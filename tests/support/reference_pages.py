@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import inspect
 import json
 import re
@@ -51,10 +52,18 @@ def within(name: str, mark: str, made: str) -> str:
 
 def cell(text: str) -> str:
     """A text in a cell of a table: in one line, and nothing in it is Markdown but code spans."""
-    parts = " ".join(text.split()).replace("|", "\\|").split("`")
-    for position in range(0, len(parts), 2):
-        parts[position] = re.sub(r"([*\[\]])", r"\\\1", parts[position].replace("<", "&lt;"))
-    return "`".join(parts)
+    parts = " ".join(text.split()).split("`")
+    for position, part in enumerate(parts):
+        if position % 2:
+            parts[position] = code(part)
+        else:
+            parts[position] = re.sub(r"([*\[\]|])", r"\\\1", part.replace("<", "&lt;"))
+    return "".join(parts)
+
+
+def code(text: str) -> str:
+    """Code in a cell; readers of Markdown do not agree on a bar in it."""
+    return f"<code>{html.escape(text, quote=False).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -95,7 +104,7 @@ def options_of(command: Any) -> list[tuple[str, str]]:
         if parameter.param_type_name == "argument" or parameter.hidden:
             continue
         names, text = parameter.get_help_record(context)
-        found.append((f"`{names.replace('|', chr(92) + '|')}`", cell(text)))
+        found.append((code(names), cell(text)))
     return found
 
 
