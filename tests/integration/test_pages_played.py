@@ -39,7 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_does_what_it_says(cluster: Path, tmp_path: Path, page: str) -> None:
     """In a folder of its own, with the cluster in `dev` and the examples beside it."""
@@ -52,7 +52,7 @@ def test_a_page_does_what_it_says(cluster: Path, tmp_path: Path, page: str) -> N
     play_blocks(tmp_path, setup, blocks)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_quickstart_from_install_to_a_dead_leader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In an environment of its own, which pip installs this project into; what that needs is here already."""
     (tmp_path / "horologe").mkdir()
