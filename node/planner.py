@@ -25,7 +25,8 @@ from horologe.raft.failures import TIMEOUT as TIMEOUT_KIND
 from horologe.raft.failures import Failure, is_retried
 from horologe.raft.model import Counters, Effects, TimerKind
 from horologe.raft.priorities import in_order
-from horologe.raft.records import PAIR, READY_KEY, RUNNING_VALUE, U32, U64, Execution, JobState
+from horologe.raft.recent import look_at_job
+from horologe.raft.records import PAIR, READY_KEY, RUNNING_VALUE, U32, U64, Execution
 from horologe.raft.retry import backoff_ms
 from horologe.raft.tables import Tables
 
@@ -254,9 +255,9 @@ class LeaderPlanner:
             elif kind == TimerKind.DEADLINE:
                 deadlines += DEADLINE.pack(id_, deadline_ms)
             else:
-                raw = tables.job_state.get(U64.pack(id_))
-                if raw is not None:
-                    fires += self._firing.record(tables, id_, JobState.unpack(raw), wall_ms, self._take)
+                state = look_at_job(tables, id_)
+                if state is not None:
+                    fires += self._firing.record(tables, id_, state, wall_ms, self._take)
         plan.retries, plan.fires = bytes(retries), bytes(fires)
         plan.execution_timeouts, plan.deadlines = bytes(execution_timeouts), bytes(deadlines)
 

@@ -9,13 +9,13 @@ from horologe.raft.state import State
 
 def note(state: State, number: int, execution: Execution) -> None:
     """The execution is not finished any more, or not yet; does nothing if its due time is a current one."""
-    if _is_old(execution):
+    if is_old(execution):
         state.tables.beside.put(PAIR.pack(execution.job, number), b"")
 
 
 def forget(state: State, number: int, execution: Execution) -> None:
     """The execution has ended."""
-    if _is_old(execution):
+    if is_old(execution):
         state.tables.beside.delete(PAIR.pack(execution.job, number))
 
 
@@ -30,5 +30,6 @@ def noted_of(state: State, job: int, count_max: int, first: int = 0) -> list[int
     return numbers
 
 
-def _is_old(execution: Execution) -> bool:
+def is_old(execution: Execution) -> bool:
+    """Whether a look for the latest executions may miss it."""
     return execution.trigger == Trigger.BACKFILL or execution.attempt_base > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from horologe.log.v1 import log_pb2
-from horologe.raft import dead_letters, deadlines, failures, owners, time_limits, wheel
+from horologe.raft import dead_letters, deadlines, failures, owners, plain, time_limits, wheel
 from horologe.raft.commands import (
     ASSIGN,
     FIRE,
@@ -85,6 +85,7 @@ def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
     may be behind, can have named one that had just been fired. While its namespace or the cluster is paused, the job is parked.
     """
     pauses = Pauses.load(state.tables)
+    fire_plainly = plain.PlainFires(state).fire
     for record in FIRE.iter_unpack(records):
         (
             job,
@@ -99,6 +100,10 @@ def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
             fate,
             run,
         ) = record
+        if run == 1 and not missed_count and not pauses.by_namespace:
+            worker = sessions.worker_of(session)
+            if worker is not None and fire_plainly(job, revision, due_ms, next_ms, next_fire_ms, (session, worker)):
+                continue
         job_state = state.job_state(job)
         pending_ms = min(missed_first_ms if missed_count else due_ms, due_ms if run else missed_first_ms)
         if job_state is None or job_state.revision != revision or job_state.next_due_ms != pending_ms:
@@ -212,6 +217,8 @@ def _complete_one(
     record: tuple[int, int, int, int, int, int, int, int, int],
     detail: log_pb2.OutcomeDetail | None,
 ) -> CompletionStatus:
+    if detail is None and plain.complete(state, record):
+        return CompletionStatus.RECORDED
     number, token, attempt, outcome, flags, exit_code, start_delay_ms, _duration_ms, retry_delay_ms = record
     # An outcome that this program does not know is no success: nothing that a worker says may stop a replica.
     attempt_state = _ATTEMPT_STATES.get(outcome, AttemptState.FAILED)

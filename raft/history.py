@@ -197,7 +197,7 @@ class _Pruning:
         tables.ledger.delete(ledger_key(number, execution))
         if execution.flags & ExecutionFlag.HAS_DETAIL:
             tables.detail.delete(key)
-        tables.execution.delete(key)
+        self._state.drop_execution(number)
         self._state.search.dropped(number, execution)
 
 

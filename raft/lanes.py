@@ -72,9 +72,14 @@ class LaneUses:
 
     def count(self, lane: int, waiting: int, running: int) -> None:
         """Adds to what waits and to what runs."""
+        use = self.of(lane)
+        use[0] += waiting
+        use[1] += running
+
+    def of(self, lane: int) -> list[int]:
+        """What waits and what runs: the counts themselves."""
         use = self._uses.get(lane)
         if use is None:
             raw = self._tables.lane_use.get(U32.pack(lane))
             use = self._uses[lane] = [0, 0] if raw is None else list(LANE_USE.unpack(raw))
-        use[0] += waiting
-        use[1] += running
+        return use

@@ -36,6 +36,7 @@ def limit_of(kind: LimitKind, number: int) -> int:
 
 
 _FIRST_RATE = limit_of(LimitKind.START_RATE, 0)
+_FIRST_OF_NAMESPACES = limit_of(LimitKind.NAMESPACE, 0)
 
 
 def kind_of(limit: int) -> LimitKind:
@@ -129,6 +130,15 @@ class Permits:
     def _of_job(self, job: int) -> list[int]:
         # A limit can only be deleted when nothing is counted by it; a deleted job may still name it.
         return [limit_of(LimitKind.JOB, job), *(limit for limit in self.named(job) if self._is_limit(limit))]
+
+    def of_namespace(self, namespace: int) -> list[int]:
+        """How many of it may run (0: no limit), and how many do: the counts themselves."""
+        limit = _FIRST_OF_NAMESPACES | namespace
+        return self._uses.get(limit) or self._use(limit)
+
+    def is_limited(self, namespace: int) -> bool:
+        """Whether the namespace bounds how many of it run, or how fast they start."""
+        return self.of_namespace(namespace)[0] > 0 or self.rates.of(namespace) is not None
 
     def _is_limit(self, limit: int) -> bool:
         return self._use(limit)[0] > 0

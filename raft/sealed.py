@@ -9,7 +9,7 @@ The checksum is little-endian: the CRC of anything followed by its own CRC in th
 which is one call to check and nothing to take apart. It stands behind the value, so the values of a set table keep their order
 and their common size.
 
-Every execution passes here some twenty times: the accesses are closures over bound calls, and make no objects of their own.
+Every execution passes here a dozen times: the accesses are closures over bound calls, and make no objects of their own.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def context_of(table: str) -> bytes:
 class SealedTable:
     """model.Table over one LMDB database of one transaction. `get` and the scans raise CorruptStateError."""
 
-    __slots__ = ("_cursor", "_name", "delete", "get", "put")
+    __slots__ = ("_cursor", "_name", "delete", "get", "put", "put_new")
 
     def __init__(self, transaction: Any, database: Any, name: str) -> None:
         self._name = name
         self._cursor = partial(transaction.cursor, db=database)
-        self.get, self.put = _accesses(transaction, database, name)
+        self.get, self.put, self.put_new = _accesses(transaction, database, name)
         self.delete: Callable[..., bool] = partial(transaction.delete, db=database)
 
     def scan(self, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -98,10 +98,16 @@ class SealedSetTable(SealedTable):
 
     def __init__(self, transaction: Any, database: Any, name: str) -> None:
         super().__init__(transaction, database, name)
-        delete = self.delete
+        write, delete = partial(transaction.put, db=database), self.delete
+        start, pack = crc32(name.encode()), _CHECKSUM.pack
+
+        def put_sealed(key: bytes, value: bytes) -> object:
+            return write(key, value + pack(crc32(key + value, start)))
 
         def delete_sealed(key: bytes, value: bytes) -> bool:
-            return delete(key, seal(name, key, value))
+            return delete(key, value + pack(crc32(key + value, start)))
+
+        self.put = put_sealed
 
         self.delete = delete_sealed
 
@@ -114,7 +120,7 @@ class EncryptedTable(SealedTable):
     def __init__(self, transaction: Any, database: Any, name: str, cipher: Cipher) -> None:
         super().__init__(transaction, database, name)
         self._cipher = cipher
-        self.get, self.put = _encrypted_accesses(transaction, database, name, cipher)
+        self.get, self.put, self.put_new = _encrypted_accesses(transaction, database, name, cipher)
 
     def _opened(self, pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
         unseal, context = self._cipher.unseal, context_of(self._name)
@@ -126,31 +132,35 @@ class EncryptedTable(SealedTable):
             yield key, value
 
 
-_Accesses = tuple[Callable[[bytes], bytes | None], Callable[[bytes, bytes], object]]
+_Accesses = tuple[Callable[[bytes], bytes | None], Callable[[bytes, bytes], object], Callable[[bytes, bytes], bool]]
 
 
 def _accesses(transaction: Any, database: Any, name: str) -> _Accesses:
-    read = partial(transaction.get, db=database)
-    write = partial(transaction.put, db=database)
+    # A cursor of its own, which no scan moves: half the price of asking the transaction.
+    cursor = transaction.cursor(db=database)
+    read, write = cursor.get, cursor.put
     start, pack = crc32(name.encode()), _CHECKSUM.pack
 
     def get(key: bytes) -> bytes | None:
         stored: bytes | None = read(key)
         if stored is None:
             return None
-        if crc32(stored, crc32(key, start)) != _RESIDUE:
+        if crc32(key + stored, start) != _RESIDUE:
             raise CorruptStateError.of(name, key)
         return stored[:-CHECKSUM_BYTES]
 
     def put(key: bytes, value: bytes) -> object:
-        return write(key, value + pack(crc32(value, crc32(key, start))))
+        return write(key, value + pack(crc32(key + value, start)))
 
-    return get, put
+    def put_new(key: bytes, value: bytes) -> bool:
+        return bool(write(key, value + pack(crc32(key + value, start)), overwrite=False))
+
+    return get, put, put_new
 
 
 def _encrypted_accesses(transaction: Any, database: Any, name: str, cipher: Cipher) -> _Accesses:
-    read = partial(transaction.get, db=database)
-    write = partial(transaction.put, db=database)
+    cursor = transaction.cursor(db=database)
+    read, write = cursor.get, cursor.put
     context, encrypt, decrypt = context_of(name), cipher.seal, cipher.unseal
 
     def get(key: bytes) -> bytes | None:
@@ -165,4 +175,7 @@ def _encrypted_accesses(transaction: Any, database: Any, name: str, cipher: Ciph
     def put(key: bytes, value: bytes) -> object:
         return write(key, encrypt(context + key, value))
 
-    return get, put
+    def put_new(key: bytes, value: bytes) -> bool:
+        return bool(write(key, encrypt(context + key, value), overwrite=False))
+
+    return get, put, put_new

@@ -22,7 +22,7 @@ def settle(state: State) -> None:
         if not state.ended:
             workflows.begin_run(state, state.runs.pop(0))
             continue
-        number = state.ended.pop(0)
+        number = state.ended.popleft()
         execution = state.execution(number)
         if execution is None:
             raise InvariantError(f"execution {number} has ended, but is not there")
@@ -37,6 +37,10 @@ def _settle_one(state: State, number: int, execution: Execution) -> None:
     job_state.unfinished -= 1
     if job_state.unfinished < 0:
         raise InvariantError(f"job {execution.job}: more executions ended than were made")
+    if _is_plain(execution, job_state):
+        job_state.completed += 1
+        state.put_job_state(execution.job, job_state)
+        return
     _count(job_state, execution)
     _note_recovery(state, number, execution, job_state)
     state.arm_after_end(execution.job, job_state)
@@ -52,6 +56,22 @@ def _settle_one(state: State, number: int, execution: Execution) -> None:
         release_next(state, execution.job)
     if execution.root or job_state.flags & JobFlag.UPSTREAM:
         workflows.node_ended(state, number, execution)
+
+
+_FOLLOWED_FLAGS = JobFlag.FAILING | JobFlag.DELETE_WHEN_FINISHED | JobFlag.UPSTREAM
+
+
+def _is_plain(execution: Execution, job_state: JobState) -> bool:
+    """Whether nothing below has anything to do: nobody waits for this end."""
+    return (
+        execution.state == ExecutionState.COMPLETED
+        and not job_state.flags & _FOLLOWED_FLAGS
+        and not job_state.held
+        and not job_state.fixed_delay_ms
+        and not execution.root
+        and not execution.operation
+        and not beside.is_old(execution)
+    )
 
 
 _KEPT_FLAGS = JobFlag.PAUSED | JobFlag.PARKED | JobFlag.DELETED | JobFlag.UPSTREAM

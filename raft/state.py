@@ -5,6 +5,7 @@ Here belong the few moves that several commands share; each keeps the tables, th
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from horologe.log.v1 import log_pb2
@@ -45,6 +46,8 @@ class State:
     """One transaction's view. Made per entry, used by the commands, finished by `save`."""
 
     __slots__ = (
+        "_executions",
+        "_job_states",
         "counters",
         "eased",
         "effects",
@@ -65,6 +68,8 @@ class State:
     def __init__(self, tables: Tables, index: int, time_ms: int) -> None:
         """`index` is the entry's Raft index; `time_ms` the proposer's clock. Replicated time never goes back."""
         self.tables = tables
+        self._executions = tables.recent.executions
+        self._job_states = tables.recent.job_states
         self.counters = Counters.load(tables)
         self.permits = Permits(tables)
         self.rules = QueueRules(tables)
@@ -76,7 +81,7 @@ class State:
         self.now_ms = max(time_ms, self.counters.log_time_ms)
         self.permits.now_ms = self.now_ms
         self.effects = Effects()
-        self.ended: list[int] = []
+        self.ended: deque[int] = deque()
         """Executions that have reached their last state, and whose consequences are to be drawn: see settling.py."""
         self.eased: list[tuple[int, int]] = []
         """(limit, lane): there is room for somebody in this line: see lines.py."""
@@ -110,11 +115,17 @@ class State:
     # Jobs
 
     def job_state(self, job: int) -> JobState | None:
+        """To be changed and put back, or to be looked at once: see recent.py."""
+        recent = self._job_states.take(job)
+        if recent is not None:
+            return recent
         raw = self.tables.job_state.get(U64.pack(job))
         return None if raw is None else JobState.unpack(raw)
 
     def put_job_state(self, job: int, state: JobState) -> None:
+        """Stores it as it is now; who changes it afterwards puts it again."""
         self.tables.job_state.put(U64.pack(job), state.pack())
+        self._job_states.put(job, state)
 
     def arm_fire(self, job: int, state: JobState, due_ms: int, fire_ms: int = 0) -> None:
         """Sets the next due time and its timer, which is later if `fire_ms` is; 0 sets none. The caller stores `state`.
@@ -168,6 +179,10 @@ class State:
     # Executions
 
     def execution(self, number: int) -> Execution | None:
+        """To be changed and put back, or to be looked at once: see recent.py."""
+        recent = self._executions.take(number)
+        if recent is not None:
+            return recent
         raw = self.tables.execution.get(U64.pack(number))
         return None if raw is None else Execution.unpack(raw)
 
@@ -183,7 +198,14 @@ class State:
         return InvariantError(text)
 
     def put_execution(self, number: int, execution: Execution) -> None:
+        """Stores it as it is now; who changes it afterwards puts it again."""
         self.tables.execution.put(U64.pack(number), execution.pack())
+        self._executions.put(number, execution)
+
+    def drop_execution(self, number: int) -> None:
+        """It is history that is forgotten."""
+        self.tables.execution.delete(U64.pack(number))
+        self._executions.take(number)
 
     def move(self, number: int, execution: Execution, to: ExecutionState) -> None:
         """Changes the state, by a legal move only, and keeps the queue and the counters in step. The caller stores it."""
@@ -360,10 +382,8 @@ class State:
 
     def put_ledger(self, job: int, due_ms: int, entry: LedgerEntry, number: int = 0) -> None:
         """Accounts for a due time. Accounting twice for one is a broken invariant, not an overwrite."""
-        key = LEDGER_KEY.pack(job, due_ms, number)
-        if self.tables.ledger.get(key) is not None:
+        if not self.tables.ledger.put_new(LEDGER_KEY.pack(job, due_ms, number), entry.pack()):
             raise InvariantError(f"job {job}: due time {due_ms} is accounted for already")
-        self.tables.ledger.put(key, entry.pack())
 
 
 def ledger_key(number: int, execution: Execution) -> bytes:

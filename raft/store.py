@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, cast
 import lmdb
 
 from horologe.raft.cipher import Cipher, UnsealError, in_memory
+from horologe.raft.recent import Recent
 from horologe.raft.records import PAIR, U64
 from horologe.raft.sealed import (
     RESTORE,
@@ -72,7 +73,8 @@ class Usage(NamedTuple):
 class _Tables:
     """The tables of one transaction, each made when it is first asked for: most readers need two or three."""
 
-    def __init__(self, transaction: Any, databases: dict[str, Any], cipher: Cipher) -> None:
+    def __init__(self, transaction: Any, databases: dict[str, Any], cipher: Cipher, recent: Recent) -> None:
+        self.recent = recent
         self._transaction = transaction
         self._databases = databases
         self._cipher = cipher
@@ -144,7 +146,7 @@ class Store:
     def tables(self) -> Tables:
         """The tables of the current write transaction, which begins when they are first asked for."""
         if self._tables is None:
-            self._tables = self._tables_of(self._write())
+            self._tables = self._tables_of(self._write(), self._recent)
         return self._tables
 
     @property
@@ -166,6 +168,7 @@ class Store:
         if self._transaction is not None:
             self._transaction.abort()
             self._transaction = self._tables = None
+            self._recent = Recent()
 
     @contextmanager
     def read(self) -> Iterator[Tables]:
@@ -379,8 +382,8 @@ class Store:
             self._transaction = self._environment.begin(write=True)
         return self._transaction
 
-    def _tables_of(self, transaction: Any) -> Tables:
-        return cast("Tables", _Tables(transaction, self._databases, self.cipher))
+    def _tables_of(self, transaction: Any, recent: Recent | None = None) -> Tables:
+        return cast("Tables", _Tables(transaction, self._databases, self.cipher, recent or Recent()))
 
     def _take_possession(self) -> int:
         """LMDB lets several processes in; two nodes on one state would vote twice. And lost data is no new node."""
@@ -407,6 +410,7 @@ class Store:
         return handle
 
     def _open(self) -> None:
+        self._recent = Recent()
         try:
             # Durability is LMDB's default and stays so: a commit returns after its fsync, data before the page that names it.
             self._environment = lmdb.open(

@@ -7,7 +7,10 @@ horologe.log.v1.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from horologe.raft.recent import Recent
 
 
 class Table(Protocol):
@@ -15,6 +18,9 @@ class Table(Protocol):
 
     def get(self, key: bytes, /) -> bytes | None: ...
     def put(self, key: bytes, value: bytes, /) -> object: ...
+    def put_new(self, key: bytes, value: bytes, /) -> bool:
+        """Does nothing, and answers False, if the key is there."""
+
     def delete(self, key: bytes, /) -> bool: ...
     def scan(self, start: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]:
         """Pairs from `start` on, upwards. The table must not change while the iterator is in use."""
@@ -34,6 +40,8 @@ class SetTable(Protocol):
 class Tables(Protocol):
     """All tables of one transaction; store.py implements it over LMDB, tests over dicts."""
 
+    @property
+    def recent(self) -> Recent: ...  # beside the tables: see recent.py
     @property
     def meta(self) -> Table: ...  # name -> see Counters; cluster identity
     @property

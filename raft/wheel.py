@@ -53,7 +53,10 @@ def arm(table: SetTable, cursor_ms: int, deadline_ms: int, kind: int, id_: int) 
 def disarm(table: SetTable, deadline_ms: int, kind: int, id_: int) -> bool:
     """Removes a timer, whatever level it has come to; False if there is none."""
     value = TIMER.pack(deadline_ms, kind, id_)
-    return any(table.delete(_key_at_level(deadline_ms, level), value) for level in range(LEVEL_COUNT))
+    # Nearly always it was about to be due.
+    if table.delete(_key_at_level(deadline_ms, 0), value):
+        return True
+    return any(table.delete(_key_at_level(deadline_ms, level), value) for level in range(1, LEVEL_COUNT))
 
 
 def due(table: SetTable, now_ms: int, count_max: int) -> list[Timer]:

@@ -200,14 +200,14 @@ def check_no_records(ground: Ground) -> AbstractContextManager[object]:
     del ground
 
     def accesses(transaction: Any, database: Any, name: str) -> Any:
-        get, put = _ACCESSES(transaction, database, name)
+        get, put, put_new = _ACCESSES(transaction, database, name)
 
         def get_unchecked(key: bytes) -> bytes | None:
             stored = transaction.get(key, db=database)
             return None if stored is None else stored[: -sealed.CHECKSUM_BYTES]
 
         del get
-        return get_unchecked, put
+        return get_unchecked, put, put_new
 
     stack = ExitStack()
     stack.enter_context(patch.object(sealed, "_accesses", accesses))

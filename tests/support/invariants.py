@@ -62,6 +62,7 @@ def check(tables: Tables, *, clocks_agree: bool = True) -> None:
     job_states = {U64.unpack(key)[0]: JobState.unpack(value) for key, value in tables.job_state.scan()}
     ledger = read_ledger(tables)
     check_chain(tables)
+    _check_recent(tables)
     _check_jobs(tables, counters, executions, job_states)
     _check_definitions(tables)
     _check_executions(tables, executions)
@@ -102,6 +103,19 @@ def is_of_workflow(tables: Tables, execution: Execution) -> bool:
 
 def read_ledger(tables: Tables) -> Ledger:
     return {LEDGER_KEY.unpack(key): LedgerEntry.unpack(value) for key, value in tables.ledger.scan()}
+
+
+def _check_recent(tables: Tables) -> None:
+    """What is kept decoded is what is stored: nobody has changed a record and not put it back."""
+    recent = tables.recent
+    for number, execution in recent.executions.items().items():
+        assert execution.pack() == tables.execution.get(U64.pack(number)), (
+            f"execution {number} was changed and not stored"
+        )
+    for job, job_state in recent.job_states.items().items():
+        assert job_state.pack() == tables.job_state.get(U64.pack(job)), (
+            f"the state of job {job} was changed and not stored"
+        )
 
 
 def _check_jobs(tables: Tables, counters: Counters, executions: Executions, job_states: JobStates) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import cast
 
+from horologe.raft.recent import Recent
 from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES, Tables
 
 KEY_BYTES_MAX = 511
@@ -34,6 +35,9 @@ class DictTable:
         self._values[key] = bytes(value)
         self._changes += 1
         return True
+
+    def put_new(self, key: bytes, value: bytes) -> bool:
+        return _checked(key) not in self._values and self.put(key, value)
 
     def delete(self, key: bytes) -> bool:
         if self._values.pop(_checked(key), None) is None:
@@ -92,7 +96,8 @@ class DictSetTable:
 def dict_tables() -> Tables:
     """All tables, empty."""
     plain = {name: DictTable() for name in TABLE_NAMES}
-    return cast("Tables", SimpleNamespace(**plain, **{name: DictSetTable() for name in SET_TABLE_NAMES}))
+    sets = {name: DictSetTable() for name in SET_TABLE_NAMES}
+    return cast("Tables", SimpleNamespace(recent=Recent(), **plain, **sets))
 
 
 def dump(tables: Tables) -> Dump:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
@@ -20,6 +21,7 @@ from support.tables import dict_tables, dump
 from horologe.log.v1 import log_pb2
 from horologe.node.planner import LeaderPlanner, PlannerSettings
 from horologe.node.slots import Slots
+from horologe.raft import plain
 from horologe.raft.commands import GIVE_UP, NO_RETRY, Outcome
 from horologe.raft.lines import lines_of
 from horologe.raft.machine import StateMachine
@@ -27,6 +29,7 @@ from horologe.raft.model import Catchup, ExecutionState, LeaseLoss, Overlap
 from horologe.raft.permits import LIMIT_USE, LimitKind, Permits, limit_of
 from horologe.raft.records import U64
 from horologe.raft.store import Store
+from horologe.raft.tables import Tables
 
 SECOND, MINUTE = 1_000, 60_000
 SETTINGS = PlannerSettings(lease_term_seconds=10.0, clock_drift=0.01, history_retention_seconds=3_600.0)
@@ -371,8 +374,13 @@ class RandomHistory(RandomNotifications):
     def teardown(self) -> None:
         self.nobody_is_forgotten()
         expected = dump(self.driver.tables)
+        # Without the plain case in one piece (plain.py), and as by a node that has decoded nothing yet (recent.py).
         copy = dict_tables()
-        _replay(self.driver, copy)
+        with (
+            patch.object(plain.PlainFires, "fire", lambda *arguments: False),
+            patch.object(plain, "complete", lambda *arguments: False),
+        ):
+            _replay(self.driver, copy, remembers=False)
         assert dump(copy) == expected
         try:
             _replay(self.driver, self.store.tables)
@@ -387,9 +395,11 @@ class DisagreeingClocks(RandomHistory):
     clocks_agree = False
 
 
-def _replay(driver: Driver, tables: object) -> None:
+def _replay(driver: Driver, tables: Tables, *, remembers: bool = True) -> None:
     for index, entry in driver.entries:
-        StateMachine().apply(tables, index, log_pb2.Entry.FromString(entry.SerializeToString()))  # type: ignore[arg-type]
+        if not remembers:
+            tables.recent.clear()
+        StateMachine().apply(tables, index, log_pb2.Entry.FromString(entry.SerializeToString()))
 
 
 @pytest.fixture(scope="module", autouse=True)

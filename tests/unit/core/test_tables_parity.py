@@ -20,6 +20,7 @@ set_values = st.binary(min_size=3, max_size=3)
 operations = st.lists(
     st.one_of(
         st.tuples(st.just("put"), keys, values),
+        st.tuples(st.just("put_new"), keys, values),
         st.tuples(st.just("delete"), keys),
         st.tuples(st.just("get"), keys),
         st.tuples(st.just("scan"), st.one_of(bounds, st.just(b""))),
