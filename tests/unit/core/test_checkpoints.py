@@ -10,6 +10,7 @@ from support.tables import dict_tables
 from test_replica import Alone
 
 from horologe.log.v1 import log_pb2
+from horologe.raft import intake
 from horologe.raft.core import RaftCore
 from horologe.raft.digest import RECORDS_PER_TURN, digest_of
 from horologe.raft.model import Counters
@@ -27,7 +28,9 @@ def _named(name: str) -> log_pb2.Command:
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Alone:
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Alone:
+    """A leader that takes all that comes in one step, and in order: else one of the large commands would wait for the next."""
+    monkeypatch.setattr(intake, "ASKED_FOR", frozenset())
     return Alone(tmp_path / "state")
 
 
