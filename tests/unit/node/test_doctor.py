@@ -29,6 +29,12 @@ from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
 from horologe.v1 import cluster_service_pb2
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers here may share its processor with many others."""
+    monkeypatch.setattr(doctor_network, "ANSWER_SECONDS_MAX", 30.0)
+
+
 def config_of(folder: Path, **options: Any) -> NodeConfig:
     listen, peer, worker, http = (f"127.0.0.1:{port}" for port in free_ports(4))
     values = {"listen": listen, "peer_listen": peer, "worker_listen": worker, "http_listen": http, "insecure": True}
