@@ -222,3 +222,27 @@ def snapshot(
             shutil.rmtree(kept, ignore_errors=True)
     typer.echo(report.summary())
     raise typer.Exit(0 if report.is_in_bounds else 1)
+
+
+@chaos_app.command("backup")
+def backup(
+    rate: Annotated[float, typer.Option(min=1, help="Executions per second.")] = 600,
+    seconds: Annotated[float, typer.Option("--for", min=2, help="Half of it without, half of it with backups.")] = 20,
+    folder: Annotated[Path | None, typer.Option("--dir", help="Keep everything here, for a look afterwards.")] = None,
+) -> None:
+    """Make backups under load and restore one elsewhere; exit 1 unless `horologe verify` is clean on both sides."""
+    import asyncio
+    import shutil
+    import tempfile
+
+    from horologe.chaos import backup as backup_module
+
+    kept = Path(tempfile.mkdtemp(prefix="horologe-chaos-")) if folder is None else folder
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        report = asyncio.run(backup_module.run(kept, rate, seconds, typer.echo))
+    finally:
+        if folder is None:
+            shutil.rmtree(kept, ignore_errors=True)
+    typer.echo(report.summary())
+    raise typer.Exit(0 if report.is_sound else 1)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from horologe.client.cli import backup, encryption, health, log_level, membership, pause
+from horologe.client.cli import backup, encryption, health, log_level, membership, pause, portable
 from horologe.client.cli.output import print_data, print_details
 from horologe.client.cli.session import Session, connected
 
@@ -19,6 +19,7 @@ encryption.register(app)
 log_level.register(app)
 health.register(app)
 app.add_typer(backup.app)
+portable.register(app)
 
 
 @app.command("status")
