@@ -65,14 +65,12 @@ class BackupReport:
         )
 
 
-async def run(
-    folder: Path, rate: float, seconds: float, say: Say, options: dict[str, int] | None = None, *, nodes: int = 3
-) -> BackupReport:
+async def run(folder: Path, rate: float, seconds: float, say: Say, nodes: int = 3) -> BackupReport:
     """Half of the time without, half of it with backups. The other cluster gets so many `nodes`."""
     work = RecurringJobs(count=max(1, round(rate * PERIOD_MS / 1000)), period_ms=PERIOD_MS)
     target, key_file = FolderTarget(folder / "backups"), folder / "backup.key"
     await asyncio.to_thread(_horologe, "node", "new-key", str(key_file))
-    async with ChaosCluster(folder / "origin", options=options) as cluster:
+    async with ChaosCluster(folder / "origin") as cluster:
         await _begin(cluster)
         await work.create(cluster.client)
         await _fired(cluster, round(rate))
@@ -92,25 +90,23 @@ async def run(
         marks = first_starts(read_folder(cluster.evidence))
     verify_backup(target, choose(target, ""), FileKeys(key_file))
     say("restored into another cluster")
-    restored = await _restored(folder, target, key_file, options, nodes)
+    restored = await _restored(folder, target, key_file, nodes)
     return BackupReport(
         backups, _delays(marks, quiet_from, backups_from), _delays(marks, backups_from, until), origin, restored
     )
 
 
-async def _restored(
-    folder: Path, target: FolderTarget, key_file: Path, options: dict[str, int] | None, nodes: int
-) -> Verification:
+async def _restored(folder: Path, target: FolderTarget, key_file: Path, nodes: int) -> Verification:
     """Another cluster, made of the newest backup."""
     place = folder / "elsewhere"
-    other = ChaosCluster(place, 1, options=options)
+    other = ChaosCluster(place, 1)
     config = place / "cluster" / "n1" / "node.toml"
     await asyncio.to_thread(
         _horologe, "cluster", "restore", target.text(""), "--config", str(config), "--key-file", str(key_file)
     )
     async with other:
         for _ in range(nodes - 1):
-            await other.join(await other.new_node())
+            await other.join(await other.new_node(), seconds=RESTORE_SECONDS)
         (pause,) = await other.client.list_pauses()
         assert pause.reason.startswith("restored from revision"), pause
         await _begin(other)
