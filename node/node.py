@@ -175,6 +175,7 @@ class Node:
             heartbeat_ms=config.heartbeat_ms,
             election_timeout_ms_min=config.election_timeout_ms_min,
             election_timeout_ms_max=config.election_timeout_ms_max,
+            commit_notice_ms=min(config.pulse_ms, config.heartbeat_ms),
         )
         return Replica(
             store,

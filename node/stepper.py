@@ -19,8 +19,10 @@ from horologe.node.inbox_line import InboxLine
 from horologe.raft.replica import Replica
 from horologe.raft.step import Inbox, Outbox
 
-TICK_SECONDS = 0.02
-"""Raft's own clock: elections and heartbeats are looked at this often."""
+LOOK_SECONDS = 0.02
+"""What came in and can wait is taken up after so long."""
+WAIT_SECONDS_MAX = 0.05
+"""A step is made at least this often, whether or not it has anything to do."""
 LATE_SECONDS = 0.1
 """When nothing steps for so long, heartbeats and due work are late, and the log says so."""
 REPORT_SECONDS = 1.0
@@ -72,6 +74,8 @@ class Stepper:
         self._snapshot: Path | None = None
         self._wake = threading.Condition()
         self._has_work = False
+        self._has_gossip = False
+        """Something came in that the thread was not woken for."""
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="step", daemon=True)
 
@@ -83,8 +87,13 @@ class Stepper:
         """Adds to what the next step takes. For the event loop."""
         with self._wake:
             self._line.add(inbox)
-            self._has_work = True
-            self._wake.notify()
+            if self._has_work:
+                return
+            if self._replica.can_wait(inbox):
+                self._has_gossip = True
+            else:
+                self._has_work = True
+                self._wake.notify()
 
     def install(self, folder: Path) -> None:
         """A snapshot was fetched into `folder`."""
@@ -121,12 +130,19 @@ class Stepper:
             self._loop.call_soon_threadsafe(self._failed, error)
 
     def _wait(self) -> tuple[Inbox, Path | None] | None:
-        wait_seconds = self._replica.wait_seconds(self._clock.monotonic(), self._clock.wall_ms())
+        now = self._clock.monotonic()
+        until = min(now + WAIT_SECONDS_MAX, self._replica.tick_at(now))
+        wait_seconds = self._replica.wait_seconds(now, self._clock.wall_ms())
+        if wait_seconds is not None:
+            until = min(until, now + wait_seconds)
         with self._wake:
-            if not self._has_work and not self._stopping:
-                self._wake.wait(TICK_SECONDS if wait_seconds is None else min(TICK_SECONDS, wait_seconds))
+            while not self._has_work and not self._stopping and now < until:
+                self._wake.wait(min(LOOK_SECONDS, until - now))
+                now = self._clock.monotonic()
+                self._has_work |= self._has_gossip
             if self._stopping:
                 return None
+            self._has_gossip = False
             inbox = self._line.take()
             folder, self._snapshot = self._snapshot, None
             self._has_work = not self._line.is_empty

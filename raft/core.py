@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -132,7 +132,16 @@ class RaftCore(CoreView):
         with self._at(now):
             self._elections.before_tick()
             self._engine.tick()
+            self._replication.tell_commits_when_due()
             self._elections.after_tick()
+
+    def tell_commit(self, peers: Iterable[str]) -> None:
+        """On the leader: tell these followers at once how far the log is committed. Others learn it with the next entries."""
+        with self._at(self._context.now):
+            for name in peers:
+                peer = self._peers.get(name)
+                if peer is not None and self.is_leader:
+                    self._replication.tell_commit(peer)
 
     def propose(self, payload: bytes) -> int | None:
         """Append a payload to the log; the messages that carry it are in the outbox at once.

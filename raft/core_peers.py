@@ -41,6 +41,7 @@ class Peer:
         reset_floor: Resets that answer rounds below this one are out of date.
         probe_round: The first round that asked whether the peer has our first entry; None while it can be served from the log.
         offered_at_seconds: When it was last offered a snapshot.
+        told_commit_index: The newest commit index that was sent to it.
     """
 
     def __init__(self, name: str, node: Any) -> None:
@@ -53,6 +54,7 @@ class Peer:
         self.reset_floor = 0
         self.probe_round: int | None = None
         self.offered_at_seconds = float("-inf")
+        self.told_commit_index = 0
         self._in_flight: deque[InFlight] = deque()
         self._sent_sequence = 0
         self._received_sequence: int | None = 0
@@ -60,6 +62,7 @@ class Peer:
     def begin_epoch(self) -> None:
         """A connection came up: numbering starts again, and nothing of the old one is in flight any more."""
         self.connected = True
+        self.told_commit_index = 0
         self._sent_sequence = 0
         self._received_sequence = 0
         self._clear_in_flight()
@@ -75,6 +78,7 @@ class Peer:
         self.reset_floor = next_round
         self.probe_round = None
         self.offered_at_seconds = float("-inf")
+        self.told_commit_index = 0
 
     def next_sequence(self) -> int:
         """The number of the next message to this peer in this epoch."""

@@ -171,7 +171,8 @@ class CoreView:
         """When `tick` has something to do next, if nothing comes in before: a heartbeat, an election, a leader gone silent."""
         engine, settings = self._context.engine, self._context.settings
         if engine.is_leader:
-            return engine.heartbeat_at
+            notice_at = self._replication.commit_notice_at
+            return engine.heartbeat_at if notice_at is None else min(engine.heartbeat_at, notice_at)
         silent_at = now - self._elections.leader_silent_seconds() + settings.election_timeout_seconds_max
         return min(engine.election_deadline, silent_at) if silent_at > now else engine.election_deadline
 

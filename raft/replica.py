@@ -26,7 +26,7 @@ from horologe.raft.intake import Intake
 from horologe.raft.journal import CorruptLogError, Journal
 from horologe.raft.machine import StateMachine
 from horologe.raft.malformed import fault_of
-from horologe.raft.model import Code, Counters, Effects
+from horologe.raft.model import Code, Counters, Effects, Result
 from horologe.raft.reconfiguration import LOOK_SECONDS, Introduction, Reconfiguration
 from horologe.raft.step import Inbox, Outbox, Status
 from horologe.raft.store import StateSnapshot, Store, StoreError
@@ -123,6 +123,9 @@ class Replica:
         self._plan_id = -self._randomness.getrandbits(48)
         self._held: list[log_pb2.Command] = []
         self._pulse_at = self._now = now
+        self._appended = False
+        self._gateways: dict[int, str] = {}
+        self._awaiting_commit: set[str] = set()
         self._plan_pending = False
         self._planned_at = now
         self._plan_at_ms: int | None = 0
@@ -197,7 +200,13 @@ class Replica:
         self._core.tick(now)
         self._lead(now, wall_ms)
         self._held = self._propose(commands, now, wall_ms)
-        self._core.tick(now)
+        if self._appended:
+            # Where this node is a majority by itself, its entries are committed at once.
+            self._appended = False
+            self._core.tick(now)
+        if self._awaiting_commit:
+            self._core.tell_commit(sorted(self._awaiting_commit))
+            self._awaiting_commit.clear()
         for peer_or_self, round_number, sessions in renewals:
             self._renew(peer_or_self, round_number, sessions, now)
         self._leave_to_whom_has_the_time(now)
@@ -340,6 +349,7 @@ class Replica:
         if index is None:
             self._refuse(commands, overloaded=False)
             return
+        self._appended = True
         self._backlog[index] = len(payload)
         self._backlog_bytes += len(payload)
 
@@ -359,10 +369,29 @@ class Replica:
         self._keep(index, len(payload))
         if self._leading:
             self._planner.observe(effects)
+            self._note_who_waits(entry, results, effects)
         self._outbox.effects.append(effects)
         self._plan_at_ms = 0
         if effects.checkpoint:
             self._keep_state(index)
+
+    def _note_who_waits(self, entry: log_pb2.Entry, results: Sequence[Result], effects: Effects) -> None:
+        """Followers where somebody waits for this entry: a caller, or a worker. The others hear of it with the next one."""
+        own_name, waiting = self.settings.name, self._awaiting_commit
+        for command, result in zip(entry.commands, results, strict=True):
+            if command.origin == own_name:
+                continue
+            kind = command.WhichOneof("kind")
+            if kind not in _URGENT_EXCEPT:
+                waiting.add(command.origin)
+            if kind == "open_session" and result.numbers:
+                self._gateways[result.numbers[0]] = command.origin
+        if self._gateways:
+            gateway_of = self._gateways.get
+            concerned = (*effects.assigned, *effects.cancelled)
+            waiting.update(filter(None, {gateway_of(each[0]) for each in concerned}))
+            waiting.update(filter(None, map(gateway_of, effects.sessions_drained)))
+            waiting.update(filter(None, [self._gateways.pop(number, None) for number in effects.sessions_closed]))
 
     def _keep_state(self, index: int) -> None:
         """The state exactly as of this entry, whatever else this step applies.
@@ -382,6 +411,7 @@ class Replica:
     def _lead(self, now: float, wall_ms: int) -> None:
         if self._leading and not self._core.may_serve:
             self._leading = False
+            self._gateways.clear()
             self._planner.follow()
         elif self._core.may_serve and not self._leading:
             self._leading = True
@@ -420,6 +450,8 @@ class Replica:
         """End to end: only a leader that hears a majority renews; everybody else forwards or stays silent."""
         if self._leading and self._core.may_serve:
             renewed, gone = self._planner.renew(sessions, self.store.tables, now)
+            if peer is not None:
+                self._gateways.update(dict.fromkeys(renewed, peer))
             if peer is None:
                 self._outbox.renewed.append((round_number, renewed))
                 self._outbox.gone += gone
@@ -443,6 +475,18 @@ class Replica:
             keep_from = index + 1
         if keep_from is not None:
             self._core.compact(keep_from)
+
+    def can_wait(self, inbox: Inbox) -> bool:
+        """Whether what came in changes nothing soon: acknowledgements of what is committed already. For any thread."""
+        status = self.status
+        if not inbox.messages or status.commit_index != status.last_index:
+            return False
+        for _, message in inbox.messages:
+            reply = message.append_reply
+            if message.WhichOneof("kind") != "append_reply" or reply.reset or reply.next_index <= status.last_index:
+                return False
+        rest = (inbox.connected, inbox.disconnected, inbox.commands, inbox.heartbeats, inbox.introductions)
+        return not any(rest) and inbox.transfer_to is None and inbox.resealing is None
 
     def wait_seconds(self, now: float, wall_ms: int) -> float | None:
         """How long the next step may wait for something to come in; None: there is nothing to do by itself."""

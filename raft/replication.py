@@ -24,6 +24,8 @@ class Replication:
         self._context = context
         self._round = 0
         self._answering_round = 0
+        self._answer_wanted = True
+        self._commit_notice_at: float | None = None
         self._snapshot_offered_by: str | None = None
         self.leader_commit_index = 0
         """The last entry that a leader has said to be committed; our log may not reach it yet."""
@@ -40,10 +42,48 @@ class Replication:
         peer.begin_leading(self._round + 1)
 
     def send_to_all(self) -> None:
-        """A heartbeat is due, or there is something new: every peer gets at least one message."""
-        self._context.engine.heartbeat_sent(self._context.now + self._context.settings.heartbeat_seconds)
-        for peer in self._context.peers.values():
-            self.send_to(peer, heartbeat=True)
+        """A heartbeat is due, or there is something new.
+
+        Entries leave at once. A new commit index goes along with them; where there are none it waits a moment for the next ones,
+        because a message costs both sides more than what it says is worth to most of them.
+        """
+        context, engine = self._context, self._context.engine
+        is_due = context.now > engine.heartbeat_at or not context.settings.commit_notice_ms
+        peers = [peer for peer in context.peers.values() if peer.connected and peer.is_member]
+        rounds_before = self._round
+        silent = 0
+        for peer in peers:
+            self.send_to(peer, heartbeat=is_due)
+            silent += self._round == rounds_before
+            rounds_before = self._round
+        if is_due or not silent:
+            engine.heartbeat_sent(context.now + context.settings.heartbeat_seconds)
+        if all(peer.told_commit_index == engine.commit_index for peer in peers):
+            self._commit_notice_at = None
+        elif self._commit_notice_at is None:
+            self._commit_notice_at = context.now + context.settings.commit_notice_seconds
+
+    @property
+    def commit_notice_at(self) -> float | None:
+        """When the leader tells by itself how far the log is committed; None if everybody has been told."""
+        return self._commit_notice_at
+
+    def tell_commits_when_due(self) -> None:
+        """Tell those that nothing has told them yet, once they have waited for entries long enough."""
+        if self._commit_notice_at is not None and self._context.now >= self._commit_notice_at:
+            self._commit_notice_at = None
+            if self._context.engine.is_leader:
+                for peer in self._context.peers.values():
+                    self.tell_commit(peer)
+
+    def tell_commit(self, peer: Peer) -> None:
+        """Tell a follower how far the log is committed, unless it has been told."""
+        engine = self._context.engine
+        if not peer.connected or not peer.is_member or peer.told_commit_index >= engine.commit_index:
+            return
+        next_index = engine.next_index(peer)
+        if next_index > self._context.journal.first_index:
+            self._post_append_entries(peer, next_index - 1, [], commit_only=True)
 
     def send_to(self, peer: Peer, *, heartbeat: bool) -> None:
         """Send what the peer lacks, as far as its budget goes; with `heartbeat`, a message even if there is nothing."""
@@ -71,7 +111,9 @@ class Replication:
             peer.probe_round = self._round + 1
         self._post_append_entries(peer, self._context.journal.first_index, [])
 
-    def _post_append_entries(self, peer: Peer, previous_index: int, items: list[LogItem]) -> None:
+    def _post_append_entries(
+        self, peer: Peer, previous_index: int, items: list[LogItem], *, commit_only: bool = False
+    ) -> None:
         engine, journal = self._context.engine, self._context.journal
         previous = journal.entry_at(previous_index)
         if previous is None:
@@ -79,11 +121,15 @@ class Replication:
                 f"entry {previous_index} is not in the log ({journal.first_index} to {journal.last_index})"
             )
         self._round += 1
-        entry_bytes = sum(len(item[0]) for item in items)
-        peer.sent(InFlight(self._round, self._context.now, entry_bytes, previous_index))
+        peer.told_commit_index = engine.commit_index
         message = append_entries_message(
             engine.term, engine.commit_index, previous_index, previous[2], items, self._round
         )
+        if commit_only:
+            message.append_entries.commit_only = True
+        else:
+            entry_bytes = sum(len(item[0]) for item in items)
+            peer.sent(InFlight(self._round, self._context.now, entry_bytes, previous_index))
         self._context.post(peer, message)
 
     # --- the leader hears replies -------------------------------------------------------------------------------------
@@ -153,6 +199,7 @@ class Replication:
         """Entries, or a heartbeat, from the leader of our term or of a newer one."""
         context = self._context
         self._answering_round = append.round
+        self._answer_wanted = not append.commit_only
         self.leader_commit_index = max(self.leader_commit_index, append.commit_index)
         message = {
             "type": "append_entries",
@@ -191,6 +238,8 @@ class Replication:
 
     def post_reply(self, peer: Peer, next_index: int, *, reset: bool, success: bool) -> None:
         """Answer the message that is being handled."""
+        if success and not self._answer_wanted:
+            return
         if reset and self._context.protections.reset_hint_at_commit:
             # What is committed matches in any case: repair takes one round trip.
             next_index = min(next_index, self._context.engine.commit_index + 1)

@@ -335,6 +335,7 @@ class AppendEntries(_message.Message):
     PREVIOUS_TERM_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
+    COMMIT_ONLY_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     """The leader's term."""
     commit_index: _builtins.int
@@ -345,6 +346,8 @@ class AppendEntries(_message.Message):
     """Its term."""
     round: _builtins.int
     """Echoed in the reply."""
+    commit_only: _builtins.bool
+    """It only tells the commit index: there are no entries in it, and no reply is wanted if the log matches."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogEntry]:
         """In order."""
@@ -358,10 +361,11 @@ class AppendEntries(_message.Message):
         previous_term: _builtins.int = ...,
         entries: _abc.Iterable[Global___LogEntry] | None = ...,
         round: _builtins.int = ...,
+        commit_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "entries", b"entries", "previous_index", b"previous_index", "previous_term", b"previous_term", "round", b"round", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "commit_only", b"commit_only", "entries", b"entries", "previous_index", b"previous_index", "previous_term", b"previous_term", "round", b"round", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
