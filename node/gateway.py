@@ -37,6 +37,8 @@ ASSIGNMENT_BYTES_PER_MESSAGE = 1 << 20
 """What goes along with assignments (results of others, payloads) may be large, and gRPC takes messages of up to 4 MiB."""
 CHUNK_BYTES_MAX = 64 << 10
 """Of one piece of output. Workers send no larger ones; what one has too much is cut, and the output marked as cut."""
+ACK_SECONDS = 0.05
+"""So long what was recorded waits to be acknowledged together with what comes after it. A worker waits for it only at its end."""
 ROUNDS_KEPT = 100
 """Heartbeat rounds whose answer may still come."""
 
@@ -222,6 +224,8 @@ class Gateway:
         while self._flushing is not None or self._settling:
             flushing = [self._flushing] if self._flushing is not None else []
             await asyncio.gather(*flushing, *self._settling, return_exceptions=True)
+        for session in self._sessions.values():
+            session.acknowledge()
 
     # Inside
 
@@ -269,7 +273,7 @@ class Gateway:
                 session.sent_revisions[job] = record.revision
                 message.definitions.append(_definition(record))
                 size += message.definitions[-1].ByteSize()
-            assignment = worker_pb2.Assignment(
+            assignment = message.assignments.add(
                 execution=number, job=job, attempt=attempt, fencing_token=token, due_time_ms=due_ms
             )
             if flags & ExecutionFlag.HAS_DETAIL:
@@ -284,7 +288,6 @@ class Gateway:
                 assignment.traceparent = self._context.tracing.traceparent(tables, run, number, attempt)
             if record.secrets:
                 _add_secrets(tables, record, assignment)
-            message.assignments.append(assignment)
             size += assignment.ByteSize()
             session.attempts[number] = HeldAttempt(token, attempt, job)
             if size >= ASSIGNMENT_BYTES_PER_MESSAGE:
@@ -338,18 +341,24 @@ class Gateway:
             except ProposalError as error:
                 log.info("outcomes wait for a leader", count=len(reported), error=str(error))
                 await asyncio.sleep(PROPOSE_AGAIN_SECONDS)
-        acks: dict[int, worker_pb2.ResultAcks] = defaultdict(worker_pb2.ResultAcks)
-        sessions: dict[int, WorkerSession] = {}
+        recorded, wake_followers = CompletionStatus.RECORDED, self._outputs.wake_followers
         for (session, outcome, held), status in zip(reported, result.numbers, strict=True):
-            sessions[session.number] = session
-            ack = acks[session.number]
-            line = ack.recorded if status == CompletionStatus.RECORDED else ack.lease_lost
-            line.append(_id_of(outcome))
-            if held is not None and session.attempts.get(outcome.execution) is held:
-                del session.attempts[outcome.execution]
-                self._outputs.wake_followers(outcome.execution, outcome.attempt)
-        for number, ack in acks.items():
-            sessions[number].send(Response(result_acks=ack))
+            execution, attempt = outcome.execution, outcome.attempt
+            acks = session.acks
+            if acks is None:
+                acks = session.acks = worker_pb2.ResultAcks()
+                self._acknowledge_soon(session)
+            line = acks.recorded if status == recorded else acks.lease_lost
+            line.add(execution=execution, attempt=attempt, fencing_token=outcome.fencing_token)
+            if held is not None and session.attempts.get(execution) is held:
+                del session.attempts[execution]
+                wake_followers(execution, attempt)
+
+    def _acknowledge_soon(self, session: WorkerSession) -> None:
+        if session.draining or self._context.is_draining:
+            asyncio.get_running_loop().call_soon(session.acknowledge)
+        else:
+            asyncio.get_running_loop().call_later(ACK_SECONDS, session.acknowledge)
 
     def _is_own(self, tables: Tables, entry: Reported) -> bool:
         """A worker may report only what it was given. Outcomes under an old token go on: refusing them is on the record."""

@@ -114,6 +114,9 @@ def pack_outcomes(reported: Sequence[Reported], delays_ms: Sequence[int]) -> log
 
 def _detail(outcome: worker_pb2.AttemptResult, held: HeldAttempt | None) -> log_pb2.OutcomeDetail | None:
     """None for an attempt that has nothing to say, which is the rule."""
+    output = held.output if held is not None else None
+    if outcome.outcome == worker_pb2.AttemptResult.OUTCOME_SUCCEEDED and output is None and _says_nothing(outcome):
+        return None
     detail = log_pb2.OutcomeDetail()
     if outcome.outcome in (worker_pb2.AttemptResult.OUTCOME_FAILED, worker_pb2.AttemptResult.OUTCOME_TIMED_OUT):
         failure = failure_of(outcome)
@@ -129,13 +132,17 @@ def _detail(outcome: worker_pb2.AttemptResult, held: HeldAttempt | None) -> log_
             detail.result.CopyFrom(outcome.result)
     if outcome.HasField("http_status"):
         detail.http_status = outcome.http_status
-    output = held.output if held is not None else None
     if output is not None and output.bytes_taken:
         detail.output_nodes.extend(output.nodes)
         detail.output_bytes = output.bytes_taken
     if outcome.output_truncated or (output is not None and output.is_truncated):
         detail.output_truncated = True
     return detail if detail.ByteSize() else None
+
+
+def _says_nothing(outcome: worker_pb2.AttemptResult) -> bool:
+    said = outcome.error or outcome.output_truncated or outcome.HasField("result") or outcome.HasField("http_status")
+    return not said
 
 
 def _result_complaint(outcome: worker_pb2.AttemptResult) -> str:

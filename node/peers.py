@@ -310,7 +310,11 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             await link.wake.wait()
             link.wake.clear()
             waiting, link.outgoing = link.outgoing, []
-            link.outgoing_bytes = 0
+            waiting_bytes, link.outgoing_bytes = link.outgoing_bytes, 0
+            if waiting_bytes <= BATCH_BYTES_MAX:
+                if waiting:
+                    await write(waiting)
+                continue
             batch: list[Message] = []
             size = 0
             for message in waiting:

@@ -49,6 +49,8 @@ class WorkerSession:
     """When its lease was renewed last, by the wall clock; for people."""
     draining: bool = False
     ended: bool = False
+    acks: worker_pb2.ResultAcks | None = None
+    """Of outcomes that were settled; they leave together."""
     outgoing: list[worker_service_pb2.ConnectResponse] = field(default_factory=list)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -57,8 +59,15 @@ class WorkerSession:
         self.outgoing.append(message)
         self.wake.set()
 
+    def acknowledge(self) -> None:
+        """Puts what was settled into the line."""
+        if self.acks is not None:
+            acks, self.acks = self.acks, None
+            self.send(worker_service_pb2.ConnectResponse(result_acks=acks))
+
     def go_away(self, reason: str, *, drained: bool = False) -> None:
         """Ends the stream after what is already in the line."""
         if not self.ended:
+            self.acknowledge()
             self.ended = True
             self.send(worker_service_pb2.ConnectResponse(go_away=worker_pb2.GoAway(reason=reason, drained=drained)))

@@ -89,7 +89,7 @@ class Stepper:
             self._line.add(inbox)
             if self._has_work:
                 return
-            if self._replica.can_wait(inbox):
+            if self._replica.can_wait(inbox, self._clock.monotonic()):
                 self._has_gossip = True
             else:
                 self._has_work = True

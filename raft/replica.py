@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -476,17 +476,32 @@ class Replica:
         if keep_from is not None:
             self._core.compact(keep_from)
 
-    def can_wait(self, inbox: Inbox) -> bool:
-        """Whether what came in changes nothing soon: acknowledgements of what is committed already. For any thread."""
-        status = self.status
-        if not inbox.messages or status.commit_index != status.last_index:
+    def can_wait(self, inbox: Inbox, now: float) -> bool:
+        """Whether a step now would do nothing with what came in that one a little later would not do as well.
+
+        That is so of acknowledgements of what is committed already, and of commands that are kept for the next pulse anyway. For
+        any thread.
+        """
+        if inbox.connected or inbox.disconnected or inbox.heartbeats or inbox.introductions:
             return False
-        for _, message in inbox.messages:
-            reply = message.append_reply
-            if message.WhichOneof("kind") != "append_reply" or reply.reset or reply.next_index <= status.last_index:
-                return False
-        rest = (inbox.connected, inbox.disconnected, inbox.commands, inbox.heartbeats, inbox.introductions)
-        return not any(rest) and inbox.transfer_to is None and inbox.resealing is None
+        if inbox.transfer_to is not None or inbox.resealing is not None or not (inbox.messages or inbox.commands):
+            return False
+        if inbox.commands and not self._keeps(inbox.commands, now):
+            return False
+        return all(self._message_can_wait(message, now) for _, message in inbox.messages)
+
+    def _message_can_wait(self, message: PeerMessage, now: float) -> bool:
+        status, kind = self.status, message.WhichOneof("kind")
+        if kind == "append_reply":
+            reply, last_index = message.append_reply, status.last_index
+            return status.commit_index == last_index < reply.next_index and not reply.reset
+        return kind == "propose" and self._keeps(message.propose.commands, now)
+
+    def _keeps(self, commands: Iterable[log_pb2.Command], now: float) -> bool:
+        """Whether nobody waits for any of these, and the next pulse is yet to come."""
+        if not self.status.is_leader or now >= self._pulse_at:
+            return False
+        return all(command.WhichOneof("kind") in _URGENT_EXCEPT for command in commands)
 
     def wait_seconds(self, now: float, wall_ms: int) -> float | None:
         """How long the next step may wait for something to come in; None: there is nothing to do by itself."""

@@ -81,9 +81,9 @@ class Replication:
         engine = self._context.engine
         if not peer.connected or not peer.is_member or peer.told_commit_index >= engine.commit_index:
             return
-        next_index = engine.next_index(peer)
-        if next_index > self._context.journal.first_index:
-            self._post_append_entries(peer, next_index - 1, [], commit_only=True)
+        previous_index = engine.next_index(peer) - 1
+        if self._context.journal.entry_at(previous_index) is not None:
+            self._post_append_entries(peer, previous_index, [], commit_only=True)
 
     def send_to(self, peer: Peer, *, heartbeat: bool) -> None:
         """Send what the peer lacks, as far as its budget goes; with `heartbeat`, a message even if there is nothing."""

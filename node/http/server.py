@@ -39,11 +39,25 @@ log = structlog.get_logger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Signals are the business of the process, not of one of its servers."""
+    """Signals are the business of the process, not of one of its servers, and it ends when it is told to."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._exit = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        """uvicorn looks ten times a second whether it shall end; ours is told."""
+        await self.on_tick(0)
+        await self._exit.wait()
+
+    def end(self) -> None:
+        """Takes nothing new, and lets `serve` return when what is under way has ended."""
+        self.should_exit = True
+        self._exit.set()
 
 
 class _Door(socket.socket):
@@ -181,7 +195,7 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Takes nothing new, and ends what is under way."""
-        self._server.should_exit = True
+        self._server.end()
         for task in self._tasks[1:]:
             task.cancel()
         with suppress(asyncio.CancelledError):

@@ -327,6 +327,62 @@ def test_nothing_is_sent_to_a_peer_that_is_not_connected() -> None:
     assert {receiver for receiver, _ in world.core("a").outbox} == {"b"}
 
 
+# --- how far the log is committed -------------------------------------------------------------------------------------
+
+
+def commit_notices(world: World, receiver: str) -> int:
+    """Messages on their way from a that only tell the commit index."""
+    return sum(message.append_entries.commit_only for message in world.network.waiting("a", receiver))
+
+
+def test_a_commit_index_waits_a_moment_for_entries_to_travel_with() -> None:
+    world = World("abc", 1, commit_notice_ms=50)
+    world.make_leader("a")
+    world.run(1.0)
+    index = world.propose("a", b"x")
+    world.run_until(lambda: world.core("a").commit_index == index)
+    world.run(0.02)
+    assert [world.core(name).commit_index for name in "bc"] == [index - 1] * 2
+    world.propose("a", b"y")
+    world.run(0.01)
+    assert [world.core(name).commit_index for name in "bc"] == [index] * 2
+
+
+def test_a_commit_index_that_no_entry_carries_is_told_by_itself_and_not_answered() -> None:
+    world = World(
+        "abc", 1, commit_notice_ms=50, heartbeat_ms=400, election_timeout_ms_min=1300, election_timeout_ms_max=2000
+    )
+    world.make_leader("a")
+    world.run(1.0)
+    index = world.propose("a", b"x")
+    world.run_until(lambda: commit_notices(world, "b") == commit_notices(world, "c") == 1)
+    world.run(0.02)
+    assert [world.core(name).applied_index for name in "bc"] == [index] * 2
+    assert [list(world.network.waiting(name, "a")) for name in "bc"] == [[], []]
+
+
+def test_whoever_must_know_is_told_a_commit_index_at_once() -> None:
+    world = World("abc", 1, commit_notice_ms=100)
+    world.make_leader("a")
+    world.run(1.0)
+    index = world.propose("a", b"x")
+    world.run_until(lambda: world.core("a").commit_index == index)
+    world.core("a").tell_commit(["b", "nobody"])
+    world.step("a")
+    assert [commit_notices(world, name) for name in "bc"] == [1, 0]
+
+
+def test_a_follower_whose_log_does_not_match_answers_a_commit_index_too() -> None:
+    hand = Hand()
+    append = peer_service_pb2.AppendEntries(
+        term=1, commit_index=9, previous_index=9, previous_term=1, round=3, commit_only=True
+    )
+    hand.say("b", PeerMessage(sender_term=1, append_entries=append))
+    (answer,) = hand.answers("append_reply")
+    assert answer.append_reply.reset
+    assert (answer.append_reply.next_index, hand.core.commit_index) == (2, 1)
+
+
 # --- messages that make no sense --------------------------------------------------------------------------------------
 
 APPEND = {"term": 2, "commit_index": 1, "previous_index": 1, "previous_term": 0, "round": 1}

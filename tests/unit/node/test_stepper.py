@@ -23,6 +23,12 @@ class OneOutbox:
     def wait_seconds(self, now, wall_ms):
         return None
 
+    def tick_at(self, now):
+        return now + 1.0
+
+    def can_wait(self, inbox, now):
+        return False
+
     def step(self, inbox, now, wall_ms):
         return Outbox(leader_changed=True)
 
