@@ -12,6 +12,7 @@ import pytest
 from support import commands
 
 from horologe.log.v1 import log_pb2
+from horologe.peer.v1 import peer_service_pb2
 from horologe.raft import snapshot
 from horologe.raft.cipher import in_memory
 from horologe.raft.core import CoreSettings, RaftCore
@@ -80,6 +81,31 @@ def test_a_command_that_fits_no_entry_is_refused_and_nothing_stops(alone: Alone)
     outbox.results += alone.step().results
     assert outbox.refused == [(7, True)]
     assert [origin_id for origin_id, _ in outbox.results] == [8]
+
+
+def test_what_is_kept_for_the_next_pulse_wakes_no_step(alone: Alone) -> None:
+    bootstrap = log_pb2.Command(origin="n1", origin_id=7, bootstrap=log_pb2.Bootstrap(cluster_id="c"))
+    outcomes = Inbox(commands=[log_pb2.Command(origin="n1", origin_id=8, complete=log_pb2.Complete())])
+    forwarded = peer_service_pb2.Propose(commands=outcomes.commands)
+    of_another_node = Inbox(messages=[("n2", peer_service_pb2.PeerMessage(propose=forwarded))])
+    alone.step(bootstrap)
+    for inbox in (outcomes, of_another_node):
+        assert alone.replica.can_wait(inbox, alone.now + 0.01)
+        assert not alone.replica.can_wait(inbox, alone.now + 0.03), "the pulse is due"
+    assert not alone.replica.can_wait(Inbox(commands=[bootstrap]), alone.now + 0.01), "somebody waits for it"
+
+
+def test_acknowledgements_of_what_is_committed_wake_no_step(alone: Alone) -> None:
+    last_index = alone.replica.status.last_index
+
+    def can_wait(next_index: int, *, reset: bool = False) -> bool:
+        reply = peer_service_pb2.AppendReply(next_index=next_index, round=1, reset=reset, success=not reset)
+        message = peer_service_pb2.PeerMessage(append_reply=reply)
+        return alone.replica.can_wait(Inbox(messages=[("n2", message)]), alone.now)
+
+    assert can_wait(last_index + 1)
+    assert not can_wait(last_index), "it lacks an entry"
+    assert not can_wait(last_index + 1, reset=True)
 
 
 def test_a_clock_that_is_set_back_does_not_put_off_the_planner(alone: Alone) -> None:
