@@ -178,6 +178,7 @@ class AsyncClient(BaseClient):
     cluster_status = _async_unary(cluster_calls.cluster_status)
     list_members = _async_pages(cluster_calls.list_members)
     transfer_leader = _async_unary(cluster_calls.transfer_leader)
+    upgrade_cluster = _async_unary(cluster_calls.upgrade_cluster)
     take_checkpoint = _async_unary(cluster_calls.take_checkpoint)
     state_digest = _async_unary(cluster_calls.state_digest)
     add_member = _async_unary(cluster_calls.add_member)

@@ -224,6 +224,7 @@ class Client(BaseClient):
     cluster_status = _unary(cluster_calls.cluster_status)
     list_members = _pages(cluster_calls.list_members)
     transfer_leader = _unary(cluster_calls.transfer_leader)
+    upgrade_cluster = _unary(cluster_calls.upgrade_cluster)
     take_checkpoint = _unary(cluster_calls.take_checkpoint)
     state_digest = _unary(cluster_calls.state_digest)
     add_member = _unary(cluster_calls.add_member)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from horologe.client import names
 from horologe.client.calls import PAGE_SIZE, Call, Method, Pages, itself, request_id_or_new
@@ -20,6 +20,9 @@ GET_CLUSTER_STATUS = Method(
     "ClusterService", "GetClusterStatus", cluster.GetClusterStatusRequest, cluster.GetClusterStatusResponse
 )
 LIST_MEMBERS = Method("ClusterService", "ListMembers", cluster.ListMembersRequest, cluster.ListMembersResponse)
+UPGRADE_CLUSTER = Method(
+    "ClusterService", "UpgradeCluster", cluster.UpgradeClusterRequest, cluster.UpgradeClusterResponse, is_write=True
+)
 TAKE_CHECKPOINT = Method(
     "ClusterService", "TakeCheckpoint", cluster.TakeCheckpointRequest, cluster.TakeCheckpointResponse
 )
@@ -79,6 +82,22 @@ def transfer_leader(namespace: str, target: str = "") -> Call[cluster.TransferLe
     """Hands leadership to `target`, or to the member that is furthest. Asking again when it leads is harmless."""
     del namespace
     return Call(TRANSFER_LEADER, cluster.TransferLeaderRequest(target=target), itself)
+
+
+def upgrade_cluster(
+    namespace: str, action: Literal["hold", "release", "finalize"], *, request_id: str = ""
+) -> Call[cluster.UpgradeClusterResponse]:
+    """Holds the cluster's version where it is, lets it go up by itself again, or raises it now.
+
+    As long as it is held, members can go back to the program of the minor version before. `finalize` ends that for good;
+    FailedPrecondition while a member cannot apply the next version, or is not connected.
+    """
+    del namespace
+    request = cluster.UpgradeClusterRequest(
+        action=cluster.UpgradeClusterRequest.Action.Value(f"ACTION_{action.upper()}"),
+        request_id=request_id_or_new(request_id),
+    )
+    return Call(UPGRADE_CLUSTER, request, itself)
 
 
 def add_member(

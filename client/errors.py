@@ -216,6 +216,8 @@ REASONS: Mapping[str, type[HorologeError]] = MappingProxyType(
         "MEMBER_BEHIND": FailedPrecondition,
         "LAST_VOTER": FailedPrecondition,
         "QUORUM_AT_RISK": FailedPrecondition,
+        "VERSION_TOO_LOW": FailedPrecondition,
+        "VERSION_NOT_READY": FailedPrecondition,
         "NOT_LEADER": FailedPrecondition,
         "NO_LEADER": Unavailable,
         "BEHIND": Unavailable,

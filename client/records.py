@@ -197,6 +197,8 @@ def member(message: Member) -> Record:
         "match_index": message.match_index,
         "id": message.id,
         "promote": message.promote,
+        "version": message.version or None,
+        "cluster_versions": _versions(message),
     }
     if message.HasField("condition"):
         condition = message.condition
@@ -212,6 +214,14 @@ def member(message: Member) -> Record:
             "start_time": _time(condition, "start_time"),
         }
     return record
+
+
+def _versions(message: Member) -> str | None:
+    """The cluster versions that a node's program can apply."""
+    if not message.newest_cluster_version:
+        return None
+    oldest, newest = message.oldest_cluster_version, message.newest_cluster_version
+    return str(newest) if oldest == newest else f"{oldest}-{newest}"
 
 
 def encryption(message: GetEncryptionResponse) -> Record:
@@ -238,6 +248,7 @@ def status(message: GetClusterStatusResponse) -> Record:
     """How the cluster stands."""
     record: Record = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
     record["log_time"] = _time(message, "log_time")
+    record["next_version_waits_for"] = list(message.next_version_waits_for)
     return record
 
 

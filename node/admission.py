@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from horologe.peer.v1 import peer_service_pb2
+from horologe.raft.cluster_version import FIRST, UnfitProgramError, VersionRange
 from horologe.raft.membership import Member
 from horologe.raft.reconfiguration import Introduction
 from horologe.raft.step import Status
@@ -101,7 +102,7 @@ class Admission:
 
     def introduction(self, hello: Hello) -> Introduction:
         """What the leader may have to write down."""
-        return Introduction(hello.node, hello.member_id, hello.peer_address)
+        return Introduction(hello.node, hello.member_id, hello.peer_address, _versions(hello), hello.program)
 
     def hear_farewell(self, sender: Hello, farewell: Farewell) -> None:
         """The other side has said what is wrong with this node."""
@@ -112,6 +113,8 @@ class Admission:
             self._fail(MemberRemovedError(farewell.text))
         elif farewell.reason == Farewell.REASON_OTHER_DATA:
             self._fail(OtherDataError(farewell.text))
+        elif farewell.reason == Farewell.REASON_UNFIT_PROGRAM:
+            self._fail(UnfitProgramError(farewell.text))
         elif farewell.reason == Farewell.REASON_NOT_ADDED and self._may_say(own.node, "not added"):
             log.warning("this node waits until it is added to the cluster", advice=farewell.text)
 
@@ -140,7 +143,8 @@ class Admission:
         if hello.node in status.removed:
             text = f"{hello.node} was removed from cluster {own.cluster_id}; names of removed nodes do not come back"
             return Verdict(text, Farewell(reason=Farewell.REASON_REMOVED, text=text))
-        return self._judge_membership(hello, own, status)
+        verdict = self._judge_membership(hello, own, status)
+        return verdict if verdict.complaint else _judge_program(hello, own)
 
     def _judge_membership(self, hello: Hello, own: Hello, status: Status) -> Verdict:
         members, committed = status.configuration.by_name, status.committed_configuration.by_name
@@ -180,3 +184,20 @@ def _has_other_folder(hello: Hello, members: Mapping[str, Member]) -> bool:
     """Whether the members of a configuration include this one with another data folder."""
     member = members.get(hello.node)
     return member is not None and bool(member.id) and member.id != hello.member_id
+
+
+def _judge_program(hello: Hello, own: Hello) -> Verdict:
+    """Whether the other side's program can apply the cluster's log. What only ours cannot, the other side has to tell us."""
+    version = max(hello.cluster_version, own.cluster_version) or FIRST
+    if not own.cluster_version or version in _versions(hello):
+        return Verdict()
+    text = (
+        f"{hello.node} runs horologe {hello.program or 'of before 0.1.0'}, which can apply {_versions(hello)} of a cluster, and "
+        f"cluster {own.cluster_id} is at version {version}: start there the program that the other members run"
+    )
+    return Verdict(text, Farewell(reason=Farewell.REASON_UNFIT_PROGRAM, text=text))
+
+
+def _versions(hello: Hello) -> VersionRange:
+    """What its program can apply. A program of before there were versions says nothing."""
+    return VersionRange(hello.oldest_version or FIRST, hello.newest_version or FIRST)

@@ -185,6 +185,7 @@ RULES: Mapping[str, Rule] = {
     "ClusterService.GetClusterStatus": Somewhere(Verb.CLUSTER_READ),
     "ClusterService.ListMembers": Somewhere(Verb.CLUSTER_READ),
     "ClusterService.TransferLeader": Everywhere(Verb.CLUSTER_WRITE),
+    "ClusterService.UpgradeCluster": Everywhere(Verb.CLUSTER_WRITE),
     "ClusterService.AddMember": Everywhere(Verb.CLUSTER_WRITE),
     "ClusterService.PromoteMember": Everywhere(Verb.CLUSTER_WRITE),
     "ClusterService.RemoveMember": Everywhere(Verb.CLUSTER_WRITE),

@@ -29,6 +29,7 @@ from horologe.raft.machine import cluster_id_of
 from horologe.raft.membership import Member
 from horologe.raft.model import Counters
 from horologe.raft.step import Inbox, Status
+from horologe.raft.version_gate import waits_for
 from horologe.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 
 TRANSFER_SECONDS_MAX = 10.0
@@ -81,7 +82,13 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             history_retention_days=self._node.config.history_retention_days,
             insecure=self._node.config.insecure,
             http_address=self._node.config.http_listen,
+            cluster_version=status.cluster_version,
+            version_held=status.version_held,
         )
+        missing = next_version(status, self._node.config.name)
+        if missing is not None:
+            response.next_version = status.cluster_version + 1
+            response.next_version_waits_for.extend(missing)
         if counters.log_time_ms:
             response.log_time.CopyFrom(views.timestamp(counters.log_time_ms))
         return response
@@ -213,6 +220,24 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
                 metadata={"leader": leader, "leader_address": addresses.get(leader, "")},
             ) from error
 
+    async def UpgradeCluster(
+        self, request: cluster_service_pb2.UpgradeClusterRequest, context: Context
+    ) -> cluster_service_pb2.UpgradeClusterResponse:
+        match request.action:
+            case cluster_service_pb2.UpgradeClusterRequest.ACTION_HOLD:
+                command = log_pb2.Command(hold_version=log_pb2.HoldVersion(held=True))
+            case cluster_service_pb2.UpgradeClusterRequest.ACTION_RELEASE:
+                command = log_pb2.Command(hold_version=log_pb2.HoldVersion())
+            case cluster_service_pb2.UpgradeClusterRequest.ACTION_FINALIZE:
+                version = self._node.status().cluster_version + 1
+                command = log_pb2.Command(raise_version=log_pb2.RaiseVersion(version=version, asked=True))
+            case _:
+                raise errors.invalid_field("action", "say what is to be done: hold, release or finalize")
+        result = await self._writer.settle(command, WriteRequest.of("UpgradeCluster", request), context)
+        return cluster_service_pb2.UpgradeClusterResponse(
+            cluster_version=result.numbers[0], version_held=command.hold_version.held
+        )
+
     async def TakeCheckpoint(
         self, request: cluster_service_pb2.TakeCheckpointRequest, context: Context
     ) -> cluster_service_pb2.TakeCheckpointResponse:
@@ -273,6 +298,7 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             role = cluster_service_pb2.Member.ROLE_FOLLOWER
         else:
             role = cluster_service_pb2.Member.ROLE_LEARNER
+        said = status.introductions.get(name)
         match_index = 0
         if status.is_leader:
             match_index = status.last_index if is_here else status.match_indexes.get(name, 0)
@@ -286,6 +312,9 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
             match_index=match_index,
             id=member.id,
             promote=member.promote,
+            version=program_version() if is_here else said.program if said is not None else "",
+            oldest_cluster_version=said.versions.oldest if said is not None else 0,
+            newest_cluster_version=said.versions.newest if said is not None else 0,
         )
 
     def _configured_address(self, name: str) -> str:
@@ -313,3 +342,11 @@ class ClusterService(cluster_service_pb2_grpc.ClusterServiceServicer):
                     waiter: asyncio.Future[None] = loop.create_future()
                     self._node.applied_waiters.append(waiter)
                     await waiter
+
+
+def next_version(status: Status, here: str) -> list[str] | None:
+    """The members that the cluster's next version waits for; None if no member that is connected could apply it."""
+    version, present = status.cluster_version + 1, {*status.connected, here}
+    if not any(version in said.versions for name, said in status.introductions.items() if name in present):
+        return None
+    return waits_for(version, (status.committed_configuration, status.configuration), status.introductions, present)

@@ -22,6 +22,7 @@ from pydantic_settings import (
 from horologe.node import trace_ids
 from horologe.raft.replica import LOG_ENTRIES_KEPT
 from horologe.raft.store import STORE_BYTES_MAX
+from horologe.raft.version_gate import SETTLE_SECONDS
 
 ENVIRONMENT_PREFIX = "HOROLOGE_NODE_"
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
@@ -149,6 +150,12 @@ class NodeConfig(BaseSettings):
         ge=1,
         description="A node whose wall clock is further than this from those of the other voters goes by theirs, and hands over "
         "if it leads.",
+    )
+    version_settle_seconds: float = Field(
+        default=SETTLE_SECONDS,
+        ge=0,
+        description="When all members have run a newer program for so long, the leader raises the cluster's version, and the "
+        "older one cannot come back.",
     )
     lease_term_ms: int = Field(
         default=10_000,

@@ -70,6 +70,8 @@ REASONS: Mapping[str, grpc.StatusCode] = {
     "MEMBER_BEHIND": grpc.StatusCode.FAILED_PRECONDITION,
     "LAST_VOTER": grpc.StatusCode.FAILED_PRECONDITION,
     "QUORUM_AT_RISK": grpc.StatusCode.FAILED_PRECONDITION,
+    "VERSION_TOO_LOW": grpc.StatusCode.FAILED_PRECONDITION,
+    "VERSION_NOT_READY": grpc.StatusCode.FAILED_PRECONDITION,
     "LIMIT_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "QUEUE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DEAD_LETTER_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
@@ -171,6 +173,11 @@ _RESULTS: Mapping[Code, tuple[str, str]] = {
     Code.QUORUM_AT_RISK: (
         "QUORUM_AT_RISK",
         "without {text} no majority of the voters would be reachable; bring the others back first, or add members",
+    ),
+    Code.VERSION_TOO_LOW: ("VERSION_TOO_LOW", "{text}"),
+    Code.VERSION_NOT_READY: (
+        "VERSION_NOT_READY",
+        "the cluster's version stays as it is: {text}; `horologe cluster members` shows who runs which program",
     ),
     Code.UPSTREAM_NOT_FOUND: (
         "UPSTREAM_NOT_FOUND",

@@ -17,6 +17,7 @@ from horologe.node.logging_setup import configure
 from horologe.node.node import Node, NodeFailedError, NodeRemovedError, PortInUseError, run_node
 from horologe.node.open_files import raise_limit
 from horologe.node.tls_folder import TlsError
+from horologe.raft.cluster_version import UnfitProgramError
 from horologe.raft.journal import CorruptLogError
 from horologe.raft.store import StoreError
 
@@ -38,7 +39,7 @@ def run_until_signal(config_path: Path | None, overrides: Mapping[str, Any]) -> 
     raise_limit()
     try:
         _event_loop_run(config)
-    except (StoreError, CorruptLogError, TlsError, PortInUseError, NodeFailedError) as error:
+    except (StoreError, CorruptLogError, UnfitProgramError, TlsError, PortInUseError, NodeFailedError) as error:
         return _complain(error, EXIT_FAILED)
     except NodeRemovedError as error:
         _complain(error, 0)

@@ -43,6 +43,7 @@ CLUSTER = (
         "How long ago the oldest execution in the queue was due.",
         ("queue",),
     ),
+    Described("horologe_cluster_version", "gauge", "The cluster's version: which commands its log may hold."),
     Described("horologe_namespace_jobs", "gauge", "Jobs of the namespace.", ("namespace",)),
 )
 SEEN = (
@@ -72,6 +73,11 @@ SEEN = (
 NODE = (
     Described("horologe_build_info", "gauge", "Always 1; the labels say what runs.", ("node", "version", "python")),
     Described("horologe_start_time_seconds", "gauge", "When this node was started, or took over its state."),
+    Described(
+        "horologe_newest_cluster_version",
+        "gauge",
+        "The newest version of a cluster that this node's program can apply.",
+    ),
     Described("horologe_raft_term", "gauge", "The term that this node is in."),
     Described("horologe_raft_is_leader", "gauge", "1 on the node that leads."),
     Described("horologe_raft_has_leader", "gauge", "1 if this node knows a leader."),

@@ -28,6 +28,7 @@ from horologe.node.member_conditions import program_version
 from horologe.node.metrics_catalog import CATALOG, NAMESPACES_MAX, OTHER, QUEUES_MAX
 from horologe.node.observations import DELAY_BOUNDS_MS, ENTRY_BOUNDS, Totals
 from horologe.node.tls import NodeTls
+from horologe.raft.cluster_version import THIS_PROGRAM, version_of
 from horologe.raft.lanes import LANE_USE, SEPARATOR
 from horologe.raft.model import Counters, ExecutionState, LedgerOutcome
 from horologe.raft.priorities import due_times
@@ -70,6 +71,7 @@ class NodeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         with self._node.store.read() as tables:
             yield from self._of_the_cluster(Counters.load(tables))
+            yield _one("horologe_cluster_version", version_of(tables))
             yield from self._of_queues(tables)
             namespaces = dict(_namespaces(tables))
             yield from self._of_namespaces(namespaces)
@@ -135,6 +137,7 @@ class NodeCollector(Collector):
         status = self._node.status()
         voters = status.configuration.voters
         here = self._node.config.name
+        yield _one("horologe_newest_cluster_version", THIS_PROGRAM.versions.newest)
         yield _one("horologe_raft_term", status.term)
         yield _one("horologe_raft_is_leader", status.is_leader)
         yield _one("horologe_raft_has_leader", bool(status.leader))

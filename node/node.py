@@ -89,7 +89,7 @@ class Node:
     """One node of the cluster, in this process and on this event loop."""
 
     def __init__(self, config: NodeConfig, surroundings: Surroundings | None = None) -> None:
-        """Opens the data folder. Raises StoreError, CorruptLogError, or TlsError about certificates that are missing or wrong."""
+        """Opens the data folder. Raises StoreError, CorruptLogError, UnfitProgramError, or TlsError about certificates."""
         self.config = config
         self._surroundings = surroundings = surroundings or Surroundings()
         clock, metrics = surroundings.clock, Metrics()
@@ -189,6 +189,7 @@ class Node:
             machine=surroundings.machine,
             protections=surroundings.protections,
             clock_skew_ms_max=config.clock_skew_ms_max,
+            version_settle_seconds=config.version_settle_seconds,
         )
 
     def _open_store(self) -> Store:
@@ -197,6 +198,8 @@ class Node:
         store = surroundings.open_store(config, self._keyring)
         try:
             store.check()
+            with store.read() as tables:
+                surroundings.machine.program.check(tables)
             _check_openness(store, config)
             encryption_check.prove(
                 config.data_dir / "check", self._keyring, surroundings.clock, lambda: surroundings.keyring(config)
@@ -394,7 +397,10 @@ class Node:
                     return
             if self._replica.status.may_serve:
                 command = log_pb2.Command(
-                    bootstrap=log_pb2.Bootstrap(cluster_id=str(new_uuid(self.context.randomness)))
+                    bootstrap=log_pb2.Bootstrap(
+                        cluster_id=str(new_uuid(self.context.randomness)),
+                        version=self._surroundings.machine.program.versions.newest,
+                    )
                 )
                 with suppress(ProposalError):
                     await self.context.proposals.propose(command, 5.0)

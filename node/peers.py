@@ -24,7 +24,7 @@ import structlog
 from horologe.node.admission import PROTOCOL_VERSION, Admission, Hello
 from horologe.node.context import NodeContext
 from horologe.node.keyring import Keyring
-from horologe.node.member_conditions import own_condition
+from horologe.node.member_conditions import own_condition, program_version
 from horologe.node.outputs import OutputError
 from horologe.node.peer_access import hello_complaint
 from horologe.node.peer_outputs import PeerOutputs, StrangeOutputError
@@ -33,6 +33,7 @@ from horologe.node.tls import NodeTls, peer_options
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
 from horologe.raft import snapshot
 from horologe.raft.cipher import DataKey, pack_keys, unpack_keys
+from horologe.raft.cluster_version import version_of
 from horologe.raft.machine import cluster_id_of
 from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import StoreError
@@ -329,7 +330,9 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
     def _hello(self) -> Hello:
         with self._context.store.read() as tables:
             cluster_id = cluster_id_of(tables)
+            cluster_version = version_of(tables) if cluster_id else 0
         config = self._context.config
+        versions = self._surroundings.machine.program.versions
         return Hello(
             node=self._name,
             cluster_id=cluster_id,
@@ -338,6 +341,10 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             worker_address=config.worker_advertised,
             member_id=self._context.store.id,
             peer_address=config.peer_advertised,
+            program=program_version(),
+            oldest_version=versions.oldest,
+            newest_version=versions.newest,
+            cluster_version=cluster_version,
         )
 
     # Snapshots

@@ -95,6 +95,8 @@ def _named(tables: Tables, command: log_pb2.Command) -> Iterator[str]:
             yield f"queues/{getattr(command, kind).name}"
         case "pause_scope":
             yield f"namespaces/{command.pause_scope.namespace}" if command.pause_scope.namespace else "cluster"
+        case "raise_version" | "hold_version":
+            yield "cluster"
         case "start_operation":
             yield from _of_operation(tables, command.start_operation)
         case "cancel_operation":

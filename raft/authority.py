@@ -53,8 +53,8 @@ OWN_KINDS = frozenset(
     }
 )
 """Commands of the cluster itself, which no caller may make."""
-SHARED_KINDS = frozenset({"change_membership", "checkpoint", "drain_worker"})
-"""Made by the cluster itself too: a node introduces itself, a worker that stops takes nothing new."""
+SHARED_KINDS = frozenset({"change_membership", "checkpoint", "drain_worker", "raise_version"})
+"""Made by the cluster itself too: a node introduces itself, a worker that stops takes nothing new, all have been upgraded."""
 _WITHOUT_ACTOR = OWN_KINDS | SHARED_KINDS
 
 
@@ -340,6 +340,8 @@ NEEDS: Mapping[str, Callable[[State, log_pb2.Command], Iterator[Need]]] = {
     "drain_worker": _everywhere(Verb.WORKER_DRAIN),
     "change_membership": _everywhere(Verb.CLUSTER_WRITE),
     "checkpoint": _everywhere(Verb.CLUSTER_WRITE),
+    "raise_version": _everywhere(Verb.CLUSTER_WRITE),
+    "hold_version": _everywhere(Verb.CLUSTER_WRITE),
     "put_token": _put_token,
     "revoke_token": _revoke_token,
     "set_grant": _set_grant,

@@ -13,6 +13,7 @@ from horologe.raft import (
     authority,
     calendars,
     cancellation,
+    cluster_version,
     dead_letters,
     deadlines,
     jobs,
@@ -34,6 +35,7 @@ from horologe.raft import (
 )
 from horologe.raft import executions as executions_
 from horologe.raft.access import EVERYWHERE, Verb, is_secure
+from horologe.raft.cluster_version import THIS_PROGRAM
 from horologe.raft.history import prune
 from horologe.raft.malformed import fault_of
 from horologe.raft.model import Code, Counters, Effects, Result
@@ -52,6 +54,9 @@ SPREAD_PER_ENTRY_MAX = 5_000
 
 class StateMachine:
     """Applies log entries to the tables of a transaction. Holds nothing itself."""
+
+    program = THIS_PROGRAM
+    """What it can apply. Another one in simulations of upgrades."""
 
     def apply(self, tables: Tables, index: int, entry: log_pb2.Entry) -> tuple[list[Result], Effects]:
         """Applies all commands of the entry at `index` (the Raft index) and answers a result for each, and the effects.
@@ -124,7 +129,11 @@ class StateMachine:
             case "prune":
                 return prune(state, command.prune)
             case "bootstrap":
-                return _bootstrap(state, command.bootstrap)
+                return _bootstrap(state, command.bootstrap, self.program)
+            case "raise_version":
+                return cluster_version.raise_version(state, command.raise_version, self.program)
+            case "hold_version":
+                return cluster_version.hold_version(state, command.hold_version)
             case "change_membership":
                 return _change_membership(command)
             case "set_limit":
@@ -286,10 +295,11 @@ def _begin_anew(state: State, cluster_id: str) -> None:
     state.counters.last_session = after_gap(state.counters.last_session)
 
 
-def _bootstrap(state: State, command: log_pb2.Bootstrap) -> Result:
+def _bootstrap(state: State, command: log_pb2.Bootstrap, program: cluster_version.Program) -> Result:
     """The first one wins; a cluster's identity never changes."""
     known = cluster_id_of(state.tables)
     if not known:
         state.tables.meta.put(CLUSTER_ID_KEY, command.cluster_id.encode())
+        cluster_version.begin(state, command.version, program)
         return Result(Code.OK)
     return Result(Code.OK if known == command.cluster_id else Code.WRONG_CLUSTER, text=known)

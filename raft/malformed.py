@@ -152,12 +152,21 @@ def _faults(command: log_pb2.Command) -> Iterator[str]:
             yield from _natural(command.cancel_operation.operation)
         case "rerun_execution":
             yield from _natural(command.rerun_execution.execution)
+        case _:
+            yield from _cluster_faults(command)
+            yield from _notification_faults(command)
+            yield from _security_faults(command)
+
+
+def _cluster_faults(command: log_pb2.Command) -> Iterator[str]:
+    match command.WhichOneof("kind"):
+        case "bootstrap":
+            yield from _natural(command.bootstrap.version)
+        case "raise_version":
+            yield from _natural(command.raise_version.version)
         case "change_membership":
             if command.change_membership.refusal not in _CODES:
                 yield f"an unknown refusal {command.change_membership.refusal}"
-        case _:
-            yield from _notification_faults(command)
-            yield from _security_faults(command)
 
 
 def _security_faults(command: log_pb2.Command) -> Iterator[str]:

@@ -276,6 +276,8 @@ class Code(IntEnum):
     SECRET_IN_USE = 91
     QUOTA_EXCEEDED = 95
     NOTIFICATION_NOT_FOUND = 96
+    VERSION_TOO_LOW = 100
+    VERSION_NOT_READY = 101
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,3 +399,5 @@ class Effects:
     calendars_changed: list[int] = field(default_factory=list)
     checkpoint: bool = False
     """The state as of this entry is to be kept for a digest."""
+    version_changed: bool = False
+    """The cluster's version, or whether it is held."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from horologe.log.v1 import log_pb2
+from horologe.raft.cluster_version import UNSAID, VersionRange
 from horologe.raft.core import RaftCore
 from horologe.raft.membership import ChangeRefusedError, Configuration, Member, changed, to_message
 from horologe.raft.model import Code
@@ -26,13 +27,18 @@ class Introduction:
     name: str
     id: str
     peer_address: str
+    versions: VersionRange = UNSAID
+    """What its program can apply."""
+    program: str = ""
+    """The version of its program, for people."""
 
 
 class Reconfiguration:
     """Changes of the members, one after the other in the order in which they were asked for."""
 
     def __init__(self, own: Introduction) -> None:
-        self._known = {own.name: own}
+        self.known = {own.name: own}
+        """As they said when they connected last. Never changed, only replaced: other threads read it."""
         self._waiting: deque[log_pb2.Command] = deque()
         self._look_at = 0.0
 
@@ -43,7 +49,9 @@ class Reconfiguration:
 
     def introduce(self, introductions: Iterable[Introduction]) -> None:
         """Nodes have said who they are."""
-        self._known.update({introduction.name: introduction for introduction in introductions})
+        said = {introduction.name: introduction for introduction in introductions}
+        if said:
+            self.known = self.known | said
 
     def take(self, commands: Iterable[log_pb2.Command]) -> list[log_pb2.Command]:
         """Keeps the commands that change the members for their turn; answers the others."""
@@ -95,7 +103,7 @@ class Reconfiguration:
         return None
 
     def _introduced(self, member: Member) -> Member:
-        known = self._known.get(member.name)
+        known = self.known.get(member.name)
         if known is None or (member.id and known.id != member.id):
             return member
         return Member(member.name, known.id, known.peer_address or member.peer_address, member.is_voter, member.promote)

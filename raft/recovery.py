@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from horologe.log.v1 import log_pb2
 from horologe.raft import pauses
+from horologe.raft.cluster_version import THIS_PROGRAM, UnfitProgramError
 from horologe.raft.core_messages import NO_OP_COMMAND_TYPE
 from horologe.raft.journal import FIRST_TERM, HardState, Journal, Logged, LogStore
 from horologe.raft.machine import StateMachine, after_gap, cluster_id_of
@@ -55,6 +56,10 @@ class Findings:
 def findings(journal: Journal, tables: Tables, name: str) -> Findings:
     """What this member has. Raises CannotRecoverError if nothing can be made of it."""
     logged = journal.configuration
+    try:
+        THIS_PROGRAM.check(tables)
+    except UnfitProgramError as error:
+        raise CannotRecoverError(str(error)) from error
     found = Findings(
         cluster_id=cluster_id_of(tables),
         last_index=journal.last_index,

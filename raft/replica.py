@@ -31,6 +31,7 @@ from horologe.raft.reconfiguration import LOOK_SECONDS, Introduction, Reconfigur
 from horologe.raft.step import Inbox, Outbox, Status
 from horologe.raft.store import StateSnapshot, Store, StoreError
 from horologe.raft.tables import Tables
+from horologe.raft.version_gate import SETTLE_SECONDS, Refusal, VersionGate, waits_for
 
 LOG_ENTRIES_KEPT = 5_000
 LOG_BYTES_KEPT = 32 << 20
@@ -85,12 +86,14 @@ class Replica:
         machine: StateMachine | None = None,
         protections: Protections | None = None,
         clock_skew_ms_max: int = 1_000,
+        version_settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         """`now` is monotonic seconds, as in every call. `peer_address` is where the other members reach this one.
 
         `pulse_seconds`: while there is steady work, what nobody waits for (due work, outcomes) shares one entry per pulse.
         `backlog_bytes_max` bounds entries that wait for their commit.
         `machine` and `protections` are for tests that watch the first or switch off one of the second.
+        `version_settle_seconds`: see version_gate.py. Raises UnfitProgramError if the state is not for this program.
         """
         self.store = store
         self.settings = settings
@@ -101,8 +104,10 @@ class Replica:
         self._log_entries_kept = log_entries_kept
         self._clocks = PeerClocks(clock_skew_ms_max)
         self._hand_over_at = now
-        self._reconfiguration = Reconfiguration(Introduction(settings.name, store.id, peer_address))
         self._machine = machine or StateMachine()
+        versions = self._machine.program.versions
+        self._reconfiguration = Reconfiguration(Introduction(settings.name, store.id, peer_address, versions))
+        self._version_settle_seconds = version_settle_seconds
         self._protections = protections or Protections()
         self._connected: set[str] = set()
         self.intake = Intake(now)
@@ -115,6 +120,7 @@ class Replica:
         self.store.commit()
         with self.store.read() as tables:
             counters = Counters.load(tables)
+            self._gate = VersionGate(self._machine.program, tables, self._version_settle_seconds)
         self._log_time_ms = counters.log_time_ms
         self._revision = counters.revision
         self._outbox = Outbox()
@@ -237,7 +243,11 @@ class Replica:
                 self._take_proposal(peer, message.propose, commands)
             case "propose_refusal":
                 refusal = message.propose_refusal
-                self._outbox.refused += [(origin_id, refusal.overloaded) for origin_id in refusal.origin_ids]
+                if refusal.code:
+                    result = Result(Code(refusal.code), text=refusal.text)
+                    self._outbox.results += [(origin_id, result) for origin_id in refusal.origin_ids]
+                else:
+                    self._outbox.refused += [(origin_id, refusal.overloaded) for origin_id in refusal.origin_ids]
             case "renew":
                 renewals.append((peer, message.renew.round, message.renew.sessions))
             case "renewed":
@@ -280,7 +290,11 @@ class Replica:
 
     def _propose(self, commands: list[log_pb2.Command], now: float, wall_ms: int) -> list[log_pb2.Command]:
         """Appends, forwards or refuses the commands; answers those that wait for the next pulse, or for their turn."""
+        commands, refused = self._gate.admit(commands)
+        self._refuse_newer(refused)
         if self._core.is_leader:
+            commands, refused = self._gate.decide(commands, self._waits_for)
+            self._refuse_newer(refused)
             commands = self._reconfiguration.take(commands)
             self._reconfigure(now, wall_ms)
             urgent = any(command.WhichOneof("kind") not in _URGENT_EXCEPT for command in commands)
@@ -313,6 +327,9 @@ class Replica:
             return
         command = self._reconfiguration.next(self._core, now)
         if command is None:
+            command = self._gate.next(self._waits_for, now)
+            if command is not None:
+                self._append([command], wall_ms)
             return
         if command.request_id and self.store.tables.request.get(command.request_id) is not None:
             # A repetition gets the first answer and changes nothing, whatever has changed since.
@@ -324,6 +341,23 @@ class Replica:
             command.change_membership.ClearField("configuration")
             command.change_membership.refusal = Code.PERMISSION_DENIED
         self._append([command], wall_ms)
+
+    def _waits_for(self, version: int) -> list[str]:
+        """The members, of the committed configuration and of the one in force, that keep the cluster from having it."""
+        configurations = (self._core.committed_configuration, self._core.configuration)
+        present = self._connected | {self.settings.name}
+        return waits_for(version, configurations, self._reconfiguration.known, present)
+
+    def _refuse_newer(self, refused: Sequence[Refusal]) -> None:
+        """For good: what the cluster's version does not allow is not tried again."""
+        for command, result in refused:
+            if command.origin == self.settings.name:
+                self._outbox.results.append((command.origin_id, result))
+            else:
+                refusal = peer_service_pb2.ProposeRefusal(
+                    origin_ids=[command.origin_id], code=result.code, text=result.text
+                )
+                self._outbox.messages.append((command.origin, PeerMessage(propose_refusal=refusal)))
 
     def _refuse(self, commands: Sequence[log_pb2.Command], *, overloaded: bool) -> None:
         for command in commands:
@@ -372,6 +406,8 @@ class Replica:
             self._note_who_waits(entry, results, effects)
         self._outbox.effects.append(effects)
         self._plan_at_ms = 0
+        if effects.version_changed:
+            self._gate.load(self.store.tables)
         if effects.checkpoint:
             self._keep_state(index)
 
@@ -412,6 +448,7 @@ class Replica:
         if self._leading and not self._core.may_serve:
             self._leading = False
             self._gateways.clear()
+            self._gate.follow()
             self._planner.follow()
         elif self._core.may_serve and not self._leading:
             self._leading = True
@@ -540,6 +577,9 @@ class Replica:
             configuration=core.configuration,
             committed_configuration=core.committed_configuration,
             leader_commit_index=max(core.commit_index, core.leader_commit_index),
+            introductions=self._reconfiguration.known,
+            cluster_version=self._gate.version,
+            version_held=self._gate.is_held,
         )
 
 

@@ -5,6 +5,7 @@ Plain data between the one thread that steps (replica.py) and all others. What a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from horologe.log.v1 import log_pb2
@@ -92,6 +93,11 @@ class Status:
 
     leader_commit_index: int = 0
     """The last entry that this node has heard to be committed, by whoever leads; its own log may not reach it yet."""
+    introductions: Mapping[str, Introduction] = field(default_factory=dict)
+    """What the nodes said of themselves when they connected last, this one included."""
+    cluster_version: int = 1
+    """As of the last applied entry; see cluster_version.py."""
+    version_held: bool = False
 
     @property
     def configuration_is_committed(self) -> bool:

@@ -46,6 +46,8 @@ __all__ = ["FORMAT", "CorruptStateError", "StateGoneError", "StateSnapshot", "St
 FORMAT = 6
 """3: every record carries a checksum. 4: jobs and executions carry all policies. 5: rights, secrets and encryption.
 6: notifications."""
+FORMATS = {6: "0.1"}
+"""Since which release; see docs/formats.md. Those before were never in one."""
 STORE_BYTES_MAX = 1 << 36
 """Address space, not disk: the file grows as it is filled."""
 LOG, _LOCAL = "log", "local"
@@ -448,9 +450,7 @@ class Store:
         if stored is not None:
             identity = self._read_identity(stored)
             if identity["format"] != FORMAT:
-                raise StoreError(
-                    f"{self.folder}: format {identity['format']}, but this program reads {FORMAT}; use the program that wrote it"
-                )
+                raise StoreError(f"{self.folder}: {_other_format(identity['format'])}")
         if stored is None or self._adopt:
             identity = {"format": FORMAT, "node": self.node, "id": self.id}
             self.meta_put(_IDENTITY, seal(_LOCAL, _IDENTITY.encode(), json.dumps(identity).encode()))
@@ -509,6 +509,15 @@ class StateSnapshot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reading.__exit__(kind, error, trace)
+
+
+def _other_format(found: int) -> str:
+    said = f"format {found}, but this program reads {FORMAT}; "
+    if found > FORMAT:
+        return said + "a newer program wrote it: start that one, as on the other members"
+    if found in FORMATS:
+        return said + f"run horologe {FORMATS[found]}, and then each minor version after it, one after the other"
+    return said + "use the program that wrote it: no release did"
 
 
 def _plainly(commit: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from horologe.client.cli import backup, encryption, health, log_level, membership, pause, portable
+from horologe.client.cli.membership import RequestIdOption
 from horologe.client.cli.output import print_data, print_details
 from horologe.client.cli.session import Session, connected
 
@@ -73,3 +74,37 @@ def transfer_leader(
         print_data(session.output, {"leader": answer.leader, "term": answer.term})
     else:
         typer.echo(f"{answer.leader} leads in term {answer.term}")
+
+
+@app.command("upgrade")
+@connected
+def upgrade(
+    session: Session,
+    hold: Annotated[bool, typer.Option("--hold", help="Hold the version: the older program can come back.")] = False,
+    release: Annotated[bool, typer.Option("--release", help="Let it go up by itself again.")] = False,
+    finalize: Annotated[bool, typer.Option("--finalize", help="Raise it now. There is no way back.")] = False,
+    request_id: RequestIdOption = "",
+) -> None:
+    """Show the cluster's version and what the next one waits for; or hold it, release it, or raise it now."""
+    if hold + release + finalize > 1:
+        raise typer.BadParameter("give one of --hold, --release and --finalize")
+    if hold or release or finalize:
+        session.client.upgrade_cluster("hold" if hold else "release" if release else "finalize", request_id=request_id)
+    answer = session.client.cluster_status()
+    record = {
+        "cluster_version": answer.cluster_version,
+        "version_held": answer.version_held,
+        "next_version": answer.next_version,
+        "next_version_waits_for": list(answer.next_version_waits_for),
+    }
+    if session.is_data:
+        print_data(session.output, record)
+        return
+    typer.echo(
+        f"The cluster is at version {answer.cluster_version}{', and held there' if answer.version_held else ''}."
+    )
+    if answer.next_version_waits_for:
+        names = ", ".join(answer.next_version_waits_for)
+        typer.echo(f"Version {answer.next_version} waits for {names}: not connected, or its program cannot apply it.")
+    elif answer.next_version:
+        typer.echo(f"All members can apply version {answer.next_version}.")

@@ -62,6 +62,8 @@ _HINTS: Mapping[str, str] = {
     "MEMBER_NOT_FOUND": "`horologe cluster members` shows the members",
     "MEMBER_BEHIND": "`horologe cluster members -o wide` shows who is connected and how far it is, as the leader sees it",
     "QUORUM_AT_RISK": "`horologe cluster members` shows who can be reached",
+    "VERSION_TOO_LOW": "`horologe cluster upgrade` shows what the cluster's next version waits for",
+    "VERSION_NOT_READY": "`horologe cluster members` shows who runs which program, and who is connected",
     "NO_LEADER": "the cluster has no leader now; `horologe cluster members` shows who can be reached",
     "EVENTS_GONE": "`horologe watch` without --from begins now; `horologe execution list` shows what has happened before",
     "HANDSHAKE_FAILED": "`horologe context show` shows what is known of the cluster; `horologe login` makes a context",

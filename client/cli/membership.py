@@ -33,6 +33,7 @@ COLUMNS = (
     Column("ROLE", "role"),
     Column("ADDRESS", "address"),
     Column("REACHABLE", "reachable"),
+    Column("CLUSTER VERSIONS", "cluster_versions", is_wide=True),
     Column("WORKER ADDRESS", "worker_address", is_wide=True),
     Column("PEER ADDRESS", "peer_address", is_wide=True),
     Column("MATCH INDEX", "match_index", is_wide=True),

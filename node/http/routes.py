@@ -124,6 +124,7 @@ ROUTES: Mapping[str, Route] = {
     "ClusterService.GetClusterStatus": Route("GET", "/v1/cluster"),
     "ClusterService.ListMembers": Route("GET", "/v1/members"),
     "ClusterService.TransferLeader": Route("POST", "/v1/cluster:transferLeader", WHOLE),
+    "ClusterService.UpgradeCluster": Route("POST", "/v1/cluster:upgrade", WHOLE),
     "ClusterService.AddMember": Route("POST", "/v1/members", WHOLE),
     "ClusterService.PromoteMember": Route("POST", "/v1/members/{name=*}:promote", WHOLE),
     "ClusterService.RemoveMember": Route("DELETE", "/v1/members/{name=*}"),

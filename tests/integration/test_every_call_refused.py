@@ -67,6 +67,7 @@ REQUESTS = {
     "ClusterService.RemoveMember": 'name: "n1"',
     "ClusterService.TakeCheckpoint": "",
     "ClusterService.TransferLeader": "",
+    "ClusterService.UpgradeCluster": "action: ACTION_FINALIZE",
     "DeadLetterService.GetDeadLetter": EXECUTION,
     "DeadLetterService.ListDeadLetterGroups": PARENT,
     "DeadLetterService.ListDeadLetters": PARENT,

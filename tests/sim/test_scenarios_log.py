@@ -9,11 +9,13 @@ from horologe.chaos.sim.observer import WatchedMachine
 from horologe.client import jobs
 from horologe.log.v1 import log_pb2
 from horologe.node import planner
+from horologe.raft.cluster_version import KINDS, RELEASES, Program, UnfitProgramError
 from horologe.raft.commands import FIRE
 from horologe.raft.model import Code, Effects, Result
 from horologe.raft.state import State
 from horologe.raft.step import Inbox
 from horologe.raft.tables import Tables
+from horologe.raft.version_gate import VersionGate
 
 POISON = [
     log_pb2.Command(plan=log_pb2.Plan(fires=b"\0" * (FIRE.size - 1))),
@@ -29,12 +31,35 @@ OF_A_LATER_PROGRAM = log_pb2.Command.FromString(b"\x9a\x06\x00")
 
 
 class LaterMachine(WatchedMachine):
-    """A program that knows one kind more."""
+    """A program that knows one kind more, which the log may hold since version 2."""
+
+    program = Program({**RELEASES, 2: "0.2"}, {**KINDS, 2: frozenset({None})})
 
     def _dispatch(self, state: State, command: log_pb2.Command) -> Result:
         if command.WhichOneof("kind") is None:
             return Result(Code.OK, text="understood")
         return super()._dispatch(state, command)
+
+
+class OlderMachine(WatchedMachine):
+    """A program that claims the later one's version, and knows no more than this one."""
+
+    program = LaterMachine.program
+
+
+def everything_is_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VersionGate, "admit", lambda gate, commands: (commands, []))
+
+
+def upgrade(story: Story, *names: str) -> None:
+    for name in names:
+        story.nodes[name].make_machine = LaterMachine
+        story.restart(name)
+        story.run_until(story.is_converged)
+
+
+def versions(story: Story) -> set[int]:
+    return {node.status.cluster_version for node in story.nodes.values() if node.status is not None}
 
 
 def test_scenario_38_poison_in_the_log() -> None:
@@ -53,12 +78,68 @@ def test_scenario_38_poison_in_the_log() -> None:
         story.check()
 
 
-def test_scenario_39_unknown_kind_of_command_in_a_rolling_upgrade() -> None:
-    """A node whose program does not know a command stops at it, also after a restart, and never skips it; the others go on. With
-    the later program it takes up the log at that very entry. (That nobody proposes a kind before all know it is up to releases:
-    there is no gate yet that would see to it, see CONTRIBUTING.md.)"""
+@pytest.mark.parametrize("leader", ["n1", "n3"])
+def test_scenario_39_a_newer_kind_of_command_in_a_rolling_upgrade(leader: str) -> None:
+    """A kind that one member's program does not know gets into no log, whoever leads. When all have run the later program for a
+    while the version goes up, and then it does."""
+    with Story(version_settle_seconds=5.0) as story:
+        story.begin()
+        story.create("tick", jobs.every("1s"))
+        upgrade(story, "n1", "n2")
+        story.lead(leader)
+        for name in story.nodes:
+            assert story.propose(name, OF_A_LATER_PROGRAM).code is Code.VERSION_TOO_LOW
+        story.run(10.0)
+        assert story.up() == list(story.nodes) and versions(story) == {1}
+        upgrade(story, "n3")
+        story.run(3.0)
+        assert versions(story) == {1}, "one that was upgraded in vain can still go back"
+        story.run_until(lambda: versions(story) == {2}, what="the version goes up")
+        for name in story.nodes:
+            assert story.propose(name, OF_A_LATER_PROGRAM).text == "understood"
+        story.check_no_gaps(1_000)
+        story.check()
+
+
+def test_scenario_39_back_to_the_older_program_and_no_further_when_the_version_has_gone_up() -> None:
+    """While the version is held, members go back to the program of before. Afterwards that one does not start any more; the
+    others go on."""
+    with Story(version_settle_seconds=1.0) as story:
+        story.begin()
+        story.create("tick", jobs.every("1s"))
+        assert story.propose("n2", log_pb2.Command(hold_version=log_pb2.HoldVersion(held=True))).code is Code.OK
+        upgrade(story, "n1", "n2", "n3")
+        story.run(10.0)
+        assert versions(story) == {1}
+        story.nodes["n3"].make_machine = WatchedMachine
+        story.restart("n3")
+        story.run_until(story.is_converged)
+        finalize = log_pb2.Command(raise_version=log_pb2.RaiseVersion(version=2, asked=True))
+        refused = story.propose("n2", finalize)
+        assert (refused.code, refused.text) == (
+            Code.VERSION_NOT_READY,
+            "n3 cannot apply version 2, or is not connected",
+        )
+        upgrade(story, "n3")
+        assert story.propose("n2", finalize).code is Code.OK
+        story.run_until(lambda: versions(story) == {2}, what="the version goes up")
+        story.nodes["n3"].make_machine = WatchedMachine
+        story.restart("n3")
+        story.run_until(lambda: not story.nodes["n3"].is_up, what="the older program stops")
+        assert isinstance(story.nodes["n3"].failure, UnfitProgramError)
+        assert "the state is of cluster version 2" in str(story.nodes["n3"].failure)
+        before = len(story.starts())
+        story.run(3.0)
+        assert len(story.starts()) >= before + 2
+
+
+def test_scenario_39_unknown_kind_of_command_stops_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If one got into the log although the version forbids it: a node whose program does not know it stops there, also after a
+    restart, and never skips it; the others go on. With the later program it takes up the log at that very entry."""
+    everything_is_admitted(monkeypatch)
     with Story() as story:
         story.nodes["n1"].make_machine = story.nodes["n2"].make_machine = LaterMachine
+        story.nodes["n3"].make_machine = OlderMachine
         story.begin()
         story.create("tick", jobs.every("1s"))
         story.lead("n1")
@@ -77,9 +158,10 @@ def test_scenario_39_unknown_kind_of_command_in_a_rolling_upgrade() -> None:
         story.check()
 
 
-def test_scenario_39_unknown_kind_of_command_that_nobody_knows() -> None:
-    """Whoever has to apply it stops, rather than go on with a gap; the last one has no majority any more. With a program that
-    knows it all come back to the same state."""
+def test_scenario_39_unknown_kind_of_command_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above. Whoever has to apply it stops, rather than go on with a gap; the last one has no majority any more. With a
+    program that knows it all come back to the same state."""
+    everything_is_admitted(monkeypatch)
     with Story() as story:
         story.begin()
         story.create("task")

@@ -23,7 +23,7 @@ PURE_CORE = (
     "settling", "overlap", "cancellation", "starting", "lines", "priorities", "permits",
     "lanes", "rates", "queues", "limits", "namespaces", "sessions",
     "requests", "history", "keeping", "failures", "time_limits", "beside", "dead_letters", "backfills", "operations",
-    "versions", "apply_sets", "events", "facets", "search", "dependencies", "tallies", "workflows", "reruns",
+    "versions", "cluster_version", "apply_sets", "events", "facets", "search", "dependencies", "tallies", "workflows", "reruns",
     "pending", "pauses", "calendars", "deadlines", "intake",
     "access", "audit", "audit_subjects", "authority", "owners", "principals", "secrets", "notifications", "notices",
 )  # fmt: skip

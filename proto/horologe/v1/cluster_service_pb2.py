@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!horologe/v1/cluster_service.proto\x12\x0bhorologe.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x02\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12&\n\x04role\x18\x04 \x01(\x0e\x32\x18.horologe.v1.Member.Role\x12\x11\n\treachable\x18\x05 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x06 \x01(\x03\x12\n\n\x02id\x18\x07 \x01(\t\x12\x0f\n\x07promote\x18\x08 \x01(\x08\x12\x16\n\x0eworker_address\x18\t \x01(\t\x12/\n\tcondition\x18\n \x01(\x0b\x32\x1c.horologe.v1.MemberCondition\"R\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_LEADER\x10\x01\x12\x11\n\rROLE_FOLLOWER\x10\x02\x12\x10\n\x0cROLE_LEARNER\x10\x03\"\xae\x03\n\x0fMemberCondition\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x13\n\x0b\x66irst_index\x18\x03 \x01(\x03\x12\x12\n\nlast_index\x18\x04 \x01(\x03\x12/\n\x0c\x63lock_offset\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11\x63lock_uncertainty\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10\x63lock_correction\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bstate_bytes\x18\x08 \x01(\x03\x12\x17\n\x0f\x64isk_free_bytes\x18\t \x01(\x03\x12\x18\n\x10\x64isk_total_bytes\x18\n \x01(\x03\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12;\n\x17\x63\x65rtificate_expire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x19\n\x17GetClusterStatusRequest\"\x80\x04\n\x18GetClusterStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06leader\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x06 \x01(\x03\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12,\n\x08log_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tjob_count\x18\t \x01(\x03\x12\x14\n\x0cqueued_count\x18\n \x01(\x03\x12\x15\n\rrunning_count\x18\x0b \x01(\x03\x12\x13\n\x0b\x66ired_count\x18\x0c \x01(\x03\x12\x17\n\x0f\x63ompleted_count\x18\r \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x0e \x01(\x03\x12\x14\n\x0cworker_count\x18\x0f \x01(\x03\x12\x12\n\nhas_quorum\x18\x10 \x01(\x08\x12\x13\n\x0b\x65ntry_count\x18\x11 \x01(\x03\x12\x15\n\rnot_run_count\x18\x12 \x01(\x03\x12\x1b\n\x13refused_token_count\x18\x13 \x01(\x03\x12\x1e\n\x16history_retention_days\x18\x14 \x01(\x01\x12\x10\n\x08insecure\x18\x15 \x01(\x08\x12\x14\n\x0chttp_address\x18\x16 \x01(\t\"S\n\x12ListMembersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x16\n\x0ewith_condition\x18\x03 \x01(\x08\"f\n\x13ListMembersResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.horologe.v1.Member\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\'\n\x15TransferLeaderRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\"6\n\x16TransferLeaderResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x03\"[\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x0f\n\x07learner\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"9\n\x11\x41\x64\x64MemberResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.horologe.v1.Member\"8\n\x14PromoteMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"=\n\x15PromoteMemberResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.horologe.v1.Member\"7\n\x13RemoveMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"<\n\x14RemoveMemberResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.horologe.v1.Member\"\x17\n\x15TakeCheckpointRequest\"*\n\x16TakeCheckpointResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\")\n\x15GetStateDigestRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"^\n\x16GetStateDigestResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x04 \x01(\x03\x32\xcd\x05\n\x0e\x43lusterService\x12_\n\x10GetClusterStatus\x12$.horologe.v1.GetClusterStatusRequest\x1a%.horologe.v1.GetClusterStatusResponse\x12P\n\x0bListMembers\x12\x1f.horologe.v1.ListMembersRequest\x1a .horologe.v1.ListMembersResponse\x12Y\n\x0eTransferLeader\x12\".horologe.v1.TransferLeaderRequest\x1a#.horologe.v1.TransferLeaderResponse\x12J\n\tAddMember\x12\x1d.horologe.v1.AddMemberRequest\x1a\x1e.horologe.v1.AddMemberResponse\x12V\n\rPromoteMember\x12!.horologe.v1.PromoteMemberRequest\x1a\".horologe.v1.PromoteMemberResponse\x12S\n\x0cRemoveMember\x12 .horologe.v1.RemoveMemberRequest\x1a!.horologe.v1.RemoveMemberResponse\x12Y\n\x0eTakeCheckpoint\x12\".horologe.v1.TakeCheckpointRequest\x1a#.horologe.v1.TakeCheckpointResponse\x12Y\n\x0eGetStateDigest\x12\".horologe.v1.GetStateDigestRequest\x1a#.horologe.v1.GetStateDigestResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!horologe/v1/cluster_service.proto\x12\x0bhorologe.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x03\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12&\n\x04role\x18\x04 \x01(\x0e\x32\x18.horologe.v1.Member.Role\x12\x11\n\treachable\x18\x05 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x06 \x01(\x03\x12\n\n\x02id\x18\x07 \x01(\t\x12\x0f\n\x07promote\x18\x08 \x01(\x08\x12\x16\n\x0eworker_address\x18\t \x01(\t\x12/\n\tcondition\x18\n \x01(\x0b\x32\x1c.horologe.v1.MemberCondition\x12\x0f\n\x07version\x18\x14 \x01(\t\x12\x1e\n\x16oldest_cluster_version\x18\x15 \x01(\x05\x12\x1e\n\x16newest_cluster_version\x18\x16 \x01(\x05\"R\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_LEADER\x10\x01\x12\x11\n\rROLE_FOLLOWER\x10\x02\x12\x10\n\x0cROLE_LEARNER\x10\x03\"\xae\x03\n\x0fMemberCondition\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x13\n\x0b\x66irst_index\x18\x03 \x01(\x03\x12\x12\n\nlast_index\x18\x04 \x01(\x03\x12/\n\x0c\x63lock_offset\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11\x63lock_uncertainty\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10\x63lock_correction\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bstate_bytes\x18\x08 \x01(\x03\x12\x17\n\x0f\x64isk_free_bytes\x18\t \x01(\x03\x12\x18\n\x10\x64isk_total_bytes\x18\n \x01(\x03\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12;\n\x17\x63\x65rtificate_expire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x19\n\x17GetClusterStatusRequest\"\xe5\x04\n\x18GetClusterStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06leader\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x06 \x01(\x03\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12,\n\x08log_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tjob_count\x18\t \x01(\x03\x12\x14\n\x0cqueued_count\x18\n \x01(\x03\x12\x15\n\rrunning_count\x18\x0b \x01(\x03\x12\x13\n\x0b\x66ired_count\x18\x0c \x01(\x03\x12\x17\n\x0f\x63ompleted_count\x18\r \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x0e \x01(\x03\x12\x14\n\x0cworker_count\x18\x0f \x01(\x03\x12\x12\n\nhas_quorum\x18\x10 \x01(\x08\x12\x13\n\x0b\x65ntry_count\x18\x11 \x01(\x03\x12\x15\n\rnot_run_count\x18\x12 \x01(\x03\x12\x1b\n\x13refused_token_count\x18\x13 \x01(\x03\x12\x1e\n\x16history_retention_days\x18\x14 \x01(\x01\x12\x10\n\x08insecure\x18\x15 \x01(\x08\x12\x14\n\x0chttp_address\x18\x16 \x01(\t\x12\x17\n\x0f\x63luster_version\x18\x1e \x01(\x05\x12\x14\n\x0cversion_held\x18\x1f \x01(\x08\x12\x14\n\x0cnext_version\x18  \x01(\x05\x12\x1e\n\x16next_version_waits_for\x18! \x03(\t\"S\n\x12ListMembersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x16\n\x0ewith_condition\x18\x03 \x01(\x08\"f\n\x13ListMembersResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.horologe.v1.Member\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\'\n\x15TransferLeaderRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\"6\n\x16TransferLeaderResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x03\"[\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x0f\n\x07learner\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"9\n\x11\x41\x64\x64MemberResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.horologe.v1.Member\"8\n\x14PromoteMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"=\n\x15PromoteMemberResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.horologe.v1.Member\"7\n\x13RemoveMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"<\n\x14RemoveMemberResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.horologe.v1.Member\"\xc2\x01\n\x15UpgradeClusterRequest\x12\x39\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32).horologe.v1.UpgradeClusterRequest.Action\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"Z\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x41\x43TION_HOLD\x10\x01\x12\x12\n\x0e\x41\x43TION_RELEASE\x10\x02\x12\x13\n\x0f\x41\x43TION_FINALIZE\x10\x03\"G\n\x16UpgradeClusterResponse\x12\x17\n\x0f\x63luster_version\x18\x01 \x01(\x05\x12\x14\n\x0cversion_held\x18\x02 \x01(\x08\"\x17\n\x15TakeCheckpointRequest\"*\n\x16TakeCheckpointResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\")\n\x15GetStateDigestRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"^\n\x16GetStateDigestResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x04 \x01(\x03\x32\xa8\x06\n\x0e\x43lusterService\x12_\n\x10GetClusterStatus\x12$.horologe.v1.GetClusterStatusRequest\x1a%.horologe.v1.GetClusterStatusResponse\x12P\n\x0bListMembers\x12\x1f.horologe.v1.ListMembersRequest\x1a .horologe.v1.ListMembersResponse\x12Y\n\x0eTransferLeader\x12\".horologe.v1.TransferLeaderRequest\x1a#.horologe.v1.TransferLeaderResponse\x12J\n\tAddMember\x12\x1d.horologe.v1.AddMemberRequest\x1a\x1e.horologe.v1.AddMemberResponse\x12V\n\rPromoteMember\x12!.horologe.v1.PromoteMemberRequest\x1a\".horologe.v1.PromoteMemberResponse\x12S\n\x0cRemoveMember\x12 .horologe.v1.RemoveMemberRequest\x1a!.horologe.v1.RemoveMemberResponse\x12Y\n\x0eUpgradeCluster\x12\".horologe.v1.UpgradeClusterRequest\x1a#.horologe.v1.UpgradeClusterResponse\x12Y\n\x0eTakeCheckpoint\x12\".horologe.v1.TakeCheckpointRequest\x1a#.horologe.v1.TakeCheckpointResponse\x12Y\n\x0eGetStateDigest\x12\".horologe.v1.GetStateDigestRequest\x1a#.horologe.v1.GetStateDigestResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,43 +34,49 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'horologe.v1.cluster_service
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MEMBER']._serialized_start=116
-  _globals['_MEMBER']._serialized_end=443
-  _globals['_MEMBER_ROLE']._serialized_start=361
-  _globals['_MEMBER_ROLE']._serialized_end=443
-  _globals['_MEMBERCONDITION']._serialized_start=446
-  _globals['_MEMBERCONDITION']._serialized_end=876
-  _globals['_GETCLUSTERSTATUSREQUEST']._serialized_start=878
-  _globals['_GETCLUSTERSTATUSREQUEST']._serialized_end=903
-  _globals['_GETCLUSTERSTATUSRESPONSE']._serialized_start=906
-  _globals['_GETCLUSTERSTATUSRESPONSE']._serialized_end=1418
-  _globals['_LISTMEMBERSREQUEST']._serialized_start=1420
-  _globals['_LISTMEMBERSREQUEST']._serialized_end=1503
-  _globals['_LISTMEMBERSRESPONSE']._serialized_start=1505
-  _globals['_LISTMEMBERSRESPONSE']._serialized_end=1607
-  _globals['_TRANSFERLEADERREQUEST']._serialized_start=1609
-  _globals['_TRANSFERLEADERREQUEST']._serialized_end=1648
-  _globals['_TRANSFERLEADERRESPONSE']._serialized_start=1650
-  _globals['_TRANSFERLEADERRESPONSE']._serialized_end=1704
-  _globals['_ADDMEMBERREQUEST']._serialized_start=1706
-  _globals['_ADDMEMBERREQUEST']._serialized_end=1797
-  _globals['_ADDMEMBERRESPONSE']._serialized_start=1799
-  _globals['_ADDMEMBERRESPONSE']._serialized_end=1856
-  _globals['_PROMOTEMEMBERREQUEST']._serialized_start=1858
-  _globals['_PROMOTEMEMBERREQUEST']._serialized_end=1914
-  _globals['_PROMOTEMEMBERRESPONSE']._serialized_start=1916
-  _globals['_PROMOTEMEMBERRESPONSE']._serialized_end=1977
-  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1979
-  _globals['_REMOVEMEMBERREQUEST']._serialized_end=2034
-  _globals['_REMOVEMEMBERRESPONSE']._serialized_start=2036
-  _globals['_REMOVEMEMBERRESPONSE']._serialized_end=2096
-  _globals['_TAKECHECKPOINTREQUEST']._serialized_start=2098
-  _globals['_TAKECHECKPOINTREQUEST']._serialized_end=2121
-  _globals['_TAKECHECKPOINTRESPONSE']._serialized_start=2123
-  _globals['_TAKECHECKPOINTRESPONSE']._serialized_end=2165
-  _globals['_GETSTATEDIGESTREQUEST']._serialized_start=2167
-  _globals['_GETSTATEDIGESTREQUEST']._serialized_end=2208
-  _globals['_GETSTATEDIGESTRESPONSE']._serialized_start=2210
-  _globals['_GETSTATEDIGESTRESPONSE']._serialized_end=2304
-  _globals['_CLUSTERSERVICE']._serialized_start=2307
-  _globals['_CLUSTERSERVICE']._serialized_end=3024
+  _globals['_MEMBER']._serialized_end=524
+  _globals['_MEMBER_ROLE']._serialized_start=442
+  _globals['_MEMBER_ROLE']._serialized_end=524
+  _globals['_MEMBERCONDITION']._serialized_start=527
+  _globals['_MEMBERCONDITION']._serialized_end=957
+  _globals['_GETCLUSTERSTATUSREQUEST']._serialized_start=959
+  _globals['_GETCLUSTERSTATUSREQUEST']._serialized_end=984
+  _globals['_GETCLUSTERSTATUSRESPONSE']._serialized_start=987
+  _globals['_GETCLUSTERSTATUSRESPONSE']._serialized_end=1600
+  _globals['_LISTMEMBERSREQUEST']._serialized_start=1602
+  _globals['_LISTMEMBERSREQUEST']._serialized_end=1685
+  _globals['_LISTMEMBERSRESPONSE']._serialized_start=1687
+  _globals['_LISTMEMBERSRESPONSE']._serialized_end=1789
+  _globals['_TRANSFERLEADERREQUEST']._serialized_start=1791
+  _globals['_TRANSFERLEADERREQUEST']._serialized_end=1830
+  _globals['_TRANSFERLEADERRESPONSE']._serialized_start=1832
+  _globals['_TRANSFERLEADERRESPONSE']._serialized_end=1886
+  _globals['_ADDMEMBERREQUEST']._serialized_start=1888
+  _globals['_ADDMEMBERREQUEST']._serialized_end=1979
+  _globals['_ADDMEMBERRESPONSE']._serialized_start=1981
+  _globals['_ADDMEMBERRESPONSE']._serialized_end=2038
+  _globals['_PROMOTEMEMBERREQUEST']._serialized_start=2040
+  _globals['_PROMOTEMEMBERREQUEST']._serialized_end=2096
+  _globals['_PROMOTEMEMBERRESPONSE']._serialized_start=2098
+  _globals['_PROMOTEMEMBERRESPONSE']._serialized_end=2159
+  _globals['_REMOVEMEMBERREQUEST']._serialized_start=2161
+  _globals['_REMOVEMEMBERREQUEST']._serialized_end=2216
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_start=2218
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_end=2278
+  _globals['_UPGRADECLUSTERREQUEST']._serialized_start=2281
+  _globals['_UPGRADECLUSTERREQUEST']._serialized_end=2475
+  _globals['_UPGRADECLUSTERREQUEST_ACTION']._serialized_start=2385
+  _globals['_UPGRADECLUSTERREQUEST_ACTION']._serialized_end=2475
+  _globals['_UPGRADECLUSTERRESPONSE']._serialized_start=2477
+  _globals['_UPGRADECLUSTERRESPONSE']._serialized_end=2548
+  _globals['_TAKECHECKPOINTREQUEST']._serialized_start=2550
+  _globals['_TAKECHECKPOINTREQUEST']._serialized_end=2573
+  _globals['_TAKECHECKPOINTRESPONSE']._serialized_start=2575
+  _globals['_TAKECHECKPOINTRESPONSE']._serialized_end=2617
+  _globals['_GETSTATEDIGESTREQUEST']._serialized_start=2619
+  _globals['_GETSTATEDIGESTREQUEST']._serialized_end=2660
+  _globals['_GETSTATEDIGESTRESPONSE']._serialized_start=2662
+  _globals['_GETSTATEDIGESTRESPONSE']._serialized_end=2756
+  _globals['_CLUSTERSERVICE']._serialized_start=2759
+  _globals['_CLUSTERSERVICE']._serialized_end=3567
 # @@protoc_insertion_point(module_scope)

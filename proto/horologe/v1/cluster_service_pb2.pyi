@@ -64,6 +64,9 @@ class Member(_message.Message):
     PROMOTE_FIELD_NUMBER: _builtins.int
     WORKER_ADDRESS_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    OLDEST_CLUSTER_VERSION_FIELD_NUMBER: _builtins.int
+    NEWEST_CLUSTER_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The node's name, which is its identity."""
     peer_address: _builtins.str
@@ -82,6 +85,12 @@ class Member(_message.Message):
     """A learner that becomes a voter when it has caught up."""
     worker_address: _builtins.str
     """`host:port` for workers, and for clients with a certificate; empty without security."""
+    version: _builtins.str
+    """The version of its program, as it said when it connected last; empty if it has not."""
+    oldest_cluster_version: _builtins.int
+    """The oldest cluster version that its program can apply; 0 if it has not said so."""
+    newest_cluster_version: _builtins.int
+    """The newest one."""
     @_builtins.property
     def condition(self) -> Global___MemberCondition:
         """What the node says of itself. Only if asked for, and if it answers."""
@@ -99,10 +108,13 @@ class Member(_message.Message):
         promote: _builtins.bool = ...,
         worker_address: _builtins.str = ...,
         condition: Global___MemberCondition | None = ...,
+        version: _builtins.str = ...,
+        oldest_cluster_version: _builtins.int = ...,
+        newest_cluster_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "condition", b"condition", "id", b"id", "match_index", b"match_index", "name", b"name", "peer_address", b"peer_address", "promote", b"promote", "reachable", b"reachable", "role", b"role", "worker_address", b"worker_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "condition", b"condition", "id", b"id", "match_index", b"match_index", "name", b"name", "newest_cluster_version", b"newest_cluster_version", "oldest_cluster_version", b"oldest_cluster_version", "peer_address", b"peer_address", "promote", b"promote", "reachable", b"reachable", "role", b"role", "version", b"version", "worker_address", b"worker_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -229,6 +241,10 @@ class GetClusterStatusResponse(_message.Message):
     HISTORY_RETENTION_DAYS_FIELD_NUMBER: _builtins.int
     INSECURE_FIELD_NUMBER: _builtins.int
     HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
+    CLUSTER_VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_HELD_FIELD_NUMBER: _builtins.int
+    NEXT_VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_VERSION_WAITS_FOR_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """The cluster's identity."""
     node: _builtins.str
@@ -271,9 +287,19 @@ class GetClusterStatusResponse(_message.Message):
     """The node that answers has no TLS and asks nobody who they are: whoever reaches it may do everything."""
     http_address: _builtins.str
     """`host:port` where the node that answers listens for browsers; empty if it shows no pages."""
+    cluster_version: _builtins.int
+    """The cluster's version: it says which commands the log may hold, and with that which programs can be members."""
+    version_held: _builtins.bool
+    """The cluster's version stays where it is until somebody says otherwise."""
+    next_version: _builtins.int
+    """The version that it can have next; 0 if no member that is connected has a program for a newer one."""
     @_builtins.property
     def log_time(self) -> _timestamp_pb2.Timestamp:
         """Time as the replicated state sees it."""
+
+    @_builtins.property
+    def next_version_waits_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With `next_version`: members that cannot apply it yet, or are not connected."""
 
     def __init__(
         self,
@@ -300,10 +326,14 @@ class GetClusterStatusResponse(_message.Message):
         history_retention_days: _builtins.float = ...,
         insecure: _builtins.bool = ...,
         http_address: _builtins.str = ...,
+        cluster_version: _builtins.int = ...,
+        version_held: _builtins.bool = ...,
+        next_version: _builtins.int = ...,
+        next_version_waits_for: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["log_time", b"log_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "commit_index", b"commit_index", "completed_count", b"completed_count", "entry_count", b"entry_count", "failed_count", b"failed_count", "fired_count", b"fired_count", "has_quorum", b"has_quorum", "history_retention_days", b"history_retention_days", "http_address", b"http_address", "insecure", b"insecure", "job_count", b"job_count", "leader", b"leader", "log_time", b"log_time", "node", b"node", "not_run_count", b"not_run_count", "queued_count", b"queued_count", "refused_token_count", b"refused_token_count", "revision", b"revision", "running_count", b"running_count", "term", b"term", "version", b"version", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "cluster_version", b"cluster_version", "commit_index", b"commit_index", "completed_count", b"completed_count", "entry_count", b"entry_count", "failed_count", b"failed_count", "fired_count", b"fired_count", "has_quorum", b"has_quorum", "history_retention_days", b"history_retention_days", "http_address", b"http_address", "insecure", b"insecure", "job_count", b"job_count", "leader", b"leader", "log_time", b"log_time", "next_version", b"next_version", "next_version_waits_for", b"next_version_waits_for", "node", b"node", "not_run_count", b"not_run_count", "queued_count", b"queued_count", "refused_token_count", b"refused_token_count", "revision", b"revision", "running_count", b"running_count", "term", b"term", "version", b"version", "version_held", b"version_held", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -576,6 +606,85 @@ class RemoveMemberResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveMemberResponse: _TypeAlias = RemoveMemberResponse  # noqa: Y015
+
+@_typing.final
+class UpgradeClusterRequest(_message.Message):
+    """Request of UpgradeCluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Action:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[UpgradeClusterRequest._Action.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ACTION_UNSPECIFIED: UpgradeClusterRequest._Action.ValueType  # 0
+        """Never sent."""
+        ACTION_HOLD: UpgradeClusterRequest._Action.ValueType  # 1
+        """Hold the version where it is: members can go back to the programs of before."""
+        ACTION_RELEASE: UpgradeClusterRequest._Action.ValueType  # 2
+        """Let it go up by itself again."""
+        ACTION_FINALIZE: UpgradeClusterRequest._Action.ValueType  # 3
+        """Raise it now, although it is held, if every member can apply the next one. There is no way back."""
+
+    class Action(_Action, metaclass=_ActionEnumTypeWrapper):
+        """What is to be done."""
+
+    ACTION_UNSPECIFIED: UpgradeClusterRequest.Action.ValueType  # 0
+    """Never sent."""
+    ACTION_HOLD: UpgradeClusterRequest.Action.ValueType  # 1
+    """Hold the version where it is: members can go back to the programs of before."""
+    ACTION_RELEASE: UpgradeClusterRequest.Action.ValueType  # 2
+    """Let it go up by itself again."""
+    ACTION_FINALIZE: UpgradeClusterRequest.Action.ValueType  # 3
+    """Raise it now, although it is held, if every member can apply the next one. There is no way back."""
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    action: Global___UpgradeClusterRequest.Action.ValueType
+    """What is to be done."""
+    request_id: _builtins.str
+    """A UUID: the same request again gets the first answer."""
+    def __init__(
+        self,
+        *,
+        action: Global___UpgradeClusterRequest.Action.ValueType = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpgradeClusterRequest: _TypeAlias = UpgradeClusterRequest  # noqa: Y015
+
+@_typing.final
+class UpgradeClusterResponse(_message.Message):
+    """Answer of UpgradeCluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_HELD_FIELD_NUMBER: _builtins.int
+    cluster_version: _builtins.int
+    """The cluster's version now."""
+    version_held: _builtins.bool
+    """Whether it stays there until somebody says otherwise."""
+    def __init__(
+        self,
+        *,
+        cluster_version: _builtins.int = ...,
+        version_held: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_version", b"cluster_version", "version_held", b"version_held"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpgradeClusterResponse: _TypeAlias = UpgradeClusterResponse  # noqa: Y015
 
 @_typing.final
 class TakeCheckpointRequest(_message.Message):

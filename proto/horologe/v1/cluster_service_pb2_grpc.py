@@ -65,6 +65,11 @@ class ClusterServiceStub:
                 request_serializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberRequest.SerializeToString,
                 response_deserializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberResponse.FromString,
                 _registered_method=True)
+        self.UpgradeCluster = channel.unary_unary(
+                '/horologe.v1.ClusterService/UpgradeCluster',
+                request_serializer=horologe_dot_v1_dot_cluster__service__pb2.UpgradeClusterRequest.SerializeToString,
+                response_deserializer=horologe_dot_v1_dot_cluster__service__pb2.UpgradeClusterResponse.FromString,
+                _registered_method=True)
         self.TakeCheckpoint = channel.unary_unary(
                 '/horologe.v1.ClusterService/TakeCheckpoint',
                 request_serializer=horologe_dot_v1_dot_cluster__service__pb2.TakeCheckpointRequest.SerializeToString,
@@ -123,6 +128,13 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpgradeCluster(self, request, context):
+        """Holds the cluster's version back, lets it go up again, or raises it now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TakeCheckpoint(self, request, context):
         """Marks a revision at which every member computes a digest of its state, while it goes on.
         """
@@ -169,6 +181,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.RemoveMember,
                     request_deserializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberRequest.FromString,
                     response_serializer=horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberResponse.SerializeToString,
+            ),
+            'UpgradeCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpgradeCluster,
+                    request_deserializer=horologe_dot_v1_dot_cluster__service__pb2.UpgradeClusterRequest.FromString,
+                    response_serializer=horologe_dot_v1_dot_cluster__service__pb2.UpgradeClusterResponse.SerializeToString,
             ),
             'TakeCheckpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.TakeCheckpoint,
@@ -344,6 +361,33 @@ class ClusterService:
             '/horologe.v1.ClusterService/RemoveMember',
             horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberRequest.SerializeToString,
             horologe_dot_v1_dot_cluster__service__pb2.RemoveMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpgradeCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/horologe.v1.ClusterService/UpgradeCluster',
+            horologe_dot_v1_dot_cluster__service__pb2.UpgradeClusterRequest.SerializeToString,
+            horologe_dot_v1_dot_cluster__service__pb2.UpgradeClusterResponse.FromString,
             options,
             channel_credentials,
             insecure,

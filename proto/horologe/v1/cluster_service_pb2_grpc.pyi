@@ -45,6 +45,8 @@ class ClusterServiceStub:
     """Lets a learner vote that has caught up."""
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.RemoveMemberRequest, _cluster_service_pb2.RemoveMemberResponse]
     """Removes a node for good: its name never comes back. A leader hands over first."""
+    UpgradeCluster: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.UpgradeClusterRequest, _cluster_service_pb2.UpgradeClusterResponse]
+    """Holds the cluster's version back, lets it go up again, or raises it now."""
     TakeCheckpoint: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.TakeCheckpointRequest, _cluster_service_pb2.TakeCheckpointResponse]
     """Marks a revision at which every member computes a digest of its state, while it goes on."""
     GetStateDigest: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.GetStateDigestRequest, _cluster_service_pb2.GetStateDigestResponse]
@@ -67,6 +69,8 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Lets a learner vote that has caught up."""
     RemoveMember: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.RemoveMemberRequest, _cluster_service_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Removes a node for good: its name never comes back. A leader hands over first."""
+    UpgradeCluster: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.UpgradeClusterRequest, _cluster_service_pb2.UpgradeClusterResponse]  # type: ignore[assignment]
+    """Holds the cluster's version back, lets it go up again, or raises it now."""
     TakeCheckpoint: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.TakeCheckpointRequest, _cluster_service_pb2.TakeCheckpointResponse]  # type: ignore[assignment]
     """Marks a revision at which every member computes a digest of its state, while it goes on."""
     GetStateDigest: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.GetStateDigestRequest, _cluster_service_pb2.GetStateDigestResponse]  # type: ignore[assignment]
@@ -122,6 +126,14 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.RemoveMemberResponse, _abc.Awaitable[_cluster_service_pb2.RemoveMemberResponse]]:
         """Removes a node for good: its name never comes back. A leader hands over first."""
+
+    @_abc_1.abstractmethod
+    def UpgradeCluster(
+        self,
+        request: _cluster_service_pb2.UpgradeClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.UpgradeClusterResponse, _abc.Awaitable[_cluster_service_pb2.UpgradeClusterResponse]]:
+        """Holds the cluster's version back, lets it go up again, or raises it now."""
 
     @_abc_1.abstractmethod
     def TakeCheckpoint(

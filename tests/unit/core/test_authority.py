@@ -133,6 +133,8 @@ NEEDED: list[tuple[str, Command, str, str]] = [
     ("pause a queue", commands.pause_queue("default"), "queue.write", EVERYWHERE),
     ("drain", commands.drain(), "worker.drain", EVERYWHERE),
     ("checkpoint", Command(checkpoint=log_pb2.Checkpoint()), "cluster.write", EVERYWHERE),
+    ("raise", Command(raise_version=log_pb2.RaiseVersion(version=1, asked=True)), "cluster.write", EVERYWHERE),
+    ("hold", Command(hold_version=log_pb2.HoldVersion(held=True)), "cluster.write", EVERYWHERE),
     ("a token for others", commands.put_token("t1", "nobody"), "access.write", EVERYWHERE),
     ("revoke another's token", Command(revoke_token=log_pb2.RevokeToken(id="carls")), "access.write", EVERYWHERE),
     ("give rights", commands.set_grant("carl", "team-a"), "access.write", "team-a"),

@@ -140,6 +140,9 @@ def _nonsense(dice: random.Random) -> log_pb2.Command:
     kind = dice.choice(KINDS)
     getattr(command, kind).SetInParent()
     _fill(getattr(command, kind), dice, 1)
+    if kind in ("raise_version", "bootstrap"):
+        # To stop at a version that it cannot apply is what a program must do: see test_cluster_version.py.
+        getattr(command, kind).version = dice.choice((-1, 0, 1, 2**31 - 1 if kind == "raise_version" else 1))
     if dice.random() < 0.2:
         command.request_id = dice.randbytes(dice.choice((0, 16, 600)))
     return command

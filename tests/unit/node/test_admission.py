@@ -18,6 +18,7 @@ from horologe.node.admission import (
     OtherDataError,
 )
 from horologe.peer.v1.peer_service_pb2 import PeerMessage
+from horologe.raft.cluster_version import UnfitProgramError
 from horologe.raft.membership import Configuration, Member
 
 MEMBERS = Configuration((Member("n1", "a"), Member("n2", "b", "h:2"), Member("n3", "c", "h:3")), removed=("n0",))
@@ -47,7 +48,7 @@ class Door:
 
     def __post_init__(self) -> None:
         self.admission = Admission(
-            lambda: hello("n1", "a", cluster_id=self.cluster_id),
+            lambda: hello("n1", "a", cluster_id=self.cluster_id, newest_version=2, cluster_version=2),
             lambda: self.standing,  # type: ignore[arg-type, return-value]
             self.failures.append,
             {name: f"file:{name[1:]}" for name in self.configured},
@@ -60,7 +61,8 @@ class Door:
 
 
 def hello(name: str, id_: str = "", *, cluster_id: str = "ours", **fields: object) -> Hello:
-    values = {"node": name, "member_id": id_, "cluster_id": cluster_id, "protocol_version": PROTOCOL_VERSION, **fields}
+    values = {"node": name, "member_id": id_, "cluster_id": cluster_id, "protocol_version": PROTOCOL_VERSION}
+    values |= {"newest_version": 2, **fields}
     return Hello(**values)  # type: ignore[arg-type]
 
 
@@ -83,6 +85,17 @@ def hello(name: str, id_: str = "", *, cluster_id: str = "ours", **fields: objec
         (hello("n2", "b", cluster_id="theirs"), "belongs to cluster theirs", None),
         (hello("n1", "a"), "answers where", None),
         (hello("n2", "b", protocol_version=9), "speaks protocol 9", None),
+        (hello("n2", "b", oldest_version=3, newest_version=4, cluster_version=3), "", None),
+        (
+            hello("n2", "b", oldest_version=3, newest_version=4),
+            "versions 3 to 4 of a cluster, and cluster ours is at version 2",
+            Farewell.REASON_UNFIT_PROGRAM,
+        ),
+        (
+            hello("n2", "b", newest_version=1, cluster_id=""),
+            "n2 runs horologe of before 0.1.0, which can apply version 1",
+            Farewell.REASON_UNFIT_PROGRAM,
+        ),
     ],
 )
 def test_who_comes_in(caller: Hello, complaint: str, farewell: int | None) -> None:
@@ -119,7 +132,11 @@ def test_what_was_committed_before_still_counts_while_a_change_is_on_its_way() -
 
 @pytest.mark.parametrize(
     ("reason", "failure"),
-    [(Farewell.REASON_REMOVED, MemberRemovedError), (Farewell.REASON_OTHER_DATA, OtherDataError)],
+    [
+        (Farewell.REASON_REMOVED, MemberRemovedError),
+        (Farewell.REASON_OTHER_DATA, OtherDataError),
+        (Farewell.REASON_UNFIT_PROGRAM, UnfitProgramError),
+    ],
 )
 def test_a_farewell_of_the_own_cluster_ends_the_node(
     reason: Farewell.Reason.ValueType, failure: type[BaseException]

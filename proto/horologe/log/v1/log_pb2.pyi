@@ -109,6 +109,8 @@ class Command(_message.Message):
     NOTE_NOTICES_FIELD_NUMBER: _builtins.int
     NOTE_DELIVERIES_FIELD_NUMBER: _builtins.int
     NOTE_QUORUM_FIELD_NUMBER: _builtins.int
+    RAISE_VERSION_FIELD_NUMBER: _builtins.int
+    HOLD_VERSION_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """The node whose caller waits for the result. Empty: nobody waits."""
     origin_id: _builtins.int
@@ -293,6 +295,14 @@ class Command(_message.Message):
     def note_quorum(self) -> Global___NoteQuorum:
         """Whether the loss of one more member would stop the cluster."""
 
+    @_builtins.property
+    def raise_version(self) -> Global___RaiseVersion:
+        """From now on the log may hold what only newer programs can apply."""
+
+    @_builtins.property
+    def hold_version(self) -> Global___HoldVersion:
+        """Hold the cluster's version where it is, or let it go up again."""
+
     def __init__(
         self,
         *,
@@ -344,12 +354,14 @@ class Command(_message.Message):
         note_notices: Global___NoteNotices | None = ...,
         note_deliveries: Global___NoteDeliveries | None = ...,
         note_quorum: Global___NoteQuorum | None = ...,
+        raise_version: Global___RaiseVersion | None = ...,
+        hold_version: Global___HoldVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "barrier", b"barrier", "begin_security", b"begin_security", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_grant", b"delete_grant", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "delete_notification", b"delete_notification", "delete_secret", b"delete_secret", "drain_worker", b"drain_worker", "kind", b"kind", "note_deliveries", b"note_deliveries", "note_denied", b"note_denied", "note_notices", b"note_notices", "note_quorum", b"note_quorum", "note_token_uses", b"note_token_uses", "open_session", b"open_session", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "put_token", b"put_token", "redrive_dead_letter", b"redrive_dead_letter", "rerun_execution", b"rerun_execution", "revoke_token", b"revoke_token", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_grant", b"set_grant", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_notification", b"set_notification", "set_principal", b"set_principal", "set_queue", b"set_queue", "set_secret", b"set_secret", "start_operation", b"start_operation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "barrier", b"barrier", "begin_security", b"begin_security", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_grant", b"delete_grant", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "delete_notification", b"delete_notification", "delete_secret", b"delete_secret", "drain_worker", b"drain_worker", "hold_version", b"hold_version", "kind", b"kind", "note_deliveries", b"note_deliveries", "note_denied", b"note_denied", "note_notices", b"note_notices", "note_quorum", b"note_quorum", "note_token_uses", b"note_token_uses", "open_session", b"open_session", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "put_token", b"put_token", "raise_version", b"raise_version", "redrive_dead_letter", b"redrive_dead_letter", "rerun_execution", b"rerun_execution", "revoke_token", b"revoke_token", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_grant", b"set_grant", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_notification", b"set_notification", "set_principal", b"set_principal", "set_queue", b"set_queue", "set_secret", b"set_secret", "start_operation", b"start_operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "barrier", b"barrier", "begin_security", b"begin_security", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_grant", b"delete_grant", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "delete_notification", b"delete_notification", "delete_secret", b"delete_secret", "drain_worker", b"drain_worker", "kind", b"kind", "note_deliveries", b"note_deliveries", "note_denied", b"note_denied", "note_notices", b"note_notices", "note_quorum", b"note_quorum", "note_token_uses", b"note_token_uses", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "put_token", b"put_token", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "rerun_execution", b"rerun_execution", "revoke_token", b"revoke_token", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_grant", b"set_grant", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_notification", b"set_notification", "set_principal", b"set_principal", "set_queue", b"set_queue", "set_secret", b"set_secret", "start_operation", b"start_operation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "barrier", b"barrier", "begin_security", b"begin_security", "bootstrap", b"bootstrap", "cancel_execution", b"cancel_execution", "cancel_operation", b"cancel_operation", "change_membership", b"change_membership", "checkpoint", b"checkpoint", "close_session", b"close_session", "complete", b"complete", "delete_calendar", b"delete_calendar", "delete_grant", b"delete_grant", "delete_job", b"delete_job", "delete_limit", b"delete_limit", "delete_notification", b"delete_notification", "delete_secret", b"delete_secret", "drain_worker", b"drain_worker", "hold_version", b"hold_version", "kind", b"kind", "note_deliveries", b"note_deliveries", "note_denied", b"note_denied", "note_notices", b"note_notices", "note_quorum", b"note_quorum", "note_token_uses", b"note_token_uses", "open_session", b"open_session", "origin", b"origin", "origin_id", b"origin_id", "pause_job", b"pause_job", "pause_queue", b"pause_queue", "pause_scope", b"pause_scope", "plan", b"plan", "prune", b"prune", "purge_dead_letter", b"purge_dead_letter", "put_jobs", b"put_jobs", "put_token", b"put_token", "raise_version", b"raise_version", "redrive_dead_letter", b"redrive_dead_letter", "request_digest", b"request_digest", "request_id", b"request_id", "rerun_execution", b"rerun_execution", "revoke_token", b"revoke_token", "run_job", b"run_job", "set_calendar", b"set_calendar", "set_grant", b"set_grant", "set_limit", b"set_limit", "set_namespace", b"set_namespace", "set_notification", b"set_notification", "set_principal", b"set_principal", "set_queue", b"set_queue", "set_secret", b"set_secret", "start_operation", b"start_operation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "set_queue", "pause_queue", "set_calendar", "delete_calendar", "pause_scope", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation", "rerun_execution", "begin_security", "put_token", "revoke_token", "note_token_uses", "set_grant", "delete_grant", "set_principal", "set_secret", "delete_secret", "note_denied", "set_notification", "delete_notification", "note_notices", "note_deliveries", "note_quorum"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["put_jobs", "delete_job", "pause_job", "run_job", "cancel_execution", "open_session", "close_session", "drain_worker", "plan", "complete", "prune", "bootstrap", "change_membership", "barrier", "checkpoint", "set_limit", "delete_limit", "set_namespace", "set_queue", "pause_queue", "set_calendar", "delete_calendar", "pause_scope", "redrive_dead_letter", "purge_dead_letter", "start_operation", "cancel_operation", "rerun_execution", "begin_security", "put_token", "revoke_token", "note_token_uses", "set_grant", "delete_grant", "set_principal", "set_secret", "delete_secret", "note_denied", "set_notification", "delete_notification", "note_notices", "note_deliveries", "note_quorum", "raise_version", "hold_version"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1424,20 +1436,98 @@ class Bootstrap(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """A UUID, made once."""
+    version: _builtins.int
+    """The version that the cluster begins with. Absent: 1."""
     def __init__(
         self,
         *,
         cluster_id: _builtins.str = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Bootstrap: _TypeAlias = Bootstrap  # noqa: Y015
+
+@_typing.final
+class RaiseVersion(_message.Message):
+    """From now on the log may hold what only newer programs can apply. A program that cannot apply this version stops here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The next one: one more than the cluster has."""
+    asked: _builtins.bool
+    """Somebody asked for it: it is raised although it was held, and not held any more."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        asked: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RaiseVersion: _TypeAlias = RaiseVersion  # noqa: Y015
+
+@_typing.final
+class HoldVersion(_message.Message):
+    """Hold the cluster's version where it is, or let it go up again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELD_FIELD_NUMBER: _builtins.int
+    held: _builtins.bool
+    """As it shall be."""
+    def __init__(
+        self,
+        *,
+        held: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldVersion: _TypeAlias = HoldVersion  # noqa: Y015
+
+@_typing.final
+class ClusterVersionRecord(_message.Message):
+    """Which commands the log may hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The cluster's version."""
+    held: _builtins.bool
+    """It stays where it is until somebody says otherwise."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        held: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterVersionRecord: _TypeAlias = ClusterVersionRecord  # noqa: Y015
 
 @_typing.final
 class Barrier(_message.Message):

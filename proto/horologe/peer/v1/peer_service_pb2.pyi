@@ -214,6 +214,8 @@ class Farewell(_message.Message):
         """Its data folder is not the one that joined the cluster under its name: it has forgotten what it promised."""
         REASON_NOT_ADDED: Farewell._Reason.ValueType  # 3
         """Nobody has added it to the cluster: it may come back when somebody has."""
+        REASON_UNFIT_PROGRAM: Farewell._Reason.ValueType  # 4
+        """Its program cannot apply what the log of the cluster may hold: another one is needed there."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """What is wrong with the receiver."""
@@ -226,6 +228,8 @@ class Farewell(_message.Message):
     """Its data folder is not the one that joined the cluster under its name: it has forgotten what it promised."""
     REASON_NOT_ADDED: Farewell.Reason.ValueType  # 3
     """Nobody has added it to the cluster: it may come back when somebody has."""
+    REASON_UNFIT_PROGRAM: Farewell.Reason.ValueType  # 4
+    """Its program cannot apply what the log of the cluster may hold: another one is needed there."""
 
     REASON_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
@@ -260,6 +264,10 @@ class Hello(_message.Message):
     MEMBER_ID_FIELD_NUMBER: _builtins.int
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
     WORKER_ADDRESS_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    OLDEST_VERSION_FIELD_NUMBER: _builtins.int
+    NEWEST_VERSION_FIELD_NUMBER: _builtins.int
+    CLUSTER_VERSION_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """The node's name."""
     cluster_id: _builtins.str
@@ -274,6 +282,14 @@ class Hello(_message.Message):
     """`host:port` for the other members."""
     worker_address: _builtins.str
     """`host:port` for workers, and for clients with a certificate; empty without security."""
+    program: _builtins.str
+    """The version of its program, for people."""
+    oldest_version: _builtins.int
+    """The oldest cluster version that its program can apply. Absent: 1."""
+    newest_version: _builtins.int
+    """The newest one. Absent: 1."""
+    cluster_version: _builtins.int
+    """The cluster's version in its state. Absent: it has no state yet, or one of version 1."""
     def __init__(
         self,
         *,
@@ -284,10 +300,14 @@ class Hello(_message.Message):
         member_id: _builtins.str = ...,
         peer_address: _builtins.str = ...,
         worker_address: _builtins.str = ...,
+        program: _builtins.str = ...,
+        oldest_version: _builtins.int = ...,
+        newest_version: _builtins.int = ...,
+        cluster_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cluster_id", b"cluster_id", "member_id", b"member_id", "node", b"node", "peer_address", b"peer_address", "protocol_version", b"protocol_version", "worker_address", b"worker_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cluster_id", b"cluster_id", "cluster_version", b"cluster_version", "member_id", b"member_id", "newest_version", b"newest_version", "node", b"node", "oldest_version", b"oldest_version", "peer_address", b"peer_address", "program", b"program", "protocol_version", b"protocol_version", "worker_address", b"worker_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -611,8 +631,14 @@ class ProposeRefusal(_message.Message):
 
     ORIGIN_IDS_FIELD_NUMBER: _builtins.int
     OVERLOADED_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     overloaded: _builtins.bool
     """The node has too much to do."""
+    code: _builtins.int
+    """The commands are newer than the cluster's version allows: the result that their callers get."""
+    text: _builtins.str
+    """With `code`: why, for people."""
     @_builtins.property
     def origin_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Of the commands."""
@@ -622,10 +648,12 @@ class ProposeRefusal(_message.Message):
         *,
         origin_ids: _abc.Iterable[_builtins.int] | None = ...,
         overloaded: _builtins.bool = ...,
+        code: _builtins.int = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin_ids", b"origin_ids", "overloaded", b"overloaded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "origin_ids", b"origin_ids", "overloaded", b"overloaded", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
