@@ -85,17 +85,21 @@ def play_blocks(folder: Path, setup: str, blocks: Sequence[Block]) -> None:
 
 
 def run(folder: Path, script: str, until: str = "", *, failing: bool = False) -> str:
-    """What a script prints; with `until`, it only looks, and is run again until it shows that."""
+    """What a script prints; with `until`, it only looks, and is run again until it succeeds and shows that."""
     deadline = time.monotonic() + UNTIL_EXPECTED_SECONDS
     while True:
-        output = run_once(folder, script, failing=failing)
-        if shows(output, until) or time.monotonic() > deadline:
+        done = run_once(folder, script)
+        output = done.stdout + (done.stderr if failing else "")
+        has_ended_well = (done.returncode != 0) is failing
+        if has_ended_well and shows(output, until):
+            return output
+        if not until or time.monotonic() > deadline:
+            assert has_ended_well, f"{script}\nended with {done.returncode}:\n{done.stdout}{done.stderr}"
             return output
 
 
-def run_once(folder: Path, script: str, *, failing: bool = False) -> str:
-    """What a script prints. It must succeed, or fail if that is what it is there to show: then its errors are printed too."""
-    done = subprocess.run(
+def run_once(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["bash", "-ec", script],
         cwd=folder,
         env=environment(),
@@ -105,8 +109,6 @@ def run_once(folder: Path, script: str, *, failing: bool = False) -> str:
         timeout=BLOCK_SECONDS,
         check=False,
     )
-    assert (done.returncode != 0) is failing, f"{script}\nended with {done.returncode}:\n{done.stdout}{done.stderr}"
-    return done.stdout + (done.stderr if failing else "")
 
 
 @contextmanager
