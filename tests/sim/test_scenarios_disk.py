@@ -207,6 +207,8 @@ def test_scenario_26_bit_flip_under_a_running_node() -> None:
             database = store._databases["job_state"]
             key, stored = next(iter(transaction.cursor(db=database)))
             transaction.put(key, bytes([stored[0] ^ 1]) + stored[1:], db=database)
+        # What a node still knows by heart it does not read, but writes again as it was: this record it has to read.
+        store._recent.clear()
         story.run_until(lambda: not story.nodes[leader].is_up, what="the damage is found")
         assert "damaged" in str(story.nodes[leader].failure)
         story.run(3.0)

@@ -131,6 +131,7 @@ async def test_an_execution_whose_time_was_up_says_so(node):
     execution = node.execution(number)
     execution.flags |= ExecutionFlag.TIME_IS_UP
     node.store.tables.execution.put(number.to_bytes(8, "big"), execution.pack())
+    node.store.tables.recent.executions.put(number, execution)
     node.complete(number, Outcome.CANCELLED, error="cancelled")
     request = api.GetDeadLetterRequest(name=f"{TICK}/executions/{number}")
     letter = (await node.dead_letters.GetDeadLetter(request)).dead_letter
