@@ -123,7 +123,9 @@ class Workload:
                 )
 
     async def _pause_everything(self, client: SimClient) -> None:
-        async for job in client.sdk.list_jobs():
+        # A node that is a moment behind may still show as paused what the administrator has just resumed.
+        sdk = client.sdk.linearizable()
+        async for job in sdk.list_jobs():
             if job.state == Job.STATE_ACTIVE:
                 await self._ask(
                     client,
@@ -131,7 +133,7 @@ class Workload:
                     job.name.rpartition("/")[2],
                     lambda one, name=job.name: client.sdk.pause_job(name, request_id=one),  # type: ignore[misc]
                 )
-        async for execution in client.sdk.list_executions(states=UNFINISHED):
+        async for execution in sdk.list_executions(states=UNFINISHED):
             number = names.execution_number(execution.name)
             # It may end by itself just now.
             with suppress(FailedPrecondition):

@@ -44,7 +44,10 @@ async def test_a_step_that_meets_a_damaged_record_stops_the_node(tmp_path: Path)
     async with one_node(tmp_path) as here:
         await here.client.create_job(jobs.job("tick", jobs.manual(), jobs.shell("true")))
         assert here.node is not None
-        _damage(here.node.context.store, "job_state", U64.pack(1))
+        store = here.node.context.store
+        _damage(store, "job_state", U64.pack(1))
+        # What a node still knows by heart it does not read, but writes again as it was: this record it has to read.
+        store._recent.clear()
         with pytest.raises(HorologeError):
             await here.client.with_timeout(5).run_job("tick")
         assert "of table 'job_state' is damaged" in await _failure(here)
