@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from horologe.chaos.delays import Delays, first_starts
 from horologe.chaos.evidence import Mark, read_folder
 from horologe.chaos.verify import Verification, verify
 from horologe.chaos.workload import RecurringJobs
+from horologe.client import own_program
 from horologe.client.backup_keys import FileKeys
 from horologe.client.backup_targets import FolderTarget
 from horologe.client.backups import Saved, choose, save
@@ -150,7 +150,7 @@ def _save(cluster: ChaosCluster, node: str, target: FolderTarget, key: FileKeys)
 
 
 def _horologe(*words: str) -> None:
-    command = [sys.executable, "-P", "-c", "from horologe.client.cli.main import main; main()", *words]
+    command = [*own_program.command(), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=RESTORE_SECONDS, check=False)
     if done.returncode:
         raise RuntimeError(f"horologe {' '.join(words)}: {done.stderr}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +21,7 @@ from horologe.chaos import bench_holder
 from horologe.chaos.bench_fleet import BenchError
 from horologe.chaos.bench_report import Report
 from horologe.chaos.bench_stage import READY_SECONDS, Stage
+from horologe.client import own_program
 
 OPENED_PER_SECOND_MIN = 20
 REST_SECONDS = 2.0
@@ -32,7 +32,7 @@ class Process:
     """A process of bench_holder.py that is asked how it stands."""
 
     def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-P", "-m", bench_holder.__name__, *arguments]
+        command = own_program.run_module(bench_holder.__name__, *arguments)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )

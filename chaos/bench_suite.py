@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from horologe.chaos.bench_figures import Record
+from horologe.client import own_program
 
-PROGRAM = (sys.executable, "-P", "-c", "from horologe.client.cli.main import main; main()")
 RATES = (5_000, 7_000, 10_000, 14_000, 20_000, 28_000, 33_000, 40_000, 50_000)
 """Executions per second that are tried for a moment, until one is too much."""
 RATES_SHORT = (100, 200)
@@ -234,7 +233,7 @@ def run_once(arguments: Sequence[str], folder: Path | None) -> tuple[Record | No
     """The report of one run; or none, and what the command said."""
     with tempfile.TemporaryDirectory(prefix="horologe-bench-", dir=folder) as scratch:
         kept = Path(scratch) / "report.json"
-        command = [*PROGRAM, "bench", *arguments, "--dir", scratch, "--save", str(kept), "-o", "json"]
+        command = [*own_program.command(), "bench", *arguments, "--dir", scratch, "--save", str(kept), "-o", "json"]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
         if not kept.exists():
             return None, " ".join(done.stderr.strip().splitlines()[-ERROR_LINES:]) or f"it ended with {done.returncode}"
