@@ -63,11 +63,14 @@ from horologe.peer.v1 import peer_service_pb2_grpc
 from horologe.raft.access import is_secure
 from horologe.raft.core import CoreSettings
 from horologe.raft.machine import cluster_id_of
+from horologe.raft.model import Code
 from horologe.raft.replica import Replica
 from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import Store
 
 HOUSEKEEPING_SECONDS = 0.5
+NAMING_SECONDS = 2.0
+"""So long after its start the first leader of a new cluster waits for members to say which versions they can apply."""
 LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
 log = structlog.get_logger(__name__)
@@ -390,20 +393,23 @@ class Node:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
     async def _name_the_cluster(self) -> None:
-        """The first entry of a new cluster gives it its identity. Whoever comes first wins; the others find it named."""
+        """The first entry of a new cluster gives it its identity. Whoever comes first wins; the others find it named.
+
+        It begins with the version of the newest program if all members can apply it; if some are not there to say so after a
+        while, with the one before.
+        """
+        versions = self._surroundings.machine.program.versions
+        version, patient_until = versions.newest, self.context.clock.monotonic() + NAMING_SECONDS
         while True:
             with self.context.store.read() as tables:
                 if cluster_id_of(tables):
                     return
             if self._replica.status.may_serve:
-                command = log_pb2.Command(
-                    bootstrap=log_pb2.Bootstrap(
-                        cluster_id=str(new_uuid(self.context.randomness)),
-                        version=self._surroundings.machine.program.versions.newest,
-                    )
-                )
+                bootstrap = log_pb2.Bootstrap(cluster_id=str(new_uuid(self.context.randomness)), version=version)
                 with suppress(ProposalError):
-                    await self.context.proposals.propose(command, 5.0)
+                    result = await self.context.proposals.propose(log_pb2.Command(bootstrap=bootstrap), 5.0)
+                    if result.code is Code.VERSION_NOT_READY and self.context.clock.monotonic() > patient_until:
+                        version = versions.oldest
             await asyncio.sleep(0.05)
 
     async def _hand_over(self) -> None:

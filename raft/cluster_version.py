@@ -94,7 +94,7 @@ class Program:
         if version > self.versions.newest:
             raise UnfitProgramError(
                 f"the state is of cluster version {version}, and this program can apply {self.versions}: a newer program wrote "
-                f"it; start horologe {self._releases.get(version, 'of the other members')} on this node"
+                "it; start the program of the other members on this node"
             )
         if version < self.versions.oldest:
             needed = self._releases.get(version + 1, "of the minor version between")

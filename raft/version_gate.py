@@ -53,16 +53,27 @@ class VersionGate:
     def decide(
         self, commands: list[log_pb2.Command], waits_for: WaitsFor
     ) -> tuple[list[log_pb2.Command], list[Refusal]]:
-        """On the leader: the commands that would raise the version although members cannot apply it are refused."""
-        asked = [command for command in commands if command.raise_version.version > self.version]
-        missing = waits_for(self.version + 1) if asked else ()
-        if not missing:
-            return commands, []
-        text = f"{', '.join(missing)} cannot apply version {self.version + 1}, or is not connected"
-        return (
-            [command for command in commands if command.raise_version.version <= self.version],
-            [(command, Result(Code.VERSION_NOT_READY, (self.version,), text)) for command in asked],
-        )
+        """On the leader: the commands that would give the cluster a version that members cannot apply are refused."""
+        refused: list[Refusal] = []
+        decided: list[log_pb2.Command] = []
+        for command in commands:
+            if fault := self._obstacle(command, waits_for):
+                refused.append((command, Result(Code.VERSION_NOT_READY, (self.version,), fault)))
+            else:
+                decided.append(command)
+        return decided, refused
+
+    def _obstacle(self, command: log_pb2.Command, waits_for: WaitsFor) -> str:
+        """Who is in the way of the version that a command gives the cluster; empty if it gives none, or nobody is."""
+        if command.HasField("raise_version"):
+            version, known = command.raise_version.version, self.version
+        elif command.HasField("bootstrap"):
+            # Members of one cluster are neighbours, so all know the older version of their programs, also who is not there yet.
+            version, known = command.bootstrap.version, self.program.versions.oldest
+        else:
+            return ""
+        missing = waits_for(version) if version > known else ()
+        return f"{', '.join(missing)} cannot apply version {version}, or is not connected" if missing else ""
 
     def next(self, waits_for: WaitsFor, now: float) -> log_pb2.Command | None:
         """On the leader: what raises the version, when all members could apply the next one for long enough."""

@@ -13,6 +13,7 @@ from horologe.chaos.mutants import (
     output,
     policies,
     state,
+    versions,
 )
 
 MUTANTS = (
@@ -26,4 +27,5 @@ MUTANTS = (
     *policies.MUTANTS,
     *state.MUTANTS,
     *encryption.MUTANTS,
+    *versions.MUTANTS,
 )

@@ -133,6 +133,39 @@ def test_scenario_39_back_to_the_older_program_and_no_further_when_the_version_h
         assert len(story.starts()) >= before + 2
 
 
+@pytest.mark.parametrize("older", [(), ("n3",), ("n1", "n2")])
+def test_scenario_39_a_new_cluster_of_two_releases(older: tuple[str, ...]) -> None:
+    """It begins with a version that all its members can apply, whoever leads first."""
+    with Story(seed=3) as story:
+        for name, node in story.nodes.items():
+            node.make_machine = WatchedMachine if name in older else LaterMachine
+        story.begin()
+        story.create("tick", jobs.every("1s"))
+        story.run(5.0)
+        assert story.up() == list(story.nodes)
+        assert versions(story) == ({1} if older else {2})
+        story.run_until(story.is_converged)
+        story.check()
+
+
+def test_scenario_39_a_new_cluster_does_not_guess_what_an_absent_member_runs() -> None:
+    """A majority that runs the later program waits a little for the third one, begins without it, and leaves it its place."""
+    with Story() as story:
+        for name in ("n1", "n2"):
+            story.nodes[name].make_machine = LaterMachine
+            story.nodes[name].start()
+        story.workers["w1"].start()
+        story.run_until(lambda: story.is_welcome("w1"), what="two nodes at work")
+        assert {status.cluster_version for name in ("n1", "n2") if (status := story.nodes[name].status)} == {1}
+        story.nodes["n3"].start()
+        story.run_until(story.is_converged)
+        story.create("tick", jobs.every("1s"))
+        story.run(3.0)
+        assert story.up() == list(story.nodes) and len(story.starts()) >= 2
+        story.run_until(story.is_converged)
+        story.check()
+
+
 def test_scenario_39_unknown_kind_of_command_stops_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """If one got into the log although the version forbids it: a node whose program does not know it stops there, also after a
     restart, and never skips it; the others go on. With the later program it takes up the log at that very entry."""

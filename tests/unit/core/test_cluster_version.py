@@ -215,3 +215,23 @@ def test_the_gate_lets_others_of_one_batch_pass() -> None:
     )
     assert gate.decide([raising(2)], lambda version: []) == ([raising(2)], [])
     assert gate.decide([raising(1)], lambda version: ["n3"]) == ([raising(1)], []), "it changes nothing"
+
+
+def test_a_new_cluster_does_not_begin_with_what_a_member_cannot_apply() -> None:
+    """Whoever leads first proposes what its own program can do. What every neighbour can apply needs nobody's word."""
+
+    def naming(version: int) -> Command:
+        return Command(bootstrap=log_pb2.Bootstrap(cluster_id="c", version=version))
+
+    barrier = Command(barrier=log_pb2.Barrier())
+    gate = VersionGate(LATER, dict_tables(), 0.0)
+    admitted, refused = gate.decide([barrier, naming(2)], lambda version: ["n3"] if version == 2 else [])
+    assert admitted == [barrier]
+    assert refused == [
+        (naming(2), Result(Code.VERSION_NOT_READY, (1,), "n3 cannot apply version 2, or is not connected"))
+    ]
+    assert gate.decide([naming(2)], lambda version: []) == ([naming(2)], [])
+    assert gate.decide([naming(1)], lambda version: ["n3"]) == ([naming(1)], [])
+    # An older leader, asked by a newer node that led until just now.
+    own = waits_for(2, [Configuration((Member("n1"),))], {"n1": introduced("n1", 1)}, {"n1"})
+    assert gate.decide([naming(2)], lambda version: own)[0] == []
