@@ -246,3 +246,50 @@ def backup(
             shutil.rmtree(kept, ignore_errors=True)
     typer.echo(report.summary())
     raise typer.Exit(0 if report.is_sound else 1)
+
+
+@chaos_app.command("upgrade")
+def upgrade(
+    tree: Annotated[Path, typer.Option(help="The source tree of which both releases are built.")] = Path(),
+    older: Annotated[Path | None, typer.Option(help="A wheel in place of the older one.", metavar="WHEEL")] = None,
+    newer: Annotated[Path | None, typer.Option(help="A wheel in place of the newer one.", metavar="WHEEL")] = None,
+    rate: Annotated[float, typer.Option(min=1, help="Executions per second, of recurring jobs.")] = 100,
+    period: Annotated[float, typer.Option(min=1, help="Seconds between two due times of a job.")] = 10,
+    late: Annotated[float, typer.Option(help="Seconds from due time to start that are allowed.")] = 3.0,
+    folder: Annotated[Path | None, typer.Option("--dir", help="Keep everything here, for a look afterwards.")] = None,
+) -> None:
+    """Upgrade three nodes one by one under load, back, and again; exit 1 if anything is lost, doubled or too late."""
+    import asyncio
+    import shutil
+    import tempfile
+
+    from horologe.chaos import programs
+    from horologe.chaos import upgrade as upgrade_module
+    from horologe.chaos.cluster import NotInTimeError
+    from horologe.client.errors import HorologeError
+
+    if (older is None) != (newer is None):
+        raise typer.BadParameter("give both wheels, --older and --newer, or none")
+    kept = Path(tempfile.mkdtemp(prefix="horologe-chaos-")) if folder is None else folder.resolve()
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        if older is None or newer is None:
+            releases = programs.releases_of(tree.resolve(), kept / "programs")
+        else:
+            releases = programs.wheels_of(older, newer, kept / "programs")
+        typer.echo(f"horologe {releases.older.version} and {releases.newer.version} are installed side by side")
+        report = asyncio.run(upgrade_module.run(kept, releases, rate, period, typer.echo))
+    except (programs.ProgramError, HorologeError, NotInTimeError, OSError) as error:
+        typer.echo(f"horologe: the upgrade could not be carried out: {error}", err=True)
+        raise typer.Exit(2) from error
+    except upgrade_module.UpgradeError as error:
+        typer.echo(f"horologe: {error}", err=True)
+        raise typer.Exit(1) from error
+    finally:
+        if folder is None:
+            shutil.rmtree(kept, ignore_errors=True)
+    typer.echo(report.summary())
+    too_late = [name for name, delay_ms in report.max_delays_ms.items() if delay_ms >= late * 1000]
+    if too_late:
+        typer.echo(f"starts were {late:g} s late or more while: {', '.join(too_late)}", err=True)
+    raise typer.Exit(0 if report.is_sound and not too_late else 1)

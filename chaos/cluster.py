@@ -135,6 +135,8 @@ class Setting:
 
     options: Mapping[str, str | int | float] = field(default_factory=dict)
     """More lines of node.toml."""
+    command: tuple[str, ...] = ()
+    """The program that the nodes run, which takes the arguments of `horologe`; empty: this one."""
     spare_seats: int = 0
     """Room for so many nodes more, for those that join."""
     links: bool = False
@@ -213,8 +215,9 @@ class ChaosCluster:
         return {"data_dir": DATA_FOLDER if self._has_own_data_folders else ".", **self.setting.options}
 
     def _dress(self, node: LocalProcess) -> None:
-        """Gives a node's process its place, its clocks and its disk."""
+        """Gives a node's process its program, its place, its clocks and its disk."""
         seat = self._seat_of[node.name]
+        node.command = self.setting.command or node.command
         node.prefix = seat.place.prefix
         if offset := (seat.number - 1) * self.setting.clock_offset_seconds:
             node.prefix += ("unshare", "--time", f"--boottime={offset}", f"--monotonic={offset}")

@@ -7,29 +7,16 @@ lost or doubled.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from horologe.chaos.changes import QUIET_SECONDS, Change, latest_starts_ms, lines_of, make_change
 from horologe.chaos.cluster import ChaosCluster, eventually
-from horologe.chaos.delays import first_starts
-from horologe.chaos.under_load import Course, Say, run_under_load, wait_past, wait_steady
+from horologe.chaos.under_load import Course, Say, run_under_load
 
-QUIET_SECONDS = 3.0
-"""After each change: what is due in this time still counts to it."""
 NODES = 3
 NEWCOMERS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change, and when it was: wall clock, in milliseconds, from its begin to the begin of the next."""
-
-    name: str
-    from_ms: int
-    done_ms: int
-    until_ms: int
 
 
 @dataclass(slots=True)
@@ -47,11 +34,7 @@ class MembersReport:
 
     def summary(self) -> str:
         """A few lines for people."""
-        lines = [self.course.summary(), "change, how long it took, and the latest start of what was due meanwhile:"]
-        for change in self.course.done:
-            seconds = (change.done_ms - change.from_ms) / 1000
-            lines.append(f"  {change.name:<28} {seconds:6.2f} s  {self.max_delays_ms[change.name]:8.1f} ms")
-        return "\n".join(lines)
+        return "\n".join([self.course.summary(), *lines_of(self.course.done, self.max_delays_ms)])
 
 
 async def run(folder: Path, rate: float, period_seconds: float, say: Say) -> MembersReport:
@@ -59,15 +42,7 @@ async def run(folder: Path, rate: float, period_seconds: float, say: Say) -> Mem
     course = await run_under_load(
         folder, rate, period_seconds, NODES, lambda cluster: _changes(cluster, say), say, newcomers=NEWCOMERS
     )
-    starts = first_starts(course.marks)
-    delays = {
-        change.name: max(
-            (mark.delay_ms for mark in starts if mark.due_ms and change.from_ms <= mark.due_ms < change.until_ms),
-            default=0.0,
-        )
-        for change in course.done
-    }
-    return MembersReport(course, delays)
+    return MembersReport(course, latest_starts_ms(course.marks, course.done))
 
 
 async def _changes(cluster: ChaosCluster, say: Say) -> list[Change]:
@@ -97,17 +72,4 @@ async def _changes(cluster: ChaosCluster, say: Say) -> list[Change]:
         ("a dead node is replaced", replace_dead),
         ("the leader is removed", remove_leader),
     ]
-    done: list[Change] = []
-    for name, step in steps:
-        await wait_steady(cluster)
-        from_ms = _now_ms()
-        await step()
-        done_ms = _now_ms()
-        say(f"{name}: {(done_ms - from_ms) / 1000:.2f} s")
-        await wait_past(time.monotonic_ns() + int(QUIET_SECONDS * 1e9))
-        done.append(Change(name, from_ms, done_ms, _now_ms()))
-    return done
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return [await make_change(cluster, name, step, say) for name, step in steps]

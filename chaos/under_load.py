@@ -1,6 +1,6 @@
 """A cluster under a load whose due times are known by arithmetic, while something is done to it; and the judgement of both.
 
-What is done is for the caller: kill_leader.py kills, members.py lets members come and go.
+What is done is for the caller: kill_leader.py kills, members.py lets members come and go, upgrade.py replaces programs.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from horologe.chaos.checker import Verdict, check, check_schedule
-from horologe.chaos.cluster import ChaosCluster, eventually
+from horologe.chaos.cluster import ChaosCluster, Setting, eventually
 from horologe.chaos.evidence import Kind, Mark, read_folder
 from horologe.chaos.nemesis import is_steady
+from horologe.chaos.recording_worker import FAIL, NOOP
 from horologe.chaos.workload import Callers, RecurringJobs, read_outcomes
+from horologe.client import jobs
 from horologe.node.local_cluster import listen_of
+from horologe.v1.job_pb2 import Action
 
 SETTLE_SECONDS = 60.0
 WORKERS = ("w1", "w2")
@@ -61,15 +64,19 @@ async def run_under_load(
     say: Say,
     *,
     newcomers: int = 0,
+    command: tuple[str, ...] = (),
+    failing_each: int = 0,
 ) -> Course[Done]:
     """Runs `act` on a cluster that has `rate` executions per second, and judges every due time.
 
     `newcomers`: so many nodes are made ready to join, and the workers know their addresses.
+    `command`: the program that the nodes run; empty: this one.
+    `failing_each`: each so manieth job fails once for each due time, and is tried again; 0: none does.
     """
-    work = RecurringJobs(count=round(rate * period_seconds), period_ms=round(period_seconds * 1000))
+    work = RecurringJobs(round(rate * period_seconds), round(period_seconds * 1000), action=_action(failing_each))
     callers = Callers()
     stop = asyncio.Event()
-    async with ChaosCluster(folder, nodes) as cluster:
+    async with ChaosCluster(folder, nodes, setting=Setting(command=command)) as cluster:
         names = [await cluster.new_node() for _ in range(newcomers)]
         addresses = [*cluster.local.addresses, *(listen_of(cluster.node(name)) for name in names)]
         for name in WORKERS:
@@ -91,6 +98,15 @@ async def run_under_load(
         verdict = await _judge(cluster, work, marks, from_ms, until_ms)
         missing = await _missing(cluster, callers)
     return Course(done, verdict, marks, dict(callers.counts), missing)
+
+
+def _action(failing_each: int) -> Callable[[int], Action]:
+    def action(number: int) -> Action:
+        if failing_each and number % failing_each == 0:
+            return jobs.python(FAIL, {"failures": 1})
+        return jobs.python(NOOP)
+
+    return action
 
 
 async def wait_steady(cluster: ChaosCluster) -> None:
