@@ -66,7 +66,7 @@ def backup(
     queue: Annotated[str, typer.Option("--queue", help="Of that job.")] = "default",
     env: Annotated[
         list[str] | None,
-        typer.Option("--env", metavar="NAME=VALUE", help="For that job, also '{{ secrets.NAME }}'. May be repeated."),
+        typer.Option("--env", metavar="NAME=VALUE", help="For that job, also '{{ secrets[\"NAME\"] }}'. Repeatable."),
     ] = None,
 ) -> None:
     """Copy the whole state into a file or a bucket, encrypted and at one revision, while the cluster goes on.
@@ -80,8 +80,11 @@ def backup(
     if not to:
         raise InvalidArgument("say where the backup goes: --to FOLDER, or --to s3://BUCKET/FOLDER/")
     if schedule:
-        _schedule(session, name, schedule, queue, _argv(to, key_file, passphrase_file, keep), env or [])
+        argv = _argv(to, key_file, passphrase_file, keep, node)
+        _schedule(session, name, schedule, queue, argv, env or [])
         return
+    if env:
+        raise InvalidArgument("--env is for the job that --schedule makes; a command has its own environment")
     target, file_name = place_of(to)
     if keep and file_name:
         raise InvalidArgument("--keep deletes by the names that backups get: give a folder, not a name in it")
@@ -128,11 +131,24 @@ def _node(session: Session, name: str) -> Client:
     return session.client
 
 
-def _argv(to: str, key_file: Path | None, passphrase_file: Path | None, keep: int) -> list[str]:
+def _argv(to: str, key_file: Path | None, passphrase_file: Path | None, keep: int, node: str) -> list[str]:
+    """What the job runs. Raises InvalidArgument for what can do well only once, or only here."""
+    from horologe.client.backup_targets import S3_PREFIX, SUFFIX
+
+    if to.endswith(SUFFIX):
+        raise InvalidArgument("--schedule makes many backups: give a folder in --to, not a name in it")
+    folder = None if to.startswith(S3_PREFIX) else Path(to)
+    for option, path in (("--to", folder), ("--key-file", key_file), ("--passphrase-file", passphrase_file)):
+        if path is not None and not path.is_absolute():
+            raise InvalidArgument(
+                f"{option} {path}: a job works in a folder of its own, which is deleted after it; give the whole path, as the "
+                "worker's machine has it"
+            )
     argv = ["horologe", "cluster", "backup", "--to", to]
     argv += ["--key-file", str(key_file)] if key_file is not None else []
     argv += ["--passphrase-file", str(passphrase_file)] if passphrase_file is not None else []
-    return [*argv, "--keep", str(keep)] if keep else argv
+    argv += ["--keep", str(keep)] if keep else []
+    return [*argv, "--node", node] if node else argv
 
 
 def _schedule(session: Session, name: str, schedule: str, queue: str, argv: list[str], env: list[str]) -> None:

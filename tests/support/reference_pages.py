@@ -89,7 +89,8 @@ def commands() -> list[tuple[str, Any]]:
 
 def _leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     subcommands = getattr(command, "commands", None)
-    if not subcommands:
+    # Some groups do something of their own.
+    if not subcommands or command.invoke_without_command:
         yield path, command
     for name, subcommand in (subcommands or {}).items():
         if not subcommand.hidden:
