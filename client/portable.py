@@ -17,10 +17,11 @@ from google.protobuf import json_format
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from horologe.client import access_calls, governing_calls
+from horologe.client import access_calls, governing_calls, secret_calls, templates
 from horologe.client.calls import Call, request_id_or_new
 from horologe.client.client import Client
-from horologe.client.errors import InvalidFile, Problem
+from horologe.client.errors import InvalidFile, NotFound, PermissionDenied, Problem
+from horologe.client.names import DEFAULT_NAMESPACE, secret_name
 from horologe.client.notification_calls import CLUSTER
 from horologe.v1 import access_service_pb2, namespace_service_pb2, queue_service_pb2
 from horologe.v1.access_pb2 import Grant
@@ -168,7 +169,12 @@ def parse(lines: Iterable[str], file: str) -> list[Definition]:
 
 
 def import_(client: Client, wanted: Iterable[Definition], *, dry_run: bool = False) -> Iterator[Change]:
-    """Makes the cluster hold these definitions, and says what that changes. What it has beside them stays."""
+    """Makes the cluster hold these definitions, and says what that changes. What it has beside them stays.
+
+    Raises NotFound, and changes nothing, if they name secrets that the cluster does not have.
+    """
+    wanted = list(wanted)
+    _check_secrets(client, wanted)
     present = {(each.kind.name, each.name): each for each in export(client)}
     jobs: dict[str, list[Job]] = defaultdict(list)
     rules: list[Definition] = []
@@ -187,6 +193,35 @@ def import_(client: Client, wanted: Iterable[Definition], *, dry_run: bool = Fal
                 yield Change("job", applied.job.name, applied.outcome)
     for each in rules:
         yield _put(client, each, present.get((each.kind.name, each.name)), dry_run)
+
+
+def _check_secrets(client: Client, wanted: Iterable[Definition]) -> None:
+    needed = {name for definition in wanted for name in _secrets_of(definition.value)}
+    places = sorted({name.split("/")[1] for name in needed})
+    try:
+        there = {getattr(secret, "name", "") for secret in _each(client, places, secret_calls.list_secrets)}
+    except PermissionDenied:
+        # Then the cluster itself names the first one that is missing.
+        return
+    if missing := sorted(needed - there):
+        raise NotFound(
+            "these definitions name secrets that the cluster does not have, and whose values are in no export: "
+            f"{', '.join(missing)}; nothing was changed. Set them first: horologe secret set NAME --namespace NAMESPACE",
+            reason="SECRET_NOT_FOUND",
+        )
+
+
+def _secrets_of(value: Message) -> Iterator[str]:
+    """The full names of all secrets that a definition needs."""
+    if isinstance(value, Job):
+        named: Iterable[str] = templates.secret_names(value.action)
+    elif isinstance(value, NotificationRule):
+        named = filter(None, (value.slack.url_secret, value.webhook.url_secret, value.webhook.signing_secret))
+    else:
+        return
+    parts = value.name.split("/")
+    place = parts[1] if parts[0] == "namespaces" else DEFAULT_NAMESPACE
+    yield from (secret_name(name, place) for name in named)
 
 
 def _put(client: Client, wanted: Definition, present: Definition | None, dry_run: bool) -> Change:

@@ -1,4 +1,5 @@
-"""Templates in actions: `{{ due_time }}`, `{{ upstream.extract.result.rows }}`. Here they are rendered, right before an attempt.
+"""Templates in actions: `{{ due_time }}`, `{{ upstream.extract.result.rows }}`. Here they are rendered, right before an attempt,
+and read for the secrets that they name.
 
 Only text with `{{` in it is a template. The cluster has checked it when the job was created; what can still be missing is a part
 of a result. A value that is no text is written as JSON; in SQL parameters and payloads, a text that is nothing but one expression
@@ -9,12 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
-from jinja2 import StrictUndefined, TemplateError, Undefined
+from jinja2 import StrictUndefined, TemplateError, Undefined, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from horologe.client.context import Context
@@ -75,6 +76,38 @@ def render_action(action: job_pb2.Action, values: Values) -> job_pb2.Action:
         case "python" if rendered.python.HasField("payload"):
             rendered.python.payload.CopyFrom(_value("payload", rendered.python.payload, values))
     return rendered
+
+
+def secret_names(action: job_pb2.Action) -> set[str]:
+    """The ids of the secrets that its templates name. What is no template names none: the cluster says what is wrong with it."""
+    fields = json_format.MessageToDict(action)
+    binary = (action.shell.stdin, action.http.body)
+    texts = [*_texts_in(fields), *(content.decode(errors="replace") for content in binary)]
+    found = set()
+    for text in texts:
+        try:
+            template = _environment().parse(text) if _MARK in text else nodes.Template([])
+        except (TemplateError, ValueError, RecursionError):
+            continue
+        items = [item.arg for item in template.find_all(nodes.Getitem) if _is_secrets(item.node)]
+        found |= {str(item.value) for item in items if isinstance(item, nodes.Const)}
+        found |= {part.attr for part in template.find_all(nodes.Getattr) if _is_secrets(part.node)}
+    return found
+
+
+def _is_secrets(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name == "secrets"
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_in(item)
 
 
 def _render_shell(shell: job_pb2.ShellAction, values: Values) -> None:

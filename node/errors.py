@@ -40,6 +40,7 @@ REASONS: Mapping[str, grpc.StatusCode] = {
     "EXECUTION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "WORKER_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "OUTPUT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "OUTPUT_GONE": grpc.StatusCode.NOT_FOUND,
     "DIGEST_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "VERSION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "UPSTREAM_NOT_FOUND": grpc.StatusCode.FAILED_PRECONDITION,

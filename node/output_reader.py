@@ -46,6 +46,8 @@ class Whereabouts(NamedTuple):
     """Where more of it comes in while the attempt runs; empty when it is over."""
     bytes_kept: int
     """How much there is; -1 while it runs, and when nobody reported it."""
+    bytes_reported: int = 0
+    """How much there was at least when the attempt ended."""
 
 
 class _AwayError(Exception):
@@ -63,7 +65,7 @@ class OutputReader:
 
     def locate(self, tables: Tables, number: int, execution: Execution, attempt: int) -> Whereabouts:
         """`attempt` is one that the execution has had."""
-        assign_ms, gateway, bytes_kept = execution.assign_ms, "", -1
+        assign_ms, gateway, bytes_kept, bytes_reported = execution.assign_ms, "", -1, 0
         keepers: list[str] = []
         if attempt == execution.attempt and execution.state == ExecutionState.RUNNING:
             session = views.read_session(tables, execution.session)
@@ -76,17 +78,21 @@ class OutputReader:
                 if past.number == attempt:
                     assign_ms, keepers = past.assign_time_ms, list(past.detail.output_nodes)
                     is_reported = bool(keepers) or past.state not in (AttemptState.LOST, AttemptState.TIMED_OUT)
-                    bytes_kept = past.detail.output_bytes if is_reported and not past.detail.output_truncated else -1
+                    bytes_reported = past.detail.output_bytes
+                    bytes_kept = bytes_reported if is_reported and not past.detail.output_truncated else -1
+        # Those that were removed, and those of a cluster that was backed up and restored as this one, never come back.
+        members = set(self._context.status().configuration.by_name)
+        keepers = [node for node in keepers if node in members]
         likely = sorted(keepers, key=lambda node: node != self._name) or [self._name]
         if bytes_kept < 0 and not gateway:
             # Of what is missing nobody knows who has it: perhaps a gateway that the worker was connected to before.
             keepers = []
-        others = sorted(set(self._context.status().configuration.by_name) - set(likely))
+        others = sorted(members - set(likely))
         key = OutputKey(number, attempt, assign_ms)
-        return Whereabouts(key, (*likely, *others), frozenset(keepers), gateway, bytes_kept)
+        return Whereabouts(key, (*likely, *others), frozenset(keepers), gateway, bytes_kept, bytes_reported)
 
     async def read(self, where: Whereabouts, first_sequence: int) -> AsyncGenerator[Piece, None]:
-        """What there is by now. Raises an ApiError if the nodes that have it are away."""
+        """What there is by now. Raises an ApiError if the nodes that have it are away, or if no node has it any more."""
         following, bytes_left = first_sequence, where.bytes_kept
         away: dict[str, None] = {}
         # Where one copy has a gap, another one may be whole; only if none is, the gap stays.
@@ -115,6 +121,8 @@ class OutputReader:
                 break
         if away and bytes_left and (not following or (where.keepers and not where.gateway)):
             raise _unreachable(list(away))
+        if where.bytes_reported and not following and not away:
+            raise _gone(where)
 
     async def follow(self, where: Whereabouts, first_sequence: int) -> AsyncGenerator[Piece, None]:
         """What there is and what comes, as long as the attempt runs under this gateway and that one answers.
@@ -167,6 +175,15 @@ class OutputReader:
                 call.cancel()
         except (grpc.aio.AioRpcError, TimeoutError, KeyError) as error:
             raise _AwayError(node) from error
+
+
+def _gone(where: Whereabouts) -> ApiError:
+    return ApiError(
+        "OUTPUT_GONE",
+        f"attempt {where.key.attempt} printed {where.bytes_reported} bytes, and no node keeps them any more: output is kept for "
+        "output_retention_days, by the nodes that took it, and is in no backup",
+        metadata={"attempt": str(where.key.attempt)},
+    )
 
 
 def _unreachable(nodes: list[str]) -> ApiError:

@@ -47,6 +47,8 @@ RETRY_MS = 2_000
 EVENTS_WAITING_MAX = 8
 _OVER = frozenset({"OUTPUT_NOT_FOUND", "EXECUTION_NOT_FOUND"})
 """There is no such attempt, and there will be none."""
+_GONE = "OUTPUT_GONE"
+"""Not kept any more: `follow` says so."""
 _BRIEF = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -161,7 +163,7 @@ class _Follower:
             async for lines in self._read(follow=False):
                 self._keep(lines)
         except LocalCallError as error:
-            if error.reason not in _OVER:
+            if error.reason not in (*_OVER, _GONE):
                 raise
         return [self._anew()]
 

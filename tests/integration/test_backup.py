@@ -15,7 +15,7 @@ from horologe.client.async_client import AsyncClient
 from horologe.client.backup_keys import FileKeys, Passphrase
 from horologe.client.backup_targets import FolderTarget
 from horologe.client.client import Client
-from horologe.client.errors import InvalidBackup
+from horologe.client.errors import InvalidBackup, NotFound
 from horologe.node import restore as restore_module
 from horologe.node.config import NodeConfig
 from horologe.node.key_sources import FileKeys as NodeFileKeys
@@ -80,6 +80,12 @@ async def test_a_backup_becomes_a_new_cluster(tmp_path: Path) -> None:
             assert [job.name async for job in client.list_jobs()] == job_names
             after = await client.get_execution(printed)
             assert after.idempotency_key == before.idempotency_key
+            # What it printed is in no backup. Nobody waits for the nodes of the old cluster to come back.
+            printed_bytes = after.attempts[-1].output_bytes
+            with pytest.raises(
+                NotFound, match=f"attempt 1 printed {printed_bytes} bytes, and no node keeps them any more"
+            ):
+                _ = [piece async for piece in client.read_output(printed)]
             assert (await client.cluster_status()).cluster_id == done.cluster_id
             (pause,) = await client.list_pauses()
             assert f"revision {again.backup.revision} of cluster {again.backup.cluster_id}" in pause.reason

@@ -10,9 +10,9 @@ from one_node import one_node
 
 from horologe.client import jobs, portable
 from horologe.client.client import Client
-from horologe.client.errors import InvalidFile
+from horologe.client.errors import InvalidFile, NotFound
 from horologe.v1.calendar_pb2 import Calendar
-from horologe.v1.notification_pb2 import EmailChannel, NotificationEvent, NotificationRule
+from horologe.v1.notification_pb2 import EmailChannel, NotificationEvent, NotificationRule, SlackChannel
 
 
 def define(client: Client) -> None:
@@ -88,6 +88,55 @@ def there_and_back(address: str) -> None:
 async def test_what_was_exported_comes_back_and_doing_it_again_changes_nothing(tmp_path: Path) -> None:
     async with one_node(tmp_path) as here:
         await asyncio.to_thread(there_and_back, here.address)
+
+
+VALUES = {"db-password": "correct horse", "api": "battery staple", "slack": "https://hooks.example/very-secret"}
+
+
+def with_secrets(address: str) -> None:
+    with Client(address, insecure=True, timeout_seconds=30) as client:
+        for name, value in VALUES.items():
+            client.set_secret(name, value)
+        header = {"Authorization": "Bearer {{ secrets.api }}"}
+        client.create_job(jobs.job("asks", jobs.manual(), jobs.http("POST", "https://example.com/", headers=header)))
+        env = {"PGPASSWORD": '{{ secrets["db-password"] | trim }}'}
+        client.create_job(jobs.job("dumps", jobs.manual(), jobs.shell(["true"], env=env)))
+        rule = NotificationRule(
+            name="namespaces/default/notifications/ops", events=[NotificationEvent.NOTIFICATION_EVENT_FAILED]
+        )
+        rule.slack.CopyFrom(SlackChannel(url_secret="slack"))
+        client.set_notification(rule)
+        client.set_limit("database", 3)
+        wanted = lines(client)
+        text = "\n".join(wanted)
+        assert all(name in text for name in VALUES)
+        assert not any(value in text for value in VALUES.values())
+
+        client.delete_notification(rule.name)
+        for job in ("asks", "dumps"):
+            client.delete_job(job)
+        client.delete_limit("database")
+        for name in ("db-password", "slack"):
+            client.delete_secret(name)
+        before = lines(client)
+        for dry_run in (True, False):
+            with pytest.raises(NotFound) as caught:
+                imported(client, wanted, dry_run=dry_run)
+            told = str(caught.value)
+            assert (
+                "namespaces/default/secrets/db-password, namespaces/default/secrets/slack; nothing was changed" in told
+            )
+            assert "secrets/api" not in told
+        assert lines(client) == before
+        for name in ("db-password", "slack"):
+            client.set_secret(name, "another value")
+        assert ("job", "dumps", "created") in imported(client, wanted)
+        assert lines(client) == wanted
+
+
+async def test_no_value_of_a_secret_is_exported_and_an_import_names_those_that_are_missing(tmp_path: Path) -> None:
+    async with one_node(tmp_path) as here:
+        await asyncio.to_thread(with_secrets, here.address)
 
 
 def test_lines_that_are_no_definitions_are_all_named() -> None:

@@ -156,6 +156,20 @@ async def test_what_one_copy_lacks_is_read_from_the_other(three):
     assert error.reason == "OUTPUT_UNREACHABLE"
 
 
+@pytest.mark.parametrize("keepers", [["n2", "n3"], ["n7", "n8"]])
+async def test_output_that_nobody_keeps_any_more_is_said_to_be_gone(three, keepers):
+    """It was too old, or those that kept it are no members any more, or never were of a cluster that was restored."""
+    number = three.fire(1, three.open_session())
+    three.complete(number, output_nodes=keepers, output_bytes=8, output_truncated=keepers == ["n2", "n3"])
+    error = await refused(read(three, number))
+    assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "OUTPUT_GONE")
+    assert "attempt 1 printed 8 bytes, and no node keeps them any more" in error.text
+    assert await read(three, number, after_position=3) == [], "who was given some of it has had all that there is"
+    three.peers["n3"].is_away = True
+    error = await refused(read(three, number))
+    assert error.reason == "OUTPUT_UNREACHABLE"
+
+
 async def test_a_copy_that_was_made_later_is_found(three):
     number = three.fire(1, three.open_session(gateway="n2"))
     await keep(three, three.peers["n3"].outputs, number, b"made later")

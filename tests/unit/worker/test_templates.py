@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from google.protobuf import json_format
 
 from horologe.client.attempts import Attempt, Definition
 from horologe.client.context import Context
-from horologe.client.templates import RenderError, render_action, values_of
+from horologe.client.templates import RenderError, render_action, secret_names, values_of
+from horologe.node import templates as checks
 from horologe.v1 import execution_pb2, job_pb2, worker_pb2
 
 DUE_MS = 1_798_768_800_000
@@ -123,3 +125,29 @@ def test_what_was_omitted_is_told_apart() -> None:
     assert given.upstream["extract"].result == {"rows": 1}
     assert not given.upstream["extract"].result_omitted
     assert context().upstream == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("{{ secrets.db }} and {{ secrets.db }}", ["db"]),
+        ('{{ secrets["db-password"] | trim | tojson }}{{ secrets.api }}', ["api", "db-password"]),
+        ("{% raw %}{{ secrets.db }}{% endraw %}", []),
+        ("secrets.db {{ due_time }}", []),
+        ("{{ secrets.db", []),
+        ("{{ secrets[due_time] }}", []),
+        ("{{ upstream.secrets.result.db }}", []),
+    ],
+)
+def test_the_secrets_that_an_action_names_are_those_that_the_cluster_finds(text: str, names: list[str]) -> None:
+    parts: list[dict[str, Any]] = [
+        {"shell": {"argv": ["x"], "env": {"A": text}}},
+        {"shell": {"argv": ["x"], "stdin": base64.b64encode(text.encode()).decode()}},
+        {"http": {"url": "https://x.example/", "headers": {"A": text}}},
+        {"http": {"url": "https://x.example/", "body": base64.b64encode(text.encode()).decode()}},
+        {"sql": {"connection": "c", "parameters": {"a": text}}},
+        {"python": {"handler": "h", "payload": {"a": [1, {"b": text}]}}},
+    ]
+    for part in parts:
+        action = json_format.ParseDict(part, job_pb2.Action())
+        assert sorted(secret_names(action)) == checks.secret_names(action) == names, part

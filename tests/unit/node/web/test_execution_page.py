@@ -92,6 +92,18 @@ async def test_no_page_is_large_whatever_was_written(node) -> None:
         assert len((await reader.get(f"{PAGE}/output")).content) == 300_000
 
 
+async def test_output_that_nobody_keeps_any_more_is_no_error_of_the_page(node) -> None:
+    await create(node)
+    number = node.fire(1, node.open_session())
+    node.complete(number, output_nodes=["n7"], output_bytes=11)
+    async with browser(node) as reader:
+        log = await reader.get(f"{PAGE}/log")
+        assert log.status_code == 200
+        assert "event: note\ndata: attempt 1 printed 11 bytes, and no node keeps them any more" in log.text
+        assert log.text.endswith("event: end\ndata: end\n\n")
+        assert (await reader.get(f"{PAGE}/output")).status_code == 404
+
+
 async def test_its_number_alone_leads_to_it(node) -> None:
     await create(node)
     node.fire(1)
