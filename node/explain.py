@@ -14,6 +14,7 @@ from horologe.node.calendars import exclusions_of
 from horologe.node.catalog import Catalog
 from horologe.node.cron_preview import utc_text
 from horologe.node.cron_sentence import duration_text
+from horologe.node.story import why_later
 from horologe.node.timetable import Timetable, timetable_of
 from horologe.node.zones import instant_from_ms
 from horologe.raft.model import FINAL_STATES, ExecutionState, LedgerOutcome, Reason
@@ -267,7 +268,8 @@ class Explanation:
         planned_ms = execution.planned_ms or execution.due_ms
         if planned_ms > execution.due_ms:
             spread = duration_text(planned_ms - execution.due_ms)
-            self._say(f"it was to start {spread} after its due time (jitter: {self._value('jitter')})")
+            why = why_later(execution, f": {self._value('jitter')}")
+            self._say(f"it was to start {spread} after its due time{why}")
         fired = duration_text(max(0, execution.create_ms - planned_ms))
         if not execution.start_ms:
             self._say(f"it was fired {fired} after that instant, and has not started")

@@ -26,6 +26,15 @@ _TRIGGERS = {
     Trigger.BACKFILL: "due in the past, and run again by a backfill",
     Trigger.DEPENDENCY: "due as a part of a run",
 }
+_WHY_LATER = {
+    Trigger.BACKFILL: ", when its backfill came to it",
+    Trigger.DEPENDENCY: ", when those before it had ended",
+}
+
+
+def why_later(execution: Execution, jitter: str) -> str:
+    """Why it was to start later than it was due, as the end of a sentence. Where nothing else decides, it is the job's jitter."""
+    return _WHY_LATER.get(Trigger(execution.trigger), f" (jitter{jitter})")
 
 
 class Story:
@@ -64,7 +73,8 @@ class Story:
         self._tell(execution.due_ms, "due", trigger)
         planned_ms = execution.planned_ms or execution.due_ms
         if planned_ms > execution.due_ms:
-            self._tell(planned_ms, "planned", f"to start {duration_text(planned_ms - execution.due_ms)} later (jitter)")
+            later = duration_text(planned_ms - execution.due_ms)
+            self._tell(planned_ms, "planned", f"to start {later} later{why_later(execution, '')}")
         late_ms = execution.create_ms - planned_ms
         late = f", {duration_text(late_ms)} late" if late_ms > 0 else ""
         self._tell(execution.create_ms, "made", f"fired{late}, with priority {execution.priority}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from service_harness import START_MS, FakeNode, interval_job, manual_job, refused
+from test_backfill_service import backfill
+from test_dead_letter_service import work
 
 from horologe.log.v1 import log_pb2
 from horologe.raft.commands import FIRE, MissedFate, Outcome
@@ -224,6 +226,19 @@ async def test_stories_that_are_not_over(node: FakeNode) -> None:
     assert (await story(node, number))[-1][0] == "assigned"
     node.complete(number, Outcome.FAILED, retry_delay_ms=5_000)
     assert (await story(node, number))[-1] == ("next", "attempt 2 is due")
+
+
+async def test_what_a_backfill_runs_late_is_not_told_of_jitter(node: FakeNode) -> None:
+    await create(node)
+    await backfill(node, -MINUTE, 0)
+    work(node)
+    sentences = (await explain(node, START_MS - MINUTE)).sentences
+    assert sentences[0].startswith("It ran as execution 1, in a backfill: QUEUED")
+    assert sentences[1] == "It was to start 1 minute after its due time, when its backfill came to it."
+    assert (await story(node, 1))[:2] == [
+        ("due", "due in the past, and run again by a backfill (operation 1)"),
+        ("planned", "to start 1 minute later, when its backfill came to it"),
+    ]
 
 
 async def test_counters_of_a_job(node: FakeNode) -> None:
