@@ -172,3 +172,15 @@ def test_the_reference_loop_measures_processor_and_disk(tmp_path: Path, monkeypa
     assert found.rounds_per_second > 0 and found.rounds_per_cpu_second > 0 and found.fsync_ms >= 0
     assert list(tmp_path.iterdir()) == []
     assert Reference.mean(Reference(1, 3, 5), Reference(3, 5, 7)) == Reference(2, 4, 6)
+
+
+@pytest.mark.parametrize("command", ["steady", "core", "idle"])
+def test_a_folder_that_is_not_there_is_said_before_anything_is_measured(command: str, tmp_path: Path) -> None:
+    for option, path in (
+        ("--dir", tmp_path / "no"),
+        ("--dir", Path(__file__)),
+        ("--save", tmp_path / "no" / "report.json"),
+    ):
+        done = CliRunner().invoke(build(), ["bench", command, option, str(path)])
+        assert done.exit_code == 2, done.output
+        assert f"Invalid value for '{option}'" in done.stderr
