@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +38,8 @@ from horologe.raft.store import StoreError
 from horologe.v1 import execution_pb2, job_pb2
 
 READY_SECONDS = 30.0
+POLL_SECONDS = 0.05
+DRAIN_SECONDS = 5.0
 SETTLE_SECONDS = 15.0
 """How long executions that were fired in time may take to end before the summary."""
 TOKEN_LIFE = "30d"
@@ -94,16 +96,19 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
         is_new = not (cluster.nodes[0].folder / "state").exists()
         demo = _demo_environment(cluster)
         start = _in_this_process if nodes == 1 else _as_processes
-        await stack.enter_async_context(start(cluster, _worker_toml(demo, examples), demo))
+        ended = await stack.enter_async_context(start(cluster, _worker_toml(demo, examples), demo))
         client = await stack.enter_async_context(AsyncClient(context_file=cluster.context_file))
-        await _wait_ready(client, cluster, is_new=is_new)
+        await _first_of(stop.wait(), _wait_ready(client, cluster, is_new=is_new), ended())
+        if stop.is_set():
+            return 0
         _print_welcome(console, cluster, nodes)
         if examples is not None:
             await _load_examples(console, client, examples, demo)
         watch = asyncio.create_task(_watch(console, client))
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds or None):
-                await stop.wait()
+                # Of several nodes somebody may kill one, to see what happens.
+                await (_first_of(stop.wait(), ended()) if nodes == 1 else stop.wait())
         until = datetime.now(UTC)
         watch.cancel()
         if not seconds:
@@ -111,11 +116,25 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
         return await _summarise(console, client, until)
 
 
-# The cluster
+async def _first_of(*works: Awaitable[object]) -> None:
+    """Until one of them is done; raises what that one raises."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+# The cluster. Both ways give a function that returns never, and raises when a part of it has ended by itself.
+
+_Ended = Callable[[], Awaitable[None]]
 
 
 @asynccontextmanager
-async def _in_this_process(cluster: LocalCluster, worker_config: str, demo: dict[str, str]) -> AsyncIterator[None]:
+async def _in_this_process(cluster: LocalCluster, worker_config: str, demo: dict[str, str]) -> AsyncIterator[_Ended]:
     from horologe.client.cli.worker_run import build_worker
 
     folder = cluster.nodes[0].folder
@@ -133,25 +152,32 @@ async def _in_this_process(cluster: LocalCluster, worker_config: str, demo: dict
     )
     serving = asyncio.create_task(worker.serve())
     try:
-        yield
+        yield lambda: _first_of(node.wait_failed(), asyncio.shield(serving))
     finally:
         worker.drain()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(5.0):
-                await serving
+        await asyncio.wait({serving}, timeout=DRAIN_SECONDS)
         await node.stop()
 
 
 @asynccontextmanager
-async def _as_processes(cluster: LocalCluster, worker_config: str, demo: dict[str, str]) -> AsyncIterator[None]:
+async def _as_processes(cluster: LocalCluster, worker_config: str, demo: dict[str, str]) -> AsyncIterator[_Ended]:
     worker = cluster.worker("w1", config=worker_config)
     worker.environment.update(demo)
     try:
         cluster.start()
         worker.start()
-        yield
+        yield lambda: _wait_ended([*cluster.nodes, worker])
     finally:
         await asyncio.to_thread(_stop_all, worker, cluster)
+
+
+async def _wait_ended(processes: list[LocalProcess]) -> None:
+    while True:
+        for one in processes:
+            if not one.is_running:
+                log = one.folder / one.log_name
+                raise DevError(f"{one.name} has ended by itself; {log} ends with\n{one.last_words()}")
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _stop_all(worker: LocalProcess, cluster: LocalCluster) -> None:
@@ -188,7 +214,7 @@ async def _wait_ready(client: AsyncClient, cluster: LocalCluster, *, is_new: boo
                         # A new cluster makes the token by itself.
                         if not is_new:
                             await _replace_token(cluster)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         raise DevError(f"the cluster was not ready after {READY_SECONDS:.0f} s; the node.log files say more") from None
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from support.page_runner import STOP_SECONDS, environment
+from support.pages import ROOT
 
-from horologe.node.local_cluster import COMMAND, TOKEN_FILE, LocalCluster, peer_address_of
+from horologe.node import dev as dev_module
+from horologe.node.local_cluster import COMMAND, TOKEN_FILE, LocalCluster, listen_of, peer_address_of
+from horologe.node.node import Node, NodeFailedError
 
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 120.0
 
 
 @contextmanager
@@ -81,3 +88,48 @@ def test_a_folder_lives_on(tmp_path: Path) -> None:
     with dev(moved):
         assert (moved / TOKEN_FILE).read_text() != useless
         assert "hello" in horologe(moved, "job", "list").stdout
+
+
+def test_a_node_that_ends_at_its_start_is_told_of_at_once(tmp_path: Path) -> None:
+    """Not when the time for the start is over, and not as a cluster that was not ready."""
+    second = LocalCluster.prepare(tmp_path / "dev", 2, secure=True).nodes[1]
+    host, _, port = listen_of(second).partition(":")
+    with socket.create_server((host, int(port))):
+        done = horologe(tmp_path / "dev", "dev", "--nodes", "2", "--dir", str(tmp_path / "dev"))
+    assert done.returncode == 1
+    assert f"horologe: n2 has ended by itself; {second.folder}/node.log ends with\n" in done.stderr
+    assert f"{listen_of(second)} cannot be bound" in done.stderr
+
+
+@pytest.mark.timeout(240)
+def test_a_demo_tells_for_each_example_what_became_of_its_due_times(tmp_path: Path) -> None:
+    """As `make demo` does with DEMO_SECONDS, on three nodes."""
+    demo = ["dev", "--nodes", "3", "--examples", str(ROOT / "examples"), "--for", "10"]
+    assert " ".join(["horologe", *demo[:4], "examples"]) in (ROOT / "Makefile").read_text()
+    done = horologe(tmp_path, *demo)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^completed +place-order ", done.stdout, flags=re.MULTILINE)
+    assert re.search(r"│ place-order +│ +[1-9]", done.stdout)
+    *_, last = done.stdout.strip().splitlines()
+    assert re.fullmatch(r"(?P<due>[1-9]\d*) due times: (?P=due) accounted for, 0 missing, 0 double\.", last)
+
+
+@pytest.mark.parametrize("when", ["before it was ready", "later"])
+async def test_a_node_in_this_process_that_fails_ends_it(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_welcome = asyncio.Event()
+
+    async def fails(node: Node) -> None:
+        if when == "later":
+            await is_welcome.wait()
+        raise NodeFailedError("its disk is full")
+
+    for name in (dev_module.DEMO_DATABASE, dev_module.DEMO_URL):
+        # So that they are as before afterwards.
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(Node, "wait_failed", fails)
+    monkeypatch.setattr(dev_module, "_print_welcome", lambda *_: is_welcome.set())
+    with pytest.raises(NodeFailedError, match="its disk is full"):
+        await dev_module.run(1, tmp_path / "dev", 0, None)
+    assert is_welcome.is_set() is (when == "later")
