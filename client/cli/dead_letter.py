@@ -13,7 +13,7 @@ from horologe.client.cli.execution import ATTEMPT_COLUMNS
 from horologe.client.cli.job_create import json_value
 from horologe.client.cli.operation import RequestIdOption, WaitOption, show
 from horologe.client.cli.output import Column, print_data, print_details, print_table
-from horologe.client.cli.session import Session, connected
+from horologe.client.cli.session import Session, YesOption, connected
 
 __all__ = ["app"]
 
@@ -46,7 +46,6 @@ FingerprintOption = Annotated[str, typer.Option("--fingerprint", metavar="HEX", 
 SinceOption = Annotated[str, typer.Option("--since", metavar="TIME", help="Only those that died from then on.")]
 UntilOption = Annotated[str, typer.Option("--until", metavar="TIME", help="Only those that died before.")]
 AllOption = Annotated[bool, typer.Option("--all", help="All that fit the other options.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @app.command("list")

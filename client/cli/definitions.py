@@ -119,7 +119,7 @@ def print_differences(differences: Iterable[Difference], indent: str = "    ") -
 def _plan(
     session: Session, files: Sequence[str], prune: bool, set_: str
 ) -> tuple[list[SourcedJob], list[JobChange], list[_Step]]:
-    sourced = load_files(files, session.namespace)
+    sourced = load_files(files, session.namespace, is_pruning=prune)
     if set_:
         _put_into_set(sourced, set_)
     jobs = [entry.job for entry in sourced]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from horologe.client.cli.output import Column, print_data, print_table
-from horologe.client.cli.session import Session, connected
+from horologe.client.cli.session import Session, YesOption, connected
 
 if TYPE_CHECKING:
     from horologe.v1.forecast_service_pb2 import GetForecastResponse, ProposedChange, ProposeSpreadResponse
@@ -51,7 +51,7 @@ def forecast(
         int, typer.Option("--changes", metavar="N", min=1, max=CHANGES_MAX, help="With --spread: so many at most.")
     ] = 500,
     apply: Annotated[bool, typer.Option("--apply", help="With --spread: change the jobs.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
 ) -> None:
     """Show how many starts are planned for the time ahead, when they pile up, and who causes that.
 

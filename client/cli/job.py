@@ -19,7 +19,7 @@ from horologe.client.cli import (
     job_next,
 )
 from horologe.client.cli.output import Column, print_data, print_details, print_table
-from horologe.client.cli.session import Session, connected
+from horologe.client.cli.session import Session, YesOption, connected
 
 if TYPE_CHECKING:
     from horologe.v1.job_pb2 import Job
@@ -281,7 +281,7 @@ def delete(
         bool, typer.Option("--cancel-running", help="Cancel its unfinished executions too.")
     ] = False,
     etag: Annotated[str, typer.Option("--etag", help="Only if the job has not changed since.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     request_id: RequestIdOption = "",
 ) -> None:
     """Delete a job. Its history stays until it is too old."""

@@ -11,7 +11,7 @@ import typer
 from horologe.client import errors
 from horologe.client.cli.definitions import print_differences
 from horologe.client.cli.output import Column, print_data
-from horologe.client.cli.session import Session, connected
+from horologe.client.cli.session import Session, YesOption, connected
 
 if TYPE_CHECKING:
     from horologe.client.differences import Difference
@@ -88,7 +88,7 @@ def revert(
     session: Session,
     name: NameArgument,
     to: Annotated[int | None, typer.Option("--to", metavar="REVISION", help="Default: the one before this.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     request_id: Annotated[
         str, typer.Option("--request-id", metavar="UUID", help="Makes the call repeatable. Default: a new one.")
     ] = "",

@@ -29,13 +29,20 @@ FILES_MAX = 10_000
 """Files of a folder: a mistake (a whole disk) is said, and not read."""
 
 
-def load_files(files: Sequence[str], namespace: str) -> list[SourcedJob]:
+NO_FILE = "holds no .yaml, .yml or .json file"
+NOTHING_LEFT = (
+    "; --prune would delete every job of the set, and a folder without files is more often a wrong one: nothing was changed. "
+    "`horologe job delete` deletes the last jobs of a set"
+)
+
+
+def load_files(files: Sequence[str], namespace: str, *, is_pruning: bool = False) -> list[SourcedJob]:
     """The jobs of these files and folders, each only once. InvalidFile lists everything that is wrong with any of them."""
     from horologe.client import jobfile
 
     found: list[SourcedJob] = []
     problems: list[errors.Problem] = []
-    for name in _expand(files):
+    for name in _expand(files, NO_FILE + NOTHING_LEFT if is_pruning else NO_FILE):
         try:
             if name == "-":
                 found += jobfile.loads(standard_input(), "<stdin>", namespace)
@@ -54,13 +61,13 @@ def load_files(files: Sequence[str], namespace: str) -> list[SourcedJob]:
     return found
 
 
-def _expand(files: Sequence[str]) -> list[str]:
+def _expand(files: Sequence[str], complaint: str) -> list[str]:
     expanded: list[str] = []
     for name in files:
         if name != "-" and Path(name).is_dir():
             inside = sorted(_files_of(name))
             if not inside:
-                raise errors.InvalidFile([errors.Problem(name, 1, 0, "holds no .yaml, .yml or .json file")])
+                raise errors.InvalidFile([errors.Problem(name, 1, 0, complaint)])
             expanded += inside
         else:
             expanded.append(name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from horologe.client.cli.output import Column, print_data
-from horologe.client.cli.session import Session, connected
+from horologe.client.cli.session import Session, YesOption, connected
 from horologe.client.errors import DeadlineExceeded, FailedPrecondition, HorologeError, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ PeerAddressOption = Annotated[
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="How long to wait until the new member votes.")
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 RequestIdOption = Annotated[
     str, typer.Option("--request-id", metavar="UUID", help="Makes the call repeatable. Default: a new one.")
 ]

@@ -23,7 +23,7 @@ from horologe.client.cli.output import Column, Format, Record, print_data, print
 if TYPE_CHECKING:
     from horologe.client.client import Client
 
-__all__ = ["Session", "Settings", "connected", "settings_of"]
+__all__ = ["Session", "Settings", "YesOption", "connected", "settings_of"]
 
 UNREACHABLE_SECONDS = 3.0
 """A person at a terminal is told soon when nothing listens; a program that retries uses the SDK."""
@@ -59,6 +59,10 @@ NamespaceOption = Annotated[
     str | None,
     typer.Option("--namespace", "-n", metavar="NAME", help="Namespace of bare names.", rich_help_panel="Cluster"),
 ]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask. Where there is no terminal, nobody is asked anyway.")
+]
+"""Of commands that a person is asked about once more."""
 OutputOption = Annotated[
     Format | None, typer.Option("--output", "-o", help="How to print. Default: table.", rich_help_panel="Output")
 ]

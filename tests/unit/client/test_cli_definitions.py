@@ -157,9 +157,22 @@ from revision 2 to 3
     assert run("job", "diff", "nobody").exit_code == 3
 
 
+def test_an_empty_folder_does_not_delete_a_whole_set(fake: FakeCluster, run: Run, tmp_path: Path) -> None:
+    fake.add_job("old", apply_set="shop")
+    (tmp_path / "empty").mkdir()
+    for command in (["plan"], ["apply", "--yes"]):
+        refused = run(*command, "-f", str(tmp_path / "empty"), "--prune", "--set", "shop")
+        assert refused.exit_code == 2
+        assert "--prune would delete every job of the set" in refused.stderr
+        assert "`horologe job delete` deletes the last jobs of a set" in refused.stderr
+    assert len(fake.jobs) == 1
+    assert "--prune" not in run("plan", "-f", str(tmp_path / "empty")).stderr
+
+
 def test_revert(fake: FakeCluster, run: Run) -> None:
     with_history(fake)
-    result = run("job", "revert", "alpha", "--yes")
+    # Without a terminal nobody is asked.
+    result = run("job", "revert", "alpha")
     assert result.exit_code == 0, result.output
     assert "- description: third\n+ description: second\n" in result.stdout
     request = fake.requests("UpdateJob")[0]
