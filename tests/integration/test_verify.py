@@ -61,6 +61,7 @@ async def test_a_whole_account_and_holes_in_it(tmp_path: Path) -> None:
         tick = await here.client.create_job(jobs.job("tick", jobs.every("1s"), jobs.shell("true")))
         await here.client.create_job(jobs.job("often", jobs.cron("* * * * *"), jobs.shell("true")))
         await here.client.create_job(jobs.job("by-hand", jobs.manual(), jobs.shell("true")))
+        await here.client.create_job(jobs.job("trailing", jobs.fixed_delay("1s"), jobs.shell("true")))
         await here.client.create_job(jobs.job("gone", jobs.every("1s"), jobs.shell("true")))
         await here.client.create_job(jobs.job("napping", jobs.every("1s"), jobs.shell("true")))
         await _ran(here, "napping", 2)
@@ -75,7 +76,12 @@ async def test_a_whole_account_and_holes_in_it(tmp_path: Path) -> None:
         assert "Every due time is accounted for exactly once, and all members agree." in said
         found = await _look(here)
         assert found["sound"] and found["complete"]
-        assert (found["job_count"], found["paused_job_count"]) == (4, 1)
+        assert (found["job_count"], found["paused_job_count"]) == (5, 1)
+        trailing = {
+            "job": "namespaces/default/jobs/trailing",
+            "reason": "its due times follow from the ends of its executions",
+        }
+        assert found["unjudged"] == [trailing]
         assert found["due_count"] >= RUNS
         assert [(member["name"], len(member["digest"])) for member in found["members"]] == [("n1", 64)]
 

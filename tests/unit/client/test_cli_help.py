@@ -1,4 +1,4 @@
-"""What the help of commands gives as an example is a command, with options that exist."""
+"""What the help of commands gives as an example is a command, with options that exist; and shells can complete commands."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ def test_an_example_can_be_given_as_it_stands(example: str) -> None:
     assert result.exit_code == 0, result.output
     wrong = CliRunner().invoke(main.app, [*shlex.split(example), "--no-such-option", "--help"])
     assert wrong.exit_code == 2, "the check can fail"
+
+
+def test_a_shell_is_told_what_may_come_next() -> None:
+    """By what `horologe --install-completion` puts into its configuration."""
+    asked = {"_HOROLOGE_COMPLETE": "complete_bash", "COMP_WORDS": "horologe job re", "COMP_CWORD": "2"}
+    result = CliRunner(env=asked).invoke(main.app, prog_name="horologe")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == ["revert", "resume"]
+    assert "--install-completion" in CliRunner().invoke(main.app, ["--help"]).output
