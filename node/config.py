@@ -143,7 +143,10 @@ class NodeConfig(BaseSettings):
         description="A member that hears no leader asks for votes after a random time between the two timeouts.",
     )
     pulse_ms: int = Field(
-        default=20, ge=1, le=1_000, description="Due work and outcomes that come within this time share one log entry."
+        default=20,
+        ge=1,
+        le=1_000,
+        description="Due work and outcomes that come within this time are logged together; a busy leader makes it up to 100 ms.",
     )
     clock_skew_ms_max: int = Field(
         default=1_000,

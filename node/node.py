@@ -320,7 +320,7 @@ class Node:
     def _stepped(self, began: float, ended: float, *, wrote: bool) -> None:
         """On the thread that steps."""
         self.context.metrics.stepped(began, ended, wrote=wrote)
-        self._replica.intake.step_took(ended - began)
+        self._replica.step_took(ended - began)
 
     def _deliver(self, outbox: Outbox) -> None:
         self._peers.deliver(outbox)

@@ -16,7 +16,7 @@ from horologe.raft.failures import EXIT, HTTP, TIMEOUT, Failure, is_retried
 from horologe.raft.retry import backoff_ms
 from horologe.v1 import job_pb2, worker_pb2
 
-OUTCOMES_PER_COMMAND = 2_000
+OUTCOMES_PER_COMMAND = 1_000
 OUTCOME_BYTES_PER_COMMAND = COMMAND_BYTES_MAX // 2
 """As the workers say them; the log's form takes a little more, and one large result may come on top."""
 ERROR_CHARACTERS_MAX = 4_096

@@ -30,8 +30,8 @@ from horologe.raft.records import PAIR, READY_KEY, RUNNING_VALUE, U32, U64, Exec
 from horologe.raft.retry import backoff_ms
 from horologe.raft.tables import Tables
 
-TIMERS_PER_PLAN = 4_000
-ASSIGNS_PER_PLAN = 4_000
+TIMERS_PER_PLAN = 2_000
+ASSIGNS_PER_PLAN = 2_000
 BLOCKED_PER_PLAN = 1_000
 """Executions without room under a limit that one plan sends to its line."""
 SESSIONS_PER_PLAN = 50

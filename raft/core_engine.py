@@ -11,7 +11,8 @@ What we depend on inside pysyncobj 0.3.17 (tests/raft/test_engine_contract.py fa
       pysyncobj.syncobj.createPoller     global  would open descriptors; we have no sockets
       pysyncobj.syncobj.PIPE_NOTIFIER_ENABLED    would open two pipes per engine and never close them
     overridden in the subclass
-      _SyncObj__doApplyCommand           unpickles and calls methods by number; ours hands bytes to `apply`
+      _SyncObj__applyLogEntries          applies all that is committed, and unpickles it; ours hands bytes to `apply`, and stops
+                                         after so many in one tick
       _SyncObj__sendAppendEntries        pushes without limit, from a dump file when the log is too short; ours has a budget
                                          per peer and offers a snapshot
       _SyncObj__tryLogCompaction         pickles the state; ours does nothing (see `compact`)
@@ -24,7 +25,7 @@ What we depend on inside pysyncobj 0.3.17 (tests/raft/test_engine_contract.py fa
       _SyncObj__lastResponseTime         check-quorum counts from the sending of what was answered, not from the answer's arrival
       _SyncObj__newAppendEntriesTime     when the next heartbeat is due
       _SyncObj__raftMatchIndex           read: what each follower has acknowledged
-      _SyncObj__raftLastApplied          written once, after a restart: the engine would apply everything again
+      _SyncObj__raftLastApplied          counts what our own applying has come to; after a restart, where the state stands
       _SyncObj__otherNodes               who votes beside this member: the engine's own changes of it are unsafe
       _SyncObj__readonlyNodes            who receives the log and does not vote
     message dictionaries: request_vote, response_vote, append_entries (with and without prevLogIdx), next_node_idx, timeout_now
@@ -43,7 +44,7 @@ from typing import Any
 from horologe.raft.core_context import EngineOwner
 from horologe.raft.core_messages import REGULAR_COMMAND
 from horologe.raft.core_peers import Peer
-from horologe.raft.core_settings import CoreSettings, Protections
+from horologe.raft.core_settings import CoreSettings, Protections, RaftInvariantError
 from horologe.raft.elections import NEVER
 from horologe.raft.journal import Journal
 
@@ -113,10 +114,23 @@ class _SyncObj(_engine_module.SyncObj):  # type: ignore[misc, name-defined]
 
     def __init__(self, owner: EngineOwner, settings: CoreSettings, conf: Any, transport: _Outbound) -> None:
         self._owner = owner
+        self._journal: Journal = conf.journalFile
+        self._apply_bytes_max = settings.apply_bytes_max
         super().__init__(EngineMember(settings.name), [], conf=conf, nodeClass=EngineMember, transport=transport)
 
-    def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802
-        self._owner.engine_applies(self.raftLastApplied + 1, command)
+    def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
+        """Answers whether anything was applied: then the engine tells the followers."""
+        first, size_bytes = self.raftLastApplied + 1, 0
+        for index in range(first, self.raftCommitIndex + 1):
+            item = self._journal.entry_at(index)
+            if item is None:
+                raise RaftInvariantError(f"entry {index} is committed, and not in the log")
+            self._owner.engine_applies(index, item[0])
+            self._SyncObj__raftLastApplied = index
+            size_bytes += len(item[0])
+            if size_bytes >= self._apply_bytes_max:
+                break
+        return size_bytes > 0
 
     def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
         self._owner.engine_replicates()

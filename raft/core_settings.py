@@ -33,6 +33,8 @@ class CoreSettings:
         peer_bytes_max: Entries sent to one peer and not answered yet; beyond this, only heartbeats go there.
         commit_notice_ms: How long the leader waits for entries that could carry a new commit index to its followers, before it
             tells them by itself. Whoever must know sooner is told by `RaftCore.tell_commit`.
+        apply_bytes_max: A tick applies no further entry after so much. A member that is busy applying neither hears the others
+            nor answers them, so that what has piled up must not be applied in one go.
     """
 
     name: str
@@ -43,6 +45,7 @@ class CoreSettings:
     append_bytes_max: int = 4 * 1024 * 1024
     peer_bytes_max: int = 16 * 1024 * 1024
     commit_notice_ms: int = 0
+    apply_bytes_max: int = 32 * 1024
 
     def __post_init__(self) -> None:
         if self.members and self.name not in self.members:
@@ -66,8 +69,8 @@ class CoreSettings:
                 f"commit_notice_ms is {self.commit_notice_ms}, must be from 0 to heartbeat_ms ({self.heartbeat_ms}): a heartbeat "
                 "tells the commit index anyway"
             )
-        if min(self.append_bytes_max, self.peer_bytes_max) < 1:
-            raise ValueError("append_bytes_max and peer_bytes_max must be at least 1")
+        if min(self.append_bytes_max, self.peer_bytes_max, self.apply_bytes_max) < 1:
+            raise ValueError("append_bytes_max, peer_bytes_max and apply_bytes_max must be at least 1")
 
     @property
     def heartbeat_seconds(self) -> float:

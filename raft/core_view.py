@@ -168,8 +168,11 @@ class CoreView:
         return self.is_leader and self._context.heard_quorum(now)
 
     def tick_at(self, now: float) -> float:
-        """When `tick` has something to do next, if nothing comes in before: a heartbeat, an election, a leader gone silent."""
+        """When `tick` has something to do next, if nothing comes in before: entries to apply, a heartbeat, an election, a leader
+        gone silent."""
         engine, settings = self._context.engine, self._context.settings
+        if engine.applied_index < engine.commit_index:
+            return now
         if engine.is_leader:
             notice_at = self._replication.commit_notice_at
             return engine.heartbeat_at if notice_at is None else min(engine.heartbeat_at, notice_at)

@@ -1,9 +1,10 @@
-"""How much of what callers ask for a leader takes in one step: due work goes first, and writes may not make it late.
+"""How much of what callers ask for a leader takes: due work goes first, and writes may not make it late.
 
-A step does everything in one turn, so whatever it takes delays what falls due meanwhile. How much may be taken is found out, not
-set: while steps are short and plans come through the log in time, it grows as far as it is used; when they are slow, whoever is
-the cause, it is halved, down to what nobody notices. What does not fit waits in a line, which due work passes, and what would
-wait there for too long is refused at once: the caller hears RESOURCE_EXHAUSTED, and when to come again.
+Everything goes through one log in its order, so whatever lies there delays what falls due meanwhile. How much may lie there
+before another write is taken is found out, not set, much as TCP finds out how much may be on its way: while plans come through
+the log in time it grows, and when they are slow, whoever is the cause, it is halved, down to what nobody notices. What does not
+fit waits in a line, which due work passes; when the line is full, what comes is refused at once: the caller hears
+RESOURCE_EXHAUSTED, and when to come again.
 
 Pure: time is told, and so is how long things took.
 """
@@ -27,20 +28,17 @@ STEP_SECONDS_MAX = 0.1
 """A step that takes longer is too slow: so long due work and heartbeats wait for the next one."""
 PLAN_SECONDS_MAX = 0.25
 """The same for a plan on its way through the log; that of a cluster over many miles takes a while without any load."""
-BYTES_MIN = 32 << 10
-"""About a hundred small jobs: a caller who creates one at a time is always served."""
-BYTES_FIRST = 256 << 10
-"""What a leader begins with, and the least while nothing is due that could be late: a machine that is slow for other reasons gets
-no faster by taking less."""
-BYTES_MAX = 4 << 20
+BYTES_MIN = 8 << 10
+"""About thirty small jobs. So much is taken between two looks in any case: who creates one at a time is always served."""
+BYTES_MAX = 256 << 10
+"""What a leader begins with, and what it goes back to while nothing is due that could be late: a machine that is slow for other
+reasons gets no faster by taking less. A node applies so much in some 0.3 s, and no more of it if more lies in the log."""
 LOOK_SECONDS = 0.1
 """What was measured is looked at so often."""
 DUE_LOOKS = 20
 """For so many looks after a plan, the next one is expected."""
-WAIT_SECONDS_MAX = 0.5
-"""What would wait longer in the line is refused."""
-PULSE_SECONDS = 0.02
-"""Steps come no faster than this while something waits."""
+WAITING_SHARE = 5
+"""The line may be so many times as long as what is on its way; what comes then is refused."""
 
 
 @dataclass(slots=True)
@@ -59,13 +57,13 @@ class Intake:
     """One leader's view."""
 
     def __init__(self, now: float) -> None:
-        self.bytes_per_step = BYTES_FIRST
+        self.window_bytes = BYTES_MAX
+        """Nothing is taken while more than this is on its way."""
         self._looked_at = now
         self._step_seconds = self._plan_seconds = 0.0
         """The longest since the last look."""
-        self._recent_step_seconds = 0.0
-        """The longest before it."""
-        self._was_full = False
+        self._credit_bytes = BYTES_MIN
+        """What is taken in any case; less than nothing after a larger command."""
         self._due_looks = 0
 
     def step_took(self, seconds: float) -> None:
@@ -77,36 +75,36 @@ class Intake:
         self._plan_seconds = max(self._plan_seconds, seconds)
         self._due_looks = DUE_LOOKS
 
-    def share(self, commands: Sequence[log_pb2.Command], now: float) -> Share:
-        """Parts the commands, in their order. `now`: monotonic seconds."""
+    def share(self, commands: Sequence[log_pb2.Command], backlog_bytes: int, now: float) -> Share:
+        """Parts the commands, in their order. `backlog_bytes`: in the log and not applied; `now`: monotonic seconds."""
         self._look(now)
         share = Share()
-        waiting_bytes_max = self.bytes_per_step * WAIT_SECONDS_MAX / max(PULSE_SECONDS, self._recent_step_seconds)
-        taken_bytes = waiting_bytes = 0
+        waiting_bytes = 0
         for command in commands:
             if command.WhichOneof("kind") not in ASKED_FOR:
                 share.due.append(command)
-            elif taken_bytes < self.bytes_per_step:
-                # The last one may be larger than what was left: one that is larger than all must pass as well.
-                taken_bytes += command.ByteSize()
+            elif backlog_bytes < self.window_bytes or self._credit_bytes > 0:
+                size_bytes = command.ByteSize()
+                backlog_bytes += size_bytes
+                self._credit_bytes = max(self._credit_bytes - size_bytes, -BYTES_MAX)
                 share.taken.append(command)
-            elif waiting_bytes < waiting_bytes_max:
+            elif waiting_bytes < WAITING_SHARE * self.window_bytes:
                 waiting_bytes += command.ByteSize()
                 share.waiting.append(command)
             else:
                 share.refused.append(command)
-        self._was_full = self._was_full or bool(share.waiting)
         return share
 
     def _look(self, now: float) -> None:
         if now - self._looked_at < LOOK_SECONDS:
             return
-        if self._step_seconds > STEP_SECONDS_MAX or self._plan_seconds > PLAN_SECONDS_MAX:
-            self.bytes_per_step = max(BYTES_MIN if self._due_looks else BYTES_FIRST, self.bytes_per_step // 2)
-        elif self._was_full or self.bytes_per_step < BYTES_FIRST:
-            self.bytes_per_step = min(BYTES_MAX, self.bytes_per_step * 5 // 4)
         self._due_looks = max(0, self._due_looks - 1)
-        self._recent_step_seconds = self._step_seconds
+        if not self._due_looks:
+            self.window_bytes = BYTES_MAX
+        elif self._step_seconds > STEP_SECONDS_MAX or self._plan_seconds > PLAN_SECONDS_MAX:
+            self.window_bytes = max(BYTES_MIN, self.window_bytes // 2)
+        else:
+            self.window_bytes = min(BYTES_MAX, self.window_bytes * 5 // 4)
         self._step_seconds = self._plan_seconds = 0.0
-        self._was_full = False
+        self._credit_bytes = min(BYTES_MIN, self._credit_bytes + BYTES_MIN)
         self._looked_at = now

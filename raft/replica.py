@@ -27,6 +27,7 @@ from horologe.raft.journal import CorruptLogError, Journal
 from horologe.raft.machine import StateMachine
 from horologe.raft.malformed import fault_of
 from horologe.raft.model import Code, Counters, Effects, Result
+from horologe.raft.pulse import Pulse, in_entries, in_pieces
 from horologe.raft.reconfiguration import LOOK_SECONDS, Introduction, Reconfiguration
 from horologe.raft.step import Inbox, Outbox, Status
 from horologe.raft.store import StateSnapshot, Store, StoreError
@@ -90,7 +91,7 @@ class Replica:
     ) -> None:
         """`now` is monotonic seconds, as in every call. `peer_address` is where the other members reach this one.
 
-        `pulse_seconds`: while there is steady work, what nobody waits for (due work, outcomes) shares one entry per pulse.
+        `pulse_seconds`: the shortest time for which what nobody waits for (due work, outcomes) is collected; see pulse.py.
         `backlog_bytes_max` bounds entries that wait for their commit.
         `machine` and `protections` are for tests that watch the first or switch off one of the second.
         `version_settle_seconds`: see version_gate.py. Raises UnfitProgramError if the state is not for this program.
@@ -99,7 +100,7 @@ class Replica:
         self.settings = settings
         self._planner = planner
         self._randomness = randomness
-        self._pulse_seconds = pulse_seconds
+        self._pulse = Pulse(now, pulse_seconds)
         self._backlog_bytes_max = backlog_bytes_max
         self._log_entries_kept = log_entries_kept
         self._clocks = PeerClocks(clock_skew_ms_max)
@@ -111,7 +112,7 @@ class Replica:
         self._protections = protections or Protections()
         self._connected: set[str] = set()
         self.intake = Intake(now)
-        """How much of what callers ask for a step takes. Whoever steps says how long that took."""
+        """How much of what callers ask for a step takes."""
         self._start(now)
 
     def _start(self, now: float) -> None:
@@ -128,11 +129,13 @@ class Replica:
         # Never an id of an earlier life: its commands may still come out of the log.
         self._plan_id = -self._randomness.getrandbits(48)
         self._held: list[log_pb2.Command] = []
-        self._pulse_at = self._now = now
+        self._now = now
+        self._pulse.at = now
         self._appended = False
         self._gateways: dict[int, str] = {}
         self._awaiting_commit: set[str] = set()
-        self._plan_pending = False
+        self._plan_pieces = 0
+        """Of the plan that is on its way."""
         self._planned_at = now
         self._plan_at_ms: int | None = 0
         self._asked_at_ms = 0
@@ -159,6 +162,11 @@ class Replica:
         # Only now: whoever sees a revision here must find it in the state.
         self.status = self._status(now)
         return outbox
+
+    def step_took(self, seconds: float) -> None:
+        """How long the last step took, for those who decide by it how much the next ones take on."""
+        self.intake.step_took(seconds)
+        self._pulse.step_took(seconds)
 
     def install(self, folder: Path, now: float) -> bool:
         """Puts a fetched copy of the leader's state in the place of ours.
@@ -298,23 +306,22 @@ class Replica:
             commands = self._reconfiguration.take(commands)
             self._reconfigure(now, wall_ms)
             urgent = any(command.WhichOneof("kind") not in _URGENT_EXCEPT for command in commands)
-            if not urgent and now < self._pulse_at:
+            if not urgent and now < self._pulse.at:
                 return commands
-            share = self.intake.share(commands, now)
+            share = self.intake.share(commands, self._backlog_bytes, now)
             self._refuse(share.refused, overloaded=True)
-            plan = self._plan(now, wall_ms)
-            commands = [*share.due, *([plan] if plan is not None else ()), *share.taken]
+            commands = [*share.due, *self._plan(now, wall_ms), *share.taken]
             if commands:
-                self._pulse_at = now + self._pulse_seconds
+                self._pulse.begin(now)
             if self._backlog_bytes >= self._backlog_bytes_max:
                 self._refuse(commands, overloaded=True)
                 return share.waiting
-            for batch in _batches(commands):
+            for batch in in_entries(commands):
                 self._append(batch, wall_ms)
             return share.waiting
         commands = [*self._reconfiguration.drop(), *commands]
         if self._core.leader is not None and self._core.leader in self._connected:
-            for batch in _batches(commands):
+            for batch in in_entries(commands, COMMAND_BYTES_MAX):
                 proposal = peer_service_pb2.Propose(commands=batch)
                 self._outbox.messages.append((self._core.leader, PeerMessage(propose=proposal)))
         else:
@@ -365,7 +372,7 @@ class Replica:
                 refusal = peer_service_pb2.ProposeRefusal(origin_ids=[command.origin_id], overloaded=overloaded)
                 self._outbox.messages.append((command.origin, PeerMessage(propose_refusal=refusal)))
             elif command.origin_id == self._plan_id:
-                self._plan_pending = False
+                self._plan_pieces -= 1
             else:
                 self._outbox.refused.append((command.origin_id, overloaded))
 
@@ -396,8 +403,9 @@ class Replica:
         for command, result in zip(entry.commands, results, strict=True):
             if command.origin == self.settings.name:
                 if command.origin_id == self._plan_id:
-                    self._plan_pending = False
-                    self.intake.plan_took(self._now - self._planned_at)
+                    self._plan_pieces -= 1
+                    if not self._plan_pieces:
+                        self.intake.plan_took(self._now - self._planned_at)
                 else:
                     self._outbox.results.append((command.origin_id, result))
         self._keep(index, len(payload))
@@ -456,32 +464,32 @@ class Replica:
             if self._core.term != self._lead_term:
                 # In a new term nothing of ours is on its way; after a while without a majority, in the same term, it still is.
                 self._lead_term = self._core.term
-                self._plan_pending = False
+                self._plan_pieces = 0
                 self._backlog.clear()
                 self._backlog_bytes = 0
             self._planner.lead(self.store.tables, now, wall_ms)
 
-    def _plan(self, now: float, wall_ms: int) -> log_pb2.Command | None:
+    def _plan(self, now: float, wall_ms: int) -> list[log_pb2.Command]:
         """What is due, unless the plan before is still on its way: then nobody knows yet what is left to do."""
-        if not self._leading or self._plan_pending or self._plan_at_ms is None:
-            return None
+        if not self._leading or self._plan_pieces or self._plan_at_ms is None:
+            return []
         # A clock that was set back must not put off what does not depend on it, the end of leases above all.
         if self._asked_at_ms <= wall_ms < self._plan_at_ms:
-            return None
+            return []
         self._asked_at_ms = wall_ms
         plan = self._planner.plan(self.store.tables, now, wall_ms)
         if plan is None:
             self._plan_at_ms = self._planner.next_wakeup_ms(self.store.tables, wall_ms)
-            return None
+            return []
         self._plan_id -= 1
-        self._plan_pending = True
         self._planned_at = now
-        command = log_pb2.Command(origin=self.settings.name, origin_id=self._plan_id)
+        name, plan_id = self.settings.name, self._plan_id
         if isinstance(plan, log_pb2.Plan):
-            command.plan.CopyFrom(plan)
+            commands = [log_pb2.Command(origin=name, origin_id=plan_id, plan=piece) for piece in in_pieces(plan)]
         else:
-            command.prune.CopyFrom(plan)
-        return command
+            commands = [log_pb2.Command(origin=name, origin_id=plan_id, prune=plan)]
+        self._plan_pieces = len(commands)
+        return commands
 
     def _renew(self, peer: str | None, round_number: int, sessions: Sequence[int], now: float) -> None:
         """End to end: only a leader that hears a majority renews; everybody else forwards or stays silent."""
@@ -536,19 +544,19 @@ class Replica:
 
     def _keeps(self, commands: Iterable[log_pb2.Command], now: float) -> bool:
         """Whether nobody waits for any of these, and the next pulse is yet to come."""
-        if not self.status.is_leader or now >= self._pulse_at:
+        if not self.status.is_leader or now >= self._pulse.at:
             return False
         return all(command.WhichOneof("kind") in _URGENT_EXCEPT for command in commands)
 
     def wait_seconds(self, now: float, wall_ms: int) -> float | None:
         """How long the next step may wait for something to come in; None: there is nothing to do by itself."""
         if self._held:
-            return max(0.0, self._pulse_at - now)
+            return max(0.0, self._pulse.at - now)
         if self._leading and self._reconfiguration.is_waiting:
             return LOOK_SECONDS
-        if not self._leading or self._plan_pending or self._plan_at_ms is None:
+        if not self._leading or self._plan_pieces or self._plan_at_ms is None:
             return None
-        return max(0.0, self._pulse_at - now, (self._plan_at_ms - wall_ms - self._clock_correction_ms) / 1000)
+        return max(0.0, self._pulse.at - now, (self._plan_at_ms - wall_ms - self._clock_correction_ms) / 1000)
 
     @property
     def protection_counts(self) -> Counter[str]:
@@ -581,17 +589,3 @@ class Replica:
             cluster_version=self._gate.version,
             version_held=self._gate.is_held,
         )
-
-
-def _batches(commands: list[log_pb2.Command]) -> list[list[log_pb2.Command]]:
-    """Consecutive commands that fit one entry together."""
-    batches: list[list[log_pb2.Command]] = []
-    size = COMMAND_BYTES_MAX + 1
-    for command in commands:
-        command_size = command.ByteSize() + 8
-        if size + command_size > COMMAND_BYTES_MAX:
-            batches.append([])
-            size = 0
-        batches[-1].append(command)
-        size += command_size
-    return batches

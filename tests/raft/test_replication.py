@@ -105,6 +105,25 @@ def test_a_follower_that_is_behind_gets_batches() -> None:
     world.check_nothing_lost()
 
 
+def test_what_has_piled_up_is_applied_bit_by_bit_and_meanwhile_others_are_answered() -> None:
+    hand = Hand()
+    command = regular("x" * (hand.core.settings.apply_bytes_max // 2))
+    entries = [(index, 1, command) for index in range(2, 12)]
+    hand.append("b", 1, (1, 0), entries, commit_index=11)
+    applied = []
+    while hand.core.applied_index < 11:
+        assert hand.core.tick_at(hand.now) == hand.now, "there is more to do at once"
+        hand.tick()
+        applied.append(len(hand.applied))
+        assert hand.core.commit_index == 11
+        hand.answers("append_reply")
+        hand.append("b", 1, (11, 1), [], commit_index=11)
+        assert hand.answers("append_reply"), "a heartbeat between two ticks is answered"
+    assert applied == [2, 4, 6, 8, 10]
+    assert [index for index, _, _ in hand.applied] == list(range(2, 12))
+    assert hand.core.tick_at(hand.now) > hand.now
+
+
 # --- the budget per peer ----------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from horologe.raft.replica import STATES_KEPT_PER_STEP
 from horologe.raft.store import Store
 
 CHECKPOINT = log_pb2.Command(origin="n1", origin_id=7, checkpoint=log_pb2.Checkpoint())
-ENTRY_FILLER = "x" * (600 << 10)
+ENTRY_FILLER = "x" * (25 << 10)
 """Two commands that carry this do not fit one entry."""
 
 
@@ -29,9 +29,9 @@ def _named(name: str) -> log_pb2.Command:
 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Alone:
-    """A leader that takes all that comes in one step, and in order: else one of the large commands would wait for the next."""
+    """A leader that takes and applies all that comes in one step, and in order."""
     monkeypatch.setattr(intake, "ASKED_FOR", frozenset())
-    return Alone(tmp_path / "state")
+    return Alone(tmp_path / "state", apply_bytes_max=16 << 20)
 
 
 def test_the_state_as_of_an_entry_in_the_middle_of_a_step(alone: Alone) -> None:

@@ -12,7 +12,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node.planner import LeaderPlanner
 from horologe.raft.commands import OUTCOME, Outcome
 from horologe.raft.core import CoreSettings
-from horologe.raft.intake import BYTES_FIRST, BYTES_MAX, BYTES_MIN, Intake
+from horologe.raft.intake import BYTES_MAX, BYTES_MIN, Intake
 from horologe.raft.model import Counters
 from horologe.raft.replica import Replica
 from horologe.raft.step import Inbox, Outbox
@@ -35,68 +35,70 @@ def complete() -> log_pb2.Command:
     return log_pb2.Command(complete=log_pb2.Complete())
 
 
-# Situation, what steps took, what plans took, KiB that come in for each of five looks -> what a step takes then.
+# Situation, what steps took, what plans took -> the window in KiB after so many looks.
 SITUATIONS = """
-nobody asks for anything            0.010  0.050      0   256
-little is asked for                 0.010  0.050    100   256
-more than fits, and all is well     0.050  0.100   4000   781
-more than fits, for ever            0.099  0.249   4000   781
-writes make the steps slow          0.150  0.100   4000    32
-due work makes the steps slow       0.150  0.100      0    32
-the log is slow, the steps are not  0.010  0.300    100    32
-steps are slow, but nothing is due  0.150  none     4000   256
+nothing is due                      0.010  none    6   256
+all is well                         0.099  0.249   6   256
+steps are slow                      0.150  0.100   3    32
+steps are slow for ever             0.150  0.100  20     8
+the log is slow, the steps are not  0.010  0.300   3    32
+steps are slow, but nothing is due  0.150  none    6   256
 """
 
 
 @pytest.mark.parametrize("line", SITUATIONS.strip().splitlines(), ids=lambda line: line[:35].strip())
-def test_what_a_step_takes_follows_from_what_was_measured(line: str) -> None:
-    step_seconds, plan_seconds, kibibytes, expected = line[35:].split()
+def test_what_may_be_on_its_way_follows_from_what_was_measured(line: str) -> None:
+    step_seconds, plan_seconds, looks, expected = line[35:].split()
     intake = Intake(0.0)
-    for look in range(6):
+    for look in range(1, int(looks) + 1):
         intake.step_took(float(step_seconds))
         if plan_seconds != "none":
             intake.plan_took(float(plan_seconds))
-        intake.share([put(4)] * (int(kibibytes) // 4), 0.101 * look)
-    assert intake.bytes_per_step // 1024 == int(expected)
+        intake.share([], 0, 0.101 * look)
+    assert intake.window_bytes // 1024 == int(expected)
 
 
 def test_it_stays_within_its_bounds_and_recovers() -> None:
     intake = Intake(0.0)
     sizes = []
-    for look in range(40):
-        intake.step_took(0.5 if look < 20 else 0.01)
-        intake.plan_took(0.02)
-        intake.share([put(64)] * 200, 0.101 * look)
-        sizes.append(intake.bytes_per_step)
+    for look in range(1, 41):
+        intake.plan_took(0.5 if look <= 20 else 0.02)
+        intake.share([], 0, 0.101 * look)
+        sizes.append(intake.window_bytes)
     assert min(sizes) == BYTES_MIN and sizes[19] == BYTES_MIN
-    assert BYTES_FIRST < sizes[-1] <= BYTES_MAX
-    for look in range(40, 80):
-        intake.share([put(64)] * 200, 0.101 * look)
-    assert intake.bytes_per_step == BYTES_MAX
+    assert sizes[-1] == BYTES_MAX
 
 
-def test_slow_steps_of_long_ago_count_no_more() -> None:
+def test_once_nothing_is_due_any_more_what_was_slow_counts_no_more() -> None:
     intake = Intake(0.0)
-    intake.step_took(5.0)
-    intake.share([], 0.2)
-    for look in range(3, 20):
-        intake.share([], 0.1 * look)
-    assert intake.bytes_per_step >= BYTES_FIRST
+    intake.plan_took(5.0)
+    intake.share([], 0, 0.2)
+    assert intake.window_bytes < BYTES_MAX
+    for look in range(3, 30):
+        intake.share([], 0, 0.101 * look)
+    assert intake.window_bytes == BYTES_MAX
 
 
 def test_due_work_passes_the_line_and_the_order_stays() -> None:
     intake = Intake(0.0)
-    writes = [put(64) for _ in range(200)]
+    writes = [put(64) for _ in range(50)]
     ends = [complete() for _ in range(3)]
     pause = log_pb2.Command(pause_queue=log_pb2.PauseQueue())
-    share = intake.share([*writes[:100], ends[0], pause, *writes[100:], *ends[1:]], 0.0)
+    share = intake.share([*writes[:30], ends[0], pause, *writes[30:], *ends[1:]], 0, 0.0)
     assert share.due == [ends[0], pause, *ends[1:]]
     assert share.taken + share.waiting + share.refused == writes
-    assert share.taken and share.waiting and share.refused
+    assert len(share.taken) == 5 and share.waiting and share.refused
 
 
-def test_a_write_larger_than_all_that_a_step_takes_is_taken_alone() -> None:
-    share = Intake(0.0).share([put(900), put(900)], 0.0)
+@pytest.mark.parametrize("kibibytes", [2, 10, 40])
+def test_while_the_log_is_full_a_little_is_taken_now_and_then(kibibytes: int) -> None:
+    intake = Intake(0.0)
+    taken = sum(len(intake.share([put(kibibytes)] * 9, BYTES_MAX, look * 0.101).taken) for look in range(100))
+    assert 0.7 * 100 * BYTES_MIN <= taken * kibibytes * 1024 <= 1.3 * 100 * BYTES_MIN
+
+
+def test_a_write_larger_than_the_window_is_taken_alone() -> None:
+    share = Intake(0.0).share([put(900), put(900)], 0, 0.0)
     assert len(share.taken) == 1 and len(share.waiting) == 1
 
 
@@ -119,8 +121,9 @@ class Machine:
         with self.store.read() as tables:
             self.counters = after = Counters.load(tables)
         count = after.jobs - before.jobs + after.fired - before.fired + after.completed - before.completed
-        self.replica.intake.step_took(30e-6 * count)
-        self.now += max(0.02, 30e-6 * count)
+        self.replica.step_took(30e-6 * count)
+        goes_on_at_once = self.replica.tick_at(self.now) <= self.now
+        self.now += max(0.001 if goes_on_at_once else 0.02, 30e-6 * count)
         return outbox
 
 

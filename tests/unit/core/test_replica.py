@@ -53,10 +53,10 @@ class Idle:
 class Alone:
     """A cluster of one node that leads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, apply_bytes_max: int = 32 << 10) -> None:
         self.planner = Idle()
         self.store = Store(folder, "n1", bytes_max=1 << 26)
-        settings = CoreSettings(name="n1", members=("n1",))
+        settings = CoreSettings(name="n1", members=("n1",), apply_bytes_max=apply_bytes_max)
         self.replica = Replica(self.store, settings, self.planner, random.Random(1), 0.0)
         self.now = 0.0
         while not self.replica.status.may_serve:
@@ -212,7 +212,7 @@ def test_a_plan_is_still_on_its_way_after_a_while_without_a_majority(
     alone: Alone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A leader that is not answered for the shortest election timeout serves no more, and may serve again in the same term."""
-    alone.replica._plan_pending = True
+    alone.replica._plan_pieces = 1
     monkeypatch.setattr(RaftCore, "may_serve", False)
     alone.step()
     monkeypatch.undo()
