@@ -28,8 +28,8 @@ STEP_SECONDS_MAX = 0.1
 """A step that takes longer is too slow: so long due work and heartbeats wait for the next one."""
 PLAN_SECONDS_MAX = 0.25
 """The same for a plan on its way through the log; that of a cluster over many miles takes a while without any load."""
-BYTES_MIN = 8 << 10
-"""About thirty small jobs. So much is taken between two looks in any case: who creates one at a time is always served."""
+BYTES_MIN = 16 << 10
+"""About sixty small jobs. So much is taken between two looks in any case: who creates one at a time is always served."""
 BYTES_MAX = 256 << 10
 """What a leader begins with, and what it goes back to while nothing is due that could be late: a machine that is slow for other
 reasons gets no faster by taking less. A node applies so much in some 0.3 s, and no more of it if more lies in the log."""

@@ -40,7 +40,7 @@ SITUATIONS = """
 nothing is due                      0.010  none    6   256
 all is well                         0.099  0.249   6   256
 steps are slow                      0.150  0.100   3    32
-steps are slow for ever             0.150  0.100  20     8
+steps are slow for ever             0.150  0.100  20    16
 the log is slow, the steps are not  0.010  0.300   3    32
 steps are slow, but nothing is due  0.150  none    6   256
 """
@@ -90,7 +90,7 @@ def test_due_work_passes_the_line_and_the_order_stays() -> None:
     assert len(share.taken) == 5 and share.waiting and share.refused
 
 
-@pytest.mark.parametrize("kibibytes", [2, 10, 40])
+@pytest.mark.parametrize("kibibytes", [4, 20, 80])
 def test_while_the_log_is_full_a_little_is_taken_now_and_then(kibibytes: int) -> None:
     intake = Intake(0.0)
     taken = sum(len(intake.share([put(kibibytes)] * 9, BYTES_MAX, look * 0.101).taken) for look in range(100))
