@@ -70,7 +70,7 @@ from horologe.raft.store import Store
 
 HOUSEKEEPING_SECONDS = 0.5
 NAMING_SECONDS = 2.0
-"""So long after its start the first leader of a new cluster waits for members to say which versions they can apply."""
+"""So long the first leader of a new cluster waits for members that have not said yet which versions they can apply."""
 LEADERLESS_SHARE = 0.3
 """A gateway without a leader for this part of a lease term sends its workers elsewhere, while their leases still hold."""
 log = structlog.get_logger(__name__)
@@ -399,18 +399,25 @@ class Node:
         while, with the one before.
         """
         versions = self._surroundings.machine.program.versions
-        version, patient_until = versions.newest, self.context.clock.monotonic() + NAMING_SECONDS
+        patient_until = 0.0
         while True:
             with self.context.store.read() as tables:
                 if cluster_id_of(tables):
                     return
             if self._replica.status.may_serve:
-                bootstrap = log_pb2.Bootstrap(cluster_id=str(new_uuid(self.context.randomness)), version=version)
-                with suppress(ProposalError):
-                    result = await self.context.proposals.propose(log_pb2.Command(bootstrap=bootstrap), 5.0)
-                    if result.code is Code.VERSION_NOT_READY and self.context.clock.monotonic() > patient_until:
-                        version = versions.oldest
+                now = self.context.clock.monotonic()
+                patient_until = patient_until or now + NAMING_SECONDS
+                if not await self._propose_name(versions.newest) and now >= patient_until:
+                    await self._propose_name(versions.oldest)
             await asyncio.sleep(0.05)
+
+    async def _propose_name(self, version: int) -> bool:
+        """False if members are in the way of this version; otherwise the cluster has a name, or will have one, or none leads."""
+        name = str(new_uuid(self.context.randomness))
+        command = log_pb2.Command(bootstrap=log_pb2.Bootstrap(cluster_id=name, version=version))
+        with suppress(ProposalError):
+            return (await self.context.proposals.propose(command, 5.0)).code is not Code.VERSION_NOT_READY
+        return True
 
     async def _hand_over(self) -> None:
         await self.gateway.drained()

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.model import Code, Counters, Result
+from horologe.raft.model import CLUSTER_ID_KEY, Code, Result
 from horologe.raft.state import InvariantError, State
 from horologe.raft.tables import Tables
 
@@ -89,8 +89,8 @@ class Program:
                 self._field_since.setdefault(path.partition(".")[0], []).append((path, version))
 
     def check(self, tables: Tables) -> None:
-        """Raises UnfitProgramError if this state is not for this program. One that holds nothing yet is for any."""
-        version = version_of(tables) if Counters.load(tables).revision else self.versions.newest
+        """Raises UnfitProgramError if this state is not for this program. That of a cluster which has no name yet is for any."""
+        version = version_of(tables) if tables.meta.get(CLUSTER_ID_KEY) else self.versions.newest
         if version > self.versions.newest:
             raise UnfitProgramError(
                 f"the state is of cluster version {version}, and this program can apply {self.versions}: a newer program wrote "

@@ -38,12 +38,11 @@ from horologe.raft.access import EVERYWHERE, Verb, is_secure
 from horologe.raft.cluster_version import THIS_PROGRAM
 from horologe.raft.history import prune
 from horologe.raft.malformed import fault_of
-from horologe.raft.model import Code, Counters, Effects, Result
+from horologe.raft.model import CLUSTER_ID_KEY, Code, Counters, Effects, Result
 from horologe.raft.requests import first_answer, remember
 from horologe.raft.state import InvariantError, State
 from horologe.raft.tables import Tables
 
-CLUSTER_ID_KEY = b"cluster_id"
 FIRST_CLUSTER_ID_KEY = b"first_cluster_id"
 """Missing until the cluster gets another identity."""
 NUMBER_GAP = 1_000_000_000

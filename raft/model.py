@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 if TYPE_CHECKING:
     from horologe.raft.tables import Tables
 
+CLUSTER_ID_KEY = b"cluster_id"
+"""In the meta table. Missing until the cluster has got its name."""
+
 
 class ExecutionState(IntEnum):
     """Where an execution stands; numbers as in horologe.v1.Execution.State."""

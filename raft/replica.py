@@ -349,11 +349,11 @@ class Replica:
             command.change_membership.refusal = Code.PERMISSION_DENIED
         self._append([command], wall_ms)
 
-    def _waits_for(self, version: int) -> list[str]:
+    def _waits_for(self, version: int, *, also_absent: bool = True) -> list[str]:
         """The members, of the committed configuration and of the one in force, that keep the cluster from having it."""
         configurations = (self._core.committed_configuration, self._core.configuration)
         present = self._connected | {self.settings.name}
-        return waits_for(version, configurations, self._reconfiguration.known, present)
+        return waits_for(version, configurations, self._reconfiguration.known, present, also_absent=also_absent)
 
     def _refuse_newer(self, refused: Sequence[Refusal]) -> None:
         """For good: what the cluster's version does not allow is not tried again."""

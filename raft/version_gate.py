@@ -6,10 +6,11 @@ members could apply the next one. What a version means is in cluster_version.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.cluster_version import Program, is_held, version_of
+from horologe.raft.cluster_version import FIRST, Program, is_held, version_of
 from horologe.raft.membership import Configuration
 from horologe.raft.model import Code, Result
 from horologe.raft.reconfiguration import LOOK_SECONDS, Introduction
@@ -18,8 +19,12 @@ from horologe.raft.tables import Tables
 SETTLE_SECONDS = 300.0
 """So long all members must have run the newer program before the version is raised by itself."""
 Refusal = tuple[log_pb2.Command, Result]
-WaitsFor = Callable[[int], Sequence[str]]
-"""The members that keep the cluster from having a version."""
+
+
+class WaitsFor(Protocol):
+    """The members that keep the cluster from having a version; see `waits_for`."""
+
+    def __call__(self, version: int, *, also_absent: bool = True) -> Sequence[str]: ...
 
 
 class VersionGate:
@@ -66,13 +71,14 @@ class VersionGate:
     def _obstacle(self, command: log_pb2.Command, waits_for: WaitsFor) -> str:
         """Who is in the way of the version that a command gives the cluster; empty if it gives none, or nobody is."""
         if command.HasField("raise_version"):
-            version, known = command.raise_version.version, self.version
+            version = command.raise_version.version
+            missing = waits_for(version) if version > self.version else ()
         elif command.HasField("bootstrap"):
-            # Members of one cluster are neighbours, so all know the older version of their programs, also who is not there yet.
-            version, known = command.bootstrap.version, self.program.versions.oldest
+            version = command.bootstrap.version or FIRST
+            # Whoever is not there yet is a neighbour, and most likely knows the older version of this program.
+            missing = waits_for(version, also_absent=version > self.program.versions.oldest)
         else:
             return ""
-        missing = waits_for(version) if version > known else ()
         return f"{', '.join(missing)} cannot apply version {version}, or is not connected" if missing else ""
 
     def next(self, waits_for: WaitsFor, now: float) -> log_pb2.Command | None:
@@ -100,7 +106,13 @@ def waits_for(
     configurations: Iterable[Configuration],
     known: Mapping[str, Introduction],
     present: Collection[str],
+    *,
+    also_absent: bool = True,
 ) -> list[str]:
-    """The members that have not said that they can apply this version, or are not there to say it again."""
+    """The members that have not said that they can apply this version, or are not there to say it again.
+
+    Without `also_absent` only those that are there, and have said that they cannot.
+    """
     members = sorted({name for configuration in configurations for name in configuration.by_name})
-    return [name for name in members if name not in present or name not in known or version not in known[name].versions]
+    there = {name for name in members if name in present and name in known}
+    return [name for name in members if (version not in known[name].versions if name in there else also_absent)]

@@ -11,6 +11,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node import planner
 from horologe.raft.cluster_version import KINDS, RELEASES, Program, UnfitProgramError
 from horologe.raft.commands import FIRE
+from horologe.raft.machine import cluster_id_of
 from horologe.raft.model import Code, Effects, Result
 from horologe.raft.state import State
 from horologe.raft.step import Inbox
@@ -41,6 +42,12 @@ class LaterMachine(WatchedMachine):
         return super()._dispatch(state, command)
 
 
+class MuchLaterMachine(WatchedMachine):
+    """A program that cannot apply the first version any more."""
+
+    program = Program({**RELEASES, 2: "0.2", 3: "0.3"})
+
+
 class OlderMachine(WatchedMachine):
     """A program that claims the later one's version, and knows no more than this one."""
 
@@ -60,6 +67,11 @@ def upgrade(story: Story, *names: str) -> None:
 
 def versions(story: Story) -> set[int]:
     return {node.status.cluster_version for node in story.nodes.values() if node.status is not None}
+
+
+def is_named(story: Story) -> bool:
+    """Whether the nodes that are up know their cluster's name, and so its version."""
+    return all(story.look(cluster_id_of, name) for name in story.up())
 
 
 def test_scenario_38_poison_in_the_log() -> None:
@@ -155,8 +167,8 @@ def test_scenario_39_a_new_cluster_does_not_guess_what_an_absent_member_runs() -
             story.nodes[name].make_machine = LaterMachine
             story.nodes[name].start()
         story.workers["w1"].start()
-        story.run_until(lambda: story.is_welcome("w1"), what="two nodes at work")
-        assert {status.cluster_version for name in ("n1", "n2") if (status := story.nodes[name].status)} == {1}
+        story.run_until(lambda: is_named(story), what="the cluster has a name")
+        assert versions(story) == {1}
         story.nodes["n3"].start()
         story.run_until(story.is_converged)
         story.create("tick", jobs.every("1s"))
@@ -164,6 +176,31 @@ def test_scenario_39_a_new_cluster_does_not_guess_what_an_absent_member_runs() -
         assert story.up() == list(story.nodes) and len(story.starts()) >= 2
         story.run_until(story.is_converged)
         story.check()
+
+
+def test_scenario_39_members_of_a_new_cluster_that_come_one_after_the_other_are_waited_for() -> None:
+    """The time runs from the first leader on, not from when the first node began to wait for others."""
+    with Story() as story:
+        for node in story.nodes.values():
+            node.make_machine = LaterMachine
+            node.start()
+            story.run(1.5)
+        story.run_until(lambda: is_named(story), what="the cluster has a name")
+        assert versions(story) == {2}
+
+
+def test_scenario_39_nodes_restart_before_their_new_cluster_has_a_version() -> None:
+    """Their program cannot apply the first version, and what they hold is of none yet."""
+    with Story() as story:
+        both = [story.nodes[name] for name in ("n1", "n2")]
+        for node in both:
+            node.make_machine = MuchLaterMachine
+            node.start()
+        story.run_until(lambda: all(node.status and node.status.revision for node in both), what="the log has begun")
+        for name in ("n1", "n2"):
+            story.restart(name)
+        story.run_until(lambda: is_named(story), what="the cluster has a name")
+        assert versions(story) == {2}
 
 
 def test_scenario_39_unknown_kind_of_command_stops_a_node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from horologe.raft.model import Code, Counters, Result
 from horologe.raft.reconfiguration import LOOK_SECONDS, Introduction
 from horologe.raft.state import InvariantError
 from horologe.raft.tables import Tables
-from horologe.raft.version_gate import VersionGate, waits_for
+from horologe.raft.version_gate import VersionGate, WaitsFor, waits_for
 from horologe.v1 import job_pb2
 
 Command = log_pb2.Command
@@ -55,6 +56,14 @@ def raising(version: int, *, asked: bool = False) -> Command:
 
 def holding(held: bool) -> Command:
     return Command(hold_version=log_pb2.HoldVersion(held=held))
+
+
+def naming(version: int) -> Command:
+    return Command(bootstrap=log_pb2.Bootstrap(cluster_id="c", version=version))
+
+
+def in_the_way(*names: str) -> WaitsFor:
+    return lambda version, *, also_absent=True: names
 
 
 def applied(tables: Tables, *asked: Command, machine: StateMachine | None = None) -> list[Result]:
@@ -141,7 +150,7 @@ def test_a_program_stops_at_a_version_that_it_cannot_apply() -> None:
 
 def test_a_new_cluster_begins_with_the_version_of_the_program_that_named_it() -> None:
     tables = dict_tables()
-    applied(tables, Command(bootstrap=log_pb2.Bootstrap(cluster_id="c", version=2)))
+    applied(tables, naming(2))
     assert version_of(tables) == 2
     # Whoever comes second names nothing.
     applied(tables, Command(bootstrap=log_pb2.Bootstrap(cluster_id="d", version=1)))
@@ -150,9 +159,11 @@ def test_a_new_cluster_begins_with_the_version_of_the_program_that_named_it() ->
 
 def test_which_states_a_program_takes() -> None:
     tables = dict_tables()
-    # An empty one is for any.
+    # One that says nothing of itself yet is for any.
     MUCH_LATER.check(tables)
     applied(tables, Command(barrier=log_pb2.Barrier()))
+    MUCH_LATER.check(tables)
+    applied(tables, naming(1))
     with pytest.raises(UnfitProgramError, match=r"a release was left out; run horologe 0\.2 on all nodes first"):
         MUCH_LATER.check(tables)
     LATER.check(tables)
@@ -184,21 +195,21 @@ def test_the_version_is_raised_when_all_could_apply_the_next_one_for_long_enough
     tables = dict_tables()
     gate = VersionGate(LATER, tables, 10.0)
     times = (0.0, 5.0, 14.0, 14.0 + LOOK_SECONDS / 2)
-    assert [gate.next(lambda version: missing, now) for now in times] == [None] * 4
+    assert [gate.next(lambda version, **_: missing, now) for now in times] == [None] * 4
     missing.clear()
-    assert [gate.next(lambda version: missing, now) for now in (20.0, 25.0)] == [None] * 2
+    assert [gate.next(lambda version, **_: missing, now) for now in (20.0, 25.0)] == [None] * 2
     missing.append("n2")
-    assert gate.next(lambda version: missing, 29.0) is None
+    assert gate.next(lambda version, **_: missing, 29.0) is None
     missing.clear()
-    assert [gate.next(lambda version: missing, now) for now in (31.0, 40.0)] == [None] * 2
-    assert gate.next(lambda version: missing, 41.0) == raising(2)
+    assert [gate.next(lambda version, **_: missing, now) for now in (31.0, 40.0)] == [None] * 2
+    assert gate.next(lambda version, **_: missing, 41.0) == raising(2)
     # Who did not lead meanwhile counts anew.
-    gate.next(lambda version: missing, 42.0)
+    gate.next(lambda version, **_: missing, 42.0)
     gate.follow()
-    assert [gate.next(lambda version: missing, now) for now in (60.0, 69.0)] == [None] * 2
+    assert [gate.next(lambda version, **_: missing, now) for now in (60.0, 69.0)] == [None] * 2
     applied(tables, raising(2))
     gate.load(tables)
-    assert [gate.next(lambda version: missing, now) for now in (80.0, 99.0)] == [None] * 2
+    assert [gate.next(lambda version, **_: missing, now) for now in (80.0, 99.0)] == [None] * 2
 
 
 def test_the_gate_lets_others_of_one_batch_pass() -> None:
@@ -208,30 +219,35 @@ def test_the_gate_lets_others_of_one_batch_pass() -> None:
     admitted, refused = gate.admit([barrier, secret, barrier])
     assert admitted == [barrier, barrier]
     assert [(command, result.code) for command, result in refused] == [(secret, Code.VERSION_TOO_LOW)]
-    admitted, refused = gate.decide([barrier, raising(2, asked=True)], lambda version: ["n3"])
+    admitted, refused = gate.decide([barrier, raising(2, asked=True)], in_the_way("n3"))
     assert (admitted, [result.text for _, result in refused]) == (
         [barrier],
         ["n3 cannot apply version 2, or is not connected"],
     )
-    assert gate.decide([raising(2)], lambda version: []) == ([raising(2)], [])
-    assert gate.decide([raising(1)], lambda version: ["n3"]) == ([raising(1)], []), "it changes nothing"
+    assert gate.decide([raising(2)], in_the_way()) == ([raising(2)], [])
+    assert gate.decide([raising(1)], in_the_way("n3")) == ([raising(1)], []), "it changes nothing"
 
 
 def test_a_new_cluster_does_not_begin_with_what_a_member_cannot_apply() -> None:
-    """Whoever leads first proposes what its own program can do. What every neighbour can apply needs nobody's word."""
-
-    def naming(version: int) -> Command:
-        return Command(bootstrap=log_pb2.Bootstrap(cluster_id="c", version=version))
-
-    barrier = Command(barrier=log_pb2.Barrier())
+    """Whoever leads first proposes what its own program can do. Who is not there is not waited for with the older version."""
+    members = Configuration((Member("n1"), Member("n2"), Member("n3")))
     gate = VersionGate(LATER, dict_tables(), 0.0)
-    admitted, refused = gate.decide([barrier, naming(2)], lambda version: ["n3"] if version == 2 else [])
-    assert admitted == [barrier]
-    assert refused == [
-        (naming(2), Result(Code.VERSION_NOT_READY, (1,), "n3 cannot apply version 2, or is not connected"))
-    ]
-    assert gate.decide([naming(2)], lambda version: []) == ([naming(2)], [])
-    assert gate.decide([naming(1)], lambda version: ["n3"]) == ([naming(1)], [])
+    barrier = Command(barrier=log_pb2.Barrier())
+
+    def decided(version: int, **ranges: tuple[int, int]) -> tuple[bool, str]:
+        known = {name: Introduction(name, name, "", VersionRange(*range_)) for name, range_ in ranges.items()}
+        asked = [barrier, naming(version)]
+        admitted, refused = gate.decide(asked, partial(waits_for, configurations=[members], known=known, present=known))
+        assert [*admitted, *(command for command, _ in refused)] == asked
+        return len(admitted) == 2, "".join(result.text for _, result in refused)
+
+    assert decided(2, n1=(1, 2), n2=(1, 2), n3=(1, 2)) == (True, "")
+    assert decided(2, n1=(1, 2), n2=(1, 2)) == (False, "n3 cannot apply version 2, or is not connected")
+    assert decided(2, n1=(1, 2), n2=(1, 2), n3=(1, 1)) == (False, "n3 cannot apply version 2, or is not connected")
+    assert decided(1, n1=(1, 2), n2=(1, 2)) == (True, "")
+    assert decided(1, n1=(1, 2), n2=(1, 1), n3=(1, 1)) == (True, "")
+    # The program of one that is there is newer than ours.
+    assert decided(1, n1=(1, 2), n2=(2, 3)) == (False, "n2 cannot apply version 1, or is not connected")
+    assert decided(2, n1=(1, 2), n2=(2, 3), n3=(2, 3)) == (True, "")
     # An older leader, asked by a newer node that led until just now.
-    own = waits_for(2, [Configuration((Member("n1"),))], {"n1": introduced("n1", 1)}, {"n1"})
-    assert gate.decide([naming(2)], lambda version: own)[0] == []
+    assert decided(2, n1=(1, 1), n2=(1, 2), n3=(1, 2)) == (False, "n1 cannot apply version 2, or is not connected")
