@@ -219,7 +219,8 @@ class OutputCopies:
             mate = self._mates.choose()
             if mate:
                 copied = await self._send(mate, wanted, seconds)
-                if copied:
+                if copied or mate == self._mates.choose():
+                    # The rest cannot be read here: nobody else could be given it either.
                     return mate, copied
             elif self._has_mate:
                 await asyncio.sleep(CHOOSE_AGAIN_SECONDS)
@@ -229,7 +230,7 @@ class OutputCopies:
         return "", set()
 
     async def _send(self, mate: str, wanted: Batch, seconds: float) -> set[HeldOutput]:
-        """Of what it has all now. If that is not everything that was wanted, time ran out, or it failed and gets a rest."""
+        """Of what it has all now. What is missing cannot be read here, or time ran out, or the node failed and gets a rest."""
         copied: set[HeldOutput] = set()
         try:
             async with asyncio.timeout(seconds):
@@ -255,14 +256,18 @@ class OutputCopies:
         request, size = Request(cluster_id=cluster_id), 0
         whole: list[HeldOutput] = []
         for output, pieces in wanted.items():
-            async for parcel in self._parcels(mate, output, pieces):
-                sent = request.parcels.add(key=key_message(output.key))
-                for piece in parcel:
-                    sent.pieces.add(sequence=piece.sequence, stream=piece.stream, data=piece.data)
-                    size += len(piece.data)
-                if size >= REQUEST_BYTES_MAX:
-                    yield request, whole
-                    request, size, whole = Request(cluster_id=cluster_id), 0, []
+            try:
+                async for parcel in self._parcels(mate, output, pieces):
+                    sent = request.parcels.add(key=key_message(output.key))
+                    for piece in parcel:
+                        sent.pieces.add(sequence=piece.sequence, stream=piece.stream, data=piece.data)
+                        size += len(piece.data)
+                    if size >= REQUEST_BYTES_MAX:
+                        yield request, whole
+                        request, size, whole = Request(cluster_id=cluster_id), 0, []
+            except OutputError as error:
+                log.warning("output cannot be copied", execution=output.key.execution, error=str(error))
+                continue
             if mate in output.nodes or self._is_whole_here(output):
                 whole.append(output)
         yield request, whole

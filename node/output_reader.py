@@ -16,7 +16,7 @@ from horologe.node import views
 from horologe.node.context import NodeContext
 from horologe.node.errors import ApiError
 from horologe.node.output_copies import StubOf, key_message
-from horologe.node.outputs import OutputKey
+from horologe.node.outputs import OutputError, OutputKey
 from horologe.node.peer_outputs import PeerOutputs
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.model import AttemptState, ExecutionState
@@ -51,7 +51,7 @@ class Whereabouts(NamedTuple):
 
 
 class _AwayError(Exception):
-    """A node does not answer."""
+    """A node does not answer, or cannot read what it keeps."""
 
 
 class OutputReader:
@@ -156,10 +156,13 @@ class OutputReader:
     ) -> AsyncGenerator[Piece, None]:
         request = FetchRequest(key=key_message(key), follow=follow, first_sequence=first_sequence)
         responses = self._here.fetch(request) if node == self._name else self._fetch(node, request)
-        async with aclosing(responses):
-            async for response in responses:
-                for piece in response.pieces:
-                    yield piece
+        try:
+            async with aclosing(responses):
+                async for response in responses:
+                    for piece in response.pieces:
+                        yield piece
+        except OutputError as error:
+            raise _AwayError(node) from error
 
     async def _fetch(self, node: str, request: FetchRequest) -> AsyncGenerator[FetchResponse, None]:
         try:
@@ -181,7 +184,7 @@ def _gone(where: Whereabouts) -> ApiError:
     return ApiError(
         "OUTPUT_GONE",
         f"attempt {where.key.attempt} printed {where.bytes_reported} bytes, and no node keeps them any more: output is kept for "
-        "output_retention_days, by the nodes that took it, and is in no backup",
+        "output_retention_days by the nodes that took it, unless their disks are damaged, and is in no backup",
         metadata={"attempt": str(where.key.attempt)},
     )
 
@@ -189,7 +192,7 @@ def _gone(where: Whereabouts) -> ApiError:
 def _unreachable(nodes: list[str]) -> ApiError:
     return ApiError(
         "OUTPUT_UNREACHABLE",
-        f"the output is kept by {' and '.join(nodes)}, which cannot be reached now; try again when one of them is back",
+        f"the output may be on {' and '.join(nodes)}, which cannot be reached or cannot read it now; try again when they can",
         metadata={"node": ", ".join(nodes)},
         retry_seconds=RETRY_SECONDS,
     )

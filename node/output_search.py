@@ -11,7 +11,7 @@ import grpc.aio
 
 from horologe.node.output_copies import StubOf, key_message
 from horologe.node.output_reader import Whereabouts
-from horologe.node.outputs import OutputKey
+from horologe.node.outputs import OutputError, OutputKey
 from horologe.node.peer_outputs import PeerOutputs
 from horologe.peer.v1 import peer_service_pb2
 
@@ -35,7 +35,7 @@ class Search:
     found: dict[OutputKey, Found] = field(default_factory=dict)
     """What was found, by attempt."""
     away: set[str] = field(default_factory=set)
-    """Nodes that could not be asked."""
+    """Nodes that could not be asked, or cannot read what they keep."""
 
     async def look_at(self, sought: Iterable[Whereabouts]) -> list[OutputKey]:
         """Asks each node for what it keeps, all at once, and others for what it lacks; answers what nobody could be asked for."""
@@ -68,7 +68,7 @@ class Search:
                 answer = await self.here.find(request)
             else:
                 answer = await self.stub_of(node).FindInOutput(request, timeout=ASK_SECONDS)
-        except (grpc.aio.AioRpcError, KeyError):
+        except (grpc.aio.AioRpcError, KeyError, OutputError):
             self.away.add(node)
             return [Found()] * len(keys)
         return list(answer.found)

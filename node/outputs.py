@@ -46,13 +46,15 @@ _HEAD = Struct(">BI")
 """stream, length of the data; the compressed data follows, encrypted. So how much there is can be told without opening it."""
 _CONTEXT = context_of("output")
 _DAMAGED_SUFFIX = ".damaged"
+_DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError)
+"""What LMDB says of a file that will never be readable again. Anything else may pass: too few file handles, a disk that hangs."""
 
 log = structlog.get_logger(__name__)
 Work = TypeVar("Work")
 
 
 class OutputError(Exception):
-    """Output could not be written. The text says why; attempts are not affected."""
+    """Output could not be written, or is there and cannot be read now. The text says why; attempts are not affected."""
 
 
 class Stream(IntEnum):
@@ -141,7 +143,7 @@ class OutputStore:
     # Reading
 
     def read_batch(self, key: OutputKey, first_sequence: int = 0) -> list[OutputPiece]:
-        """The next pieces from `first_sequence` on, about a MiB of them; empty at the end."""
+        """The next pieces from `first_sequence` on, about a MiB of them; empty at the end. Raises OutputError."""
         batch: list[OutputPiece] = []
         size = 0
         with self._lock:
@@ -153,7 +155,7 @@ class OutputStore:
         return batch
 
     async def read(self, key: OutputKey, first_sequence: int = 0) -> AsyncGenerator[list[OutputPiece], None]:
-        """What is kept of an attempt, in batches, without holding up the event loop."""
+        """What is kept of an attempt, in batches, without holding up the event loop. Raises OutputError."""
         loop = asyncio.get_running_loop()
         while batch := await loop.run_in_executor(self._thread, self.read_batch, key, first_sequence):
             yield batch
@@ -190,9 +192,9 @@ class OutputStore:
                 self._followers.pop(key[:2], None)
 
     def extent(self, key: OutputKey) -> OutputExtent:
-        """How much of an attempt's output is kept here, from the heads of what is on the disk."""
+        """How much of an attempt's output can be read here, from the heads of what is on the disk."""
         bytes_kept, last_sequence = 0, -1
-        with self._lock:
+        with self._lock, suppress(OutputError):
             for sequence, value in self._values(key, 0):
                 last_sequence = sequence
                 if len(value) >= _HEAD.size:
@@ -207,7 +209,7 @@ class OutputStore:
             return sorted(_days_in(self._folder))
 
     def piece_count(self, day: date) -> int:
-        """Pieces of a day; 0 if it is gone or cannot be read."""
+        """Pieces of a day; 0 if it is gone or damaged. Raises OutputError."""
         with self._lock:
             environment = self._readable(day)
             return 0 if environment is None else int(environment.stat()["entries"])
@@ -216,7 +218,7 @@ class OutputStore:
         """Encrypts a few pieces of a day anew that lie under data keys which shall go, from behind a place on.
 
         Answers the last place that was looked at, None at the end of the day, and how many pieces were looked at. What is
-        damaged stays as it is. Raises OutputError if the disk does not take it.
+        damaged stays as it is. Raises OutputError if the disk does not give or take it.
         """
         with self._lock:
             environment = self._readable(day)
@@ -276,14 +278,17 @@ class OutputStore:
     # Inside; the lock is held
 
     def _readable(self, day: date) -> Any:
-        """The day's environment, or None."""
+        """The day's environment; None if it is gone, or damaged for good. Raises OutputError."""
         if not (self._folder / day.isoformat()).exists():
             return None
         try:
             return self._open(day, create=False)
-        except (lmdb.Error, OSError) as error:
-            log.error("output of a day cannot be read", day=str(day), error=str(error))
+        except _DAMAGE as error:
+            log.error("output of a day is damaged", day=str(day), error=str(error))
             return None
+        except (lmdb.Error, OSError) as error:
+            log.error("output of a day cannot be read now", day=str(day), error=str(error))
+            raise OutputError(f"{self._folder}/{day}: output cannot be read now ({error})") from error
 
     def _values(self, key: OutputKey, first_sequence: int) -> Iterator[tuple[int, bytes]]:
         environment = self._readable(_day_of(key.assign_ms))
@@ -322,7 +327,7 @@ class OutputStore:
             try:
                 environment = _open_environment(folder)
             except lmdb.Error as error:
-                if not create or not isinstance(error, lmdb.InvalidError | lmdb.CorruptedError):
+                if not create or not isinstance(error, _DAMAGE):
                     raise
                 aside = folder.with_name(f"{day}.{self._clock.wall_ms()}{_DAMAGED_SUFFIX}")
                 folder.rename(aside)

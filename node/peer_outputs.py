@@ -39,7 +39,7 @@ class PeerOutputs:
     ) -> AsyncGenerator[peer_service_pb2.FetchOutputResponse, None]:
         """What is kept here of an attempt. With `follow`, goes on while this node is the attempt's gateway.
 
-        Raises StrangeOutputError.
+        Raises StrangeOutputError, or OutputError if it cannot be read now.
         """
         key = key_of(request.key)
 
@@ -71,7 +71,7 @@ class PeerOutputs:
         await self._outputs.append_async(pieces)
 
     async def find(self, request: peer_service_pb2.FindInOutputRequest) -> peer_service_pb2.FindInOutputResponse:
-        """Looks for a text in what is kept here. Raises StrangeOutputError."""
+        """Looks for a text in what is kept here. Raises StrangeOutputError, or OutputError if it cannot be read now."""
         response = peer_service_pb2.FindInOutputResponse()
         for key in [key_of(key) for key in request.keys]:
             found = await asyncio.to_thread(

@@ -420,6 +420,8 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
                     yield response
         except StrangeOutputError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except OutputError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
     async def StoreOutput(  # noqa: N802
         self, request: peer_service_pb2.StoreOutputRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -439,6 +441,8 @@ class PeerNetwork(peer_service_pb2_grpc.PeerServiceServicer):
             return await self._outputs.find(request)
         except StrangeOutputError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except OutputError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
     # Conditions and leadership
 

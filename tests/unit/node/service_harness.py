@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
@@ -41,7 +41,7 @@ from horologe.node.notification_service import NotificationService
 from horologe.node.notifier import Messenger
 from horologe.node.operation_service import OperationService
 from horologe.node.output_service import OutputService
-from horologe.node.outputs import OutputStore
+from horologe.node.outputs import OutputError, OutputStore
 from horologe.node.pause_service import PauseService
 from horologe.node.peer_outputs import PeerOutputs
 from horologe.node.people_worker_service import PeopleWorkerService
@@ -358,6 +358,18 @@ class FakeNode:
             self.store.close()
 
 
+def _unavailable() -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+
+@contextmanager
+def _told_by_grpc() -> Iterator[None]:
+    try:
+        yield
+    except OutputError:
+        raise _unavailable() from None
+
+
 class FakePeer:
     """Another node with the same state and an output store of its own; to the node it is a stub."""
 
@@ -374,7 +386,7 @@ class FakePeer:
     def _ask(self, request: Any) -> None:
         self.asked.append(request)
         if self.is_away:
-            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+            raise _unavailable()
 
     def FetchOutput(self, request: Any) -> FakePeer._Call:
         return self._Call(self, request)
@@ -388,7 +400,8 @@ class FakePeer:
     async def FindInOutput(self, request: Any, timeout: float) -> Any:
         assert timeout > 0
         self._ask(request)
-        return await self._here.find(request)
+        with _told_by_grpc():
+            return await self._here.find(request)
 
     class _Call:
         def __init__(self, peer: FakePeer, request: Any) -> None:
@@ -398,7 +411,8 @@ class FakePeer:
 
         async def read(self) -> Any:
             self._peer._ask(self._request)
-            return await anext(self._responses, grpc.aio.EOF)
+            with _told_by_grpc():
+                return await anext(self._responses, grpc.aio.EOF)
 
         def cancel(self) -> None:
             """The server's end goes with this object."""

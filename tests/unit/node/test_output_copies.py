@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from service_harness import FakeNode, FakePeer, interval_job
@@ -191,6 +192,26 @@ async def test_a_second_copy_is_made_good_later(here, monkeypatch):
     await until(lambda: not here.copies._debts)
     paying.cancel()
     assert here.kept("n2", number) == b"owed"
+
+
+async def test_what_cannot_be_read_here_is_not_said_to_be_on_another_node(here, monkeypatch):
+    first = await here.run()
+    here.prints(first, 0, b"one ")
+    await here.copies.settled()
+    here.n2.is_away = True
+
+    def refuse(key: OutputKey, first_sequence: int) -> NoReturn:
+        raise OutputError("the disk does not answer")
+
+    monkeypatch.setattr(here.node.outputs, "read_batch", refuse)
+    second = await here.run()
+    here.prints(first, 1, b"two")
+    here.prints(second, 0, b"new")
+    await here.copies.settled()
+    assert list((await here.finish(second)).output_nodes) == ["n1", "n3"]
+    assert list((await here.finish(first)).output_nodes) == ["n1"]
+    monkeypatch.undo()
+    assert here.kept("n1", first) == b"one two"
 
 
 async def test_a_node_alone_needs_no_other(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
 import grpc.aio
@@ -14,7 +15,7 @@ from service_harness import FakeNode, FakePeer, interval_job, refused
 from horologe.log.v1 import log_pb2
 from horologe.node import output_lines, output_reader, output_service
 from horologe.node import outputs as outputs_module
-from horologe.node.outputs import OutputKey, OutputPiece, OutputStore
+from horologe.node.outputs import OutputError, OutputKey, OutputPiece, OutputStore
 from horologe.raft.commands import SESSION, Outcome
 from horologe.raft.records import U64
 from horologe.v1 import execution_service_pb2, job_service_pb2
@@ -168,6 +169,25 @@ async def test_output_that_nobody_keeps_any_more_is_said_to_be_gone(three, keepe
     three.peers["n3"].is_away = True
     error = await refused(read(three, number))
     assert error.reason == "OUTPUT_UNREACHABLE"
+
+
+@pytest.mark.parametrize("keeper", ["n1", "n2"])
+async def test_output_that_cannot_be_read_now_is_not_said_to_be_gone(three, keeper, monkeypatch):
+    number = three.fire(1, three.open_session())
+    store = three.outputs if keeper == "n1" else three.peers[keeper].outputs
+    await keep(three, store, number, b"still there")
+    three.complete(number, output_nodes=[keeper], output_bytes=11)
+
+    def refuse(key: OutputKey, first_sequence: int) -> NoReturn:
+        raise OutputError("the disk does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "read_batch", refuse)
+        error = await refused(read(three, number))
+        assert (error.reason, error.metadata) == ("OUTPUT_UNREACHABLE", {"node": keeper})
+        answer = await search(three, "there")
+        assert (answer.unread_attempt_count, answer.unreachable_nodes) == (1, [keeper])
+    assert await read(three, number) == [(1, b"still there")]
 
 
 async def test_a_copy_that_was_made_later_is_found(three):

@@ -289,6 +289,25 @@ def test_a_folder_that_cannot_be_opened(tmp_path, clock, monkeypatch):
     store.close()
 
 
+def test_a_day_that_cannot_be_opened_now_is_not_taken_for_an_empty_one(tmp_path, clock, monkeypatch):
+    def refuse(folder: Path) -> None:
+        raise lmdb.Error("too many open files")
+
+    store = OutputStore(tmp_path, clock)
+    store.append([piece(0, b"kept")])
+    store.close()
+    store = OutputStore(tmp_path, clock)
+    day = store.days()[0]
+    with monkeypatch.context() as patched:
+        patched.setattr(outputs_module, "_open_environment", refuse)
+        for ask in (lambda: text(store), lambda: store.piece_count(day), lambda: store.reseal(day, frozenset(), None)):
+            with pytest.raises(OutputError, match="2027-01-15: output cannot be read now"):
+                ask()
+        assert store.extent(OutputKey(7, 1, NOON_MS)) == OutputExtent(0, -1)
+    assert text(store) == b"kept"
+    store.close()
+
+
 # Encryption
 
 
