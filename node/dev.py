@@ -117,15 +117,21 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
 
 
 async def _first_of(*works: Awaitable[object]) -> None:
-    """Until one of them is done; raises what that one raises."""
+    """Until one of them is done; raises what that one raises. If several are done at once, the first of them in this order."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        next(task for task in tasks if task in done).result()
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _failure_of(task: asyncio.Task[None]) -> None:
+    """Returns never, and raises what the task raises. One that ends in good order, as a drained worker, ends nothing else."""
+    await asyncio.shield(task)
+    await asyncio.Event().wait()
 
 
 # The cluster. Both ways give a function that returns never, and raises when a part of it has ended by itself.
@@ -152,10 +158,13 @@ async def _in_this_process(cluster: LocalCluster, worker_config: str, demo: dict
     )
     serving = asyncio.create_task(worker.serve())
     try:
-        yield lambda: _first_of(node.wait_failed(), asyncio.shield(serving))
+        yield lambda: _first_of(node.wait_failed(), _failure_of(serving))
     finally:
         worker.drain()
         await asyncio.wait({serving}, timeout=DRAIN_SECONDS)
+        # What still runs must have ended before the folder that it may write to goes.
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
         await node.stop()
 
 

@@ -133,3 +133,33 @@ async def test_a_node_in_this_process_that_fails_ends_it(
     with pytest.raises(NodeFailedError, match="its disk is full"):
         await dev_module.run(1, tmp_path / "dev", 0, None)
     assert is_welcome.is_set() is (when == "later")
+
+
+async def test_a_worker_ends_the_others_by_failing_and_not_by_being_drained() -> None:
+    async def drained() -> None:
+        pass
+
+    async def failing() -> None:
+        raise ConnectionError("nobody answers")
+
+    worker = asyncio.create_task(drained())
+    watching = asyncio.create_task(dev_module._failure_of(worker))
+    await worker
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not watching.done()
+    watching.cancel()
+    with pytest.raises(ConnectionError):
+        await dev_module._failure_of(asyncio.create_task(failing()))
+
+
+async def test_who_is_asked_to_stop_hears_of_no_end_that_came_at_the_same_time() -> None:
+    async def stopped() -> None:
+        pass
+
+    async def ended() -> None:
+        raise dev_module.DevError("n1 has ended by itself")
+
+    await dev_module._first_of(stopped(), ended())
+    with pytest.raises(dev_module.DevError):
+        await dev_module._first_of(asyncio.sleep(60), ended())
