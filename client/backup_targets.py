@@ -7,9 +7,11 @@ AWS_ACCESS_KEY_ID and so on.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +22,8 @@ __all__ = ["SUFFIX", "Target", "Upload", "place_of"]
 
 SUFFIX = ".backup"
 _PARTIAL = ".partial"
+_ABANDONED_SECONDS = 3600.0
+"""Nobody has written to it for so long: its writer is dead, also where locks do not tell of those on other machines."""
 S3_PREFIX = "s3://"
 S3_PART_BYTES = 16 << 20
 """S3 takes 10,000 parts of at least 5 MiB: 160 GB are more than a state can be."""
@@ -67,6 +71,11 @@ class Target(ABC):
     @abstractmethod
     def delete(self, name: str) -> None:
         """One that is too old."""
+
+    def sweep(self, is_own: Callable[[str], bool]) -> list[str]:
+        """Deletes what killed backups have left, of those whose names are our own; answers what was deleted."""
+        del is_own
+        return []
 
     @abstractmethod
     def text(self, name: str) -> str:
@@ -121,12 +130,30 @@ class FolderTarget(Target):
         with _said_by(self.text(name)):
             (self._folder / name).unlink(missing_ok=True)
 
+    def sweep(self, is_own: Callable[[str], bool]) -> list[str]:
+        left = [
+            path.name
+            for path in sorted(self._folder.glob(f"*{SUFFIX}{_PARTIAL}"))
+            if is_own(path.name.removesuffix(_PARTIAL)) and _is_abandoned(path)
+        ]
+        for name in left:
+            self.delete(name)
+        return left
+
     def text(self, name: str) -> str:
         return str(self._folder / name)
 
 
+def _is_abandoned(partial: Path) -> bool:
+    """Whether its writer is dead: nobody holds it, and nobody has written to it lately."""
+    with suppress(OSError), partial.open("rb+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED_SECONDS
+    return False
+
+
 class _FileUpload(Upload):
-    """Under another name, until it is known to be good."""
+    """Under another name, until it is known to be good. Locked as long, so that nobody takes it for one that was left."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -134,6 +161,9 @@ class _FileUpload(Upload):
         self._partial.unlink(missing_ok=True)
         number = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = os.fdopen(number, "wb")
+        with suppress(OSError):
+            # Not every file system has locks.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def write(self, data: bytes) -> None:
         with _said_by(str(self._partial)):
@@ -145,7 +175,6 @@ class _FileUpload(Upload):
             os.fsync(self._file.fileno())
             # What is read back shall come from the disk, as far as anybody can ask for that.
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            self._file.close()
 
     def open(self) -> BinaryIO:
         with _said_by(str(self._partial)):
@@ -159,6 +188,7 @@ class _FileUpload(Upload):
                 os.fsync(folder)
             finally:
                 os.close(folder)
+            self._file.close()
 
     def discard(self) -> None:
         with suppress(OSError):

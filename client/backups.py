@@ -101,21 +101,29 @@ def _read_back(upload: Upload, place: str, last: CreateBackupResponse) -> None:
 
 def names_of(target: Target) -> list[Named]:
     """All that were given their names by `save`, oldest first."""
-    found = []
-    for name in target.names():
-        match = _NAME.fullmatch(name)
-        if match is not None:
-            found.append(Named(name, match["cluster"], match["time"], int(match["revision"])))
+    found = filter(None, map(_named, target.names()))
     return sorted(found, key=lambda each: (each.revision, each.time))
 
 
+def _named(name: str) -> Named | None:
+    match = _NAME.fullmatch(name)
+    return None if match is None else Named(name, match["cluster"], match["time"], int(match["revision"]))
+
+
 def prune(target: Target, cluster_id: str, keep: int) -> list[str]:
-    """Deletes all backups of a cluster but the newest ones; answers which. Others are left alone, whatever they are called."""
-    own = [each.name for each in names_of(target) if each.cluster == cluster_id[:8]]
-    old = own[:-keep]
+    """Deletes all backups of a cluster but the newest ones, and what killed ones have left in a folder; answers what was deleted.
+
+    Others are left alone, whatever they are called.
+    """
+
+    def is_own(name: str) -> bool:
+        found = _named(name)
+        return found is not None and found.cluster == cluster_id[:8]
+
+    old = [each.name for each in names_of(target) if is_own(each.name)][:-keep]
     for name in old:
         target.delete(name)
-    return old
+    return [*old, *target.sweep(is_own)]
 
 
 def choose(target: Target, name: str, revision: int = 0, cluster: str = "") -> str:

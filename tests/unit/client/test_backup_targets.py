@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -104,6 +106,27 @@ def test_the_newest_are_kept_and_others_left_alone(place: str) -> None:
         backups.choose(target, "", 9, CLUSTER)
     with pytest.raises(HorologeError, match="several clusters: 0a1b2c3d, ffffffff"):
         backups.choose(target, "")
+
+
+def test_what_killed_backups_have_left_is_deleted_by_the_next_one(tmp_path: Path) -> None:
+    target, _ = place_of(str(tmp_path))
+    under_way = target.create(name(2))
+    left = [name(1) + ".partial", name(3) + ".partial", name(4, "ffffffff") + ".partial", "monday.backup.partial"]
+    for each in left:
+        (tmp_path / each).write_bytes(b"half")
+    for path in tmp_path.iterdir():
+        # All but one are of yesterday.
+        age_seconds = 0 if path.name == left[1] else 86_400
+        os.utime(path, (time.time() - age_seconds,) * 2)
+    put(target, name(5), b"x")
+    assert backups.prune(target, CLUSTER, 2) == [left[0]]
+    assert {path.name for path in tmp_path.iterdir()} == {name(2) + ".partial", *left[1:], name(5)}
+    under_way.write(b"whole")
+    under_way.finish()
+    os.utime(tmp_path / (name(2) + ".partial"), (0, 0))
+    assert backups.prune(target, CLUSTER, 2) == [], "it is read back, and then gets its name"
+    under_way.keep()
+    assert target.names() == [name(2), name(5)]
 
 
 def test_what_a_place_says_comes_out(place: str, tmp_path: Path) -> None:
