@@ -39,9 +39,10 @@ class Pulse:
         self.at = now
         """What nobody waits for is appended at this time, or earlier with something that somebody waits for."""
 
-    def step_took(self, seconds: float) -> None:
-        """A step is over."""
-        self._worked_seconds += seconds
+    def step_took(self, began: float, seconds: float) -> None:
+        """A step is over. One that began after the pulse was over does not count: an idle leader steps too, however long."""
+        if began <= self.at:
+            self._worked_seconds += seconds
 
     def begin(self, now: float) -> None:
         """Something is appended now."""

@@ -166,7 +166,7 @@ class Replica:
     def step_took(self, seconds: float) -> None:
         """How long the last step took, for those who decide by it how much the next ones take on."""
         self.intake.step_took(seconds)
-        self._pulse.step_took(seconds)
+        self._pulse.step_took(self._now, seconds)
 
     def install(self, folder: Path, now: float) -> bool:
         """Puts a fetched copy of the leader's state in the place of ours.

@@ -12,8 +12,8 @@ def pulse_after(worked_seconds: float, pulses: int = 50) -> float:
     pulse, now = Pulse(0.0, 0.02), 0.0
     for _ in range(pulses):
         now = pulse.at
-        pulse.step_took(worked_seconds / 2)
-        pulse.step_took(worked_seconds / 2)
+        pulse.step_took(now, worked_seconds / 2)
+        pulse.step_took(now, worked_seconds / 2)
         pulse.begin(now)
     return pulse.at - now
 
@@ -30,12 +30,27 @@ def test_the_pulse_grows_with_what_its_steps_take_and_is_bounded() -> None:
 
 def test_one_slow_step_does_not_make_a_long_pulse_for_long() -> None:
     pulse = Pulse(0.0, 0.02)
-    pulse.step_took(0.2)
+    pulse.step_took(0.0, 0.2)
     lengths = []
     for now in range(12):
         pulse.begin(float(now))
         lengths.append(round(pulse.at - now, 3))
     assert lengths[0] > 0.05 and lengths[-1] == 0.02
+
+
+def test_what_an_idle_leader_does_between_two_due_times_makes_no_pulse_longer() -> None:
+    """It steps for heartbeats, some forty times a second; what falls due once a minute must not wait longer for that."""
+    pulse, lengths = Pulse(0.0, 0.02), []
+    for minute in range(1, 20):
+        for step in range(60 * 40):
+            pulse.step_took(60 * (minute - 1) + 0.3 + step / 41, 0.000_25)
+        now = 60.0 * minute
+        for _ in ("fired", "assigned", "completed"):
+            pulse.begin(now)
+            pulse.step_took(now, 0.001)
+            lengths.append(round(pulse.at - now, 3))
+            now = pulse.at
+    assert set(lengths) == {0.02}
 
 
 def put(size_bytes: int) -> log_pb2.Command:
