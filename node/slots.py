@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from horologe.log.v1 import log_pb2
 from horologe.node.views import running_count
 from horologe.raft.lanes import lanes_of, read_lane
-from horologe.raft.model import Effects
+from horologe.raft.model import Counters, Effects
 from horologe.raft.records import PAIR, U64
 from horologe.raft.tables import Tables
 
@@ -131,13 +131,18 @@ class Slots:
         return [queue for queue, line in self._lines.items() if line]
 
     def hear(self, sessions: Sequence[int], now: float, tables: Tables) -> tuple[list[int], list[int]]:
-        """Renews the leases of sessions; answers those renewed and those that no longer exist."""
+        """Renews the leases of sessions; answers those renewed and those that no longer exist.
+
+        One that is not there yet is neither: its node may have applied the entry that opened it before this leader does.
+        """
         renewed: list[int] = []
         gone: list[int] = []
         for session in sessions:
             if session not in self._sessions:
                 self._read(tables, session, now, running_count(tables, session))
             known = self._sessions.get(session)
+            if known is None and session > Counters.load(tables).last_session:
+                continue
             if known is None or known.closed:
                 gone.append(session)
             else:

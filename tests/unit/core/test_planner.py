@@ -325,7 +325,7 @@ def test_a_new_leader_finds_what_waits(leader: Leader) -> None:
 def test_a_lease_ends_a_term_and_the_drift_after_the_last_heartbeat(leader: Leader) -> None:
     leader.do(connect("w1"), connect("w2"))
     assert leader.plan() is None
-    assert leader.planner.renew([2, 7], leader.machine.tables, 5.0) == ([2], [7])
+    assert leader.planner.renew([2], leader.machine.tables, 5.0) == ([2], [])
     assert leader.plan(after_ms=10_100) is None
     made = leader.plan(after_ms=1)
     assert expired(made) == [1]

@@ -102,7 +102,7 @@ def test_leases(view: View) -> None:
     view.do(connect("w1"), connect("w2"), connect("w3"))
     view.slots.begin_plan(view.machine.tables, 10.0)
     assert view.slots.expired(20.0, 10.0, 10) == []
-    assert view.slots.hear([2, 5], 15.0, view.machine.tables) == ([2], [5])
+    assert view.slots.hear([2], 15.0, view.machine.tables) == ([2], [])
     assert view.slots.expired(20.5, 10.0, 10) == [1, 3]
     assert view.slots.expired(20.5, 10.0, 1) == [1]
     view.slots.forget(1)
@@ -113,6 +113,16 @@ def test_a_session_is_heard_before_any_plan_has_read_it(view: View) -> None:
     view.do(connect("w1", slot_count=1))
     assert view.slots.hear([1], 1.0, view.machine.tables) == ([1], [])
     assert view.take_all() == [1]
+
+
+def test_a_session_that_its_node_knows_before_the_leader_does_is_not_gone(view: View) -> None:
+    """A leader with much to apply may be behind the node that has told the worker its number."""
+    assert view.slots.hear([1], 1.0, view.machine.tables) == ([], [])
+    view.do(connect("w1"))
+    assert view.slots.hear([1], 2.0, view.machine.tables) == ([1], [])
+    view.do(close(1), plan(expired=[1]))
+    view.slots.forget(1)
+    assert view.slots.hear([1, 2], 3.0, view.machine.tables) == ([], [1])
 
 
 def test_fewer_slots_than_running_attempts(view: View) -> None:
