@@ -453,6 +453,14 @@ class Replica:
     # The leader's duties
 
     def _lead(self, now: float, wall_ms: int) -> None:
+        if self._core.is_leader and self._core.term != self._lead_term:
+            # In a new term nothing of ours is on its way; after a while without a majority, in the same term, it still is.
+            # What comes out of the log of a plan from before is none of a plan of this term.
+            self._lead_term = self._core.term
+            self._plan_id -= 1
+            self._plan_pieces = 0
+            self._backlog.clear()
+            self._backlog_bytes = 0
         if self._leading and not self._core.may_serve:
             self._leading = False
             self._gateways.clear()
@@ -461,12 +469,6 @@ class Replica:
         elif self._core.may_serve and not self._leading:
             self._leading = True
             self._plan_at_ms = 0
-            if self._core.term != self._lead_term:
-                # In a new term nothing of ours is on its way; after a while without a majority, in the same term, it still is.
-                self._lead_term = self._core.term
-                self._plan_pieces = 0
-                self._backlog.clear()
-                self._backlog_bytes = 0
             self._planner.lead(self.store.tables, now, wall_ms)
 
     def _plan(self, now: float, wall_ms: int) -> list[log_pb2.Command]:

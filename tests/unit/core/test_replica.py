@@ -220,3 +220,38 @@ def test_a_plan_is_still_on_its_way_after_a_while_without_a_majority(
     alone.step()
     assert alone.replica.status.may_serve
     assert alone.planner.asked == asked
+
+
+def test_what_a_leader_takes_before_it_serves_counts_as_on_its_way(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a new term what lay in the log before counts no more; what this leader appends counts from its first entry on."""
+    alone.replica._lead_term -= 1
+    alone.replica._backlog_bytes = 123
+    # Each has an entry of its own, and one tick applies no more than one.
+    filler = "x" * (36 << 10)
+    commands = [
+        log_pb2.Command(origin="n1", origin_id=7 + number, bootstrap=log_pb2.Bootstrap(cluster_id=filler))
+        for number in range(3)
+    ]
+    monkeypatch.setattr(RaftCore, "may_serve", False)
+    alone.step(*commands)
+    monkeypatch.undo()
+    alone.step()
+    assert alone.replica.status.may_serve
+    assert alone.replica.status.last_index - alone.replica.status.revision == 1
+    assert alone.replica._backlog_bytes > len(filler), "one is still to be applied"
+    alone.step()
+    assert alone.replica._backlog_bytes == 0
+
+
+def test_a_piece_of_a_plan_from_an_earlier_term_is_none_of_the_plan_of_this_one(alone: Alone) -> None:
+    replica = alone.replica
+    of_before = log_pb2.Command(origin="n1", origin_id=replica._plan_id, plan=log_pb2.Plan())
+    replica._plan_pieces = 1
+    replica._lead_term -= 1
+    alone.step(of_before)
+    assert replica._plan_pieces == 0
+    asked = alone.planner.asked
+    alone.step()
+    assert alone.planner.asked == asked + 1
