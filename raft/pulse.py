@@ -45,7 +45,7 @@ class Pulse:
             self._worked_seconds += seconds
 
     def begin(self, now: float) -> None:
-        """Something is appended now."""
+        """Something is appended now, or was to be and found no room."""
         self._expected_seconds += SMOOTHING * (self._worked_seconds - self._expected_seconds)
         self._worked_seconds = 0.0
         wanted_seconds = FREE_SHARE * self._expected_seconds

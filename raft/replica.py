@@ -22,7 +22,7 @@ from horologe.raft.authority import may_change_members
 from horologe.raft.clocks import WINDOW_SECONDS, PeerClocks
 from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.core import CoreSettings, Protections, RaftCore
-from horologe.raft.intake import Intake
+from horologe.raft.intake import ASKED_FOR, Intake
 from horologe.raft.journal import CorruptLogError, Journal
 from horologe.raft.machine import StateMachine
 from horologe.raft.malformed import fault_of
@@ -129,6 +129,8 @@ class Replica:
         # Never an id of an earlier life: its commands may still come out of the log.
         self._plan_id = -self._randomness.getrandbits(48)
         self._held: list[log_pb2.Command] = []
+        self._has_line = False
+        """Whether some of what is held waits for room in the log (see intake.py), and not only for the next pulse."""
         self._now = now
         self._pulse.at = now
         self._appended = False
@@ -305,13 +307,16 @@ class Replica:
             self._refuse_newer(refused)
             commands = self._reconfiguration.take(commands)
             self._reconfigure(now, wall_ms)
-            urgent = any(command.WhichOneof("kind") not in _URGENT_EXCEPT for command in commands)
+            # Where there is a line, whoever joins it waits: it may not make every step append what else has come in.
+            patient = _URGENT_EXCEPT | ASKED_FOR if self._has_line else _URGENT_EXCEPT
+            urgent = any(command.WhichOneof("kind") not in patient for command in commands)
             if not urgent and now < self._pulse.at:
                 return commands
             share = self.intake.share(commands, self._backlog_bytes, now)
             self._refuse(share.refused, overloaded=True)
+            self._has_line = bool(share.waiting)
             commands = [*share.due, *self._plan(now, wall_ms), *share.taken]
-            if commands:
+            if commands or self._has_line:
                 self._pulse.begin(now)
             if self._backlog_bytes >= self._backlog_bytes_max:
                 self._refuse(commands, overloaded=True)
@@ -319,6 +324,7 @@ class Replica:
             for batch in in_entries(commands):
                 self._append(batch, wall_ms)
             return share.waiting
+        self._has_line = False
         commands = [*self._reconfiguration.drop(), *commands]
         if self._core.leader is not None and self._core.leader in self._connected:
             for batch in in_entries(commands, COMMAND_BYTES_MAX):

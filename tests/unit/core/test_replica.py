@@ -255,3 +255,29 @@ def test_a_piece_of_a_plan_from_an_earlier_term_is_none_of_the_plan_of_this_one(
     asked = alone.planner.asked
     alone.step()
     assert alone.planner.asked == asked + 1
+
+
+def test_who_stands_in_line_makes_neither_more_entries_nor_more_steps(alone: Alone) -> None:
+    """While the log takes no more of what callers ask for, what nobody waits for still goes by the pulse."""
+    replica, intake = alone.replica, alone.replica.intake
+    intake.window_bytes = replica._backlog_bytes = 1
+    intake._credit_bytes, intake._looked_at = -1, 1e9
+    asked = log_pb2.Command(origin="n1", origin_id=7, run_job=log_pb2.RunJob())
+    alone.step(asked)
+    assert replica._held == [asked]
+    assert replica.wait_seconds(alone.now, WALL_MS) == pytest.approx(0.02), (
+        "nothing is tried again before the next pulse"
+    )
+    before = replica.status.last_index
+    for number in range(8):
+        ended = log_pb2.Command(origin="n1", origin_id=100 + number, complete=log_pb2.Complete())
+        replica.step(Inbox(commands=[ended]), alone.now + 0.002 * number, WALL_MS)
+    assert replica.status.last_index == before
+    alone.step()
+    assert replica.status.last_index == before + 1
+    assert replica._held == [asked]
+    replica._backlog_bytes = 0
+    outbox = alone.step()
+    outbox.results += alone.step().results
+    assert replica._held == []
+    assert 7 in [origin_id for origin_id, _ in outbox.results]
