@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from horologe.log.v1 import log_pb2
-from horologe.raft.commands import ASSIGN, COMMAND_BYTES_MAX, FIRE
+from horologe.raft.commands import ASSIGN, COMMAND_BYTES_MAX, DEADLINE, EXECUTION_TIMEOUT, FIRE, RETRY, TIMEOUT
 
 PULSE_SECONDS_MAX = 0.1
 """What is due waits no longer than this to be collected, on average half of it."""
@@ -23,7 +23,16 @@ SMOOTHING = 0.2
 ENTRY_BYTES_MAX = 40 << 10
 """An entry takes no further command beyond so much: some 20 to 30 ms to apply. While it is applied nobody is heard."""
 RECORDS_PER_PIECE = 500
-"""Of what a plan fires or assigns; more goes into further entries."""
+"""Of what may be many in a plan; more goes into further entries."""
+_CUT = {
+    "timeouts": TIMEOUT.size,
+    "execution_timeouts": EXECUTION_TIMEOUT.size,
+    "deadlines": DEADLINE.size,
+    "assigns": ASSIGN.size,
+    "retries": RETRY.size,
+    "fires": FIRE.size,
+}
+"""What may be many, in the order in which the state machine takes it, and how long a record is."""
 
 assert ENTRY_BYTES_MAX <= COMMAND_BYTES_MAX
 
@@ -70,17 +79,24 @@ def in_entries(
 
 
 def in_pieces(plan: log_pb2.Plan) -> Iterator[log_pb2.Plan]:
-    """The same plan as several, in this order, none of which takes long to apply."""
-    assigns, fires = plan.assigns, plan.fires
-    assign_bytes, fire_bytes = RECORDS_PER_PIECE * ASSIGN.size, RECORDS_PER_PIECE * FIRE.size
-    if len(assigns) <= assign_bytes and len(fires) <= fire_bytes:
-        yield plan
-        return
-    first = log_pb2.Plan()
-    first.CopyFrom(plan)
-    first.assigns, first.fires = assigns[:assign_bytes], b""
-    yield first
-    for start in range(assign_bytes, len(assigns), assign_bytes):
-        yield log_pb2.Plan(assigns=assigns[start : start + assign_bytes])
-    for start in range(0, len(fires), fire_bytes):
-        yield log_pb2.Plan(fires=fires[start : start + fire_bytes])
+    """The same plan as several that do the same in the same order, none of which takes long to apply."""
+    piece, room = log_pb2.Plan(), RECORDS_PER_PIECE
+    piece.CopyFrom(plan)
+    for field in _CUT:
+        setattr(piece, field, b"")
+    # They come after what is cut.
+    piece.calls = piece.cancellations = b""
+    del piece.operation_steps[:]
+    for field, record_bytes in _CUT.items():
+        records: bytes = getattr(plan, field)
+        while len(records) > room * record_bytes:
+            setattr(piece, field, records[: room * record_bytes])
+            yield piece
+            records = records[room * record_bytes :]
+            piece, room = log_pb2.Plan(), RECORDS_PER_PIECE
+        setattr(piece, field, records)
+        room -= len(records) // record_bytes
+    piece.MergeFrom(
+        log_pb2.Plan(calls=plan.calls, cancellations=plan.cancellations, operation_steps=plan.operation_steps)
+    )
+    yield piece

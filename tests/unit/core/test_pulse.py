@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from struct import Struct
+
+import pytest
+
 from horologe.log.v1 import log_pb2
-from horologe.raft.commands import ASSIGN, FIRE
+from horologe.raft.commands import ASSIGN, DEADLINE, EXECUTION_TIMEOUT, FIRE, RETRY, TIMEOUT
 from horologe.raft.pulse import ENTRY_BYTES_MAX, PULSE_SECONDS_MAX, RECORDS_PER_PIECE, Pulse, in_entries, in_pieces
 
 
@@ -73,21 +77,47 @@ def test_commands_share_entries_in_their_order_and_a_large_one_is_alone() -> Non
 
 
 def test_a_small_plan_stays_whole() -> None:
-    plan = log_pb2.Plan(advance_to_ms=5, fires=b"f" * FIRE.size * RECORDS_PER_PIECE, assigns=b"a" * ASSIGN.size)
+    fires, step = b"f" * FIRE.size * (RECORDS_PER_PIECE - 1), log_pb2.OperationStep(operation=3)
+    plan = log_pb2.Plan(advance_to_ms=5, fires=fires, assigns=b"a" * ASSIGN.size, calls=b"c", operation_steps=[step])
     assert list(in_pieces(plan)) == [plan]
 
 
 def test_a_large_plan_comes_in_pieces_that_hold_the_same_in_the_same_order() -> None:
     fires = b"".join(FIRE.pack(job, 1, 2, 3, 4, 5, 0, 0, 0, 0, 1) for job in range(1_234))
     assigns = b"".join(ASSIGN.pack(number, 7) for number in range(777))
-    plan = log_pb2.Plan(advance_to_ms=5, expired_sessions=b"12345678", fires=fires, assigns=assigns, retries=b"r")
+    plan = log_pb2.Plan(advance_to_ms=5, expired_sessions=b"12345678", fires=fires, assigns=assigns, calls=b"c")
     pieces = list(in_pieces(plan))
     assert b"".join(piece.fires for piece in pieces) == fires
     assert b"".join(piece.assigns for piece in pieces) == assigns
     assert [(len(piece.assigns) // ASSIGN.size, len(piece.fires) // FIRE.size) for piece in pieces] == [
-        (500, 0), (277, 0), (0, 500), (0, 500), (0, 234),
+        (500, 0), (277, 223), (0, 500), (0, 500), (0, 11),
     ]  # fmt: skip
-    first, *others = pieces
-    assert (first.advance_to_ms, first.expired_sessions, first.retries) == (5, b"12345678", b"r")
-    assert not any(piece.advance_to_ms or piece.expired_sessions or piece.retries for piece in others)
+    first, *between, last = pieces
+    assert (first.advance_to_ms, first.expired_sessions, first.calls) == (5, b"12345678", b"")
+    assert not any(piece.advance_to_ms or piece.expired_sessions or piece.calls for piece in between)
+    assert (last.advance_to_ms, last.expired_sessions, last.calls) == (0, b"", b"c"), (
+        "who fires comes before who is called"
+    )
     assert plan.fires == fires, "the plan itself is left as it was"
+
+
+@pytest.mark.parametrize(
+    ("field", "record"),
+    [
+        ("timeouts", TIMEOUT),
+        ("execution_timeouts", EXECUTION_TIMEOUT),
+        ("deadlines", DEADLINE),
+        ("assigns", ASSIGN),
+        ("retries", RETRY),
+        ("fires", FIRE),
+    ],
+)
+def test_whatever_there_may_be_thousands_of_is_cut(field: str, record: Struct) -> None:
+    """After an outage thousands of retries or time limits are due at once, as due times are."""
+    records = bytes(range(250)) * record.size * 20
+    plan = log_pb2.Plan(fires=b"f" * FIRE.size)
+    setattr(plan, field, records)
+    pieces = list(in_pieces(plan))
+    assert b"".join(getattr(piece, field) for piece in pieces) == records
+    assert {len(getattr(piece, field)) // record.size for piece in pieces[:10]} == {RECORDS_PER_PIECE}
+    assert pieces[-1].fires, "what is fired comes last"
