@@ -48,6 +48,11 @@ from horologe.raft.core_settings import CoreSettings, Protections, RaftInvariant
 from horologe.raft.elections import NEVER
 from horologe.raft.journal import Journal
 
+PILE_ENTRIES = 16
+"""For each so many entries that are committed and not applied, a tick applies as much again,"""
+BITES_MAX = 4
+"""up to so many times `apply_bytes_max`: some 100 ms."""
+
 
 class Ambient(threading.local):
     """Time and chance of the call that this thread is in. Several cores may live in one process, each with its own thread."""
@@ -121,6 +126,9 @@ class _SyncObj(_engine_module.SyncObj):  # type: ignore[misc, name-defined]
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
         """Answers whether anything was applied: then the engine tells the followers."""
         first, size_bytes = self.raftLastApplied + 1, 0
+        pile = self.raftCommitIndex - self.raftLastApplied
+        # Whoever falls behind takes larger bites, or might never come up with the others again.
+        bytes_max = self._apply_bytes_max * min(BITES_MAX, 1 + pile // PILE_ENTRIES)
         for index in range(first, self.raftCommitIndex + 1):
             item = self._journal.entry_at(index)
             if item is None:
@@ -128,7 +136,7 @@ class _SyncObj(_engine_module.SyncObj):  # type: ignore[misc, name-defined]
             self._owner.engine_applies(index, item[0])
             self._SyncObj__raftLastApplied = index
             size_bytes += len(item[0])
-            if size_bytes >= self._apply_bytes_max:
+            if size_bytes >= bytes_max:
                 break
         return size_bytes > 0
 

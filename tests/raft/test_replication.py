@@ -8,6 +8,7 @@ from world import InvariantViolationError, World
 
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft.core import Protections
+from horologe.raft.core_engine import BITES_MAX
 
 
 def put(world: World, name: str, count: int, size_bytes: int = 10) -> None:
@@ -122,6 +123,19 @@ def test_what_has_piled_up_is_applied_bit_by_bit_and_meanwhile_others_are_answer
     assert applied == [2, 4, 6, 8, 10]
     assert [index for index, _, _ in hand.applied] == list(range(2, 12))
     assert hand.core.tick_at(hand.now) > hand.now
+
+
+def test_a_large_pile_is_applied_in_larger_bites() -> None:
+    hand = Hand()
+    command = regular("x" * hand.core.settings.apply_bytes_max)
+    hand.append("b", 1, (1, 0), [(index, 1, command) for index in range(2, 102)], commit_index=101)
+    bites = []
+    while hand.core.applied_index < 101:
+        before = len(hand.applied)
+        hand.tick()
+        bites.append(len(hand.applied) - before)
+    assert max(bites) == bites[0] == BITES_MAX
+    assert bites == sorted(bites, reverse=True) and bites[-1] == 1
 
 
 # --- the budget per peer ----------------------------------------------------------------------------------------------
