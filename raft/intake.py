@@ -29,7 +29,9 @@ STEP_SECONDS_MAX = 0.1
 PLAN_SECONDS_MAX = 0.25
 """The same for a plan on its way through the log; that of a cluster over many miles takes a while without any load."""
 BYTES_MIN = 16 << 10
-"""About sixty small jobs. So much is taken between two looks in any case: who creates one at a time is always served."""
+"""The window is never smaller: about sixty small jobs."""
+FREE_BYTES = 4 << 10
+"""So much is taken between two looks in any case: who creates one job at a time is always served."""
 BYTES_MAX = 256 << 10
 """What a leader begins with, and what it goes back to while nothing is due that could be late: a machine that is slow for other
 reasons gets no faster by taking less. A node applies so much in some 0.3 s, and no more of it if more lies in the log."""
@@ -62,7 +64,7 @@ class Intake:
         self._looked_at = now
         self._step_seconds = self._plan_seconds = 0.0
         """The longest since the last look."""
-        self._credit_bytes = BYTES_MIN
+        self._credit_bytes = FREE_BYTES
         """What is taken in any case; less than nothing after a larger command."""
         self._due_looks = 0
 
@@ -106,5 +108,5 @@ class Intake:
         else:
             self.window_bytes = min(BYTES_MAX, self.window_bytes * 5 // 4)
         self._step_seconds = self._plan_seconds = 0.0
-        self._credit_bytes = min(BYTES_MIN, self._credit_bytes + BYTES_MIN)
+        self._credit_bytes = min(FREE_BYTES, self._credit_bytes + FREE_BYTES)
         self._looked_at = now
