@@ -15,7 +15,7 @@ from horologe.client.async_client import AsyncClient
 from horologe.client.executors.shell import ShellExecutor
 from horologe.client.worker import Context, Worker
 from horologe.node.config import NodeConfig
-from horologe.node.local_cluster import free_port
+from horologe.node.local_cluster import free_ports
 from horologe.node.node import Node
 from horologe.node.surroundings import Surroundings
 from horologe.v1.execution_service_pb2 import LedgerRow
@@ -43,12 +43,13 @@ class OneNode:
     def __init__(self, folder: Path, *, pages: bool = False, **options: Any) -> None:
         """With `pages`, it has a port for browsers."""
         self.clock = AdvancedClock()
+        listen, peer_listen, http_listen = (f"127.0.0.1:{port}" for port in free_ports(3))
         self._config = NodeConfig(
             name="n1",
             data_dir=folder / "data",
-            listen=f"127.0.0.1:{free_port()}",
-            peer_listen=f"127.0.0.1:{free_port()}",
-            http_listen=f"127.0.0.1:{free_port()}" if pages else "",
+            listen=listen,
+            peer_listen=peer_listen,
+            http_listen=http_listen if pages else "",
             insecure=True,
             output_bytes_per_attempt_max=OUTPUT_BYTES_MAX,
             drain_seconds=2.0,

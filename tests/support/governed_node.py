@@ -14,7 +14,7 @@ import grpc.aio
 from horologe.chaos.cluster import eventually
 from horologe.node.certificates import Identity, Role
 from horologe.node.config import NodeConfig
-from horologe.node.local_cluster import free_port
+from horologe.node.local_cluster import free_ports
 from horologe.node.node import Node
 from horologe.node.tls_folder import CA_FILE, CERTIFICATE_FILE, KEY_FILE, CaFolder
 from horologe.raft.access import is_secure
@@ -53,7 +53,8 @@ class GovernedNode:
 async def governed_node(folder: Path, **options: Any) -> AsyncIterator[GovernedNode]:
     """Leads, and has its administrator; gone afterwards."""
     file = folder / "token"
-    ports = {option: f"127.0.0.1:{free_port()}" for option in ("listen", "worker_listen", "peer_listen", "http_listen")}
+    listens = ("listen", "worker_listen", "peer_listen", "http_listen")
+    ports = {option: f"127.0.0.1:{port}" for option, port in zip(listens, free_ports(len(listens)), strict=True)}
     settings = {"drain_seconds": 1.0, "disk_free_bytes_min": 0, **ports, **options}
     config = NodeConfig(name="n1", data_dir=folder / "data", bootstrap_token_file=file, **settings)
     node = Node(config)

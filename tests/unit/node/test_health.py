@@ -15,7 +15,7 @@ from service_harness import FakeNode
 from horologe.chaos.cluster import eventually
 from horologe.node.config import MemberConfig, NodeConfig
 from horologe.node.http import health
-from horologe.node.local_cluster import free_port
+from horologe.node.local_cluster import free_ports
 from horologe.node.node import Node
 
 
@@ -81,7 +81,7 @@ async def test_one_whose_steps_are_stuck(node: FakeNode) -> None:
 
 async def test_a_real_node_whose_others_are_away(tmp_path: Path) -> None:
     """One of three: it lives, and is not ready."""
-    ports = [free_port() for _ in range(6)]
+    ports = free_ports(6)
     members = tuple(MemberConfig(name=f"n{i}", peer_address=f"127.0.0.1:{ports[i]}") for i in (1, 2, 3))
     node = Node(
         NodeConfig(
