@@ -66,7 +66,8 @@ WRONG_PORT = (
     "nobody knows this call at that address: it is the port where nodes meet each other (`peer_listen`), or a node of an older "
     "version; people and programs go to `listen`, and workers to `worker_listen`"
 )
-_NEVER_SENT = "failed to connect to all addresses"
+_NEVER_SENT = ("failed to connect to all addresses", "errors resolving ")
+"""How gRPC begins to say that there was no connection, or not even an address."""
 CALL_ENDED = "the node ended the call before it was answered, as one that stops does; another one may answer"
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
@@ -321,6 +322,11 @@ class CallPolicy:
             return errors.Unavailable(
                 message, reason=HANDSHAKE_FAILED, request_id=self._request_id, status=error.status
             )
-        # gRPC tells the whole story of its attempts; the last part is the cause.
-        message = f"no node answers at {where}: {error.message.rpartition(': ')[2]}"
+        message = f"no node answers at {where}: {_cause(error.message)}"
         return errors.Unavailable(message, request_id=self._request_id, status=error.status)
+
+
+def _cause(details: str) -> str:
+    """gRPC tells the whole story of its attempts, some of it in brackets; the last part is the cause."""
+    cause = details.rpartition(": ")[2]
+    return cause if "[" in cause else cause.rstrip("]")

@@ -98,9 +98,13 @@ class ClusterContext:
         """Where workers connect. InvalidContext where nobody said it: only clear text has one port for everybody."""
         if self.worker_addresses or self.insecure:
             return self.worker_addresses or self.addresses
-        where = self.source or "the context"
+        if not self.source:
+            raise InvalidContext(
+                "no context is named: set HOROLOGE_CONTEXT, or give the addresses of the port that the nodes have for workers "
+                "(worker_listen)"
+            )
         raise InvalidContext(
-            f"{where} has no worker_addresses: workers connect to the port that the nodes have for them (worker_listen); "
+            f"{self.source} has no worker_addresses: workers connect to the port that the nodes have for them (worker_listen); "
             "add worker_addresses, or name such an address"
         )
 

@@ -138,9 +138,14 @@ _PERHAPS_A_TLS_PORT = (
     "it closed the connection at the first word in clear text; if the cluster has security leave insecure out, and name "
     "its CA (ca_file)"
 )
+_OTHER_PROTOCOL = (
+    "something answers there, but not with this protocol (gRPC): perhaps it is the port for browsers (`http_listen`); people "
+    "and programs go to `listen`, and workers to `worker_listen`"
+)
 _NOT_TRUSTED = (
-    "its certificate is not signed by a CA that is trusted here; name the CA of the cluster (ca_file, or ca.pem in tls_dir), "
-    "and if that is done, ask whether it is still the same CA, and whether this is the right cluster"
+    "its certificate is not signed by a CA that is trusted here (those of {cas}); name the CA of the cluster (`horologe login "
+    "--ca-file`, ca_file, or ca.pem in tls_dir), and if that is done, ask whether it is still the same CA, and whether this is "
+    "the right cluster"
 )
 _OTHER_NAME = (
     'its certificate is of another name; server_name has to be a name in it ("horologe" where the CA is the cluster\'s own, '
@@ -154,6 +159,7 @@ _REFUSED = (
 # What gRPC says -> what that means; the first that fits. All of these texts were seen with grpcio 1.85.
 _HANDSHAKES: Sequence[tuple[str, str]] = (
     ("WRONG_VERSION_NUMBER", _NOT_A_TLS_PORT),
+    ("missing selected ALPN property", _OTHER_PROTOCOL),
     (
         "certificate has expired",
         "its certificate has expired; its operator has to renew it (or the clock here is wrong)",
@@ -174,10 +180,12 @@ def explain(details: str, context: ClusterContext, now: datetime) -> tuple[str, 
     `details` are those of gRPC.
     """
     if context.insecure:
+        if "Failed parsing HTTP/2" in details:
+            return _OTHER_PROTOCOL, False
         return (_PERHAPS_A_TLS_PORT if "Socket closed" in details else "", True)
     for sign, meaning in _HANDSHAKES:
         if sign in details:
-            return meaning, False
+            return meaning.replace("{cas}", str(Identity.of(context).ca or "this system")), False
     if "Socket closed" not in details:
         return "", True
     # The node may as well be on its way down. With TLS 1.3 it judges a certificate when the client believes to be through.

@@ -94,7 +94,7 @@ def _nodes(context: ClusterContext) -> Iterator[Finding]:
     try:
         addresses = context.for_workers()
     except InvalidContext as error:
-        yield Finding("nodes", Grade.FAILURE, str(error), why, "add `worker_addresses` to the context")
+        yield Finding("nodes", Grade.FAILURE, str(error), why, "name a context, and `worker_addresses` in it")
         return
     complaints = {address: _complaint(context, address) for address in addresses}
     lost_all = all(complaints.values())

@@ -112,6 +112,8 @@ def test_a_certificate_speaks_at_the_port_that_asks_for_it(tmp_path: Path) -> No
 
 
 def test_workers_have_a_port_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(errors.InvalidContext, match=r"no context is named: set HOROLOGE_CONTEXT"):
+        cluster_context.load().for_workers()
     file = tmp_path / "context.toml"
     file.write_text('addresses = ["h:1"]\n')
     with pytest.raises(errors.InvalidContext, match=r"context\.toml has no worker_addresses"):

@@ -202,6 +202,12 @@ def test_the_deadline_ends_it() -> None:
     assert caught.value.reason == "NO_LEADER"
 
 
+def test_a_name_that_nobody_knows_is_said_and_nothing_was_sent() -> None:
+    said = "errors resolving n:1: [field:hostname lookup error:address lookup failed for n:1: Domain name not found]"
+    with pytest.raises(errors.Unavailable, match=r"no node answers at n0:1: Domain name not found$"):
+        policy(1, is_write=True).failed(Failure("UNAVAILABLE", details=said), 30.0)
+
+
 def test_a_call_that_a_stopping_node_ends_goes_to_another_one() -> None:
     ended = Failure("CANCELLED", details="CANCELLED")
     call = policy(2, is_write=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
+import ssl
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -87,13 +91,13 @@ def test_clear_text_sends_a_token_only_when_told(fake: FakeCluster) -> None:
         ("expired", {"until": -DAY}, "its certificate has expired; its operator has to renew it"),
         ("early", {"since": DAY}, "its certificate is not valid yet: a clock is wrong"),
         ("name", {"name": "somebody"}, "its certificate is of another name; server_name has to be"),
-        ("ca", {"signer": TestAuthority()}, "is not signed by a CA that is trusted here; name the CA of the cluster"),
+        ("ca", {"signer": TestAuthority()}, "by a CA that is trusted here (those of {folder}/ca.pem)"),
     ],
 )
 async def test_nodes_that_are_not_believed(
     start: StartNode, tmp_path: Path, kind: str, certificate: dict[str, object], said: str
 ) -> None:
-    node = start(**certificate)
+    node, said = start(**certificate), re.escape(said.format(folder=tmp_path))
     several = Client([node.address, "127.0.0.1:1"], ca_file=tmp_path / "ca.pem", token=TOKEN, timeout_seconds=0.5)
     with several as client, pytest.raises(errors.Unavailable, match=said) as caught:
         client.get_job("hello")
@@ -108,7 +112,7 @@ async def test_nodes_that_are_not_believed(
 def test_without_a_ca_only_those_of_the_system_are_trusted(start: StartNode) -> None:
     with (
         Client(start().address) as client,
-        pytest.raises(errors.Unavailable, match="name the CA of the cluster") as caught,
+        pytest.raises(errors.Unavailable, match=r"\(those of this system\); name the CA .*--ca-file") as caught,
     ):
         client.get_job("hello")
     assert caught.value.reason == "HANDSHAKE_FAILED"
@@ -117,6 +121,29 @@ def test_without_a_ca_only_those_of_the_system_are_trusted(start: StartNode) -> 
 def test_tls_to_a_port_of_clear_text(fake: FakeCluster) -> None:
     with Client(fake.address) as client, pytest.raises(errors.Unavailable, match=r"speaks clear text.*--insecure"):
         client.get_job("hello")
+
+
+@pytest.mark.parametrize("insecure", [False, True])
+def test_a_port_for_browsers(authority: TestAuthority, tmp_path: Path, insecure: bool) -> None:
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    if not insecure:
+        folder = authority.write(tmp_path / "node")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        context.set_alpn_protocols(["http/1.1"])
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    authority.write_ca(tmp_path / "ca.pem")
+    proof = {"insecure": True} if insecure else {"ca_file": tmp_path / "ca.pem"}
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        client = Client(f"127.0.0.1:{server.server_port}", unreachable_seconds=0.0, **proof)  # type: ignore[arg-type]
+        with client, pytest.raises(errors.Unavailable, match=r"something answers there.*`http_listen`.*`listen`"):
+            client.get_job("hello")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_clear_text_to_a_port_of_tls(start: StartNode) -> None:
