@@ -61,7 +61,12 @@ _CaFile = Annotated[
     Path | None, typer.Option("--ca-file", metavar="FILE", help="Who signs the certificates of the nodes.")
 ]
 _TlsDir = Annotated[
-    Path | None, typer.Option("--tls-dir", metavar="FOLDER", help="A certificate of yours: ca.pem, cert.pem, key.pem.")
+    Path | None,
+    typer.Option(
+        "--tls-dir",
+        metavar="FOLDER",
+        help="A certificate of yours: cert.pem, key.pem, and ca.pem, which counts without --ca-file.",
+    ),
 ]
 _ServerName = Annotated[
     str | None, typer.Option("--server-name", metavar="NAME", help="The name in the nodes' certificates.")
@@ -140,10 +145,15 @@ def login(
 
 
 def _changed(table: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a context says, with what was given over it. Clear text, and what is meant for TLS, drive each other out."""
+    """What a context says, with what was given over it. Clear text, and what is meant for TLS, drive each other out.
+
+    So does a folder with a CA of its own the CA that was named before.
+    """
     out: tuple[str, ...] = ()
-    if given["ca_file"] or given["tls_dir"]:
+    if given["ca_file"]:
         out = ("insecure",)
+    elif given["tls_dir"]:
+        out = ("insecure", "ca_file")
     elif given["insecure"] and not table.get("insecure"):
         out = ("ca_file", "tls_dir", "token", "token_file")
     kept = {key: value for key, value in table.items() if key not in out}
@@ -205,13 +215,18 @@ def _who(session: Session, table: dict[str, Any], folder: Path, name: str) -> Re
 
 
 def logout(
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The context. Default: the current one.")] = "",
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name", metavar="NAME", help="The context. Default: that of HOROLOGE_CONTEXT, or the current one."
+        ),
+    ] = "",
 ) -> None:
     """Forget the token of a context. The token stays of use where else it is kept, until it is revoked or expires."""
     from horologe.client import context_store
 
     store = context_store.read()
-    chosen, table = _chosen(store, name)
+    chosen, table = _chosen(store, name or _named_by_environment(store))
     token = str(table.pop("token", ""))
     if table.pop("token_file", None) is None and not token:
         typer.echo(f"{chosen} has no token", err=True)
@@ -220,6 +235,19 @@ def logout(
     typer.echo(f"forgot the token of {chosen}")
     if token.startswith("hlg_") and token.count("_") >= 2:
         typer.echo(f"To make it useless: horologe token revoke {token.split('_')[1]}", err=True)
+
+
+def _named_by_environment(store: Store) -> str:
+    """Refuses where a file is named: the token that counts is in there, and another context's must not go in its place."""
+    from horologe.client.cluster_context import CONTEXT_VARIABLE
+
+    wanted = os.environ.get(CONTEXT_VARIABLE, "")
+    if wanted and wanted not in store.contexts:
+        raise InvalidContext(
+            f"{CONTEXT_VARIABLE} names {wanted}, which is none of your contexts: take the token out of that file yourself, or "
+            "say with --name which context is meant (`horologe context list` shows them)"
+        )
+    return wanted
 
 
 @app.command("list")

@@ -15,11 +15,13 @@ from fake_cluster import FakeCluster, failure
 from typer.testing import Result
 
 from horologe.client import context_store
+from horologe.client.cli.contexts import _changed
 from horologe.client.cli.session import Session
 from horologe.client.context_store import Store
 
 Run = Callable[..., Result]
 TOKEN = "hlg_0123456789abcdef_dontshow"
+NO_CONTEXT = {"HOROLOGE_CONTEXT": ""}
 
 
 def authorization(fake: FakeCluster) -> list[str]:
@@ -104,6 +106,14 @@ def test_clear_text_takes_no_token_along_that_was_meant_for_tls(fake: FakeCluste
     }
 
 
+def test_a_folder_with_a_ca_of_its_own_drives_out_the_ca_that_was_named_before() -> None:
+    given = dict.fromkeys(("ca_file", "tls_dir", "insecure"))
+    before = {"addresses": ["h:1"], "ca_file": "old.pem"}
+    assert _changed(before, given | {"tls_dir": "tls"}) == {"addresses": ["h:1"], "tls_dir": "tls"}
+    both = given | {"tls_dir": "tls", "ca_file": "new.pem"}
+    assert _changed(before, both) == {"addresses": ["h:1"], "tls_dir": "tls", "ca_file": "new.pem"}
+
+
 def test_a_cluster_without_security_is_no_login(fake: FakeCluster, run: Run) -> None:
     fake.who.Clear()
     assert "runs without security" in run("login", "--address", fake.address, "--insecure").stdout
@@ -112,13 +122,18 @@ def test_a_cluster_without_security_is_no_login(fake: FakeCluster, run: Run) -> 
 
 def test_a_logout_forgets_the_token_and_nothing_else(fake: FakeCluster, run: Run) -> None:
     run("login", "--address", fake.address, "--insecure", "--token", "-", input=TOKEN)
-    result = run("logout")
+    # The variable names a file: its token is not this one.
+    assert (run("logout").exit_code, "token" in context_store.read().contexts["default"]) == (2, True)
+    assert "is none of your contexts" in run("logout").stderr
+    result = run("logout", env=NO_CONTEXT)
     assert (result.stdout, result.stderr) == (
         "forgot the token of default\n",
         "To make it useless: horologe token revoke 0123456789abcdef\n",
     )
     assert context_store.read().contexts["default"] == {"addresses": [fake.address], "insecure": True}
-    assert run("logout").stderr == "default has no token\n"
+    assert run("logout", "--name", "default").stderr == "default has no token\n"
+    run("login", "--name", "other", "--address", fake.address, "--insecure")
+    assert run("logout", env={"HOROLOGE_CONTEXT": "default"}).stderr == "default has no token\n"
     assert run("logout", "--name", "absent").exit_code == 2
 
 
