@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from horologe.log.v1 import log_pb2
 from horologe.node import errors, paging, tokens, views
@@ -16,6 +17,7 @@ from horologe.node.rate_limits import TokenBuckets
 from horologe.node.schedule import Violation, duration_ms
 from horologe.node.writes import Context, Writer, WriteRequest, accepted
 from horologe.raft.access import EVERYWHERE, GROUP_PREFIX, OIDC_PREFIX, ROLE_VERBS, Verb, grant_key, grants_of
+from horologe.raft.authority import FOR_LONGER
 from horologe.raft.model import Code, Result
 from horologe.raft.tables import Tables
 from horologe.v1 import access_pb2, access_service_pb2, access_service_pb2_grpc
@@ -81,6 +83,9 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
             command.role = request.role
             command.verbs.extend(request.verbs)
             result = await self._writer.propose(log_pb2.Command(put_token=command), write, context, needs_space=True)
+        end_ms = self._callers_end_ms()
+        if end_ms and result.code is Code.PERMISSION_DENIED and FOR_LONGER in result.text:
+            raise errors.ApiError("PERMISSION_DENIED", _too_long(end_ms))
         accepted(result)
         with self._node.store.read() as tables:
             response = access_service_pb2.CreateTokenResponse(revision=views.revision(tables))
@@ -246,14 +251,25 @@ class AccessService(access_service_pb2_grpc.AccessServiceServicer):
 
     def _life_ms(self, now_ms: int) -> int:
         """Of a token, where nobody says: the default, but no longer than the token that asks for it, which nobody may."""
+        end_ms = self._callers_end_ms()
+        return min(LIFE_MS_DEFAULT, end_ms - now_ms) if end_ms else LIFE_MS_DEFAULT
+
+    def _callers_end_ms(self) -> int:
+        """When the token that asks expires; 0 for none, and for one that does not."""
         caller = current_caller()
         if not caller.token:
-            return LIFE_MS_DEFAULT
+            return 0
         with self._node.store.read() as tables:
             raw = tables.token.get(caller.token.encode())
-        expire_time_ms = log_pb2.TokenRecord.FromString(bytes(raw or b"")).token.expire_time_ms
-        left_ms = expire_time_ms - now_ms
-        return min(LIFE_MS_DEFAULT, left_ms) if expire_time_ms else LIFE_MS_DEFAULT
+        return log_pb2.TokenRecord.FromString(bytes(raw or b"")).token.expire_time_ms
+
+
+def _too_long(end_ms: int) -> str:
+    end = datetime.fromtimestamp(end_ms / 1000, UTC)
+    return (
+        f"a token lives no longer than the one that asks for it, which ends {end:%Y-%m-%d %H:%M} UTC: give a smaller time to "
+        "live (--ttl), or ask with a certificate"
+    )
 
 
 def _find_token(tables: Tables, id_: str) -> access_pb2.Token:

@@ -379,6 +379,10 @@ def _execution(state: State, number: int) -> Iterator[tuple[str, str]]:
 # Tokens
 
 
+FOR_LONGER = "for longer"
+"""Says that a token would outlive the one that asks for it. The state remembers refusals, so these words stay as they are."""
+
+
 def _widening(state: State, actor: log_pb2.Actor, rights: Rights, wanted: log_pb2.PutToken) -> str:
     """What a new token would be worth beyond what its maker has, for people; empty if nothing."""
     maker = find_token(state, actor.token) if actor.token else None
@@ -400,7 +404,7 @@ def _widening(state: State, actor: log_pb2.Actor, rights: Rights, wanted: log_pb
 def _beyond_scope(maker: log_pb2.PutToken, wanted: log_pb2.PutToken) -> str:
     """Where one scope goes beyond the other, whatever rights the principal has or gets; empty if nowhere."""
     if maker.expire_time_ms and not 0 < wanted.expire_time_ms <= maker.expire_time_ms:
-        return "for longer"
+        return FOR_LONGER
     is_bound = maker.namespaces and EVERYWHERE not in maker.namespaces
     if is_bound and not (wanted.namespaces and set(wanted.namespaces) <= set(maker.namespaces)):
         return "in other namespaces"

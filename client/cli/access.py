@@ -67,7 +67,12 @@ def create_token(
     principal: Annotated[str, typer.Argument(metavar="[PRINCIPAL]", help="For whom it speaks. Default: you.")] = "",
     description: Annotated[str, typer.Option("--description", metavar="TEXT", help="What it is for.")] = "",
     time_to_live: Annotated[
-        str | None, typer.Option("--ttl", metavar="DURATION", help="It expires after so long. Default: 90d.")
+        str | None,
+        typer.Option(
+            "--ttl",
+            metavar="DURATION",
+            help="It expires after so long, no later than the token that asks for it. Default: 90d, or as long as that.",
+        ),
     ] = None,
     in_namespace: Annotated[
         list[str] | None,

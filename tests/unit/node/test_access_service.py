@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import stat
 import uuid
+from datetime import UTC, datetime
 
 import grpc
 import pytest
@@ -112,6 +113,16 @@ async def test_a_token_ends_with_the_one_that_asks_for_it_however_late_it_is(nod
     monkeypatch.setattr(node.clock, "wall_ms", lambda: next(ticks))
     made = await node.access.CreateToken(access.CreateTokenRequest(), metadata=ann)
     assert made.token.expire_time.ToMilliseconds() == START_MS + DAY_MS
+
+
+async def test_a_token_that_would_outlive_the_one_that_asks_for_it_is_refused_and_says_until_when(node):
+    request = access.CreateTokenRequest(request_id=str(uuid.uuid4()))
+    request.time_to_live.FromMilliseconds(365 * DAY_MS)
+    said = f"{datetime.fromtimestamp((START_MS + 30 * DAY_MS) / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+    for _ in range(2):
+        refusal = await refused(node.access.CreateToken(request, metadata=bearer(node.admin)))
+        assert refusal.reason == "PERMISSION_DENIED"
+        assert f"which ends {said}: give a smaller time to live (--ttl), or ask with a certificate" in refusal.text
 
 
 async def test_how_long_a_token_can_live(node):
