@@ -31,6 +31,10 @@ SCRYPT = "scrypt-17-8-1"
 """2^17 rounds with blocks of 8: 128 MiB of memory and some tenths of a second for each guess, as OWASP advises."""
 
 
+_NEW_KEY = "`horologe node new-key FILE` makes one"
+_SAME_KEY = "give the file with the key that the backup was made with"
+
+
 class BackupSecret(Protocol):
     """What opens a backup."""
 
@@ -44,10 +48,10 @@ class BackupSecret(Protocol):
 class FileKeys:
     """Keys in a file, one per line: the first one wraps, all of them unwrap."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises InvalidArgument if the file is of no use."""
+    def __init__(self, path: Path, *, is_to_open: bool = False) -> None:
+        """Raises InvalidArgument if the file is of no use; where a backup is to be opened with it, a new key would be of none."""
         self._path = path
-        self._keys = {_name_of(key): key for key in _read(path)}
+        self._keys = {_name_of(key): key for key in _read(path, _SAME_KEY if is_to_open else _NEW_KEY)}
 
     def wrap(self, secret: bytes) -> BackupKey:
         name, key = next(iter(self._keys.items()))
@@ -88,12 +92,15 @@ class Passphrase:
         return Scrypt(salt=salt, length=KEY_BYTES, n=1 << 17, r=8, p=1).derive(self._text.encode())
 
 
-def keys_of(key_file: Path | None, passphrase_file: Path | None) -> BackupSecret | None:
-    """What people gave, the environment included; None if that is nothing. Raises InvalidArgument."""
+def keys_of(key_file: Path | None, passphrase_file: Path | None, *, is_to_open: bool = False) -> BackupSecret | None:
+    """What people gave, the environment included; None if that is nothing. Raises InvalidArgument.
+
+    `is_to_open`: a backup that is there, not a new one.
+    """
     if key_file is not None and passphrase_file is not None:
         raise InvalidArgument("give --key-file or --passphrase-file, not both")
     if key_file is not None:
-        return FileKeys(key_file)
+        return FileKeys(key_file, is_to_open=is_to_open)
     if passphrase_file is not None:
         try:
             return Passphrase(passphrase_file.read_text().strip())
@@ -115,28 +122,30 @@ def _open(key: bytes, wrapped: bytes, what: str) -> bytes:
         raise InvalidBackup(f"the backup does not open with {what}, or its beginning was changed") from None
 
 
-def _read(path: Path) -> list[bytes]:
+def _read(path: Path, advice: str) -> list[bytes]:
     try:
         text = path.read_text()
         is_private = not path.stat().st_mode & 0o077
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{path}: the key cannot be read ({error}); `horologe node new-key` makes one") from error
+    except OSError as error:
+        raise InvalidArgument(f"{path}: the key cannot be read ({error.strerror or error}); {advice}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"{path}: this is no key, it is not even text; {advice}") from error
     if not is_private:
         raise InvalidArgument(f"{path}: others than its owner can read this key; `chmod 600` it")
     lines = [line.strip() for line in text.splitlines()]
-    keys = [_parsed(line, path) for line in lines if line and not line.startswith("#")]
+    keys = [_parsed(line, path, advice) for line in lines if line and not line.startswith("#")]
     if not keys:
-        raise InvalidArgument(f"{path} holds no key; `horologe node new-key {path}` puts one there")
+        raise InvalidArgument(f"{path} holds no key; {advice}")
     return keys
 
 
-def _parsed(text: str, path: Path) -> bytes:
+def _parsed(text: str, path: Path, advice: str) -> bytes:
     for decode in (bytes.fromhex, lambda word: base64.b64decode(word, validate=True)):
         with suppress(ValueError):
             key = decode(text)
             if len(key) == KEY_BYTES:
                 return key
-    raise InvalidArgument(f"{path}: a key is not 32 bytes in base64 or hex; `horologe node new-key FILE` makes one")
+    raise InvalidArgument(f"{path}: a key is not 32 bytes in base64 or hex; {advice}")
 
 
 def _name_of(key: bytes) -> str:

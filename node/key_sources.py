@@ -36,6 +36,11 @@ KEY_ENVIRONMENT = "HOROLOGE_NODE_KEY"
 class KeyringError(StoreError):
     """The keys of this node cannot be used. The text says why and what to do; nothing was changed."""
 
+    def __init__(self, text: str, found: str = "") -> None:
+        super().__init__(text)
+        self.found = found or text
+        """What is wrong with the keys alone, for who opens with them something else than this node's data."""
+
 
 class Wrapped(NamedTuple):
     """A data key as it may lie on the disk."""
@@ -105,17 +110,19 @@ class _LocalKeys:
     def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
         key = self._all().get(wrapped.wrapped_with)
         if key is None:
-            known = ", ".join(self._all())
+            found = f"{self.place} has {', '.join(self._all())}"
             raise KeyringError(
-                f"the data keys of this node are wrapped with the key-encryption key {wrapped.wrapped_with}, but {self.place} "
-                f"has {known}; give the right one (an older key goes below the current one). Nothing was changed"
+                f"the data keys of this node are wrapped with the key-encryption key {wrapped.wrapped_with}, but {found}; give "
+                "the right one (an older key goes below the current one). Nothing was changed",
+                found,
             )
         try:
             return AESGCM(key).decrypt(wrapped.wrapped[:NONCE_BYTES], wrapped.wrapped[NONCE_BYTES:], context)
         except (InvalidTag, ValueError):
             raise KeyringError(
                 f"a data key does not unwrap with the key-encryption key {wrapped.wrapped_with} of {self.place}: the keyring "
-                "is damaged; restore it from a backup, together with the folder that it lies in"
+                "is damaged; restore it from a backup, together with the folder that it lies in",
+                f"{self.place} has it, but it does not open what is there",
             ) from None
 
     def _all(self) -> dict[str, bytes]:
@@ -185,7 +192,8 @@ class CommandKeys:
         if wrapped.wrapped_with != self.current:
             raise KeyringError(
                 f"the data keys of this node are wrapped with the key-encryption key {wrapped.wrapped_with}, not by a command; "
-                "take `key_command` out of the configuration. Nothing was changed"
+                "take `key_command` out of the configuration. Nothing was changed",
+                f"`key_command` {self._command[0]} is asked instead of a key",
             )
         secret = self._run("unwrap", wrapped.wrapped)
         if len(secret) != KEY_BYTES:
@@ -229,7 +237,8 @@ def read_key_file(path: Path) -> list[bytes]:
     except FileNotFoundError:
         raise KeyringError(
             f"the key-encryption key is not there: {path} does not exist; bring it back, or correct `key_file`. "
-            "Without it nobody can read this node's data"
+            "Without it nobody can read this node's data",
+            f"{path} does not exist",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise KeyringError(f"{path}: the key-encryption key cannot be read ({error})") from error

@@ -67,8 +67,8 @@ class NodeKeys:
             return self._source.unwrap(Wrapped(key.name, key.wrapped), CONTEXT)
         except KeyringError as error:
             raise InvalidBackup(
-                f"the backup was made with the key-encryption key {key.name}, which is needed to read it: give a file that has "
-                f"it with --key-file, or let the node's options name it ({error})"
+                f"the backup was made with the key {key.name}, which is needed to read it: give a file that has it with "
+                f"--key-file, or let the node's options name it ({error.found})"
             ) from error
 
 

@@ -68,10 +68,9 @@ def restore(
         loaded = load_config(config, {})
         target, name = place_of(place)
         name = backups.choose(target, name, revision, cluster_id)
+        secret = keys_of(key_file, passphrase_file, is_to_open=True)
         with closing(target.open(name)) as source:
-            done = restore_backup(
-                loaded, source, target.text(name), keys_of(key_file, passphrase_file), is_paused=not no_pause
-            )
+            done = restore_backup(loaded, source, target.text(name), secret, is_paused=not no_pause)
     except ConfigError as error:
         typer.echo(f"horologe: {error}", err=True)
         raise typer.Exit(2) from error
@@ -111,7 +110,7 @@ def verify(
     from horologe.node.config import ConfigError
 
     try:
-        secret = keys_of(key_file, passphrase_file) or _keys_of_node(config)
+        secret = keys_of(key_file, passphrase_file, is_to_open=True) or _keys_of_node(config)
     except ConfigError as error:
         typer.echo(f"horologe: {error}", err=True)
         raise typer.Exit(2) from error

@@ -122,6 +122,16 @@ def test_keys_of_no_use_are_refused(tmp_path: Path) -> None:
     for lines, text in ((("short",), "not 32 bytes"), (("# none",), "holds no key")):
         with pytest.raises(InvalidArgument, match=text):
             FileKeys(key_file(tmp_path, *lines))
+    absent = tmp_path / "absent"
+    with pytest.raises(
+        InvalidArgument, match=r"cannot be read \(No such file or directory\); .* new-key FILE` makes one"
+    ):
+        keys_of(absent, None)
+    # A new key opens nothing.
+    with pytest.raises(
+        InvalidArgument, match=r"directory\); give the file with the key that the backup was made with$"
+    ):
+        keys_of(absent, None, is_to_open=True)
     key_file(tmp_path, "ab" * 32).chmod(0o644)
     with pytest.raises(InvalidArgument, match="chmod 600"):
         FileKeys(tmp_path / "key")

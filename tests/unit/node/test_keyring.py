@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from horologe.client.cli.main import build
+from horologe.client.errors import InvalidBackup
 from horologe.node import key_sources
 from horologe.node.config import ConfigError, NodeConfig
 from horologe.node.config_sources import load_config
@@ -29,6 +30,7 @@ from horologe.node.key_sources import (
     read_key_file,
 )
 from horologe.node.keyring import Keyring
+from horologe.node.restore import NodeKeys as BackupKeys
 from horologe.raft.cipher import new_data_key
 from horologe.raft.store import Store, StoreError
 
@@ -277,6 +279,25 @@ def test_what_a_command_does_wrong_is_said(tmp_path: Path, monkeypatch: pytest.M
     put_new_key(tmp_path / "node.key")
     with pytest.raises(KeyringError, match="not by a command"):
         short.unwrap(FileKeys(tmp_path / "node.key").wrap(bytes(32), b""), b"")
+
+
+def test_a_backup_that_the_keys_of_a_node_do_not_open_is_not_called_this_nodes_data(tmp_path: Path) -> None:
+    key = BackupKeys(EnvironmentKeys(HEX_KEY)).wrap(bytes(32))
+    assert BackupKeys(EnvironmentKeys(HEX_KEY)).unwrap(key) == bytes(32)
+    path = tmp_path / "node.key"
+
+    def refused(source: KeySource, found: str) -> None:
+        with pytest.raises(
+            InvalidBackup, match=f"^the backup was made with the key {key.name}, which .* --key-file"
+        ) as caught:
+            BackupKeys(source).unwrap(key)
+        assert str(caught.value).endswith(f"({found})")
+        assert "this node's data" not in str(caught.value)
+
+    refused(FileKeys(path), f"{path} does not exist")
+    name = put_new_key(path)
+    refused(FileKeys(path), f"`key_file` {path} has {name}")
+    refused(CommandKeys(("wrap",)), "`key_command` wrap is asked instead of a key")
 
 
 def test_where_the_key_comes_from(tmp_path: Path) -> None:
