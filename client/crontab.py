@@ -101,7 +101,7 @@ def load(
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise InvalidFile([Problem(str(path), 1, 0, f"cannot be read: {error.strerror or error}")]) from error
+        raise InvalidFile([Problem(str(path), 0, 0, f"cannot be read: {error.strerror or error}")]) from error
     return loads(
         content,
         str(path),

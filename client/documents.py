@@ -222,7 +222,7 @@ def read_text(path: str | Path) -> str:
     except UnicodeDecodeError as error:
         raise InvalidFile([Problem(str(path), 1, 0, f"is not UTF-8 text (byte {error.start})")]) from error
     except OSError as error:
-        raise InvalidFile([Problem(str(path), 1, 0, f"cannot be read: {error.strerror or error}")]) from error
+        raise InvalidFile([Problem(str(path), 0, 0, f"cannot be read: {error.strerror or error}")]) from error
 
 
 def parse(reader: Reader, text: str) -> list[yaml.Node]:

@@ -73,13 +73,13 @@ class Problem:
 
     file: str
     line: int
-    """From 1."""
+    """From 1; 0 where the whole file is meant."""
     column: int
     """From 1; 0 where the whole line is meant."""
     text: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.column else f"{self.file}:{self.line}"
+        place = ":".join([self.file, *(str(number) for number in (self.line, self.column) if number)])
         return f"{place}: {self.text}"
 
 

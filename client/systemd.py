@@ -66,7 +66,7 @@ def _read(path: Path) -> str:
     try:
         return read_text(path.read_bytes(), str(path))
     except OSError as error:
-        raise InvalidFile([Problem(str(path), 1, 0, f"cannot be read: {error.strerror or error}")]) from error
+        raise InvalidFile([Problem(str(path), 0, 0, f"cannot be read: {error.strerror or error}")]) from error
 
 
 def _service_name(unit: Unit, file: str) -> str:

@@ -44,6 +44,10 @@ def bundle(
     files = bundles.collect(session.client, examine)
     try:
         bundles.write(files, path, now)
+    except FileExistsError as error:
+        raise InvalidArgument(
+            f"{path} is there already, and nothing is overwritten; name another file with --file, or move that one away"
+        ) from error
     except OSError as error:
         raise InvalidArgument(f"{path} cannot be written: {error.strerror or error}") from error
     is_whole = files["errors.json"].strip() == "{}"

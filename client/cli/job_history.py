@@ -163,7 +163,7 @@ def _write_files(jobs: list[Job], folder: Path, force: bool) -> None:
     paths = [folder / namespace_id(job.name) / f"{job_id(job.name)}.yaml" for job in jobs]
     taken = [path for path in paths if path.exists()]
     if taken and not force:
-        raise errors.InvalidFile([errors.Problem(str(path), 1, 0, "is there already; --force") for path in taken])
+        raise errors.InvalidFile([errors.Problem(str(path), 0, 0, "is there already; --force") for path in taken])
     for job, path in zip(jobs, paths, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dump(to_definition(job)), encoding="utf-8")

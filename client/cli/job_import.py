@@ -178,7 +178,7 @@ def _import(
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        raise errors.InvalidFile([errors.Problem(label, 1, 0, f"cannot be read: {error.strerror or error}")]) from error
+        raise errors.InvalidFile([errors.Problem(label, 0, 0, f"cannot be read: {error.strerror or error}")]) from error
     _finish(session, read(content, label, options), update, dry_run)
 
 

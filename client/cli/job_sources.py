@@ -67,7 +67,7 @@ def _expand(files: Sequence[str], complaint: str) -> list[str]:
         if name != "-" and Path(name).is_dir():
             inside = sorted(_files_of(name))
             if not inside:
-                raise errors.InvalidFile([errors.Problem(name, 1, 0, complaint)])
+                raise errors.InvalidFile([errors.Problem(name, 0, 0, complaint)])
             expanded += inside
         else:
             expanded.append(name)
@@ -82,7 +82,7 @@ def _files_of(folder: str) -> Iterator[str]:
         for name in names:
             count += 1
             if count > FILES_MAX:
-                raise errors.InvalidFile([errors.Problem(folder, 1, 0, f"holds more than {FILES_MAX:,} files")])
+                raise errors.InvalidFile([errors.Problem(folder, 0, 0, f"holds more than {FILES_MAX:,} files")])
             if name.endswith(_SUFFIXES) and not name.startswith("."):
                 yield str(Path(place, name))
 

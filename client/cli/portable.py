@@ -27,13 +27,13 @@ def register(app: typer.Typer) -> None:
 @connected
 def export(
     session: Session,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Default: standard output.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Default, as with -: standard output.")] = None,
 ) -> None:
     """Write what people have defined as JSON lines: namespaces, queues, limits, calendars, grants, jobs, notification rules."""
     from horologe.client import portable
 
     lines = (definition.line() for definition in portable.export(session.client))
-    if file is None:
+    if file is None or str(file) == "-":
         for line in lines:
             sys.stdout.write(line + "\n")
         return
@@ -57,8 +57,10 @@ def import_(
 
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{file} cannot be read: {error}") from error
+    except OSError as error:
+        raise InvalidArgument(f"{file} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"{file} is not UTF-8 text (byte {error.start})") from error
     wanted = portable.parse(text.splitlines(), str(file))
     found: list[Record] = [
         {"kind": change.kind, "name": change.name, "outcome": change.outcome}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from fake_cluster import FakeCluster
+from typer.testing import Result
 
 from horologe.client import bundle
 from horologe.client.client import Client
@@ -35,6 +36,15 @@ def test_a_file_that_only_its_owner_reads_and_nothing_is_overwritten(tmp_path: P
         assert archive.extractfile("b/nodes/n1/log.jsonl").read() == "ä\n".encode()  # type: ignore[union-attr]
     with pytest.raises(FileExistsError):
         bundle.write({}, path, NOW)
+
+
+def test_a_file_that_is_there_stays_and_another_name_is_asked_for(run: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "b.tar.gz"
+    path.write_text("mine")
+    result = run("debug", "bundle", "--file", str(path))
+    assert result.exit_code == 2
+    assert f"{path} is there already, and nothing is overwritten; name another file with --file" in result.stderr
+    assert path.read_text() == "mine"
 
 
 def test_what_cannot_be_had_is_told(client: Client) -> None:

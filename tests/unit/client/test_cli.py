@@ -368,7 +368,7 @@ def test_apply_reports_the_mistakes_of_all_files(fake: FakeCluster, run: Run, tm
     assert result.exit_code == 2
     assert f"{tmp_path}/b.yaml:1:7: name must be text" in result.stderr
     assert f"namespaces/default/jobs/a is also in {tmp_path}/a.yaml:2" in result.stderr
-    assert "absent:1: cannot be read" in result.stderr
+    assert "absent: cannot be read" in result.stderr
     assert fake.requests("ApplyJobs") == []
     (tmp_path / "empty").mkdir()
     assert "holds no .yaml" in run("job", "apply", "-f", str(tmp_path / "empty")).stderr

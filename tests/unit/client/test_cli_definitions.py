@@ -11,7 +11,8 @@ import yaml
 from fake_cluster import FakeCluster
 from typer.testing import Result
 
-from horologe.client import jobfile, jobs
+from horologe.client import jobfile, jobs, portable
+from horologe.v1.queue_service_pb2 import Queue
 
 Run = Callable[..., Result]
 
@@ -29,6 +30,32 @@ def folder(tmp_path: Path) -> Path:
         '{"jobs": [{"name": "beta", "schedule": {"manual": true}, "action": {"shell": {"argv": ["x"]}}}]}'
     )
     return root
+
+
+def test_an_export_goes_to_standard_output_also_by_its_usual_name(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        portable, "export", lambda _: [portable.Definition(portable.KINDS["queue"], Queue(name="queues/q"))]
+    )
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    shown = run("cluster", "export").stdout
+    assert "queues/q" in shown
+    assert run("cluster", "export", "-").stdout == shown
+    assert sorted(tmp_path.iterdir()) == before
+    assert run("cluster", "export", "saved.jsonl").stdout == ""
+    assert (tmp_path / "saved.jsonl").read_text() == shown
+
+
+def test_an_import_that_cannot_be_read_says_so_as_other_commands_do(
+    fake: FakeCluster, run: Run, tmp_path: Path
+) -> None:
+    result = run("cluster", "import", "nope.jsonl")
+    assert (result.exit_code, result.stderr) == (2, "Error: nope.jsonl cannot be read: No such file or directory\n")
+    (tmp_path / "latin").write_bytes(b"\xe4")
+    assert "is not UTF-8 text (byte 0)" in run("cluster", "import", str(tmp_path / "latin")).stderr
+    assert fake.received == []
 
 
 def test_a_plan_shows_every_change_and_changes_nothing(fake: FakeCluster, run: Run, folder: Path) -> None:

@@ -208,5 +208,5 @@ def test_folders(tmp_path: Path) -> None:
         ("a", "a.timer"),
         ("b", "b.timer"),
     ]
-    with pytest.raises(InvalidFile, match=r"absent.timer:1: cannot be read"):
+    with pytest.raises(InvalidFile, match=r"absent.timer: cannot be read"):
         systemd.load([tmp_path / "absent.timer"], Options())

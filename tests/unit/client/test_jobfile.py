@@ -371,7 +371,7 @@ def test_files(tmp_path: Path) -> None:
     latin.write_bytes("name: ä".encode("latin-1"))
     with pytest.raises(InvalidFile, match="is not UTF-8 text"):
         jobfile.load(latin)
-    with pytest.raises(InvalidFile, match=r"absent.yaml:1: cannot be read: No such file"):
+    with pytest.raises(InvalidFile, match=r"absent.yaml: cannot be read: No such file"):
         jobfile.load(tmp_path / "absent.yaml")
     broken = tmp_path / "broken.json"
     broken.write_text('{"name": "x",\n "schedule": }')
