@@ -9,6 +9,7 @@ import typer
 
 from horologe.client.cli.output import Column, Record, print_data, print_details, print_table
 from horologe.client.cli.session import Session, connected
+from horologe.client.errors import InvalidArgument
 
 __all__ = ["app"]
 
@@ -93,6 +94,8 @@ def get(
     from horologe.client import workflow_records
 
     record = workflow_records.workflow(session.client.get_workflow(name, run=run))
+    if not record["edges"] and [node["job"] for node in record["nodes"]] == [record["name"]]:
+        raise InvalidArgument(f"{name} is no workflow, and no job is after it; `horologe job get {name}` shows it")
     if session.is_data:
         print_data(session.output, record)
         return

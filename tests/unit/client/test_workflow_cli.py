@@ -82,6 +82,24 @@ def test_get_is_a_table_of_nodes(fake: FakeCluster, run: Run) -> None:
     assert ["3", "alarm", "-", "-", "clean,", "enrich", "(any_failed)", "-"] in lines
 
 
+def test_a_job_by_itself_is_no_workflow(fake: FakeCluster, run: Run) -> None:
+    """A job that is no workflow is its own first node."""
+    fake.workflow.Clear()
+    fake.workflow.workflow.name = NAME
+    fake.workflow.workflow.nodes.add(job="etl", layer=1)
+    for words in ((), ("--graph",), ("-o", "json")):
+        result = run("workflow", "get", "etl", *words)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "etl is no workflow, and no job is after it; `horologe job get etl` shows it" in result.stderr
+    # One that others are after has a graph, and a workflow may have no jobs yet.
+    fake.workflow.workflow.nodes.add(job="load", layer=2)
+    fake.workflow.workflow.edges.add(upstream="etl", downstream="load")
+    assert "load" in run("workflow", "get", "etl").stdout
+    fake.workflow.workflow.ClearField("nodes")
+    fake.workflow.workflow.ClearField("edges")
+    assert run("workflow", "get", "etl").exit_code == 0
+
+
 def test_the_graph_in_layers(run: Run) -> None:
     text = run("workflow", "get", "etl", "--graph").stdout
     lines = [" ".join(line.split()) for line in text.splitlines()]
