@@ -137,8 +137,12 @@ def _explain(detail: Any, origins: Mapping[str, str], path: Path | None) -> str:
     top = str(location[0])
     option = top + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location[1:])
     if detail["type"] == "missing":
-        origin = str(path) if path is not None else "configuration"
-        return f"{origins.get(top, origin)}: {option} is missing; it has no default"
+        if path is None and top not in origins:
+            return (
+                f"configuration: {option} is missing; give --config FILE, or set {ENVIRONMENT_PREFIX}{option.upper()} "
+                f"(`horologe node run` also takes --{option})"
+            )
+        return f"{origins.get(top, str(path))}: {option} is missing; it has no default"
     if detail["type"] != "value_error":
         text = f"{shown(detail['input'])[:80]} is refused: {text[:1].lower()}{text[1:]}"
     return f"{origins.get(top, 'default')}: {option}: {text}"

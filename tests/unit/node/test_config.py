@@ -102,6 +102,13 @@ def test_a_wrong_line(tmp_path, line, parts):
         assert part in text
 
 
+def test_where_nothing_is_given_it_is_said_what_could_be():
+    with pytest.raises(
+        ConfigError, match=r"^configuration: name is missing; give --config FILE, or set HOROLOGE_NODE_NAME "
+    ):
+        load_config(None, {}, {})
+
+
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
