@@ -28,7 +28,15 @@ from horologe.node.certificates import Role
 from horologe.node.config import ConfigError
 from horologe.node.config_sources import load_config
 from horologe.node.first_administrator import ADMINISTRATOR
-from horologe.node.local_cluster import TOKEN_FILE, LocalCluster, LocalProcess, free_port, option_of
+from horologe.node.local_cluster import (
+    PID_FILE,
+    TOKEN_FILE,
+    LocalCluster,
+    LocalProcess,
+    free_port,
+    option_of,
+    running_in,
+)
 from horologe.node.logging_setup import configure
 from horologe.node.node import Node, NodeFailedError, NodeRemovedError, PortInUseError
 from horologe.node.private_files import replace_durably
@@ -60,7 +68,7 @@ __all__ = ["FAILURES", "DevError", "run"]
 
 
 class DevError(Exception):
-    """The cluster did not come up, or ended by itself."""
+    """The cluster cannot be started, did not come up, or ended by itself."""
 
 
 FAILURES = (
@@ -92,6 +100,7 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
     async with AsyncExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="horologe-dev-")))
+        _insist_on_nobody_in(folder)
         cluster = LocalCluster.prepare(folder, nodes, secure=True)
         is_new = not (cluster.nodes[0].folder / "state").exists()
         demo = _demo_environment(cluster)
@@ -114,6 +123,16 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
         if not seconds:
             return 0
         return await _summarise(console, client, until)
+
+
+def _insist_on_nobody_in(folder: Path) -> None:
+    """Before anything is written there: its clients go by its context.toml."""
+    running = running_in(folder)
+    if running:
+        raise DevError(
+            f"a cluster runs in {folder} already, {', '.join(running)}: use it (HOROLOGE_CONTEXT={folder}/context.toml), "
+            "or give another --dir"
+        )
 
 
 async def _first_of(*works: Awaitable[object]) -> None:
@@ -148,6 +167,8 @@ async def _in_this_process(cluster: LocalCluster, worker_config: str, demo: dict
     configure(config)
     node = Node(config)
     await node.start()
+    pid_file = folder / PID_FILE
+    pid_file.write_text(f"{os.getpid()}\n")
     path = cluster.worker("w1", config=worker_config).folder / "worker.toml"
     os.environ.update(demo)
     worker = build_worker(
@@ -166,6 +187,7 @@ async def _in_this_process(cluster: LocalCluster, worker_config: str, demo: dict
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
         await node.stop()
+        pid_file.unlink(missing_ok=True)
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ from horologe.client import own_program
 from horologe.node.certificates import Role, checked_identity
 from horologe.node.tls import OWN_HOSTS, OWN_RENEWAL
 from horologe.node.tls_folder import CA_FILE, CERTIFICATE_FILE, CaFolder, expiry_of
+from horologe.raft.store import is_in_use
 
 CLIENT_PORT = 7400
 PEER_PORT = 7500
@@ -40,6 +41,7 @@ POOL_NAME = "dev"
 """Whoever has the context may start workers called so, and with something behind a `-`."""
 TOKEN_FILE = "admin.token"
 """The first administrator's token, as soon as a node has written it."""
+PID_FILE = "node.pid"
 SPARE_PORTS = (10_000, 30_000)
 STOP_SECONDS = 20.0
 COMMAND = own_program.command()
@@ -279,6 +281,17 @@ class LocalCluster:
         if self.is_secure:
             own += ["--tls-dir", str(self.certificate(Role.WORKER, name))]
         return LocalProcess(name, folder, ("worker", "run", *own, *arguments))
+
+
+def running_in(folder: Path) -> tuple[str, ...]:
+    """The nodes of a folder that run, each with its process if that is known: `n1 (process 4711)`."""
+    return tuple(_with_process(path.parent) for path in sorted(folder.glob("n*/state")) if is_in_use(path))
+
+
+def _with_process(folder: Path) -> str:
+    with suppress(OSError):
+        return f"{folder.name} (process {(folder / PID_FILE).read_text().strip()})"
+    return folder.name
 
 
 def _node_toml(name: str, members: Mapping[str, NodeAddresses], options: Mapping[str, str | int | float]) -> str:

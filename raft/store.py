@@ -41,7 +41,7 @@ from horologe.raft.sealed import (
 )
 from horologe.raft.tables import ENCRYPTED_TABLE_NAMES, SET_TABLE_NAMES, TABLE_NAMES, Tables
 
-__all__ = ["FORMAT", "CorruptStateError", "StateGoneError", "StateSnapshot", "Store", "StoreError"]
+__all__ = ["FORMAT", "CorruptStateError", "StateGoneError", "StateSnapshot", "Store", "StoreError", "is_in_use"]
 
 FORMAT = 6
 """3: every record carries a checksum. 4: jobs and executions carry all policies. 5: rights, secrets and encryption.
@@ -509,6 +509,21 @@ class StateSnapshot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reading.__exit__(kind, error, trace)
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a process, this one too, has a store's folder open. It makes nothing there."""
+    try:
+        handle = os.open(folder / _OWNER_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _other_format(found: int) -> str:

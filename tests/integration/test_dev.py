@@ -65,9 +65,12 @@ def test_a_folder_lives_on(tmp_path: Path) -> None:
     folder, moved = tmp_path / "dev", tmp_path / "moved"
     with dev(folder) as cluster:
         assert horologe(folder, "job", "create", "hello", "--manual", "--shell", "true").returncode == 0
-        again = horologe(folder, "dev", "--dir", str(folder))
+        context = cluster.context_file.read_text()
+        again = horologe(folder, "dev", "--nodes", "2", "--dir", str(folder))
         assert (again.returncode, again.stderr.count("\n")) == (1, 1), again.stderr
-        assert "another process has it open; stop that one" in again.stderr
+        process = int((cluster.nodes[0].folder / "node.pid").read_text())
+        assert f"a cluster runs in {folder} already, n1 (process {process}): use it" in again.stderr
+        assert cluster.context_file.read_text() == context and not (folder / "n2").exists()
         peers = peer_address_of(cluster.nodes[0])
         for command in (["job", "list"], ["worker", "run"]):
             wrong_port = horologe(folder, *command, "--address", peers)

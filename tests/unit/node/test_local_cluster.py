@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
+from horologe.node import dev
 from horologe.node.certificates import Role, checked_identity
 from horologe.node.config_sources import load_config
-from horologe.node.local_cluster import TLS_FOLDER, TOKEN_FILE, LocalCluster, LocalProcess
+from horologe.node.local_cluster import TLS_FOLDER, TOKEN_FILE, LocalCluster, LocalProcess, running_in
 from horologe.node.tls_folder import CaFolder, expiry_of
+from horologe.raft.store import Store
 
 
 def test_what_runs_is_not_started_again(tmp_path: Path) -> None:
@@ -46,3 +50,20 @@ def test_certificates_that_end_soon_are_renewed(tmp_path: Path) -> None:
     LocalCluster.prepare(tmp_path, 1, secure=True)
     assert expiry_of(node) == lasting
     assert expiry_of(worker) > datetime.now(UTC) + timedelta(days=60)
+
+
+async def test_nothing_is_written_where_a_cluster_runs(tmp_path: Path) -> None:
+    cluster = LocalCluster.prepare(tmp_path, 2, usual_ports=False, secure=True)
+    context = cluster.context_file.read_text()
+    assert running_in(tmp_path) == ()
+    store = Store(tmp_path / "n2" / "state", "n2")
+    try:
+        assert running_in(tmp_path) == ("n2",)
+        (tmp_path / "n2" / "node.pid").write_text("4711\n")
+        with pytest.raises(dev.DevError, match=r"already, n2 \(process 4711\): use it .*, or give another --dir"):
+            await dev.run(1, tmp_path, 0, None)
+    finally:
+        store.close()
+    assert cluster.context_file.read_text() == context
+    # A file that is left of a node that was killed says nothing.
+    assert running_in(tmp_path) == ()
