@@ -234,7 +234,10 @@ def recover(
 
 
 def dev(
-    nodes: Annotated[int, typer.Option(min=1, max=9, help="How many nodes.")] = 1,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, max=9, help="How many nodes; by default those that the folder of --dir has, or 1."),
+    ] = None,
     folder: Annotated[
         Path | None,
         typer.Option("--dir", help="Where everything is kept; by default a folder that is removed at the end."),

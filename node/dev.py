@@ -33,6 +33,7 @@ from horologe.node.local_cluster import (
     TOKEN_FILE,
     LocalCluster,
     LocalProcess,
+    count_in,
     free_port,
     option_of,
     running_in,
@@ -86,8 +87,8 @@ FAILURES = (
 """What says in one line what is wrong, and to whom."""
 
 
-async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | None) -> int:
-    """Runs until a signal, or for `seconds` if that is not 0; answers the exit code.
+async def run(count: int | None, folder: Path | None, seconds: float, examples: Path | None) -> int:
+    """Runs `count` nodes until a signal, or for `seconds` if that is not 0; answers the exit code.
 
     0 if every due time is accounted for exactly once, 1 if not.
     """
@@ -101,6 +102,7 @@ async def run(nodes: int, folder: Path | None, seconds: float, examples: Path | 
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="horologe-dev-")))
         _insist_on_nobody_in(folder)
+        nodes = _checked_count(folder, count)
         cluster = LocalCluster.prepare(folder, nodes, secure=True)
         is_new = not (cluster.nodes[0].folder / "state").exists()
         demo = _demo_environment(cluster)
@@ -133,6 +135,16 @@ def _insist_on_nobody_in(folder: Path) -> None:
             f"a cluster runs in {folder} already, {', '.join(running)}: use it (HOROLOGE_CONTEXT={folder}/context.toml), "
             "or give another --dir"
         )
+
+
+def _checked_count(folder: Path, wanted: int | None) -> int:
+    """How many nodes to run: those that a folder was made with, and no others."""
+    found = count_in(folder)
+    if wanted is not None and found not in (0, wanted):
+        raise DevError(
+            f"{folder} is a cluster of {found} node{'s' if found > 1 else ''}: give --nodes {found}, or another --dir"
+        )
+    return found or wanted or 1
 
 
 async def _first_of(*works: Awaitable[object]) -> None:

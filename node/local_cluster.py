@@ -288,6 +288,13 @@ def running_in(folder: Path) -> tuple[str, ...]:
     return tuple(_with_process(path.parent) for path in sorted(folder.glob("n*/state")) if is_in_use(path))
 
 
+def count_in(folder: Path) -> int:
+    """How many nodes the cluster of a folder began with; 0 if there is none."""
+    for path in sorted(folder.glob("n*/node.toml")):
+        return len(tomllib.loads(path.read_text())["members"])
+    return 0
+
+
 def _with_process(folder: Path) -> str:
     with suppress(OSError):
         return f"{folder.name} (process {(folder / PID_FILE).read_text().strip()})"

@@ -98,7 +98,7 @@ def test_a_node_that_ends_at_its_start_is_told_of_at_once(tmp_path: Path) -> Non
     second = LocalCluster.prepare(tmp_path / "dev", 2, secure=True).nodes[1]
     host, _, port = listen_of(second).partition(":")
     with socket.create_server((host, int(port))):
-        done = horologe(tmp_path / "dev", "dev", "--nodes", "2", "--dir", str(tmp_path / "dev"))
+        done = horologe(tmp_path / "dev", "dev", "--dir", str(tmp_path / "dev"))
     assert done.returncode == 1
     assert f"horologe: n2 has ended by itself; {second.folder}/node.log ends with\n" in done.stderr
     assert f"{listen_of(second)} cannot be bound" in done.stderr

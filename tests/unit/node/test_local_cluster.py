@@ -10,7 +10,7 @@ import pytest
 from horologe.node import dev
 from horologe.node.certificates import Role, checked_identity
 from horologe.node.config_sources import load_config
-from horologe.node.local_cluster import TLS_FOLDER, TOKEN_FILE, LocalCluster, LocalProcess, running_in
+from horologe.node.local_cluster import TLS_FOLDER, TOKEN_FILE, LocalCluster, LocalProcess, count_in, running_in
 from horologe.node.tls_folder import CaFolder, expiry_of
 from horologe.raft.store import Store
 
@@ -67,3 +67,15 @@ async def test_nothing_is_written_where_a_cluster_runs(tmp_path: Path) -> None:
     assert cluster.context_file.read_text() == context
     # A file that is left of a node that was killed says nothing.
     assert running_in(tmp_path) == ()
+
+
+async def test_a_folder_keeps_the_number_of_its_nodes(tmp_path: Path) -> None:
+    assert count_in(tmp_path) == 0
+    cluster = LocalCluster.prepare(tmp_path, 3, usual_ports=False, secure=True)
+    cluster.new_node("n4")
+    assert count_in(tmp_path) == 3
+    context = cluster.context_file.read_text()
+    for other in (1, 4):
+        with pytest.raises(dev.DevError, match=r"is a cluster of 3 nodes: give --nodes 3, or another --dir"):
+            await dev.run(other, tmp_path, 0, None)
+    assert cluster.context_file.read_text() == context
