@@ -16,6 +16,7 @@ from horologe.node.cron_preview import utc_text
 from horologe.node.cron_sentence import duration_text
 from horologe.node.story import why_later
 from horologe.node.timetable import Timetable, timetable_of
+from horologe.node.why_waiting import waiting_text
 from horologe.node.zones import instant_from_ms
 from horologe.raft.model import FINAL_STATES, ExecutionState, LedgerOutcome, Reason
 from horologe.raft.records import LEDGER_KEY, Execution, LedgerEntry
@@ -153,7 +154,14 @@ class Explanation:
             self._say(f"it ran as execution {number}, whose history is not kept any more")
             return
         self._add_execution(number, execution)
-        self._say(f"it ran as execution {number}{_trigger_text(execution)}: {self._outcome_text(execution)}")
+        waits = waiting_text(self._tables, execution)
+        if waits and not execution.start_ms:
+            self._response.finding = Response.FINDING_WAITING
+            self._say(f"it is execution {number}{_trigger_text(execution)}, and waits for {waits}")
+        else:
+            self._say(f"it ran as execution {number}{_trigger_text(execution)}: {self._outcome_text(execution)}")
+            if waits:
+                self._say(f"it waits for {waits}")
         self._say_how_late(execution)
         before = self._rows_below(row.due_ms) if not row.number else None
         if before is not None and before.entry.outcome == LedgerOutcome.COALESCED and before.entry.execution == number:

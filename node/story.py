@@ -10,7 +10,8 @@ from itertools import islice
 from horologe.log.v1 import log_pb2
 from horologe.node import views
 from horologe.node.cron_sentence import duration_text
-from horologe.node.waiting import queue_name, waits_for
+from horologe.node.waiting import queue_name
+from horologe.node.why_waiting import waiting_text
 from horologe.raft.events import EVENT, Event, EventKind, floor_of
 from horologe.raft.model import FINAL_STATES, AttemptState, Counters, ExecutionFlag, ExecutionState, Trigger
 from horologe.raft.records import U64, Execution
@@ -144,12 +145,12 @@ class Story:
             reason = f": {detail.reason}" if detail.reason else ""
             self._tell(execution.end_ms, "done", f"{state.name}{reason}")
             return
-        waits = waits_for(self._tables, execution)
+        waits = waiting_text(self._tables, execution)
         if execution.next_attempt_ms:
             self._tell(execution.next_attempt_ms, "next", f"attempt {execution.attempt + 1} is due")
-        elif waits or state is ExecutionState.QUEUED:
+        elif waits:
             log_time_ms = Counters.load(self._tables).log_time_ms
-            self._tell(log_time_ms, "waits", f"waits for {waits or 'a worker'}")
+            self._tell(log_time_ms, "waits", f"waits for {waits}")
 
 
 def _end_text(past: log_pb2.AttemptRecord) -> str:

@@ -27,7 +27,7 @@ from horologe.v1 import execution_pb2 as horologe_dot_v1_dot_execution__pb2
 from horologe.v1 import execution_service_pb2 as horologe_dot_v1_dot_execution__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhorologe/v1/story_service.proto\x12\x0bhorologe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhorologe/v1/execution.proto\x1a#horologe/v1/execution_service.proto\"O\n\x15\x45xplainDueTimeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x04\n\x16\x45xplainDueTimeResponse\x12<\n\x07\x66inding\x18\x01 \x01(\x0e\x32+.horologe.v1.ExplainDueTimeResponse.Finding\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsentences\x18\x03 \x03(\t\x12\x0e\n\x06policy\x18\x04 \x01(\t\x12#\n\x03row\x18\x05 \x01(\x0b\x32\x16.horologe.v1.LedgerRow\x12)\n\texecution\x18\x06 \x01(\x0b\x32\x16.horologe.v1.Execution\x12\x35\n\x11previous_due_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rnext_due_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\t \x01(\x03\"\x8f\x01\n\x07\x46inding\x12\x17\n\x13\x46INDING_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46INDING_RAN\x10\x01\x12\x17\n\x13\x46INDING_DID_NOT_RUN\x10\x02\x12\x13\n\x0f\x46INDING_PENDING\x10\x03\x12\x13\n\x0f\x46INDING_NOT_DUE\x10\x04\x12\x17\n\x13\x46INDING_WILL_BE_DUE\x10\x05\"(\n\x18GetExecutionStoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x82\x01\n\x19GetExecutionStoryResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Execution\x12(\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x17.horologe.v1.StoryEntry\x12\x10\n\x08revision\x18\x03 \x01(\x03\"c\n\nStoryEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x32\xcd\x01\n\x0cStoryService\x12Y\n\x0e\x45xplainDueTime\x12\".horologe.v1.ExplainDueTimeRequest\x1a#.horologe.v1.ExplainDueTimeResponse\x12\x62\n\x11GetExecutionStory\x12%.horologe.v1.GetExecutionStoryRequest\x1a&.horologe.v1.GetExecutionStoryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhorologe/v1/story_service.proto\x12\x0bhorologe.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhorologe/v1/execution.proto\x1a#horologe/v1/execution_service.proto\"O\n\x15\x45xplainDueTimeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x96\x04\n\x16\x45xplainDueTimeResponse\x12<\n\x07\x66inding\x18\x01 \x01(\x0e\x32+.horologe.v1.ExplainDueTimeResponse.Finding\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsentences\x18\x03 \x03(\t\x12\x0e\n\x06policy\x18\x04 \x01(\t\x12#\n\x03row\x18\x05 \x01(\x0b\x32\x16.horologe.v1.LedgerRow\x12)\n\texecution\x18\x06 \x01(\x0b\x32\x16.horologe.v1.Execution\x12\x35\n\x11previous_due_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rnext_due_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\t \x01(\x03\"\xa4\x01\n\x07\x46inding\x12\x17\n\x13\x46INDING_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46INDING_RAN\x10\x01\x12\x17\n\x13\x46INDING_DID_NOT_RUN\x10\x02\x12\x13\n\x0f\x46INDING_PENDING\x10\x03\x12\x13\n\x0f\x46INDING_NOT_DUE\x10\x04\x12\x17\n\x13\x46INDING_WILL_BE_DUE\x10\x05\x12\x13\n\x0f\x46INDING_WAITING\x10\x06\"(\n\x18GetExecutionStoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x82\x01\n\x19GetExecutionStoryResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.horologe.v1.Execution\x12(\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x17.horologe.v1.StoryEntry\x12\x10\n\x08revision\x18\x03 \x01(\x03\"c\n\nStoryEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x32\xcd\x01\n\x0cStoryService\x12Y\n\x0e\x45xplainDueTime\x12\".horologe.v1.ExplainDueTimeRequest\x1a#.horologe.v1.ExplainDueTimeResponse\x12\x62\n\x11GetExecutionStory\x12%.horologe.v1.GetExecutionStoryRequest\x1a&.horologe.v1.GetExecutionStoryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,15 +37,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINDUETIMEREQUEST']._serialized_start=147
   _globals['_EXPLAINDUETIMEREQUEST']._serialized_end=226
   _globals['_EXPLAINDUETIMERESPONSE']._serialized_start=229
-  _globals['_EXPLAINDUETIMERESPONSE']._serialized_end=742
+  _globals['_EXPLAINDUETIMERESPONSE']._serialized_end=763
   _globals['_EXPLAINDUETIMERESPONSE_FINDING']._serialized_start=599
-  _globals['_EXPLAINDUETIMERESPONSE_FINDING']._serialized_end=742
-  _globals['_GETEXECUTIONSTORYREQUEST']._serialized_start=744
-  _globals['_GETEXECUTIONSTORYREQUEST']._serialized_end=784
-  _globals['_GETEXECUTIONSTORYRESPONSE']._serialized_start=787
-  _globals['_GETEXECUTIONSTORYRESPONSE']._serialized_end=917
-  _globals['_STORYENTRY']._serialized_start=919
-  _globals['_STORYENTRY']._serialized_end=1018
-  _globals['_STORYSERVICE']._serialized_start=1021
-  _globals['_STORYSERVICE']._serialized_end=1226
+  _globals['_EXPLAINDUETIMERESPONSE_FINDING']._serialized_end=763
+  _globals['_GETEXECUTIONSTORYREQUEST']._serialized_start=765
+  _globals['_GETEXECUTIONSTORYREQUEST']._serialized_end=805
+  _globals['_GETEXECUTIONSTORYRESPONSE']._serialized_start=808
+  _globals['_GETEXECUTIONSTORYRESPONSE']._serialized_end=938
+  _globals['_STORYENTRY']._serialized_start=940
+  _globals['_STORYENTRY']._serialized_end=1039
+  _globals['_STORYSERVICE']._serialized_start=1042
+  _globals['_STORYSERVICE']._serialized_end=1247
 # @@protoc_insertion_point(module_scope)

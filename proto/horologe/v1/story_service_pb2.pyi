@@ -65,7 +65,7 @@ class ExplainDueTimeResponse(_message.Message):
         FINDING_UNSPECIFIED: ExplainDueTimeResponse._Finding.ValueType  # 0
         """Never sent."""
         FINDING_RAN: ExplainDueTimeResponse._Finding.ValueType  # 1
-        """The job was due, and an execution was made."""
+        """The job was due, and an execution was made; it has started, or has ended without that."""
         FINDING_DID_NOT_RUN: ExplainDueTimeResponse._Finding.ValueType  # 2
         """The job was due, and it did not run; the row says why."""
         FINDING_PENDING: ExplainDueTimeResponse._Finding.ValueType  # 3
@@ -74,6 +74,8 @@ class ExplainDueTimeResponse(_message.Message):
         """The job was not due."""
         FINDING_WILL_BE_DUE: ExplainDueTimeResponse._Finding.ValueType  # 5
         """The job will be due then, if nothing changes."""
+        FINDING_WAITING: ExplainDueTimeResponse._Finding.ValueType  # 6
+        """The job was due, an execution was made, and it has not started yet; the sentences say what it waits for."""
 
     class Finding(_Finding, metaclass=_FindingEnumTypeWrapper):
         """What is known of the instant."""
@@ -81,7 +83,7 @@ class ExplainDueTimeResponse(_message.Message):
     FINDING_UNSPECIFIED: ExplainDueTimeResponse.Finding.ValueType  # 0
     """Never sent."""
     FINDING_RAN: ExplainDueTimeResponse.Finding.ValueType  # 1
-    """The job was due, and an execution was made."""
+    """The job was due, and an execution was made; it has started, or has ended without that."""
     FINDING_DID_NOT_RUN: ExplainDueTimeResponse.Finding.ValueType  # 2
     """The job was due, and it did not run; the row says why."""
     FINDING_PENDING: ExplainDueTimeResponse.Finding.ValueType  # 3
@@ -90,6 +92,8 @@ class ExplainDueTimeResponse(_message.Message):
     """The job was not due."""
     FINDING_WILL_BE_DUE: ExplainDueTimeResponse.Finding.ValueType  # 5
     """The job will be due then, if nothing changes."""
+    FINDING_WAITING: ExplainDueTimeResponse.Finding.ValueType  # 6
+    """The job was due, an execution was made, and it has not started yet; the sentences say what it waits for."""
 
     FINDING_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int

@@ -11,11 +11,12 @@ from test_dead_letter_service import work
 from horologe.log.v1 import log_pb2
 from horologe.raft.commands import FIRE, MissedFate, Outcome
 from horologe.raft.records import U64, JobState
-from horologe.v1 import execution_pb2, job_pb2, job_service_pb2, story_service_pb2
+from horologe.v1 import execution_pb2, job_pb2, job_service_pb2, queue_service_pb2, story_service_pb2
 
 Answer = story_service_pb2.ExplainDueTimeResponse
 NAME = "namespaces/default/jobs/tick"
 MINUTE = 60_000
+NOBODY = "a worker: no worker that is connected takes from queue default"
 
 
 async def create(node: FakeNode, job: job_pb2.Job | None = None) -> job_pb2.Job:
@@ -109,7 +110,7 @@ async def test_due_times_that_were_missed(node: FakeNode, fate: MissedFate, run:
     if run:
         assert answer.row.execution.endswith("/1")
         latest = await explain(node)
-        assert latest.finding == Answer.FINDING_RAN
+        assert latest.finding == Answer.FINDING_WAITING
         assert any("5 missed due times" in sentence for sentence in latest.sentences)
 
 
@@ -152,7 +153,8 @@ async def test_jobs_without_due_times_and_bounds(node: FakeNode) -> None:
     assert answer.sentences == ["The job was not due: it runs on request only."]
     number = int((await node.jobs.RunJob(job_service_pb2.RunJobRequest(name=NAME))).execution.name.rpartition("/")[2])
     asked = await explain(node, node.clock.now_ms)
-    assert asked.sentences[0].startswith(f"It ran as execution {number}, on request: QUEUED")
+    assert asked.finding == Answer.FINDING_WAITING
+    assert asked.sentences[0] == f"It is execution {number}, on request, and waits for {NOBODY}."
     await node.jobs.DeleteJob(job_service_pb2.DeleteJobRequest(name=NAME, cancel_running=True))
     job = interval_job()
     job.start_time.FromMilliseconds(START_MS + 5 * MINUTE)
@@ -220,7 +222,7 @@ async def test_the_story_of_an_execution(node: FakeNode) -> None:
 async def test_stories_that_are_not_over(node: FakeNode) -> None:
     await create(node)
     number = node.fire(1)
-    assert (await story(node, number))[-1] == ("waits", "waits for a worker")
+    assert (await story(node, number))[-1] == ("waits", f"waits for {NOBODY}")
     session = node.open_session()
     node.apply(log_pb2.Command(plan=log_pb2.Plan(assigns=U64.pack(number) + U64.pack(session))))
     assert (await story(node, number))[-1][0] == "assigned"
@@ -228,12 +230,70 @@ async def test_stories_that_are_not_over(node: FakeNode) -> None:
     assert (await story(node, number))[-1] == ("next", "attempt 2 is due")
 
 
+async def waits(node: FakeNode, number: int) -> str:
+    """What both say that an execution waits for."""
+    kind, text = (await story(node, number))[-1]
+    answer = await explain(node)
+    assert (answer.finding, kind) == (Answer.FINDING_WAITING, "waits")
+    assert answer.sentences[0] == f"It is execution {number}, and {text}."
+    assert answer.sentences[-1].endswith("and has not started.")
+    return text
+
+
+async def test_what_has_not_started_says_why(node: FakeNode) -> None:
+    await create(node)
+    number = node.fire(1)
+    assert await waits(node, number) == f"waits for {NOBODY}"
+    pause = queue_service_pb2.PauseQueueRequest(name="queues/default", reason="the database moves")
+    await node.queues.PauseQueue(pause, metadata=(("horologe-author", "ada@home"),))
+    paused = "queue default is paused by ada@home (the database moves)"
+    assert await waits(node, number) == f"waits for the end of its queue's pause: {paused}"
+    await node.queues.ResumeQueue(queue_service_pb2.ResumeQueueRequest(name="queues/default"))
+    rate = queue_service_pb2.UpdateQueueRequest(update_mask={"paths": ["start_rate"]})
+    rate.queue.name = "queues/default"
+    rate.queue.start_rate.count, rate.queue.start_rate.burst = 1, 1
+    rate.queue.start_rate.per.FromMilliseconds(3_600_000)
+    await node.queues.UpdateQueue(rate)
+    session = node.open_session()
+    assert await waits(node, number) == "waits for a worker: w1 has a free slot"
+    node.assign(number, session)
+    assert (await story(node, number))[-1][0] == "assigned"
+    node.complete(number, Outcome.FAILED, retry_delay_ms=0)
+    retried = await explain(node)
+    assert retried.finding == Answer.FINDING_RAN
+    assert (
+        retried.sentences[1] == "It waits for a worker: queue default starts no more of them at once (its start rate)."
+    )
+
+
+async def test_workers_that_are_full_or_have_other_labels_are_told_of(node: FakeNode) -> None:
+    job = interval_job()
+    job.worker_labels["gpu"] = "a100"
+    await create(node, job)
+    number = node.fire(1)
+    node.open_session()
+    assert await waits(node, number) == f"waits for {NOBODY} and carries gpu=a100"
+    opened = log_pb2.OpenSession(worker="w2", incarnation="a", queues=["default"], labels={"gpu": "a100"}, slot_count=1)
+    session = node.apply(log_pb2.Command(open_session=opened)).numbers[0]
+    assert await waits(node, number) == "waits for a worker: w2 has a free slot"
+    job = manual_job()
+    job.worker_labels["gpu"] = "a100"
+    request = job_service_pb2.CreateJobRequest(job_id="other", job=job)
+    other = (await node.jobs.CreateJob(request)).job.name
+    run = (await node.jobs.RunJob(job_service_pb2.RunJobRequest(name=other))).execution.name
+    node.assign(int(run.rpartition("/")[2]), session)
+    full = "all slots of those that take from queue default are taken (1 of 1 workers)"
+    assert await waits(node, number) == f"waits for a worker: {full}"
+    node.apply(log_pb2.Command(drain_worker=log_pb2.DrainWorker(worker="w2")))
+    assert await waits(node, number) == f"waits for {NOBODY} and carries gpu=a100"
+
+
 async def test_what_a_backfill_runs_late_is_not_told_of_jitter(node: FakeNode) -> None:
     await create(node)
     await backfill(node, -MINUTE, 0)
     work(node)
     sentences = (await explain(node, START_MS - MINUTE)).sentences
-    assert sentences[0].startswith("It ran as execution 1, in a backfill: QUEUED")
+    assert sentences[0] == f"It is execution 1, in a backfill, and waits for {NOBODY}."
     assert sentences[1] == "It was to start 1 minute after its due time, when its backfill came to it."
     assert (await story(node, 1))[:2] == [
         ("due", "due in the past, and run again by a backfill (operation 1)"),
