@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from horologe.node.service_units import Kind, Unit, unit_of
+from horologe.node.service_units import Kind, Unit, hidden_from, unit_of
 
 app = typer.Typer(
     name="service", help="A node or a worker of this machine as a service of systemd.", no_args_is_help=True
@@ -41,7 +41,7 @@ def install(kind: KindArgument, program: ProgramOption = None, dry_run: DryRunOp
 
     Run again, it writes the unit anew.
     """
-    unit = unit_of(kind, _program(program))
+    unit = unit_of(kind, _visible(kind, _program(program)))
     commands = [] if _exists(unit.user) else [_add_user(unit.user)]
     if dry_run:
         _tell(commands)
@@ -91,6 +91,18 @@ def _program(given: Path | None) -> Path:
     if found is None:
         _fail(f"{started!r} is no program that a service could start; name it with --program")
     return Path(found).absolute()
+
+
+def _visible(kind: Kind, program: Path) -> Path:
+    """The program, if the service will find all of it."""
+    hidden = hidden_from(kind, program)
+    if hidden is not None:
+        file, folder = hidden
+        _fail(
+            f"the service could not start {program}: its unit hides {folder} from the {kind} (ProtectHome=yes), and {file} is in "
+            "there; put the program into /opt or /usr/local, with its Python if it has one, or name another with --program"
+        )
+    return program
 
 
 def _exists(user: str) -> bool:

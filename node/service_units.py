@@ -1,14 +1,17 @@
-"""The systemd units of a node and of a worker: their text, and nothing else. What writes them is in service_commands.py."""
+"""The systemd units of a node and of a worker: their text, and what they hide. What writes them is in service_commands.py."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-__all__ = ["CONFIGURATION", "Kind", "Unit", "unit_of"]
+__all__ = ["CONFIGURATION", "Kind", "Unit", "hidden_from", "unit_of"]
 
 CONFIGURATION = Path("/etc/horologe")
+HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+"""What `ProtectHome=yes` hides."""
 
 
 class Kind(StrEnum):
@@ -118,3 +121,23 @@ def unit_of(kind: Kind, program: Path) -> Unit:
     hardening = (_NODE if is_node else _WORKER).format(**values)
     needs = (configuration,) if is_node else (configuration, CONFIGURATION / "context.toml")
     return Unit(name, user, needs, _COMMON.format(**values, hardening=hardening))
+
+
+def hidden_from(kind: Kind, program: Path) -> tuple[Path, Path] | None:
+    """A file that the program needs to start, and the folder that the unit hides it with; None if it can start."""
+    if kind is Kind.WORKER:
+        return None
+    needed = [program, *_interpreter_of(program)]
+    seen = [path for each in needed for path in (each, each.resolve())]
+    return next(((path, home) for path in seen for home in HOMES if path.is_relative_to(home)), None)
+
+
+def _interpreter_of(program: Path) -> list[Path]:
+    """A script's Python, which may be somewhere else than the script."""
+    try:
+        with program.open("rb") as file:
+            first = file.readline(4096)
+    except OSError:
+        return []
+    words = first.removeprefix(b"#!").split()
+    return [Path(os.fsdecode(words[0]))] if first.startswith(b"#!") and words else []

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from horologe.client.cli.main import app
 from horologe.node import service_commands
-from horologe.node.service_units import Kind, unit_of
+from horologe.node.service_units import HOMES, Kind, hidden_from, unit_of
 
 OPS = Path(__file__).parents[3] / "ops"
 PROGRAM = Path("/usr/local/bin/horologe")
@@ -77,6 +77,25 @@ def test_it_is_installed_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (tmp_path / unit.name).exists()
     again = runner.invoke(app, ["service", "uninstall", "worker"])
     assert again.exit_code == 1 and "is not installed" in again.stderr
+
+
+def test_a_program_that_the_node_would_not_see_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, linked = Path("/home/ada/.venv/bin/horologe"), tmp_path / "horologe"
+    linked.symlink_to(program)
+    script = tmp_path / "script"
+    script.write_text("#!/root/python/bin/python3 -I\nprint()\n")
+    assert "ProtectHome=yes" in unit_of(Kind.NODE, program).text
+    assert hidden_from(Kind.NODE, program) == (program, Path("/home"))
+    assert hidden_from(Kind.NODE, linked) == (program, Path("/home"))
+    assert hidden_from(Kind.NODE, script) == (Path("/root/python/bin/python3"), Path("/root"))
+    assert hidden_from(Kind.NODE, PROGRAM) is None
+    # Its unit hides nothing.
+    assert "ProtectHome" not in unit_of(Kind.WORKER, program).text and hidden_from(Kind.WORKER, program) is None
+    monkeypatch.setattr(service_commands, "UNIT_FOLDER", tmp_path / "units")
+    for home in HOMES:
+        done = CliRunner().invoke(app, ["service", "install", "node", "--program", f"{home}/bin/horologe", "--dry-run"])
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert f"its unit hides {home} from the node" in done.stderr and "/opt or /usr/local" in done.stderr
 
 
 def test_who_is_not_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
