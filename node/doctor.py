@@ -28,7 +28,7 @@ from horologe.node.keyring import FILE_NAME as KEYRING_FILE
 from horologe.node.keyring import Keyring
 from horologe.node.tls import EXPIRY_WARNING, OWN_CA_FOLDER
 from horologe.node.tls_folder import CERTIFICATE_FILE, KEY_FILE, TlsError, TlsFiles, read_tls_folder
-from horologe.raft.store import StoreError
+from horologe.raft.store import StoreError, check_folder
 
 OWN_FILES = 200
 """What a node has open for itself: its state and output, libraries, logs, connections to other members."""
@@ -45,6 +45,7 @@ def examine(config: NodeConfig, machine: Machine) -> list[Finding]:
     answers = asyncio.run(doctor_network.ask_members(config, tls)) if tls is not None or config.insecure else []
     return [
         _running(config, process),
+        _data(config, is_new),
         *_security(config),
         machine_checks.check_clock(machine, config.clock_skew_ms_max),
         *machine_checks.check_disk(machine, config.data_dir, config.disk_free_bytes_min),
@@ -78,6 +79,18 @@ def process_of(config: NodeConfig) -> int | None:
 def _running(config: NodeConfig, process: int | None) -> Finding:
     text = f"{config.name} runs as process {process}" if process is not None else f"{config.name} does not run"
     return Finding("node", Grade.OK, text, "some of what follows can be said only of a node that runs, or of none")
+
+
+def _data(config: NodeConfig, is_new: bool) -> Finding:
+    why = "a node starts only with its own data, in which is what it has promised to the others"
+    folder = config.data_dir / "state"
+    try:
+        check_folder(folder, config.name)
+    except StoreError as error:
+        do = "correct `name` or `data_dir`, or bring this node's own folder back"
+        return Finding("data folder", Grade.FAILURE, str(error), why, do)
+    text = f"{folder} is not there yet; the node makes it" if is_new else f"{folder} is that of {config.name}"
+    return Finding("data folder", Grade.OK, text, why)
 
 
 def _security(config: NodeConfig) -> Iterator[Finding]:

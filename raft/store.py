@@ -41,7 +41,16 @@ from horologe.raft.sealed import (
 )
 from horologe.raft.tables import ENCRYPTED_TABLE_NAMES, SET_TABLE_NAMES, TABLE_NAMES, Tables
 
-__all__ = ["FORMAT", "CorruptStateError", "StateGoneError", "StateSnapshot", "Store", "StoreError", "is_in_use"]
+__all__ = [
+    "FORMAT",
+    "CorruptStateError",
+    "StateGoneError",
+    "StateSnapshot",
+    "Store",
+    "StoreError",
+    "check_folder",
+    "is_in_use",
+]
 
 FORMAT = 6
 """3: every record carries a checksum. 4: jobs and executions carry all policies. 5: rights, secrets and encryption.
@@ -54,7 +63,7 @@ LOG, _LOCAL = "log", "local"
 _LOG_CONTEXT = context_of(LOG)
 _IDENTITY = "identity"
 _OWNER_FILE = "owner"
-"""Locked by the process that has the folder open; not empty once the folder holds data."""
+"""Locked by the process that has the folder open; once the folder holds data, its first line is the node's name."""
 
 
 META_PAGES = 2
@@ -394,12 +403,8 @@ class Store:
             handle = os.open(self.folder / _OWNER_FILE, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                data = self.folder / "data.mdb"
-                if os.fstat(handle).st_size and not (data.exists() and data.stat().st_size):
-                    raise StoreError(
-                        f"{data} is gone or empty, but this node had data: restore it, or remove the whole folder and let "
-                        "this node join under a new name"
-                    )
+                if os.fstat(handle).st_size:
+                    _check_data(self.folder)
             except BaseException:
                 os.close(handle)
                 raise
@@ -456,10 +461,7 @@ class Store:
             self.meta_put(_IDENTITY, seal(_LOCAL, _IDENTITY.encode(), json.dumps(identity).encode()))
             self.commit()
         if identity["node"] != self.node:
-            raise StoreError(
-                f"{self.folder} belongs to node {identity['node']!r}, but this node's name is {self.node!r}; "
-                "correct `name` or `data_dir` in the configuration"
-            )
+            raise _other_node(self.folder, identity["node"], self.node)
         self.id = identity["id"]
 
     def _read_identity(self, stored: bytes) -> dict[str, Any]:
@@ -509,6 +511,37 @@ class StateSnapshot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reading.__exit__(kind, error, trace)
+
+
+def check_folder(folder: Path, node: str) -> None:
+    """Raises StoreError if it is plain that a node so called cannot begin with the folder, which may be open, or not be there."""
+    try:
+        found = (folder / _OWNER_FILE).read_text(errors="replace").partition("\n")[0]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"{folder}: the data cannot be opened ({error}); {_advice(error)}") from error
+    if found:
+        _check_data(folder)
+        if found != node:
+            raise _other_node(folder, found, node)
+
+
+def _check_data(folder: Path) -> None:
+    """Where there was data, there must be some."""
+    data = folder / "data.mdb"
+    if not (data.exists() and data.stat().st_size):
+        raise StoreError(
+            f"{data} is gone or empty, but this node had data: restore it, or remove the whole folder and let "
+            "this node join under a new name"
+        )
+
+
+def _other_node(folder: Path, found: str, wanted: str) -> StoreError:
+    return StoreError(
+        f"{folder} belongs to node {found!r}, but this node's name is {wanted!r}; "
+        "correct `name` or `data_dir` in the configuration"
+    )
 
 
 def is_in_use(folder: Path) -> bool:

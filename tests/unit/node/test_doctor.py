@@ -26,6 +26,7 @@ from horologe.node.config import MemberConfig, NodeConfig
 from horologe.node.local_cluster import free_port, free_ports
 from horologe.node.tls_folder import CaFolder, read_tls_folder
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
+from horologe.raft.store import Store, StoreError
 from horologe.v1 import cluster_service_pb2
 
 
@@ -186,6 +187,33 @@ def test_keys_that_are_not_there(tmp_path: Path) -> None:
     found = by_check(doctor.examine(config_of(tmp_path, key_file=tmp_path / "gone"), FakeMachine()))
     assert found["encryption key"].grade is Grade.FAILURE
     assert "does not exist" in found["encryption key"].found
+
+
+def test_a_data_folder_that_the_node_would_not_take(tmp_path: Path) -> None:
+    """What the store itself says of it, without opening it: a node may run there."""
+    config = config_of(tmp_path)
+    folder = config.data_dir / "state"
+
+    def finding(config: NodeConfig) -> Finding:
+        return by_check(doctor.examine(config, FakeMachine()))["data folder"]
+
+    assert (finding(config).grade, folder.exists()) == (Grade.OK, False)
+    store = Store(folder, "n1")
+    try:
+        assert finding(config).grade is Grade.OK
+        other = finding(config.model_copy(update={"name": "n2"}))
+        assert other.grade is Grade.FAILURE
+    finally:
+        store.close()
+    with pytest.raises(StoreError) as refused:
+        Store(folder, "n2")
+    assert other.found == str(refused.value)
+
+    (folder / "data.mdb").unlink()
+    with pytest.raises(StoreError) as refused:
+        Store(folder, "n1")
+    assert finding(config).found == str(refused.value)
+    assert finding(config).grade is Grade.FAILURE
 
 
 # Other members
