@@ -19,6 +19,8 @@ NODE_GONE = re.compile(
     "|ERR_SOCKET_NOT_CONNECTED|status of 503|htmx:(sendError|afterRequest|responseError)"
 )
 """What a browser and htmx write to the console by themselves while a node is away."""
+ABORTED, ENDED = "htmx:sendAbort", "htmx:afterRequest"
+"""htmx says both, as errors, when somebody leaves a page while it asks for something, such as the preview of a form."""
 
 
 class Reader:
@@ -50,7 +52,7 @@ class Reader:
     def check(self) -> None:
         """Nothing was wrong so far."""
         faults, self.faults = self.faults, []
-        assert not faults, "\n".join(faults)
+        assert not (wrong := _without_aborted(faults)), "\n".join(wrong)
 
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not self.expected.search(message.text):
@@ -60,6 +62,16 @@ class Reader:
         asked = urlsplit(request.url)
         if asked.scheme not in ("data", "blob") and asked.netloc != urlsplit(self.address).netloc:
             self.faults.append(f"{self.page.url}: asks a stranger: {request.url}")
+
+
+def _without_aborted(faults: list[str]) -> list[str]:
+    """Leaving a page is no fault: without the two messages that each request which was given up leaves behind."""
+    kept = [fault for fault in faults if ABORTED not in fault]
+    for _ in range(len(faults) - len(kept)):
+        ended = next((fault for fault in kept if ENDED in fault), None)
+        if ended is not None:
+            kept.remove(ended)
+    return kept
 
 
 @contextmanager
