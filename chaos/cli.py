@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -18,7 +18,9 @@ from horologe.chaos.verify_cli import verify
 from horologe.client.cli.output import Format, print_data
 
 if TYPE_CHECKING:
+    from horologe.chaos.members import MembersReport
     from horologe.chaos.run import Plan, Run
+    from horologe.chaos.upgrade import UpgradeReport
 
 chaos_app = typer.Typer(help="Break a cluster of its own on this machine, and judge what it did.", no_args_is_help=True)
 
@@ -194,11 +196,7 @@ def members(
     finally:
         if folder is None:
             shutil.rmtree(kept, ignore_errors=True)
-    typer.echo(report.summary())
-    too_late = [name for name, delay_ms in report.max_delays_ms.items() if delay_ms >= late * 1000]
-    if too_late:
-        typer.echo(f"starts were {late:g} s late or more while: {', '.join(too_late)}", err=True)
-    raise typer.Exit(0 if report.is_sound and not too_late else 1)
+    _end(report, late)
 
 
 @chaos_app.command("snapshot")
@@ -288,8 +286,13 @@ def upgrade(
     finally:
         if folder is None:
             shutil.rmtree(kept, ignore_errors=True)
+    _end(report, late)
+
+
+def _end(report: MembersReport | UpgradeReport, late_seconds: float) -> NoReturn:
+    """Says what came of changes under load; exit code 1 if that is not good."""
     typer.echo(report.summary())
-    too_late = [name for name, delay_ms in report.max_delays_ms.items() if delay_ms >= late * 1000]
+    too_late = [name for name, delay_ms in report.max_delays_ms.items() if delay_ms >= late_seconds * 1000]
     if too_late:
-        typer.echo(f"starts were {late:g} s late or more while: {', '.join(too_late)}", err=True)
+        typer.echo(f"starts were {late_seconds:g} s late or more while: {', '.join(too_late)}", err=True)
     raise typer.Exit(0 if report.is_sound and not too_late else 1)

@@ -116,11 +116,13 @@ def prune(target: Target, cluster_id: str, keep: int) -> list[str]:
     Others are left alone, whatever they are called.
     """
 
+    own = cluster_id[:8]
+
     def is_own(name: str) -> bool:
         found = _named(name)
-        return found is not None and found.cluster == cluster_id[:8]
+        return found is not None and found.cluster == own
 
-    old = [each.name for each in names_of(target) if is_own(each.name)][:-keep]
+    old = [each.name for each in names_of(target) if each.cluster == own][:-keep]
     for name in old:
         target.delete(name)
     return [*old, *target.sweep(is_own)]

@@ -25,6 +25,8 @@ from horologe.raft.store import STORE_BYTES_MAX
 from horologe.raft.version_gate import SETTLE_SECONDS
 
 ENVIRONMENT_PREFIX = "HOROLOGE_NODE_"
+PID_FILE = "node.pid"
+"""In `data_dir`, while the node runs."""
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 WORKER_MARGIN = 0.2
 """The part of the lease term that a worker gives away: it stops its attempts when 80% of the term have passed."""

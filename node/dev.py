@@ -25,11 +25,10 @@ from horologe.client.async_client import AsyncClient
 from horologe.client.cluster_context import of_table
 from horologe.client.errors import HorologeError, InvalidContext, Unauthenticated
 from horologe.node.certificates import Role
-from horologe.node.config import ConfigError
+from horologe.node.config import PID_FILE, ConfigError
 from horologe.node.config_sources import load_config
 from horologe.node.first_administrator import ADMINISTRATOR
 from horologe.node.local_cluster import (
-    PID_FILE,
     TOKEN_FILE,
     LocalCluster,
     LocalProcess,

@@ -21,7 +21,7 @@ from horologe.client.findings import Finding, Grade
 from horologe.client.machine import Machine
 from horologe.node import doctor_network
 from horologe.node.certificates import CertificateError, Role, certificates_in, hosts_in
-from horologe.node.config import EVERY_ADDRESS, Address, NodeConfig, is_loopback
+from horologe.node.config import EVERY_ADDRESS, PID_FILE, Address, NodeConfig, is_loopback
 from horologe.node.http.server import connections_max
 from horologe.node.key_sources import KEY_ENVIRONMENT, key_source_of
 from horologe.node.keyring import FILE_NAME as KEYRING_FILE
@@ -70,7 +70,7 @@ def examine(config: NodeConfig, machine: Machine) -> list[Finding]:
 def process_of(config: NodeConfig) -> int | None:
     """The node's process, if it runs."""
     try:
-        process = int((config.data_dir / "node.pid").read_text())
+        process = int((config.data_dir / PID_FILE).read_text())
     except (OSError, ValueError):
         return None
     return process if psutil.pid_exists(process) else None

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from horologe.client import own_program
 from horologe.node.certificates import Role, checked_identity
+from horologe.node.config import PID_FILE
 from horologe.node.tls import OWN_HOSTS, OWN_RENEWAL
 from horologe.node.tls_folder import CA_FILE, CERTIFICATE_FILE, CaFolder, expiry_of
 from horologe.raft.store import is_in_use
@@ -41,7 +42,6 @@ POOL_NAME = "dev"
 """Whoever has the context may start workers called so, and with something behind a `-`."""
 TOKEN_FILE = "admin.token"
 """The first administrator's token, as soon as a node has written it."""
-PID_FILE = "node.pid"
 SPARE_PORTS = (10_000, 30_000)
 STOP_SECONDS = 20.0
 COMMAND = own_program.command()

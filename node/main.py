@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from horologe.node.config import ConfigError, NodeConfig
+from horologe.node.config import PID_FILE, ConfigError, NodeConfig
 from horologe.node.config_sources import load_config
 from horologe.node.logging_setup import configure
 from horologe.node.node import Node, NodeFailedError, NodeRemovedError, PortInUseError, run_node
@@ -56,7 +56,7 @@ def _event_loop_run(config: NodeConfig) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop_requested.set)
-        pid_file = config.data_dir / "node.pid"
+        pid_file = config.data_dir / PID_FILE
         own: list[Path] = []
         """Empty as long as the file there, if any, is that of another node that runs."""
         config.data_dir.mkdir(parents=True, exist_ok=True)

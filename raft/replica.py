@@ -45,6 +45,8 @@ _Renewal = tuple[str | None, int, Sequence[int]]
 """Who asks (None: this node's own workers), the round, and the sessions."""
 _URGENT_EXCEPT = frozenset({"complete", "plan", "prune"})
 """Commands that nobody waits for: they may wait for the next pulse and share its entry."""
+_URGENT_EXCEPT_IN_LINE = _URGENT_EXCEPT | ASKED_FOR
+"""Where there is a line, whoever joins it waits too, or every step would append what else has come in."""
 
 
 class Planner(Protocol):
@@ -307,8 +309,7 @@ class Replica:
             self._refuse_newer(refused)
             commands = self._reconfiguration.take(commands)
             self._reconfigure(now, wall_ms)
-            # Where there is a line, whoever joins it waits: it may not make every step append what else has come in.
-            patient = _URGENT_EXCEPT | ASKED_FOR if self._has_line else _URGENT_EXCEPT
+            patient = _URGENT_EXCEPT_IN_LINE if self._has_line else _URGENT_EXCEPT
             urgent = any(command.WhichOneof("kind") not in patient for command in commands)
             if not urgent and now < self._pulse.at:
                 return commands

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_cluster import FakeCluster, failure
@@ -133,11 +134,11 @@ def test_a_port_for_browsers(authority: TestAuthority, tmp_path: Path, insecure:
         context.set_alpn_protocols(["http/1.1"])
         server.socket = context.wrap_socket(server.socket, server_side=True)
     authority.write_ca(tmp_path / "ca.pem")
-    proof = {"insecure": True} if insecure else {"ca_file": tmp_path / "ca.pem"}
+    proof: dict[str, Any] = {"insecure": True} if insecure else {"ca_file": tmp_path / "ca.pem"}
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        client = Client(f"127.0.0.1:{server.server_port}", unreachable_seconds=0.0, **proof)  # type: ignore[arg-type]
+        client = Client(f"127.0.0.1:{server.server_port}", unreachable_seconds=0.0, **proof)
         with client, pytest.raises(errors.Unavailable, match=r"something answers there.*`http_listen`.*`listen`"):
             client.get_job("hello")
     finally:
