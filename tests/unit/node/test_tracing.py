@@ -115,7 +115,10 @@ async def create(node: FakeNode, **options: Any) -> int:
 async def spans(node: FakeNode, sent: Sent, number: int) -> dict[str, ReadableSpan]:
     assert node.context.tracing is not None
     node.context.tracing.note([Effects(ended=[(number, 1, node.execution(number).state)])])
+    return await all_sent(sent)
 
+
+async def all_sent(sent: Sent) -> dict[str, ReadableSpan]:
     async def came() -> bool:
         return bool(sent.get_finished_spans())
 
@@ -170,6 +173,10 @@ async def test_what_goes_on_or_is_gone_is_not_sent(node: FakeNode, sent: Sent) -
     number = node.fire(await create(node), node.open_session())
     assert node.context.tracing is not None
     node.context.tracing.note([Effects(ended=[(number, 1, 3), (999, 1, 4)])])
+    # What is noted is looked at in its order, by another thread: with the call's span sent, it has looked at both.
+    node.context.tracing.note_call(lambda maker: maker.of_submission("RunJob", {}, (1, 2), number, None, None))
+    assert list(await all_sent(sent)) == ["RunJob"]
+    sent.clear()
     node.complete(number)
     assert len(await spans(node, sent, number)) == 4
 
