@@ -19,6 +19,7 @@ from horologe.log.v1 import log_pb2
 from horologe.peer.v1 import peer_service_pb2
 from horologe.raft import snapshot
 from horologe.raft.authority import may_change_members
+from horologe.raft.backlog import Backlog
 from horologe.raft.clocks import WINDOW_SECONDS, PeerClocks
 from horologe.raft.commands import COMMAND_BYTES_MAX
 from horologe.raft.core import CoreSettings, Protections, RaftCore
@@ -145,8 +146,7 @@ class Replica:
         self._asked_at_ms = 0
         self._lead_term = 0
         self._clock_correction_ms = 0
-        self._backlog: dict[int, int] = {}
-        self._backlog_bytes = 0
+        self._backlog = Backlog()
         self._kept: deque[tuple[int, int]] = deque()
         self._kept_bytes = 0
         for index in range(self._core.first_index, self._core.applied_index + 1):
@@ -292,7 +292,7 @@ class Replica:
     # Proposals
 
     def _take_proposal(self, peer: str, proposal: peer_service_pb2.Propose, commands: list[log_pb2.Command]) -> None:
-        if self._core.is_leader and self._backlog_bytes < self._backlog_bytes_max:
+        if self._core.is_leader and self._backlog.size_bytes < self._backlog_bytes_max:
             commands += proposal.commands
         else:
             refusal = peer_service_pb2.ProposeRefusal(
@@ -305,7 +305,7 @@ class Replica:
         commands, refused = self._gate.admit(commands)
         self._refuse_newer(refused)
         if self._core.is_leader:
-            commands, refused = self._gate.decide(commands, self._waits_for)
+            commands, refused = self._gate.decide(self._backlog.without_repeats(commands), self._waits_for)
             self._refuse_newer(refused)
             commands = self._reconfiguration.take(commands)
             self._reconfigure(now, wall_ms)
@@ -313,13 +313,13 @@ class Replica:
             urgent = any(command.WhichOneof("kind") not in patient for command in commands)
             if not urgent and now < self._pulse.at:
                 return commands
-            share = self.intake.share(commands, self._backlog_bytes, now)
+            share = self.intake.share(commands, self._backlog.size_bytes, now)
             self._refuse(share.refused, overloaded=True)
             self._has_line = bool(share.waiting)
             commands = [*share.due, *self._plan(now, wall_ms), *share.taken]
             if commands or self._has_line:
                 self._pulse.begin(now)
-            if self._backlog_bytes >= self._backlog_bytes_max:
+            if self._backlog.size_bytes >= self._backlog_bytes_max:
                 self._refuse(commands, overloaded=True)
                 return share.waiting
             for batch in in_entries(commands):
@@ -398,15 +398,14 @@ class Replica:
             self._refuse(commands, overloaded=False)
             return
         self._appended = True
-        self._backlog[index] = len(payload)
-        self._backlog_bytes += len(payload)
+        self._backlog.add(index, len(payload), commands)
 
     def _apply(self, index: int, term: int, payload: bytes) -> None:
         entry = log_pb2.Entry.FromString(payload)
         results, effects = self._machine.apply(self.store.tables, index, entry)
         self._revision = index
         self._log_time_ms = max(self._log_time_ms, entry.time_ms)
-        self._backlog_bytes -= self._backlog.pop(index, 0)
+        self._backlog.applied(index)
         for command, result in zip(entry.commands, results, strict=True):
             if command.origin == self.settings.name:
                 if command.origin_id == self._plan_id:
@@ -467,7 +466,6 @@ class Replica:
             self._plan_id -= 1
             self._plan_pieces = 0
             self._backlog.clear()
-            self._backlog_bytes = 0
         if self._leading and not self._core.may_serve:
             self._leading = False
             self._gateways.clear()

@@ -24,7 +24,7 @@ PURE_CORE = (
     "lanes", "rates", "queues", "limits", "namespaces", "sessions",
     "requests", "history", "keeping", "failures", "time_limits", "beside", "dead_letters", "backfills", "operations",
     "versions", "cluster_version", "apply_sets", "events", "facets", "search", "dependencies", "tallies", "workflows", "reruns",
-    "pending", "pauses", "calendars", "deadlines", "intake", "pulse",
+    "pending", "pauses", "calendars", "deadlines", "intake", "pulse", "backlog",
     "access", "audit", "audit_subjects", "authority", "owners", "principals", "secrets", "notifications", "notices",
 )  # fmt: skip
 PURE_LIBRARY = frozenset(

@@ -227,7 +227,7 @@ def test_what_a_leader_takes_before_it_serves_counts_as_on_its_way(
 ) -> None:
     """In a new term what lay in the log before counts no more; what this leader appends counts from its first entry on."""
     alone.replica._lead_term -= 1
-    alone.replica._backlog_bytes = 123
+    alone.replica._backlog.size_bytes = 123
     # Each has an entry of its own, and one tick applies no more than one.
     filler = "x" * (36 << 10)
     commands = [
@@ -240,9 +240,28 @@ def test_what_a_leader_takes_before_it_serves_counts_as_on_its_way(
     alone.step()
     assert alone.replica.status.may_serve
     assert alone.replica.status.last_index - alone.replica.status.revision == 1
-    assert alone.replica._backlog_bytes > len(filler), "one is still to be applied"
+    assert alone.replica._backlog.size_bytes > len(filler), "one is still to be applied"
     alone.step()
-    assert alone.replica._backlog_bytes == 0
+    assert alone.replica._backlog.size_bytes == 0
+
+
+def test_a_command_that_is_on_its_way_is_not_taken_again(alone: Alone) -> None:
+    """It is sent again while the leader is slow; two copies in the log would make it slower."""
+    replica = alone.replica
+    # One tick applies one entry of this size.
+    fillers = [
+        log_pb2.Command(origin="n2", origin_id=number, bootstrap=log_pb2.Bootstrap(cluster_id="x" * (36 << 10)))
+        for number in (1, 2, 3)
+    ]
+    alone.step(*fillers, *fillers)
+    assert replica.status.last_index - replica.status.revision == 2
+    last_index = replica.status.last_index
+    alone.step(fillers[2])
+    assert replica.status.last_index == last_index
+    assert replica.status.last_index - replica.status.revision == 1
+    # What was applied is recognised by the state machine, if it has a request id.
+    alone.step(fillers[2])
+    assert replica.status.last_index == last_index + 1
 
 
 def test_a_piece_of_a_plan_from_an_earlier_term_is_none_of_the_plan_of_this_one(alone: Alone) -> None:
@@ -260,7 +279,7 @@ def test_a_piece_of_a_plan_from_an_earlier_term_is_none_of_the_plan_of_this_one(
 def test_who_stands_in_line_makes_neither_more_entries_nor_more_steps(alone: Alone) -> None:
     """While the log takes no more of what callers ask for, what nobody waits for still goes by the pulse."""
     replica, intake = alone.replica, alone.replica.intake
-    intake.window_bytes = replica._backlog_bytes = 1
+    intake.window_bytes = replica._backlog.size_bytes = 1
     intake._credit_bytes, intake._looked_at = -1, 1e9
     asked = log_pb2.Command(origin="n1", origin_id=7, run_job=log_pb2.RunJob())
     alone.step(asked)
@@ -276,7 +295,7 @@ def test_who_stands_in_line_makes_neither_more_entries_nor_more_steps(alone: Alo
     alone.step()
     assert replica.status.last_index == before + 1
     assert replica._held == [asked]
-    replica._backlog_bytes = 0
+    replica._backlog.size_bytes = 0
     outbox = alone.step()
     outbox.results += alone.step().results
     assert replica._held == []
