@@ -18,7 +18,23 @@ from typing import Any
 from horologe.chaos.bench_figures import Record
 from horologe.client import own_program
 
-RATES = (4_000, 5_000, 6_000, 7_000, 8_500, 10_000, 12_000, 14_000, 20_000, 28_000, 33_000, 40_000, 50_000)
+RATES = (
+    2_000,
+    3_000,
+    4_000,
+    5_000,
+    6_000,
+    7_000,
+    8_500,
+    10_000,
+    12_000,
+    14_000,
+    20_000,
+    28_000,
+    33_000,
+    40_000,
+    50_000,
+)
 """Executions per second that are tried for a moment, until one is too much."""
 RATES_SHORT = (100, 200)
 TRIAL_SECONDS = 10
