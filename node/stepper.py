@@ -21,7 +21,7 @@ from horologe.raft.step import Inbox, Outbox
 
 LOOK_SECONDS = 0.02
 """What came in and can wait is taken up after so long."""
-WAIT_SECONDS_MAX = 0.05
+WAIT_SECONDS_MAX = 0.2
 """A step is made at least this often, whether or not it has anything to do."""
 LATE_SECONDS = 0.1
 """When nothing steps for so long, heartbeats and due work are late, and the log says so."""
@@ -37,15 +37,15 @@ class Stepped(Protocol):
 
 
 class Punctuality:
-    """The longest time between the begins of two steps, in each second: in the log as a warning if that is too long."""
+    """The longest time between two steps that was not rest, in each second: in the log as a warning if that is too long."""
 
     def __init__(self, now: float) -> None:
         self._stepped_at = self._reported_at = now
         self._longest_seconds = 0.0
 
-    def note(self, now: float) -> None:
-        """A step begins."""
-        self._longest_seconds = max(self._longest_seconds, now - self._stepped_at)
+    def note(self, now: float, rested_seconds: float) -> None:
+        """A step begins, after so much time for which there was nothing to do."""
+        self._longest_seconds = max(self._longest_seconds, now - self._stepped_at - rested_seconds)
         self._stepped_at = now
         if now - self._reported_at >= REPORT_SECONDS:
             say = log.warning if self._longest_seconds >= LATE_SECONDS else log.debug
@@ -74,8 +74,9 @@ class Stepper:
         self._snapshot: Path | None = None
         self._wake = threading.Condition()
         self._has_work = False
-        self._has_gossip = False
-        """Something came in that the thread was not woken for."""
+        self._look_at: float | None = None
+        """When what came in and can wait is taken up; None if there is nothing."""
+        self._rested_seconds = 0.0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="step", daemon=True)
 
@@ -89,11 +90,14 @@ class Stepper:
             self._line.add(inbox)
             if self._has_work:
                 return
-            if self._replica.can_wait(inbox, self._clock.monotonic()):
-                self._has_gossip = True
-            else:
+            now = self._clock.monotonic()
+            if not self._replica.can_wait(inbox, now):
                 self._has_work = True
-                self._wake.notify()
+            elif self._look_at is None:
+                self._look_at = now + LOOK_SECONDS
+            else:
+                return
+            self._wake.notify()
 
     def install(self, folder: Path) -> None:
         """A snapshot was fetched into `folder`."""
@@ -114,7 +118,7 @@ class Stepper:
         punctuality = Punctuality(self._clock.monotonic())
         try:
             while (taken := self._wait()) is not None:
-                punctuality.note(self._clock.monotonic())
+                punctuality.note(self._clock.monotonic(), self._rested_seconds)
                 inbox, folder = taken
                 if folder is not None:
                     connected = sorted(self._replica.status.connected)
@@ -130,19 +134,23 @@ class Stepper:
             self._loop.call_soon_threadsafe(self._failed, error)
 
     def _wait(self) -> tuple[Inbox, Path | None] | None:
-        now = self._clock.monotonic()
+        began = now = self._clock.monotonic()
         until = min(now + WAIT_SECONDS_MAX, self._replica.tick_at(now))
         wait_seconds = self._replica.wait_seconds(now, self._clock.wall_ms())
         if wait_seconds is not None:
             until = min(until, now + wait_seconds)
         with self._wake:
-            while not self._has_work and not self._stopping and now < until:
-                self._wake.wait(min(LOOK_SECONDS, until - now))
+            while not self._has_work and not self._stopping:
+                if self._look_at is not None:
+                    until = min(until, self._look_at)
+                if now >= until:
+                    break
+                self._wake.wait(until - now)
                 now = self._clock.monotonic()
-                self._has_work |= self._has_gossip
             if self._stopping:
                 return None
-            self._has_gossip = False
+            self._rested_seconds = max(0.0, min(now, until) - began)
+            self._look_at = None
             inbox = self._line.take()
             folder, self._snapshot = self._snapshot, None
             self._has_work = not self._line.is_empty

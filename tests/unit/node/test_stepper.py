@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from service_harness import HandClock
+from structlog.testing import capture_logs
 
+from horologe.node import stepper as stepper_module
+from horologe.node.clock import SystemClock
 from horologe.node.metrics import Metrics
-from horologe.node.stepper import Stepper
+from horologe.node.stepper import Punctuality, Stepper
+from horologe.peer.v1.peer_service_pb2 import PeerMessage
 from horologe.raft.step import Inbox, Outbox
 
 
@@ -16,7 +21,7 @@ class NoStore:
 
 
 class OneOutbox:
-    """A replica whose every step releases something."""
+    """A replica whose every step releases something, and for which nothing can wait."""
 
     store = NoStore()
 
@@ -49,3 +54,41 @@ async def test_what_cannot_be_delivered_ends_the_node():
     async with asyncio.timeout(10):
         assert str(await failed) == "nobody of this name"
     await asyncio.to_thread(stepper.stop)
+
+
+class Patient(OneOutbox):
+    """One that has nothing to do by itself, and for which everything can wait."""
+
+    def __init__(self) -> None:
+        self.stepped = threading.Event()
+
+    def tick_at(self, now):
+        return now + 1_000.0
+
+    def can_wait(self, inbox, now):
+        return True
+
+    def step(self, inbox, now, wall_ms):
+        if inbox.messages:
+            self.stepped.set()
+        return Outbox()
+
+
+async def test_what_can_wait_is_taken_up_a_little_later(monkeypatch):
+    monkeypatch.setattr(stepper_module, "WAIT_SECONDS_MAX", 1_000.0)
+    replica = Patient()
+    stepper = Stepper(replica, SystemClock(), lambda _: None, lambda _: None, Metrics().stepped)  # type: ignore[arg-type]
+    stepper.start()
+    stepper.submit(Inbox(messages=[("n2", PeerMessage())]))
+    assert await asyncio.to_thread(replica.stepped.wait, 10)
+    await asyncio.to_thread(stepper.stop)
+
+
+def test_rest_is_not_late():
+    punctuality = Punctuality(100.0)
+    with capture_logs() as said:
+        punctuality.note(100.3, rested_seconds=0.3)
+        punctuality.note(101.0, rested_seconds=0.69)
+        punctuality.note(101.3, rested_seconds=0.1)
+        punctuality.note(102.1, rested_seconds=0.8)
+    assert [(entry["log_level"], entry["milliseconds"]) for entry in said] == [("debug", 10.0), ("warning", 200.0)]
