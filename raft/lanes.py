@@ -29,8 +29,7 @@ class Lane:
 
     @property
     def key(self) -> bytes:
-        parts = [self.queue, *(f"{name}={self.labels[name]}" for name in sorted(self.labels))]
-        return SEPARATOR.join(parts).encode()
+        return lane_key(self.queue, self.labels)
 
     @classmethod
     def from_key(cls, key: bytes) -> Self:
@@ -41,6 +40,13 @@ class Lane:
     def is_served_with(self, labels: Mapping[str, str]) -> bool:
         """Whether a worker with these labels may take from it."""
         return all(labels.get(name) == value for name, value in self.labels.items())
+
+
+def lane_key(queue: str, labels: Mapping[str, str] | None) -> bytes:
+    """The key of a lane without the lane."""
+    if not labels:
+        return queue.encode()
+    return SEPARATOR.join((queue, *(f"{name}={labels[name]}" for name in sorted(labels)))).encode()
 
 
 def read_lane(tables: Tables, number: int) -> Lane | None:

@@ -19,7 +19,7 @@ FUNCTION_LINES_MAX = 80
 FILE_LINES_MAX = 600
 PURE_CORE = (
     "model", "records", "recent", "plain", "tables",
-    "wheel", "commands", "malformed", "state", "machine", "jobs", "creation", "executions",
+    "wheel", "commands", "spans", "malformed", "state", "machine", "jobs", "creation", "executions",
     "settling", "overlap", "cancellation", "starting", "lines", "priorities", "permits",
     "lanes", "rates", "queues", "limits", "namespaces", "sessions",
     "requests", "history", "keeping", "failures", "time_limits", "beside", "dead_letters", "backfills", "operations",
