@@ -164,9 +164,12 @@ def _has(rights: Rights, principal: str, need: Need) -> bool:
 
 
 def _put_jobs(state: State, command: log_pb2.Command) -> Iterator[Need]:
+    homes: set[str] = set()
     for draft in command.put_jobs.jobs:
         home = namespace_of(draft.job.name)
-        yield Need(Verb.JOB_WRITE, home)
+        if home not in homes:
+            homes.add(home)
+            yield Need(Verb.JOB_WRITE, home)
         if draft.secrets:
             yield Need(Verb.SECRET_USE, home)
         for namespace in _named_namespaces(draft):
@@ -180,10 +183,14 @@ def _named_namespaces(draft: log_pb2.JobDraft) -> Iterator[str]:
     """Of everything that a definition names."""
     job = draft.job
     after = after_of(job)
-    for other in (*(after.jobs if after is not None else ()), *([job.workflow] if job.workflow else ())):
-        yield namespace_of(sibling(job.name, other))
-    for name in (*(limit_name(job, id_) for id_ in job.limits), *calendar_names(job.name, job.calendars)):
-        yield namespace_of(name)
+    if after is not None:
+        yield from (namespace_of(sibling(job.name, other)) for other in after.jobs)
+    if job.workflow:
+        yield namespace_of(sibling(job.name, job.workflow))
+    for limit in job.limits:
+        yield namespace_of(limit_name(job, limit))
+    if job.calendars:
+        yield from map(namespace_of, calendar_names(job.name, job.calendars))
 
 
 def _delete_job(state: State, command: log_pb2.Command) -> Iterator[Need]:

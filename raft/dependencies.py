@@ -121,7 +121,10 @@ def sibling(name: str, other: str) -> str:
 
 def after_of(job: job_pb2.Job) -> job_pb2.AfterSchedule | None:
     """The `after` schedule of a definition; it has at most one."""
-    return next((each.after for each in job.schedules if each.HasField("after")), None)
+    for each in job.schedules:
+        if each.HasField("after"):
+            return each.after
+    return None
 
 
 def plan_edges(
@@ -176,8 +179,7 @@ def dependants_text(state: State, job: int) -> str:
 
 
 def _want(graph: Graph, job: job_pb2.Job, number: int, by_name: dict[str, int]) -> Result | None:
-    state = graph.state
-    after, job_state = after_of(job), state.job_state(number)
+    state, after = graph.state, after_of(job)
     wanted = Wanted(job.name, is_workflow=job.action.HasField("workflow"))
     if job.workflow:
         wanted.workflow = _number_of(graph, sibling(job.name, job.workflow), by_name)
@@ -191,7 +193,7 @@ def _want(graph: Graph, job: job_pb2.Job, number: int, by_name: dict[str, int]) 
             return Result(Code.UPSTREAM_NOT_FOUND, text=f"{short_name(job.name)} is after {_listed(missing)}")
         wanted.upstream = tuple(dict.fromkeys(found.values()))
         wanted.condition = after.condition or Condition.ALL_SUCCEEDED
-    job_state = state.job_state(number)
+    job_state = None if number > state.counters.last_job else state.job_state(number)
     if job_state is not None and wanted.is_workflow != bool(job_state.flags & JobFlag.WORKFLOW):
         return Result(Code.KIND_CHANGED, text=short_name(job.name))
     wanted.changes = bool(wanted.upstream or wanted.is_workflow) or (

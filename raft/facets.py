@@ -38,11 +38,13 @@ def label_text(key: str, value: str) -> str:
 
 def update(tables: Tables, before: log_pb2.JobRecord | None, after: log_pb2.JobRecord) -> None:
     """The job is new, or has changed."""
-    old = set() if before is None else set(_keys_of(before))
     new = set(_keys_of(after))
-    for key in sorted(old - new):
-        tables.facet.delete(key)
-    for key in sorted(new - old):
+    if before is not None:
+        old = set(_keys_of(before))
+        for key in sorted(old - new):
+            tables.facet.delete(key)
+        new -= old
+    for key in sorted(new):
         tables.facet.put(key, b"")
 
 
@@ -72,21 +74,22 @@ def job_of(key: bytes) -> int:
 
 
 def _keys_of(record: log_pb2.JobRecord) -> Iterator[bytes]:
-    tail = b"\0" + U64.pack(record.id)
+    name, is_deleted, tail = record.job.name, record.deleted, b"\0" + U64.pack(record.id)
     for facet, text in _facets_of(record):
-        key = prefix_of(facet, text, record.job.name, deleted=record.deleted) + tail
+        key = prefix_of(facet, text, name, deleted=is_deleted) + tail
         if len(key) <= _KEY_BYTES_MAX:
             yield key
 
 
 def _facets_of(record: log_pb2.JobRecord) -> Iterator[tuple[Facet, str]]:
     job = record.job
-    for key, value in job.labels.items():
-        yield Facet.LABEL, label_text(key, value)
+    if job.labels:
+        for key, value in job.labels.items():
+            yield Facet.LABEL, label_text(key, value)
     if job.owner:
         yield Facet.OWNER, job.owner
-    if job.queue and job.queue != DEFAULT_QUEUE:
-        yield Facet.QUEUE, job.queue
+    if (queue := job.queue) and queue != DEFAULT_QUEUE:
+        yield Facet.QUEUE, queue
     if job.action.HasField("workflow"):
         yield Facet.WORKFLOW, ""
     if record.deleted:

@@ -49,7 +49,7 @@ def is_pattern(text: str) -> bool:
 
 def is_retried(policy: job_pb2.RetryPolicy, failure: Failure) -> bool:
     """Whether such a failure may be followed by another attempt, as far as `retry_on` and `do_not_retry_on` go."""
-    if _any_fits(policy.do_not_retry_on, failure):
+    if policy.do_not_retry_on and _any_fits(policy.do_not_retry_on, failure):
         return False
     return not policy.retry_on or _any_fits(policy.retry_on, failure)
 

@@ -14,9 +14,9 @@ from horologe.raft.cancellation import cancel_unfinished
 from horologe.raft.creation import new_execution
 from horologe.raft.dependencies import Wanted, dependants_text, link, plan_edges, unlink
 from horologe.raft.events import EventKind
-from horologe.raft.failures import LOST, Failure, is_retried
-from horologe.raft.limits import count_running, forget_limits, name_limits, namespace_of, unknown_limit
-from horologe.raft.model import Code, Counters, JobFlag, LeaseLoss, LedgerOutcome, Reason, Result, Trigger
+from horologe.raft.hot_parts import flags_of, hot_part
+from horologe.raft.limits import count_running, forget_limits, name_limits, unknown_limit
+from horologe.raft.model import Code, Counters, JobFlag, LedgerOutcome, Reason, Result, Trigger
 from horologe.raft.overlap import REFUSALS, Admission, admit
 from horologe.raft.pauses import leave_parking
 from horologe.raft.principals import count_job
@@ -24,10 +24,12 @@ from horologe.raft.records import U64, JobState, LedgerEntry
 from horologe.raft.secrets import name_secrets, release_secrets, unknown_secret
 from horologe.raft.state import InvariantError, State
 from horologe.raft.tables import Tables
-from horologe.raft.versions import drop_versions, put_version
+from horologe.raft.versions import drop_versions, put_first_version, put_version
 from horologe.v1 import job_pb2, job_service_pb2
 
-_APPLIED = job_service_pb2.ApplyJobsResponse
+_CREATED = job_service_pb2.ApplyJobsResponse.OUTCOME_CREATED
+_UPDATED = job_service_pb2.ApplyJobsResponse.OUTCOME_UPDATED
+_UNCHANGED = job_service_pb2.ApplyJobsResponse.OUTCOME_UNCHANGED
 
 
 @dataclass(slots=True)
@@ -36,9 +38,21 @@ class _Batch:
 
     found: list[log_pb2.JobRecord | None] = field(default_factory=list)
     """For each draft, the job that has its name now."""
+    created: list[str] = field(default_factory=list)
+    """Names that no job has yet."""
     doomed: list[tuple[log_pb2.JobRecord, log_pb2.DeleteJob]] = field(default_factory=list)
     edges: dict[int, Wanted] = field(default_factory=dict)
     """What each job is to be after, by the number that it has or gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Who writes definitions, and in whose name they run from now on."""
+
+    author: str
+    owner: str
+    run_as: int
+    """The owner's number."""
 
 
 def put_jobs(state: State, command: log_pb2.PutJobs, owner: str = "") -> Result:
@@ -57,21 +71,32 @@ def put_jobs(state: State, command: log_pb2.PutJobs, owner: str = "") -> Result:
         for draft, record in zip(command.jobs, batch.found, strict=True)
         if record is not None and _gets_limits(_state_of(state, record.id), draft.job)
     )
+    outcomes = [_outcome(record, draft.job) for draft, record in zip(command.jobs, batch.found, strict=True)]
+    written = len(outcomes) - outcomes.count(_UNCHANGED)
+    writer = _Writer(command.author, owner, count_job(state, owner, written) if written else 0)
     numbers: list[int] = []
-    for draft, record in zip(command.jobs, batch.found, strict=True):
+    for draft, record, outcome in zip(command.jobs, batch.found, outcomes, strict=True):
         if record is None:
-            numbers += (_create(state, draft, command.author, owner), _APPLIED.OUTCOME_CREATED)
-        elif same_definition(record.job, draft.job):
-            numbers += (record.id, _APPLIED.OUTCOME_UNCHANGED)
-        else:
-            _update(state, record, draft, command.author, owner)
-            numbers += (record.id, _APPLIED.OUTCOME_UPDATED)
+            numbers += (_create(state, draft, writer), outcome)
+            continue
+        if outcome != _UNCHANGED:
+            _update(state, record, draft, writer)
+        numbers += (record.id, outcome)
+    namespaces.count_jobs(state, batch.created, 1)
     if gaining:
         count_running(state, gaining)
     for job, wanted in batch.edges.items():
         if wanted.changes:
             link(state, job, wanted)
     return Result(Code.OK, tuple(numbers))
+
+
+def _outcome(
+    record: log_pb2.JobRecord | None, wanted: job_pb2.Job
+) -> job_service_pb2.ApplyJobsResponse.Outcome.ValueType:
+    if record is None:
+        return _CREATED
+    return _UNCHANGED if same_definition(record.job, wanted) else _UPDATED
 
 
 def refusal(tables: Tables, command: log_pb2.PutJobs) -> Result:
@@ -82,27 +107,24 @@ def refusal(tables: Tables, command: log_pb2.PutJobs) -> Result:
 
 def _judge(state: State, command: log_pb2.PutJobs, batch: _Batch) -> Result | None:
     """Fills in the batch, and answers what is wrong with the command. Writes nothing."""
-    names: set[str] = set()
+    mode, names = command.mode, set[str]()
     for draft in command.jobs:
-        if draft.job.name in names:
-            return Result(Code.JOB_EXISTS, text=draft.job.name)
-        names.add(draft.job.name)
-        record = find_job(state, draft.job.name)
-        code = _refusal_of_draft(command.mode, draft, record)
+        name = draft.job.name
+        if name in names:
+            return Result(Code.JOB_EXISTS, text=name)
+        names.add(name)
+        record = find_job(state, name)
+        code = _refusal_of_draft(mode, draft, record)
         if code is not Code.OK:
-            return Result(code, text=draft.job.name)
+            return Result(code, text=name)
         if record is not None and pending.is_outdated(state, record, _state_of(state, record.id), draft.pending):
-            return Result(Code.MOVED_ON, text=draft.job.name)
-        unknown = unknown_limit(state, draft.job)
-        if unknown:
-            return Result(Code.LIMIT_NOT_FOUND, text=unknown)
-        unknown = unknown_calendar(state.tables, draft.job.name, draft.job.calendars)
-        if unknown:
-            return Result(Code.CALENDAR_NOT_FOUND, text=unknown)
-        unknown = unknown_secret(state.tables, draft)
-        if unknown:
-            return Result(Code.SECRET_NOT_FOUND, text=unknown)
+            return Result(Code.MOVED_ON, text=name)
+        fault = _unknown(state, draft)
+        if fault is not None:
+            return fault
         batch.found.append(record)
+        if record is None:
+            batch.created.append(name)
     for deletion in command.deletions:
         record = find_job(state, deletion.name)
         if record is None or deletion.name in names or not _is_expected(record, deletion.expected_revision):
@@ -112,14 +134,25 @@ def _judge(state: State, command: log_pb2.PutJobs, batch: _Batch) -> Result | No
             return Result(Code.MOVED_ON, text=deletion.name)
         names.add(deletion.name)
         batch.doomed.append((record, deletion))
-    created = [draft.job.name for draft, record in zip(command.jobs, batch.found, strict=True) if record is None]
-    beyond = namespaces.quota_fault(state, created, [record.job.name for record, _ in batch.doomed])
+    beyond = namespaces.quota_fault(state, batch.created, [record.job.name for record, _ in batch.doomed])
     if beyond:
         return Result(Code.QUOTA_EXCEEDED, text=beyond)
     jobs = _numbers(state, batch.found)
     graph, fault = plan_edges(state, command.jobs, jobs, [record.id for record, _ in batch.doomed])
     batch.edges = graph.wanted
     return None if fault.code is Code.OK else fault
+
+
+def _unknown(state: State, draft: log_pb2.JobDraft) -> Result | None:
+    """The first thing that a draft names and that is not there. Most drafts name nothing."""
+    job = draft.job
+    if job.limits and (name := unknown_limit(state, job)):
+        return Result(Code.LIMIT_NOT_FOUND, text=name)
+    if job.calendars and (name := unknown_calendar(state.tables, job.name, job.calendars)):
+        return Result(Code.CALENDAR_NOT_FOUND, text=name)
+    if draft.secrets and (name := unknown_secret(state.tables, draft)):
+        return Result(Code.SECRET_NOT_FOUND, text=name)
+    return None
 
 
 def _refusal_of_draft(
@@ -186,11 +219,11 @@ def remove_job(state: State, record: log_pb2.JobRecord, job_state: JobState) -> 
     forget_limits(state, record.job)
     release_secrets(state, record)
     count_job(state, record.run_as, -1)
-    namespaces.count_job(state, record.job.name, -1)
+    namespaces.count_jobs(state, [record.job.name], -1)
     record.deleted = True
     record.revision = state.index
     record.update_time_ms = state.now_ms
-    _put_record(state, record)
+    _put_record(state, _stored(state, record.id), record, job_state.namespace)
     drop_versions(state, record.id)
     drop_from_set(state, record.job.apply_set, record.id)
     state.counters.jobs -= 1
@@ -221,7 +254,7 @@ def pause_job(state: State, command: log_pb2.PauseJob) -> Result:
     record.paused_by = command.by if command.paused else ""
     record.revision = state.index
     record.update_time_ms = state.now_ms
-    _put_record(state, record)
+    _put_record(state, _stored(state, record.id), record, job_state.namespace)
     return Result(Code.OK, (record.id,))
 
 
@@ -276,47 +309,48 @@ def find_job(state: State, name: str) -> log_pb2.JobRecord | None:
     return log_pb2.JobRecord.FromString(bytes(raw))
 
 
-def _create(state: State, draft: log_pb2.JobDraft, author: str, owner: str) -> int:
+def _create(state: State, draft: log_pb2.JobDraft, writer: _Writer) -> int:
     state.counters.last_job += 1
     state.counters.jobs += 1
-    job = state.counters.last_job
+    number, job, now_ms = state.counters.last_job, draft.job, state.now_ms
     record = log_pb2.JobRecord(
-        job=draft.job,
-        id=job,
+        id=number,
         revision=state.index,
-        create_time_ms=state.now_ms,
-        update_time_ms=state.now_ms,
-        author=author,
-        schedule_time_ms=state.now_ms,
-        run_as=owner,
+        create_time_ms=now_ms,
+        update_time_ms=now_ms,
+        author=writer.author,
+        run_as=writer.owner,
     )
+    record.job.CopyFrom(job)
     record.job.uid = draft.uid
-    name_secrets(state, record, draft.secrets)
-    job_state = _hot_part(state, draft)
-    job_state.run_as = count_job(state, owner, 1)
-    namespaces.count_job(state, draft.job.name, 1)
+    if draft.secrets:
+        name_secrets(state, record, draft.secrets)
+    put_first_version(state, record)
+    record.schedule_time_ms = now_ms
+    job_state = hot_part(state, draft)
+    job_state.run_as = writer.run_as
     if draft.paused:
         record.paused, record.pause_reason, record.pause_time_ms = True, draft.pause_reason, draft.next_due_ms
-        record.paused_by = author
+        record.paused_by = writer.author
         job_state.flags |= JobFlag.PAUSED
     else:
-        state.arm_fire(job, job_state, draft.next_due_ms, draft.next_fire_ms)
-    state.put_job_state(job, job_state)
+        state.arm_fire(number, job_state, draft.next_due_ms, draft.next_fire_ms)
+    state.put_job_state(number, job_state)
     if job_state.flags & JobFlag.LIMITED:
-        name_limits(state, job, draft.job)
-    use_calendars(state, job, draft.job.name, (), draft.job.calendars, draft.calendar_revisions)
-    state.tables.job_name.put(draft.job.name.encode(), U64.pack(job))
-    put_into_set(state, draft.job.apply_set, job)
-    _put_record(state, record)
-    put_version(state, record)
-    return job
+        name_limits(state, number, job)
+    if job.calendars:
+        use_calendars(state, number, job.name, (), job.calendars, draft.calendar_revisions)
+    state.tables.job_name.put(job.name.encode(), U64.pack(number))
+    put_into_set(state, job.apply_set, number)
+    _put_record(state, None, record, job_state.namespace)
+    return number
 
 
-def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft, author: str, owner: str) -> None:
+def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft, writer: _Writer) -> None:
     before = _state_of(state, record.id)
-    after = _hot_part(state, draft)
+    after = hot_part(state, draft)
     count_job(state, record.run_as, -1)
-    after.run_as = count_job(state, owner, 1)
+    after.run_as = writer.run_as
     for name in _KEPT_FIELDS:
         setattr(after, name, getattr(before, name))
     after.flags |= before.flags & _KEPT_FLAGS
@@ -347,9 +381,9 @@ def _update(state: State, record: log_pb2.JobRecord, draft: log_pb2.JobDraft, au
     record.job.uid = uid
     record.revision = state.index
     record.update_time_ms = state.now_ms
-    record.author = author
-    record.run_as = owner
-    _put_record(state, record)
+    record.author = writer.author
+    record.run_as = writer.owner
+    _put_record(state, _stored(state, record.id), record, after.namespace)
     put_version(state, record)
 
 
@@ -377,66 +411,9 @@ def same_timetable(one: job_pb2.Job, other: job_pb2.Job) -> bool:
     return all(getattr(one, field) == getattr(other, field) for field in _TIMETABLE_FIELDS)
 
 
-def _hot_part(state: State, draft: log_pb2.JobDraft) -> JobState:
-    job = draft.job
-    return JobState(
-        revision=state.index,
-        every_ms=_every_ms(job),
-        timeout_ms=job.timeout.ToMilliseconds(),
-        catchup_window_ms=job.catchup_window.ToMilliseconds(),
-        deadline_ms=job.deadline.ToMilliseconds(),
-        execution_timeout_ms=job.execution_timeout.ToMilliseconds(),
-        retry_window_ms=job.retry.retry_window.ToMilliseconds(),
-        fixed_delay_ms=_fixed_delay_ms(job),
-        max_executions=job.max_executions,
-        namespace=state.namespace_number(namespace_of(job.name)),
-        queue=state.lane_number(job.queue, job.worker_labels),
-        queue_max=job.queue_max,
-        catchup_max=job.catchup_max,
-        flags=_flags(job) | (JobFlag.SECRETS if draft.secrets else 0),
-        max_attempts=job.retry.max_attempts,
-        overlap=job.overlap,
-        catchup=job.catchup,
-        on_lease_loss=_on_lease_loss(job),
-        priority=job.priority,
-    )
-
-
-def _on_lease_loss(job: job_pb2.Job) -> int:
-    """A retry policy that does not take `lost` says no as well."""
-    return job.on_lease_loss if is_retried(job.retry, Failure(LOST)) else LeaseLoss.FAIL
-
-
-def _every_ms(job: job_pb2.Job) -> int:
-    """The period of a job whose next due time is the last one and the period, whatever happens; 0 for all others."""
-    is_plain = len(job.schedules) == 1 and job.schedules[0].HasField("interval")
-    has_bounds = job.HasField("start_time") or job.HasField("end_time")
-    if not is_plain or has_bounds or job.calendars or job.HasField("jitter"):
-        return 0
-    return job.schedules[0].interval.every.ToMilliseconds()
-
-
-def _fixed_delay_ms(job: job_pb2.Job) -> int:
-    """The shortest, if several schedules say so."""
-    delays = [each.fixed_delay.delay.ToMilliseconds() for each in job.schedules if each.HasField("fixed_delay")]
-    return min(delays, default=0)
-
-
-def _flags(job: job_pb2.Job) -> int:
-    """What of the definition makes a difference to every execution."""
-    flags = 0
-    if job.max_running or job.limits:
-        flags |= JobFlag.LIMITED
-    if job.action.HasField("workflow"):
-        flags |= JobFlag.WORKFLOW
-    if job.delete_when_finished:
-        flags |= JobFlag.DELETE_WHEN_FINISHED
-    return flags
-
-
 def _gets_limits(job_state: JobState, wanted: job_pb2.Job) -> bool:
     """Whether a job that may have something running had no limits so far."""
-    return bool(job_state.unfinished and not job_state.flags & JobFlag.LIMITED and _flags(wanted) & JobFlag.LIMITED)
+    return bool(job_state.unfinished and not job_state.flags & JobFlag.LIMITED and flags_of(wanted) & JobFlag.LIMITED)
 
 
 _KEPT_FLAGS = JobFlag.PAUSED | JobFlag.DELETED | JobFlag.PARKED | JobFlag.UPSTREAM | JobFlag.FAILING
@@ -465,13 +442,16 @@ def _state_of(state: State, job: int) -> JobState:
     return job_state
 
 
-def _put_record(state: State, record: log_pb2.JobRecord) -> None:
-    key = U64.pack(record.id)
-    raw = state.tables.job.get(key)
-    before = None if raw is None else log_pb2.JobRecord.FromString(bytes(raw))
+def _stored(state: State, job: int) -> log_pb2.JobRecord | None:
+    raw = state.tables.job.get(U64.pack(job))
+    return None if raw is None else log_pb2.JobRecord.FromString(raw)
+
+
+def _put_record(state: State, before: log_pb2.JobRecord | None, record: log_pb2.JobRecord, namespace: int) -> None:
+    """`before`: as it is stored until now; None for a new job."""
     facets.update(state.tables, before, record)
-    state.note_job(record.id, state.namespace_number(namespace_of(record.job.name)), _change(before, record))
-    state.tables.job.put(key, record.SerializeToString(deterministic=True))
+    state.note_job(record.id, namespace, _change(before, record))
+    state.tables.job.put(U64.pack(record.id), record.SerializeToString(deterministic=True))
     state.effects.jobs_changed.append(record.id)
 
 

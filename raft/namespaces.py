@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from horologe.log.v1 import log_pb2
 from horologe.raft.limits import change_max, namespace_of
@@ -15,24 +15,23 @@ from horologe.raft.state import State
 
 def set_namespace(state: State, command: log_pb2.SetNamespace) -> Result:
     """Changes what the command names, and leaves the rest. Answers (namespace,)."""
-    number = state.namespace_number(command.name)
-    record = read_namespace(state, command.name)
+    record = state.namespace(command.name)
     if command.HasField("max_running"):
         record.max_running = command.max_running
-        change_max(state, limit_of(LimitKind.NAMESPACE, number), command.max_running)
+        change_max(state, limit_of(LimitKind.NAMESPACE, record.id), command.max_running)
     if command.HasField("job_count_max"):
         record.job_count_max = command.job_count_max
     if command.HasField("start_rate"):
         _set_rate(state, record, command.start_rate)
-    kept = state.keeping.of(number)
+    kept = state.keeping.of(record.id)
     if command.HasField("history_ms"):
         kept.history_ms = command.history_ms
     if command.HasField("dead_letters_ms"):
         kept.dead_letters_ms = command.dead_letters_ms
     if command.HasField("history_count_max"):
         kept.count_max = command.history_count_max
-    write_namespace(state, command.name, record)
-    return Result(Code.OK, (number,))
+    state.namespaces.put(command.name, record)
+    return Result(Code.OK, (record.id,))
 
 
 def _set_rate(state: State, record: log_pb2.NamespaceRecord, rate: log_pb2.StartRate) -> None:
@@ -47,32 +46,21 @@ def _set_rate(state: State, record: log_pb2.NamespaceRecord, rate: log_pb2.Start
         state.permits.rates.put(record.id, None)
 
 
-def quota_fault(state: State, created: Sequence[str], deleted: Sequence[str]) -> str:
+def quota_fault(state: State, created: Iterable[str], deleted: Iterable[str]) -> str:
     """What is wrong with jobs of these names coming and going together, for people; empty if nothing is. Writes nothing."""
     growth = Counter(map(namespace_of, created))
-    growth.subtract(Counter(map(namespace_of, deleted)))
+    growth.subtract(map(namespace_of, deleted))
     for name in sorted(growth):
-        raw = state.tables.namespace.get(name.encode())
-        record = log_pb2.NamespaceRecord() if raw is None else log_pb2.NamespaceRecord.FromString(bytes(raw))
+        record = state.namespaces.find(name) or log_pb2.NamespaceRecord()
         if growth[name] > 0 and 0 < record.job_count_max < record.job_count + growth[name]:
             jobs = "1 job" if record.job_count == 1 else f"{record.job_count} jobs"
             return f"namespaces/{name} has {jobs}, and its quota is {record.job_count_max}"
     return ""
 
 
-def count_job(state: State, job_name: str, by: int) -> None:
-    """A job more, or less, is in the namespace of that name."""
-    name = namespace_of(job_name)
-    record = read_namespace(state, name)
-    record.job_count += by
-    write_namespace(state, name, record)
-
-
-def read_namespace(state: State, name: str) -> log_pb2.NamespaceRecord:
-    """The record of a namespace, which is made if it is new."""
-    state.namespace_number(name)
-    return log_pb2.NamespaceRecord.FromString(bytes(state.tables.namespace.get(name.encode()) or b""))
-
-
-def write_namespace(state: State, name: str, record: log_pb2.NamespaceRecord) -> None:
-    state.tables.namespace.put(name.encode(), record.SerializeToString(deterministic=True))
+def count_jobs(state: State, names: Iterable[str], by: int) -> None:
+    """Jobs of these names are new (1), or gone (-1)."""
+    for name, count in Counter(map(namespace_of, names)).items():
+        record = state.namespace(name)
+        record.job_count += by * count
+        state.namespaces.put(name, record)

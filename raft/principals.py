@@ -17,7 +17,7 @@ from horologe.raft.access import (
 )
 from horologe.raft.model import Code, Result
 from horologe.raft.records import U32
-from horologe.raft.state import InvariantError, State
+from horologe.raft.state import State
 from horologe.v1 import access_pb2
 
 GROUPS_MAX = 100
@@ -40,7 +40,7 @@ def put_token(state: State, command: log_pb2.PutToken) -> Result:
     key = command.id.encode()
     if state.tables.token.get(key) is not None:
         return Result(Code.TOKEN_EXISTS, text=command.id)
-    principal_number(state, command.principal)
+    known_principal(state, command.principal)
     record = log_pb2.TokenRecord(token=command, create_time_ms=state.now_ms)
     state.tables.token.put(key, record.SerializeToString(deterministic=True))
     return Result(Code.OK)
@@ -72,7 +72,7 @@ def set_grant(state: State, command: log_pb2.SetGrant) -> Result:
     if grant.namespace == EVERYWHERE and not _governs(grant) and _is_last_admin(state, grant.subject):
         return Result(Code.LAST_ADMIN, text=grant.subject)
     if not grant.subject.startswith(GROUP_PREFIX):
-        principal_number(state, grant.subject)
+        known_principal(state, grant.subject)
     record = log_pb2.GrantRecord(grant=grant, update_time_ms=state.now_ms)
     key = grant_key(grant.subject, grant.namespace)
     state.tables.grant.put(key, record.SerializeToString(deterministic=True))
@@ -96,7 +96,7 @@ def set_principal(state: State, command: log_pb2.SetPrincipal) -> Result:
     """A disabled one may do nothing, and its jobs do not run. So a worker's certificate that was stolen is of no use any more."""
     if command.disabled and command.name.startswith(WORKER_PREFIX) and is_secure(state.tables):
         # Workers have no grants and no tokens, and so are not known yet.
-        principal_number(state, command.name)
+        known_principal(state, command.name)
     record = find_principal(state, command.name)
     if record is None:
         return Result(Code.PRINCIPAL_NOT_FOUND, text=command.name)
@@ -114,12 +114,10 @@ def remember_groups(state: State, name: str, groups: Iterable[str]) -> None:
     record = find_principal(state, name)
     if fitting == ([] if record is None else list(record.groups)):
         return
-    principal_number(state, name)
-    record = find_principal(state, name)
-    if record is not None:
-        record.groups[:] = fitting
-        put_principal(state, name, record)
-        state.owners.clear()
+    record = known_principal(state, name)
+    record.groups[:] = fitting
+    put_principal(state, name, record)
+    state.owners.clear()
 
 
 def fitting_groups(groups: Iterable[str]) -> list[str]:
@@ -132,24 +130,21 @@ def count_job(state: State, name: str, by: int) -> int:
     """A job more, or less, runs in the name of a principal. Answers its number; 0 for nobody."""
     if not name:
         return 0
-    principal_number(state, name)
-    record = find_principal(state, name)
-    if record is None:
-        raise InvariantError(f"principal {name} is gone as soon as it is made")
+    record = known_principal(state, name)
     record.job_count += by
     put_principal(state, name, record)
     return record.id
 
 
-def principal_number(state: State, name: str) -> int:
-    """The number of a principal, who comes into being if nobody has heard of it."""
+def known_principal(state: State, name: str) -> log_pb2.PrincipalRecord:
+    """The record of a principal, who comes into being if nobody has heard of it."""
     record = find_principal(state, name)
     if record is None:
         state.counters.last_principal += 1
         record = log_pb2.PrincipalRecord(id=state.counters.last_principal)
         put_principal(state, name, record)
         state.tables.principal_name.put(U32.pack(record.id), name.encode())
-    return record.id
+    return record
 
 
 def find_principal(state: State, name: str) -> log_pb2.PrincipalRecord | None:

@@ -12,7 +12,7 @@ from horologe.log.v1 import log_pb2
 from horologe.raft import events, lines, wheel
 from horologe.raft.events import EVENT, EventKind
 from horologe.raft.keeping import Keeping
-from horologe.raft.lanes import Lane, LaneUses
+from horologe.raft.lanes import LaneUses, lane_key
 from horologe.raft.model import (
     FINAL_STATES,
     LEGAL_MOVES,
@@ -27,6 +27,7 @@ from horologe.raft.model import (
     TimerKind,
     Trigger,
 )
+from horologe.raft.namespace_records import NamespaceRecords
 from horologe.raft.permits import Permits
 from horologe.raft.rates import QueueRules
 from horologe.raft.records import LEDGER_KEY, PAIR, RUNNING_VALUE, U32, U64, Execution, JobState, LedgerEntry
@@ -48,6 +49,7 @@ class State:
     __slots__ = (
         "_executions",
         "_job_states",
+        "_lanes",
         "counters",
         "eased",
         "effects",
@@ -56,6 +58,7 @@ class State:
         "index",
         "keeping",
         "lane_uses",
+        "namespaces",
         "now_ms",
         "owners",
         "permits",
@@ -74,6 +77,9 @@ class State:
         self.permits = Permits(tables)
         self.rules = QueueRules(tables)
         self.lane_uses = LaneUses(tables)
+        self._lanes: dict[bytes, int] = {}
+        """Numbers of lanes by their keys, as far as this entry has asked for them."""
+        self.namespaces = NamespaceRecords(tables)
         self.keeping = Keeping(tables)
         if index <= self.counters.revision:
             raise InvariantError(f"entry {index} was applied already (revision {self.counters.revision})")
@@ -106,6 +112,7 @@ class State:
         self.permits.save()
         self.rules.save()
         self.lane_uses.save()
+        self.namespaces.save()
         self.keeping.save()
         self.search.save()
         events.keep(self.tables, self.counters, bytes(self.events))
@@ -153,26 +160,34 @@ class State:
         wheel.arm(self.tables.timer, max(self.counters.cursor_ms, self.now_ms), deadline_ms, kind, id_)
 
     def namespace_number(self, name: str) -> int:
-        key = name.encode()
-        raw = self.tables.namespace.get(key)
-        if raw is not None:
-            return log_pb2.NamespaceRecord.FromString(bytes(raw)).id
-        self.counters.last_namespace += 1
-        record = log_pb2.NamespaceRecord(id=self.counters.last_namespace)
-        self.tables.namespace.put(key, record.SerializeToString(deterministic=True))
-        return record.id
+        return self.namespace(name).id
+
+    def namespace(self, name: str) -> log_pb2.NamespaceRecord:
+        """The record of a namespace, which is made if it is new. Who changes it puts it back."""
+        record = self.namespaces.find(name)
+        if record is None:
+            self.counters.last_namespace += 1
+            record = log_pb2.NamespaceRecord(id=self.counters.last_namespace)
+            self.namespaces.put(name, record)
+        return record
 
     def lane_number(self, queue: str, labels: Mapping[str, str] | None = None) -> int:
         """The lane of a queue for workers with these labels, which is made if it is new."""
-        lane = Lane(queue, labels or {})
-        raw = self.tables.queue.get(lane.key)
-        if raw is not None:
-            return int(U32.unpack(raw)[0])
-        base = self.lane_number(queue) if lane.labels else 0
+        key = lane_key(queue, labels)
+        number = self._lanes.get(key)
+        if number is None:
+            raw = self.tables.queue.get(key)
+            number = self._lanes[key] = (
+                int(U32.unpack(raw)[0]) if raw is not None else self._make_lane(key, queue, labels)
+            )
+        return number
+
+    def _make_lane(self, key: bytes, queue: str, labels: Mapping[str, str] | None) -> int:
+        base = self.lane_number(queue) if labels else 0
         self.counters.last_queue += 1
         number = self.counters.last_queue
-        self.tables.queue.put(lane.key, U32.pack(number))
-        self.tables.lane.put(U32.pack(number), U32.pack(base or number) + lane.key)
+        self.tables.queue.put(key, U32.pack(number))
+        self.tables.lane.put(U32.pack(number), U32.pack(base or number) + key)
         self.effects.lanes_made.append(number)
         return number
 

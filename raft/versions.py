@@ -31,6 +31,11 @@ def put_version(state: State, record: log_pb2.JobRecord) -> None:
         state.tables.version.delete(key)
 
 
+def put_first_version(state: State, record: log_pb2.JobRecord) -> None:
+    """Keeps the definition of a job that this entry makes. The record says no more yet than a version does."""
+    state.tables.version.put(PAIR.pack(record.id, state.index), record.SerializeToString(deterministic=True))
+
+
 def drop_versions(state: State, job: int) -> None:
     for key in _keys(state, job):
         state.tables.version.delete(key)

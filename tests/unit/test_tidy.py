@@ -19,9 +19,9 @@ FUNCTION_LINES_MAX = 80
 FILE_LINES_MAX = 600
 PURE_CORE = (
     "model", "records", "recent", "plain", "tables",
-    "wheel", "commands", "spans", "malformed", "state", "machine", "jobs", "creation", "executions",
+    "wheel", "commands", "spans", "malformed", "state", "machine", "jobs", "hot_parts", "creation", "executions",
     "settling", "overlap", "cancellation", "starting", "lines", "priorities", "permits",
-    "lanes", "rates", "queues", "limits", "namespaces", "sessions",
+    "lanes", "rates", "queues", "limits", "namespace_records", "namespaces", "sessions",
     "requests", "history", "keeping", "failures", "time_limits", "beside", "dead_letters", "backfills", "operations",
     "versions", "cluster_version", "apply_sets", "events", "facets", "search", "dependencies", "tallies", "workflows", "reruns",
     "pending", "pauses", "calendars", "deadlines", "intake", "pulse", "backlog",

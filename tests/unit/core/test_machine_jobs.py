@@ -18,6 +18,7 @@ from support.commands import (
     put,
     resume,
     run,
+    set_quotas,
     update,
 )
 from support.driver import START_MS, Driver
@@ -34,6 +35,22 @@ DUE = START_MS + MINUTE
 
 
 # Put
+
+
+def test_a_quota_counts_what_the_same_entry_has_made_and_deleted(machine: Driver) -> None:
+    commands = [
+        set_quotas("default", 2, (0, 0, 0)),
+        put(CREATE, draft(job("a")), draft(job("b"))),
+        create("c"),
+        delete("a"),
+        create("c"),
+        create("a"),
+    ]
+    codes = [result.code for result in machine.apply(*commands)]
+    assert codes == [Code.OK, Code.OK, Code.QUOTA_EXCEEDED, Code.OK, Code.OK, Code.QUOTA_EXCEEDED]
+    raw = machine.tables.namespace.get(b"default")
+    assert raw is not None
+    assert log_pb2.NamespaceRecord.FromString(raw) == log_pb2.NamespaceRecord(id=1, job_count_max=2, job_count=2)
 
 
 def test_create(machine: Driver) -> None:

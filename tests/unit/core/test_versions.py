@@ -36,6 +36,18 @@ def test_every_change_of_the_definition_is_a_version(machine: Driver) -> None:
     assert machine.job().author == "bob@work"
 
 
+def test_the_first_version_says_what_was_written_and_no_more(machine: Driver) -> None:
+    machine.do(put(APPLY, draft(job("tick"), DUE, paused=True), author="ada@home"))
+    definition = machine.job().job
+    assert versions_of(machine) == [
+        log_pb2.JobRecord(
+            job=definition, id=1, revision=1, create_time_ms=START_MS, update_time_ms=START_MS, author="ada@home"
+        )
+    ]
+    assert machine.job().schedule_time_ms == START_MS
+    assert machine.job().paused
+
+
 def test_what_changes_nothing_is_no_version(machine: Driver) -> None:
     machine.do(create("tick", DUE))
     machine.do(put(APPLY, draft(job("tick"), DUE)))
