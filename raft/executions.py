@@ -85,7 +85,7 @@ def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
     may be behind, can have named one that had just been fired. While its namespace or the cluster is paused, the job is parked.
     """
     pauses = Pauses.load(state.tables)
-    fire_plainly = plain.PlainFires(state).fire
+    fire_plainly = plain.PlainStarts(state).fire
     for record in FIRE.iter_unpack(records):
         (
             job,
@@ -102,7 +102,8 @@ def fire(state: State, records: bytes, sessions: OpenSessions) -> None:
         ) = record
         if run == 1 and not missed_count and not pauses.by_namespace:
             worker = sessions.worker_of(session)
-            if worker is not None and fire_plainly(job, revision, due_ms, next_ms, next_fire_ms, (session, worker)):
+            lease = None if worker is None else (session, worker)
+            if fire_plainly(job, revision, due_ms, next_ms, next_fire_ms, lease):
                 continue
         job_state = state.job_state(job)
         pending_ms = min(missed_first_ms if missed_count else due_ms, due_ms if run else missed_first_ms)
@@ -168,10 +169,13 @@ def assign(state: State, records: bytes, sessions: OpenSessions) -> None:
 
     Without a session: to the line of the limit that has no room for it.
     """
+    assign_plainly = plain.PlainStarts(state).assign
     for number, session in ASSIGN.iter_unpack(records):
         execution = state.execution(number)
         worker = sessions.worker_of(session)
         if execution is None or execution.state != ExecutionState.QUEUED:
+            continue
+        if worker is not None and assign_plainly(number, execution, (session, worker)):
             continue
         if worker is not None:
             start_or_queue(state, number, execution, _job_state(state, execution), (session, worker))

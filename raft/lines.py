@@ -27,7 +27,7 @@ LINE = Struct(">QI")
 
 def join(state: State, number: int, execution: Execution) -> None:
     """Into the ready queue. The caller moves and stores it."""
-    state.tables.ready.put(_ready_key(number, execution), b"")
+    state.tables.ready.put(ready_key(number, execution), b"")
     state.effects.queued.append(execution.queue)
 
 
@@ -98,7 +98,7 @@ def _take_out(state: State, number: int, execution: Execution) -> None:
         was_there = state.tables.limit_line.delete(_line_key(number, execution))
         execution.line = 0
     else:
-        was_there = state.tables.ready.delete(_ready_key(number, execution))
+        was_there = state.tables.ready.delete(ready_key(number, execution))
         state.effects.unqueued.append(execution.queue)
     if not was_there:
         raise state.contradiction(f"execution {number} is queued, and in no line: {execution}")
@@ -119,7 +119,8 @@ def _give_way(state: State, execution: Execution, until: int) -> None:
             state.eased.append((limit, execution.queue))
 
 
-def _ready_key(number: int, execution: Execution) -> bytes:
+def ready_key(number: int, execution: Execution) -> bytes:
+    """Its place in the ready queue."""
     return READY_KEY.pack(execution.queue, 9 - execution.priority, execution.due_ms, number)
 
 

@@ -378,7 +378,8 @@ class RandomHistory(RandomNotifications):
         # Without the plain case in one piece (plain.py), and as by a node that has decoded nothing yet (recent.py).
         copy = dict_tables()
         with (
-            patch.object(plain.PlainFires, "fire", lambda *arguments: False),
+            patch.object(plain.PlainStarts, "fire", lambda *arguments: False),
+            patch.object(plain.PlainStarts, "assign", lambda *arguments: False),
             patch.object(plain, "complete", lambda *arguments: False),
         ):
             _replay(self.driver, copy, remembers=False)

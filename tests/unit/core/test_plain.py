@@ -20,7 +20,9 @@ MINUTE = 60_000
 
 
 def _a_few_rounds(machine: Driver, made: list[Effects]) -> None:
-    """Jobs of all sorts; each round all are due, and what ran before succeeds with or without an exit code."""
+    """Jobs of all sorts. Each round all are due, what was queued is given to the worker, and what ran before succeeds with or
+    without an exit code.
+    """
     machine.do(connect())
     sorts: list[dict[str, object]] = [
         {},
@@ -28,20 +30,28 @@ def _a_few_rounds(machine: Driver, made: list[Effects]) -> None:
         {"overlap": Overlap.REPLACE},
         {"max_running": 1},
         {"timeout_ms": 5_000},
+        {"execution_timeout_ms": 5 * MINUTE, "overlap": Overlap.ALLOW},
     ]
     revisions = [0]
     for position, fields in enumerate(sorts):
         machine.do(create(f"job-{position}", START_MS + MINUTE, **fields))
         revisions.append(machine.index)
+    with_deadline = create("with-deadline", START_MS + MINUTE, overlap=Overlap.ALLOW)
+    with_deadline.put_jobs.jobs[0].job.deadline.FromMilliseconds(5 * MINUTE)
+    machine.do(with_deadline)
+    revisions.append(machine.index)
+    queued: list[int] = []
     running: list[bytes] = []
-    for turn in range(1, 6):
+    for turn in range(1, 9):
         due_ms = START_MS + turn * MINUTE
         machine.now_ms = due_ms
-        # The last one is a repetition, and the first is gone through without a session.
+        # The last one is a repetition. Each job finds no session in every third round.
         jobs = [*range(1, len(revisions)), 2]
-        fires = [fire(job, revisions[job], due_ms, due_ms + MINUTE, session=int(job > 1 or turn > 1)) for job in jobs]
-        machine.do(plan(fires=fires))
+        fires = [fire(job, revisions[job], due_ms, due_ms + MINUTE, session=int((job + turn) % 3 > 0)) for job in jobs]
+        # Who is given away twice is not queued any more.
+        machine.do(plan(fires=fires, assigns=[(number, 1) for number in [*queued, *queued[:1]]]))
         made.append(machine.effects)
+        queued = [number for number in machine.effects.changed if machine.state(number) == "QUEUED"]
         running += [
             outcome(number, token, attempt=attempt, exit_code=0 if number % 2 else None, start_delay_ms=7)
             for _, number, _, attempt, _, token, _ in machine.effects.assigned
@@ -54,26 +64,30 @@ def _a_few_rounds(machine: Driver, made: list[Effects]) -> None:
 
 
 def test_the_plain_case_in_one_piece_leaves_the_same_bytes_and_effects() -> None:
-    done: list[bool] = []
+    done: list[tuple[str, bool]] = []
 
     def counted(function: Callable[..., bool]) -> Callable[..., bool]:
         def call(*arguments: object) -> bool:
-            done.append(function(*arguments))
-            return done[-1]
+            answer = function(*arguments)
+            done.append((function.__name__, answer))
+            return answer
 
         return call
 
     fast, fast_effects = Driver(), list[Effects]()
     with (
-        patch.object(plain.PlainFires, "fire", counted(plain.PlainFires.fire)),
+        patch.object(plain.PlainStarts, "fire", counted(plain.PlainStarts.fire)),
+        patch.object(plain.PlainStarts, "assign", counted(plain.PlainStarts.assign)),
         patch.object(plain, "complete", counted(plain.complete)),
     ):
         _a_few_rounds(fast, fast_effects)
-    assert done.count(True) >= 12, "most of this is plain"
-    assert done.count(False) >= 6, "and some is not"
+    for each in ("fire", "assign", "complete"):
+        assert done.count((each, True)) >= 5, "much of this is plain"
+        assert done.count((each, False)) >= 2, "and some is not"
     slow, slow_effects = Driver(), list[Effects]()
     with (
-        patch.object(plain.PlainFires, "fire", lambda *arguments: False),
+        patch.object(plain.PlainStarts, "fire", lambda *arguments: False),
+        patch.object(plain.PlainStarts, "assign", lambda *arguments: False),
         patch.object(plain, "complete", lambda *arguments: False),
     ):
         _a_few_rounds(slow, slow_effects)
