@@ -14,6 +14,7 @@ from horologe.log.v1 import log_pb2
 from horologe.node.calendars import exclusions_of
 from horologe.node.catalog import Catalog
 from horologe.node.missed import Missed
+from horologe.node.schedule import timestamp_ms
 from horologe.node.timetable import UNREADABLE, Timetable, timetable_of
 from horologe.raft.calendars import users_of
 from horologe.raft.commands import FIRE, PARK_ONLY, REARM, UNPARK, MissedFate
@@ -21,6 +22,7 @@ from horologe.raft.model import Catchup, Counters, JobFlag
 from horologe.raft.pauses import Pauses
 from horologe.raft.records import U64, JobState
 from horologe.raft.tables import Tables
+from horologe.v1.job_pb2 import Job
 
 ON_TIME_MS = 5_000
 """A due time up to this old is merely late and fires by itself; with an older one the job has missed due times, and its
@@ -113,9 +115,15 @@ class Firing:
         if state.every_ms and not is_late:
             next_ms = due_ms + state.every_ms
             return FIRE.pack(job, state.revision, due_ms, next_ms, next_ms, take(state.queue), 0, 0, 0, 0, 1)
+        if self._budget <= 0 and self._goes_on_waiting(job, state):
+            return b""
         record = self._catalog.record(tables, job, state.revision)
         if record is None:
             return b""
+        # A one-time schedule may lie in the past on purpose: it is not missed.
+        is_missed = is_late and due_ms > record.schedule_time_ms
+        if _is_the_only_one(record.job, due_ms) and not (is_missed and _fate_of_missed(state, wall_ms)[1]):
+            return FIRE.pack(job, state.revision, due_ms, 0, 0, take(state.queue), 0, 0, 0, 0, 1)
         timetable = _timetable(tables, record)
         if state.fixed_delay_ms:
             open_ms = timetable.opening(due_ms)
@@ -123,20 +131,14 @@ class Firing:
                 # What follows the end of an execution knows neither bounds nor calendars until it comes up.
                 self.rearms += REARM.pack(job, state.revision, due_ms, open_ms or 0, open_ms or 0, 0, 0)
                 return b""
-        # A one-time schedule may lie in the past on purpose: it is not missed.
-        if is_late and due_ms > record.schedule_time_ms:
+        if is_missed:
             return self._late(job, state, timetable, wall_ms, take)
         next_ms, fire_ms = _next(timetable, due_ms)
         return FIRE.pack(job, state.revision, due_ms, next_ms, fire_ms, take(state.queue), 0, 0, 0, 0, 1)
 
     def _late(self, job: int, state: JobState, timetable: Timetable, wall_ms: int, take: Take) -> bytes:
         """Due times were missed: the cluster was down, or far behind. The job's policy decides."""
-        window_from_ms = wall_ms - state.catchup_window_ms
-        until_ms, fate = wall_ms, MissedFate.NONE
-        if state.catchup == Catchup.SKIP:
-            until_ms, fate = wall_ms - ON_TIME_MS, MissedFate.MISSED_CATCHUP_SKIP
-        elif state.next_due_ms < window_from_ms:
-            until_ms, fate = window_from_ms - 1, MissedFate.MISSED_CATCHUP_WINDOW
+        until_ms, fate = _fate_of_missed(state, wall_ms)
         missed = self._count(job, state, timetable, until_ms, fate)
         if missed is None:
             return b""
@@ -176,8 +178,8 @@ class Firing:
         self, job: int, state: JobState, timetable: Timetable, until_ms: int, fate: MissedFate = MissedFate.NONE
     ) -> Missed | None:
         """All that was missed from the pending due time to `until_ms`, as of the plan that began to count; None: not yet."""
-        missed = self._counts.get(job)
-        if missed is None or (missed.revision, missed.pending_ms) != (state.revision, state.next_due_ms):
+        missed = self._begun_count(job, state)
+        if missed is None:
             kept = _runs_at_most(state) + 1 if state.catchup == Catchup.ALL else 0
             missed = Missed(state.revision, state.next_due_ms, until_ms, fate, kept)
         self._budget -= missed.go_on(timetable, self._budget)
@@ -185,6 +187,19 @@ class Firing:
             self._counted[job] = missed
             return None
         return missed
+
+    def _begun_count(self, job: int, state: JobState) -> Missed | None:
+        """What the plan before has counted of it, if that is still what is to be counted."""
+        missed = self._counts.get(job)
+        is_valid = missed is not None and (missed.revision, missed.pending_ms) == (state.revision, state.next_due_ms)
+        return missed if is_valid else None
+
+    def _goes_on_waiting(self, job: int, state: JobState) -> bool:
+        """A job whose due times are being counted, in a plan that looks at no more of them: it is not even read."""
+        missed = self._begun_count(job, state)
+        if missed is not None:
+            self._counted[job] = missed
+        return missed is not None
 
     # Pauses and calendars
 
@@ -256,6 +271,27 @@ class Firing:
             _complain(job, error)
             next_ms, fire_ms = due_ms, state.next_fire_ms
         return REARM.pack(job, state.revision, due_ms, next_ms, fire_ms, *calendar)
+
+
+def _fate_of_missed(state: JobState, wall_ms: int) -> tuple[int, MissedFate]:
+    """Until when due times were missed, and what becomes of all of them, if that is known before they are counted."""
+    window_from_ms = wall_ms - state.catchup_window_ms
+    if state.catchup == Catchup.SKIP:
+        return wall_ms - ON_TIME_MS, MissedFate.MISSED_CATCHUP_SKIP
+    if state.next_due_ms < window_from_ms:
+        return window_from_ms - 1, MissedFate.MISSED_CATCHUP_WINDOW
+    return wall_ms, MissedFate.NONE
+
+
+def _is_the_only_one(job: Job, due_ms: int) -> bool:
+    """Whether the schedule names one instant, which has come: then nothing has to be looked up in a timetable.
+
+    That is what a burst of jobs looks like, so it must not cost much, nor wait for anybody's due times to be counted.
+    """
+    if len(job.schedules) != 1 or job.calendars:
+        return False
+    one = job.schedules[0]
+    return one.WhichOneof("kind") == "once" and timestamp_ms(one.once.time) <= due_ms
 
 
 def _complain(job: int, error: Exception) -> None:

@@ -430,6 +430,49 @@ def test_what_was_missed_is_counted_over_as_many_plans_as_it_takes(
     ]
 
 
+def test_one_instant_that_is_late_is_not_counted(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are of them, and whatever the timetables of others take."""
+    monkeypatch.setattr(firing_module, "LOOKS_PER_PLAN", 1)
+    leader.do(*(create(f"once-{each}", DUE, every_ms=0, once_ms=DUE) for each in range(5)))
+    leader.do(create("window", DUE, every_ms=0, once_ms=DUE, catchup_window_ms=1_000))
+    leader.do(create("skip", DUE, every_ms=0, once_ms=DUE, catchup=Catchup.SKIP))
+    late_ms = MINUTE + ON_TIME_MS + 1
+    # The sixth is what does not run any more: there was one look.
+    assert len(leader.act(after_ms=late_ms).fires) == 6 * FIRE.size
+    leader.act()
+    assert [leader.machine.ledger(job) for job in range(1, 6)] == [
+        [(MINUTE, MINUTE, 1, "RAN", "", each)] for each in range(1, 6)
+    ]
+    assert leader.machine.ledger(6) == [(MINUTE, MINUTE, 1, "MISSED", "catchup_window", 0)]
+    assert leader.machine.ledger(7) == [(MINUTE, MINUTE, 1, "MISSED", "catchup_skip", 0)]
+    assert leader.plan() is None
+
+
+def test_who_waits_for_its_count_is_not_read_meanwhile(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(firing_module, "LOOKS_PER_PLAN", 2)
+    for name in ("a", "b", "c", "d"):
+        command = create(name, DUE)
+        command.put_jobs.jobs[0].job.schedules.add().CopyFrom(command.put_jobs.jobs[0].job.schedules[0])
+        leader.do(command)
+    read: list[int] = []
+
+    def record(catalog: Catalog, tables: Tables, job: int, revision: int | None = None) -> log_pb2.JobRecord | None:
+        read.append(job)
+        return known(catalog, tables, job, revision)
+
+    known = Catalog.record
+    monkeypatch.setattr(Catalog, "record", record)
+    late_ms = 2 * MINUTE + 30_000
+    assert len(leader.act(after_ms=late_ms).fires) == FIRE.size
+    assert read == [1, 2, 3, 4]
+    read.clear()
+    assert len(leader.act().fires) == FIRE.size
+    assert read == [2]
+    leader.act()
+    leader.act()
+    assert [len(leader.machine.ledger(job)) for job in range(1, 5)] == [2] * 4
+
+
 def test_the_window_is_where_it_was_when_the_count_began(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(firing_module, "LOOKS_PER_PLAN", 2)
     command = create("tick", DUE, catchup_window_ms=5 * MINUTE)
