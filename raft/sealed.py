@@ -9,22 +9,24 @@ The checksum is little-endian: the CRC of anything followed by its own CRC in th
 which is one call to check and nothing to take apart. It stands behind the value, so the values of a set table keep their order
 and their common size.
 
-Every execution passes here a dozen times: the accesses are closures over bound calls, and make no objects of their own.
+Every execution passes here a dozen times, and every transaction makes a dozen tables, most of them for one access: so both are
+cheap here, and an access makes no objects of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from struct import Struct
 from typing import Any
 from zlib import crc32
 
 from horologe.raft.cipher import Cipher, UnsealError
+from horologe.raft.recent import Recent
+from horologe.raft.tables import ENCRYPTED_TABLE_NAMES, SET_TABLE_NAMES
 
 CHECKSUM_BYTES = 4
 _RESIDUE = 0x2144DF1C
-_CHECKSUM = Struct("<I")
+_pack = Struct("<I").pack
 
 RESTORE = "restore the folder from a backup, or replace this node by one with a new name (`horologe cluster replace`)"
 """An empty folder under the old name would have forgotten its votes and what it acknowledged."""
@@ -47,7 +49,7 @@ class CorruptStateError(StoreError):
 
 def seal(table: str, key: bytes, value: bytes) -> bytes:
     """The value as it is stored."""
-    return value + _CHECKSUM.pack(crc32(value, crc32(key, crc32(table.encode()))))
+    return value + _pack(crc32(value, crc32(key, crc32(table.encode()))))
 
 
 def unseal(table: str, key: bytes, stored: bytes) -> bytes:
@@ -65,26 +67,46 @@ def context_of(table: str) -> bytes:
 class SealedTable:
     """model.Table over one LMDB database of one transaction. `get` and the scans raise CorruptStateError."""
 
-    __slots__ = ("_cursor", "_name", "delete", "get", "put", "put_new")
+    __slots__ = ("_database", "_name", "_read", "_start", "_transaction", "_write")
 
     def __init__(self, transaction: Any, database: Any, name: str) -> None:
+        self._transaction = transaction
+        self._database = database
         self._name = name
-        self._cursor = partial(transaction.cursor, db=database)
-        self.get, self.put, self.put_new = _accesses(transaction, database, name)
-        self.delete: Callable[..., bool] = partial(transaction.delete, db=database)
+        self._start = crc32(name.encode())
+        # A cursor of its own, which no scan moves: half the price of asking the transaction.
+        cursor = transaction.cursor(database)
+        self._read, self._write = cursor.get, cursor.put
+
+    def get(self, key: bytes) -> bytes | None:
+        stored: bytes | None = self._read(key)
+        if stored is None:
+            return None
+        if crc32(key + stored, self._start) != _RESIDUE:
+            raise CorruptStateError.of(self._name, key)
+        return stored[:-CHECKSUM_BYTES]
+
+    def put(self, key: bytes, value: bytes) -> object:
+        return self._write(key, value + _pack(crc32(key + value, self._start)))
+
+    def put_new(self, key: bytes, value: bytes) -> bool:
+        return bool(self._write(key, value + _pack(crc32(key + value, self._start)), overwrite=False))
+
+    def delete(self, key: bytes, value: bytes = b"") -> bool:
+        return bool(self._transaction.delete(key, value, self._database))
 
     def scan(self, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        cursor = self._cursor()
+        cursor = self._transaction.cursor(self._database)
         if cursor.set_range(start) if start else cursor.first():
             yield from self._opened(cursor.iternext())
 
     def scan_down(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        cursor = self._cursor()
+        cursor = self._transaction.cursor(self._database)
         if cursor.prev() if cursor.set_range(start) else cursor.last():
             yield from self._opened(cursor.iterprev())
 
     def _opened(self, pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-        start = crc32(self._name.encode())
+        start = self._start
         for key, stored in pairs:
             if crc32(stored, crc32(key, start)) != _RESIDUE:
                 raise CorruptStateError.of(self._name, key)
@@ -96,86 +118,65 @@ class SealedSetTable(SealedTable):
 
     __slots__ = ()
 
-    def __init__(self, transaction: Any, database: Any, name: str) -> None:
-        super().__init__(transaction, database, name)
-        write, delete = partial(transaction.put, db=database), self.delete
-        start, pack = crc32(name.encode()), _CHECKSUM.pack
+    def put(self, key: bytes, value: bytes) -> object:
+        return self._transaction.put(key, value + _pack(crc32(key + value, self._start)), db=self._database)
 
-        def put_sealed(key: bytes, value: bytes) -> object:
-            return write(key, value + pack(crc32(key + value, start)))
-
-        def delete_sealed(key: bytes, value: bytes) -> bool:
-            return delete(key, value + pack(crc32(key + value, start)))
-
-        self.put = put_sealed
-
-        self.delete = delete_sealed
+    def delete(self, key: bytes, value: bytes = b"") -> bool:
+        stored = value + _pack(crc32(key + value, self._start))
+        return bool(self._transaction.delete(key, stored, self._database))
 
 
 class EncryptedTable(SealedTable):
     """model.Table in the same way, encrypted."""
 
-    __slots__ = ("_cipher",)
+    __slots__ = ("_cipher", "_context")
 
     def __init__(self, transaction: Any, database: Any, name: str, cipher: Cipher) -> None:
         super().__init__(transaction, database, name)
         self._cipher = cipher
-        self.get, self.put, self.put_new = _encrypted_accesses(transaction, database, name, cipher)
+        self._context = context_of(name)
+
+    def get(self, key: bytes) -> bytes | None:
+        stored: bytes | None = self._read(key)
+        return None if stored is None else self._open(key, stored)
+
+    def put(self, key: bytes, value: bytes) -> object:
+        return self._write(key, self._cipher.seal(self._context + key, value))
+
+    def put_new(self, key: bytes, value: bytes) -> bool:
+        return bool(self._write(key, self._cipher.seal(self._context + key, value), overwrite=False))
 
     def _opened(self, pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-        unseal, context = self._cipher.unseal, context_of(self._name)
         for key, stored in pairs:
-            try:
-                value = unseal(context + key, stored)
-            except UnsealError as error:
-                raise CorruptStateError.of(self._name, key, str(error)) from error
-            yield key, value
+            yield key, self._open(key, stored)
 
-
-_Accesses = tuple[Callable[[bytes], bytes | None], Callable[[bytes, bytes], object], Callable[[bytes, bytes], bool]]
-
-
-def _accesses(transaction: Any, database: Any, name: str) -> _Accesses:
-    # A cursor of its own, which no scan moves: half the price of asking the transaction.
-    cursor = transaction.cursor(db=database)
-    read, write = cursor.get, cursor.put
-    start, pack = crc32(name.encode()), _CHECKSUM.pack
-
-    def get(key: bytes) -> bytes | None:
-        stored: bytes | None = read(key)
-        if stored is None:
-            return None
-        if crc32(key + stored, start) != _RESIDUE:
-            raise CorruptStateError.of(name, key)
-        return stored[:-CHECKSUM_BYTES]
-
-    def put(key: bytes, value: bytes) -> object:
-        return write(key, value + pack(crc32(key + value, start)))
-
-    def put_new(key: bytes, value: bytes) -> bool:
-        return bool(write(key, value + pack(crc32(key + value, start)), overwrite=False))
-
-    return get, put, put_new
-
-
-def _encrypted_accesses(transaction: Any, database: Any, name: str, cipher: Cipher) -> _Accesses:
-    cursor = transaction.cursor(db=database)
-    read, write = cursor.get, cursor.put
-    context, encrypt, decrypt = context_of(name), cipher.seal, cipher.unseal
-
-    def get(key: bytes) -> bytes | None:
-        stored: bytes | None = read(key)
-        if stored is None:
-            return None
+    def _open(self, key: bytes, stored: bytes) -> bytes:
         try:
-            return decrypt(context + key, stored)
+            return self._cipher.unseal(self._context + key, stored)
         except UnsealError as error:
-            raise CorruptStateError.of(name, key, str(error)) from error
+            raise CorruptStateError.of(self._name, key, str(error)) from error
 
-    def put(key: bytes, value: bytes) -> object:
-        return write(key, encrypt(context + key, value))
 
-    def put_new(key: bytes, value: bytes) -> bool:
-        return bool(write(key, encrypt(context + key, value), overwrite=False))
+class SealedTables:
+    """The tables of one transaction, each made when it is first asked for: most readers need two or three."""
 
-    return get, put, put_new
+    recent: Recent
+
+    def __init__(self, transaction: Any, databases: dict[str, Any], cipher: Cipher, recent: Recent | None) -> None:
+        if recent is not None:
+            self.recent = recent
+        self._transaction = transaction
+        self._databases = databases
+        self._cipher = cipher
+
+    def __getattr__(self, name: str) -> SealedTable | Recent:
+        made: SealedTable | Recent
+        if name in ENCRYPTED_TABLE_NAMES:
+            made = EncryptedTable(self._transaction, self._databases[name], name, self._cipher)
+        elif name == "recent":
+            made = Recent()
+        else:
+            kind = SealedSetTable if name in SET_TABLE_NAMES else SealedTable
+            made = kind(self._transaction, self._databases[name], name)
+        setattr(self, name, made)
+        return made

@@ -18,7 +18,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, cast
@@ -31,15 +31,13 @@ from horologe.raft.records import PAIR, U64
 from horologe.raft.sealed import (
     RESTORE,
     CorruptStateError,
-    EncryptedTable,
-    SealedSetTable,
-    SealedTable,
+    SealedTables,
     StoreError,
     context_of,
     seal,
     unseal,
 )
-from horologe.raft.tables import ENCRYPTED_TABLE_NAMES, SET_TABLE_NAMES, TABLE_NAMES, Tables
+from horologe.raft.tables import SET_TABLE_NAMES, TABLE_NAMES, Tables
 
 __all__ = [
     "FORMAT",
@@ -81,24 +79,24 @@ class Usage(NamedTuple):
     """In no table: about all of them are free. Large sets of timers count here too: LMDB does not say what they take."""
 
 
-class _Tables:
-    """The tables of one transaction, each made when it is first asked for: most readers need two or three."""
+class _Reading:
+    """A read transaction of a store, as a context manager. Every call of the API opens several: a generator costs twice this."""
 
-    def __init__(self, transaction: Any, databases: dict[str, Any], cipher: Cipher, recent: Recent) -> None:
-        self.recent = recent
-        self._transaction = transaction
-        self._databases = databases
-        self._cipher = cipher
+    __slots__ = ("_store", "transaction")
 
-    def __getattr__(self, name: str) -> SealedTable:
-        table: SealedTable
-        if name in ENCRYPTED_TABLE_NAMES:
-            table = EncryptedTable(self._transaction, self._databases[name], name, self._cipher)
-        else:
-            kind = SealedSetTable if name in SET_TABLE_NAMES else SealedTable
-            table = kind(self._transaction, self._databases[name], name)
-        setattr(self, name, table)
-        return table
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.transaction: Any = None
+
+    def __enter__(self) -> Tables:
+        self.transaction = self._store._begin_reading()
+        return self._store._tables_of(self.transaction)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.transaction.abort()
+        self._store._end_reading(error)
 
 
 class Store:
@@ -181,15 +179,13 @@ class Store:
             self._transaction = self._tables = None
             self._recent = Recent()
 
-    @contextmanager
-    def read(self) -> Iterator[Tables]:
+    def read(self) -> AbstractContextManager[Tables]:
         """The last committed state, unchanging while the context is open. For any thread; keep it short.
 
         Waits while the files are being replaced, so a reader must not begin another read inside. What is damaged raises
         CorruptStateError, and is told to `report`, since not everybody who reads may end the node.
         """
-        with self._reading() as transaction:
-            yield self._tables_of(transaction)
+        return _Reading(self)
 
     @property
     def wants_no_readers(self) -> bool:
@@ -202,9 +198,9 @@ class Store:
         Takes about a second per million records. Looking up finds what reading in order does not: damage in an inner page of
         the tree, behind which a record is there and cannot be found.
         """
-        with self._reading() as transaction:
+        with (reading := _Reading(self)):
             for name in (*TABLE_NAMES, *SET_TABLE_NAMES):
-                self._check_table(transaction, name)
+                self._check_table(reading.transaction, name)
 
     def _check_table(self, transaction: Any, name: str) -> None:
         table, database = getattr(self._tables_of(transaction), name), self._databases[name]
@@ -218,27 +214,30 @@ class Store:
         if count != transaction.stat(database)["entries"]:
             raise CorruptStateError(f"{self.folder}: table {name!r} has lost records; {RESTORE}")
 
-    @contextmanager
-    def _reading(self) -> Iterator[Any]:
+    def _begin_reading(self) -> Any:
         with self._readers:
-            self._readers.wait_for(lambda: not self._replacing)
+            if self._replacing:
+                self._readers.wait_for(lambda: not self._replacing)
             if self._closed:
                 raise StoreError(f"{self.folder}: the store is closed")
             self._reader_count += 1
         try:
-            with self._environment.begin(buffers=False) as transaction:
-                yield transaction
-        except CorruptStateError as error:
-            self.report(error)
+            return self._environment.begin()
+        except BaseException as error:
+            self._end_reading(error)
             raise
-        except (lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
+
+    def _end_reading(self, error: BaseException | None) -> None:
+        with self._readers:
+            self._reader_count -= 1
+            if self.wants_no_readers:
+                self._readers.notify_all()
+        if isinstance(error, CorruptStateError):
+            self.report(error)
+        elif isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError)):
             damage = CorruptStateError(f"{self.folder}: the file is damaged ({error}); {RESTORE}")
             self.report(damage)
             raise damage from error
-        finally:
-            with self._readers:
-                self._reader_count -= 1
-                self._readers.notify_all()
 
     # The Raft log and this node's marks (see journal.LogStore)
 
@@ -285,13 +284,14 @@ class Store:
 
     def counts(self, names: Iterable[str]) -> dict[str, int]:
         """Records of tables and of the log. For any thread."""
-        with self._reading() as transaction:
-            return {name: int(transaction.stat(self._databases[name])["entries"]) for name in names}
+        with (reading := _Reading(self)):
+            return {name: int(reading.transaction.stat(self._databases[name])["entries"]) for name in names}
 
     def usage(self) -> Usage:
         """How full the file is. For any thread."""
-        with self._reading() as transaction:
-            tables = [self._environment.stat(), *(transaction.stat(database) for database in self._databases.values())]
+        with (reading := _Reading(self)):
+            stat = reading.transaction.stat
+            tables = [self._environment.stat(), *(stat(database) for database in self._databases.values())]
             pages = self._environment.info()["last_pgno"] + 1
         used = sum(table[kind] for table in tables for kind in ("branch_pages", "leaf_pages", "overflow_pages"))
         return Usage(
@@ -394,7 +394,7 @@ class Store:
         return self._transaction
 
     def _tables_of(self, transaction: Any, recent: Recent | None = None) -> Tables:
-        return cast("Tables", _Tables(transaction, self._databases, self.cipher, recent or Recent()))
+        return cast("Tables", SealedTables(transaction, self._databases, self.cipher, recent))
 
     def _take_possession(self) -> int:
         """LMDB lets several processes in; two nodes on one state would vote twice. And lost data is no new node."""

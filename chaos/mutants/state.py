@@ -199,23 +199,14 @@ def check_no_records(ground: Ground) -> AbstractContextManager[object]:
     """Records are read without a look at their checksums."""
     del ground
 
-    def accesses(transaction: Any, database: Any, name: str) -> Any:
-        get, put, put_new = _ACCESSES(transaction, database, name)
-
-        def get_unchecked(key: bytes) -> bytes | None:
-            stored = transaction.get(key, db=database)
-            return None if stored is None else stored[: -sealed.CHECKSUM_BYTES]
-
-        del get
-        return get_unchecked, put, put_new
+    def get_unchecked(table: Any, key: bytes) -> bytes | None:
+        stored = table._read(key)
+        return None if stored is None else stored[: -sealed.CHECKSUM_BYTES]
 
     stack = ExitStack()
-    stack.enter_context(patch.object(sealed, "_accesses", accesses))
+    stack.enter_context(patch.object(sealed.SealedTable, "get", get_unchecked))
     stack.enter_context(patch.object(sealed.SealedTable, "_opened", _opened_unchecked))
     return stack
-
-
-_ACCESSES = sealed._accesses
 
 
 def _opened_unchecked(table: Any, pairs: Any) -> Any:

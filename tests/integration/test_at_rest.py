@@ -17,6 +17,7 @@ from horologe.node.encryption_check import NotEncryptedError
 from horologe.node.key_sources import put_new_key
 from horologe.node.outputs import OutputError, OutputStore
 from horologe.node.state_stream import through_a_pipe
+from horologe.raft import sealed
 from horologe.raft import store as store_module
 from horologe.raft.cipher import Cipher
 from horologe.raft.sealed import SealedTable
@@ -126,7 +127,7 @@ async def test_marks_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         del cipher
         return SealedTable(transaction, database, name)
 
-    monkeypatch.setattr(store_module, "EncryptedTable", table_of)
+    monkeypatch.setattr(sealed, "EncryptedTable", table_of)
     monkeypatch.setattr(encryption_check, "prove", lambda *arguments: None)
     marks = Marks()
     async with one_node(tmp_path) as here:
@@ -164,7 +165,7 @@ async def test_a_node_that_would_write_clear_text_does_not_start(
 ) -> None:
     """Encryption that is silently off is found before anything is written."""
     if part == "table":
-        monkeypatch.setattr(store_module, "ENCRYPTED_TABLE_NAMES", frozenset({"job"}))
+        monkeypatch.setattr(sealed, "ENCRYPTED_TABLE_NAMES", frozenset({"job"}))
     if part == "log":
         monkeypatch.setattr(
             store_module.Store,
