@@ -109,12 +109,16 @@ class Coverage:
 
 def exclusions_of(tables: Tables, job: Job) -> list[Coverage]:
     """What the calendars of a job cover, as the state has them."""
+    if not job.calendars:
+        return []
     records = (find_calendar(tables, name) for name in calendar_names(job.name, job.calendars))
     return [coverage_of(record.calendar) for record in records if record is not None]
 
 
 def revisions_of(tables: Tables, job: Job) -> list[int]:
     """The revisions of a job's calendars, in their order; 0 for one that does not exist."""
+    if not job.calendars:
+        return []
     records = (find_calendar(tables, name) for name in calendar_names(job.name, job.calendars))
     return [0 if record is None else record.revision for record in records]
 

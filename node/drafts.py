@@ -189,7 +189,7 @@ class Drafts:
         )
 
     def _now_ms(self, tables: Tables) -> int:
-        return max(self._node.clock.wall_ms(), Counters.load(tables).log_time_ms)
+        return max(self._node.clock.wall_ms(), Counters.load_time(tables)[1])
 
 
 def read_etag(etag: str, field: str) -> int:

@@ -210,9 +210,9 @@ def timetable_of(job: Job, exclusions: Sequence[Exclusion] = (), since_ms: int =
         job.schedules,
         job.name,
         since_ms,
-        job.start_time.ToMilliseconds() if job.HasField("start_time") else -1,
-        job.end_time.ToMilliseconds() if job.HasField("end_time") else LATEST_MS + 1,
-        job.jitter.ToMilliseconds(),
+        schedule.timestamp_ms(job.start_time) if job.HasField("start_time") else -1,
+        schedule.timestamp_ms(job.end_time) if job.HasField("end_time") else LATEST_MS + 1,
+        job.jitter.ToMilliseconds() if job.HasField("jitter") else 0,
         exclusions,
         job.on_exclusion == EXCLUSION_POLICY_NEXT_OPEN,
     )
@@ -233,9 +233,11 @@ def _catchup_window_of_one(one: Schedule, identity: str, after_ms: int) -> int:
     kind = one.WhichOneof("kind")
     if kind == "once":
         return CATCHUP_WINDOW_ONCE_MS
+    if kind == "interval":
+        return min(max(schedule.duration_ms(one.interval.every), CATCHUP_WINDOW_MIN_MS), CATCHUP_WINDOW_MAX_MS)
     if kind == "fixed_delay":
         return min(max(schedule.duration_ms(one.fixed_delay.delay), CATCHUP_WINDOW_MIN_MS), CATCHUP_WINDOW_MAX_MS)
-    if kind not in ("cron", "interval"):
+    if kind != "cron":
         return CATCHUP_WINDOW_MIN_MS
     one_ms = schedule.next_due_ms(one, after_ms, identity)
     other_ms = None if one_ms is None else schedule.next_due_ms(one, one_ms, identity)

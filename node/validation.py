@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from math import isfinite
 
 from google.protobuf.duration_pb2 import Duration
@@ -160,7 +161,7 @@ def _complete_schedules(
         violations = schedule.validate(each, f"{path}.schedules[{position}]", now_ms, name)
         found += violations
         if not violations:
-            each.CopyFrom(schedule.normalise(each, now_ms))
+            schedule.normalise_in_place(each, now_ms)
             _write_phase(each, name)
 
 
@@ -177,7 +178,7 @@ def _stored_once(wanted: job_pb2.Schedule, stored: Sequence[job_pb2.Schedule]) -
 def _write_phase(each: job_pb2.Schedule, name: str) -> None:
     """An interval's phase follows from the job's name; stored explicitly, because the state machine derives nothing."""
     if each.WhichOneof("kind") == "interval" and not each.interval.HasField("phase"):
-        each.interval.phase.FromMilliseconds(schedule.next_due_ms(each, -1, name) or 0)
+        schedule.write_ms(each.interval.phase, schedule.next_due_ms(each, -1, name) or 0)
 
 
 def _complete_retry(retry: job_pb2.RetryPolicy, path: str, found: list[Violation]) -> None:
@@ -195,7 +196,7 @@ def _complete_retry(retry: job_pb2.RetryPolicy, path: str, found: list[Violation
     # A long base raises the cap that nobody gave; with one that was given, they contradict each other.
     base_ms = min(retry.base.seconds * 1000, RETRY_DELAY_MS[1])
     _complete_duration(retry, "cap", max(RETRY_CAP_DEFAULT_MS, base_ms), RETRY_DELAY_MS, path, found)
-    if len(found) == before and retry.cap.ToMilliseconds() < base_ms:
+    if len(found) == before and schedule.duration_ms(retry.cap) < base_ms:
         found.append(
             Violation(f"{path}.cap", f"{_seconds(retry.cap)} is less than base ({_seconds(retry.base)}); raise it")
         )
@@ -264,6 +265,8 @@ def is_queue(name: str) -> bool:
 
 def _check_worker_labels(job: job_pb2.Job, path: str, found: list[Violation]) -> None:
     """They are part of the name of a lane (see raft/lanes.py), which is a key of a table."""
+    if not job.worker_labels and is_queue(job.queue):
+        return
     _check_labels(job.worker_labels, f"{path}.worker_labels", WORKER_LABELS_MAX, found)
     size = len(Lane(job.queue, job.worker_labels).key)
     if size > LANE_BYTES_MAX:
@@ -278,7 +281,7 @@ def _check_worker_labels(job: job_pb2.Job, path: str, found: list[Violation]) ->
 def _check_labels(labels: Mapping[str, str], path: str, count_max: int, found: list[Violation]) -> None:
     if len(labels) > count_max:
         found.append(Violation(path, f"{len(labels)} labels are too many; at most {count_max}"))
-    for key in sorted(labels)[: count_max + 1]:
+    for key in sorted(labels)[: count_max + 1] if labels else ():
         where = f"{path}[{shorten(key)}]"
         if not _LABEL_KEY.fullmatch(key):
             found.append(Violation(where, f"{shorten(key)} is no label; use {LABEL_RULE}"))
@@ -300,7 +303,7 @@ def _complete_duration(
     """Fills in the default, or checks what is there and rounds it to whole milliseconds."""
     duration: Duration = getattr(message, field)
     if not message.HasField(field):  # type: ignore[arg-type]
-        duration.FromMilliseconds(default_ms)
+        schedule.write_ms(duration, default_ms)
         return
     low, high = limits_ms
     # By seconds first: a duration from outside may be too large for everything else.
@@ -310,7 +313,7 @@ def _complete_duration(
             Violation(f"{path}.{field}", f"{_seconds(duration)} is outside {low / 1000:g} s to {high / 1000:g} s")
         )
         return
-    duration.FromMilliseconds(round(total_ms))
+    schedule.write_ms(duration, round(total_ms))
 
 
 def _check_duration(
@@ -337,8 +340,12 @@ def _check_enum(
     found: list[Violation],
 ) -> None:
     """Enums are open on the wire; a number without a name means that the caller knows more than we do."""
-    known: dict[str, int] = dict(enum.items())  # type: ignore[attr-defined]
     value: int = getattr(message, field)
-    if value not in known.values():
-        names = ", ".join(name for name, number in known.items() if number)
+    if value not in _numbers_of(enum):
+        names = ", ".join(name for name, number in enum.items() if number)  # type: ignore[attr-defined]
         found.append(Violation(f"{path}.{field}", f"{value} is not a known value; use one of {names}"))
+
+
+@cache
+def _numbers_of(enum: object) -> frozenset[int]:
+    return frozenset(enum.values())  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from horologe.log.v1 import log_pb2
 from horologe.node.catalog import Catalog
+from horologe.node.schedule import write_ms
 from horologe.node.waiting import queue_name, waits_for
 from horologe.raft.machine import first_cluster_id_of
 from horologe.raft.model import (
@@ -29,7 +30,7 @@ from horologe.v1 import execution_pb2, execution_service_pb2, job_pb2, worker_pb
 
 def revision(tables: Tables) -> int:
     """The last entry that is contained in what is read."""
-    return Counters.load(tables).revision
+    return Counters.load_time(tables)[0]
 
 
 # Jobs
@@ -59,32 +60,26 @@ def job_view(tables: Tables, record: log_pb2.JobRecord) -> job_pb2.Job:
     view.etag = str(record.revision)
     view.pause_reason, view.paused_by = record.pause_reason, record.paused_by
     view.run_as = record.run_as
-    view.create_time.CopyFrom(timestamp(record.create_time_ms))
-    view.update_time.CopyFrom(timestamp(record.update_time_ms))
+    write_ms(view.create_time, record.create_time_ms)
+    write_ms(view.update_time, record.update_time_ms)
+    write_ms(view.schedule_time, record.schedule_time_ms)
     state = read_job_state(tables, record.id)
-    view.schedule_time.CopyFrom(timestamp(record.schedule_time_ms))
-    view.state = job_view_state(tables, record, state)
+    held = "" if record.paused else scope_pause_text(tables, state)
+    view.state = _job_view_state(record, state, is_held=bool(held))
     if not record.paused:
-        view.pause_reason = scope_pause_text(tables, state)
+        view.pause_reason = held
     if state is not None:
         view.unfinished_execution_count = state.unfinished
-        view.counters.CopyFrom(_counters(state))
+        _write_counters(state, view.counters)
         if state.next_due_ms and not record.deleted:
-            view.next_due_time.CopyFrom(timestamp(state.next_due_ms))
+            write_ms(view.next_due_time, state.next_due_ms)
     return view
 
 
-def _counters(state: JobState) -> job_pb2.JobCounters:
-    return job_pb2.JobCounters(
-        executions=state.executions,
-        completed=state.completed,
-        failed=state.failed,
-        cancelled=state.cancelled,
-        skipped=state.skipped,
-        missed=state.missed,
-        coalesced=state.coalesced,
-        retries=state.retries,
-    )
+def _write_counters(state: JobState, counters: job_pb2.JobCounters) -> None:
+    counters.executions, counters.completed, counters.failed = state.executions, state.completed, state.failed
+    counters.cancelled, counters.skipped, counters.missed = state.cancelled, state.skipped, state.missed
+    counters.coalesced, counters.retries = state.coalesced, state.retries
 
 
 def job_view_state(tables: Tables, record: log_pb2.JobRecord, state: JobState | None) -> job_pb2.Job.State.ValueType:
@@ -92,9 +87,13 @@ def job_view_state(tables: Tables, record: log_pb2.JobRecord, state: JobState | 
 
     A job without a schedule of its own is never finished.
     """
+    return _job_view_state(record, state, is_held=bool(scope_pause_text(tables, state)))
+
+
+def _job_view_state(record: log_pb2.JobRecord, state: JobState | None, *, is_held: bool) -> job_pb2.Job.State.ValueType:
     if record.deleted:
         return job_pb2.Job.STATE_FINISHED
-    if record.paused or scope_pause_text(tables, state):
+    if record.paused or is_held:
         return job_pb2.Job.STATE_PAUSED
     is_asked_for = all(schedule.WhichOneof("kind") in ("manual", "after") for schedule in record.job.schedules)
     if is_asked_for or state is None or state.next_due_ms or state.flags & JobFlag.PARKED:

@@ -298,6 +298,7 @@ class Counters:
 
     STRUCT: ClassVar[Struct] = Struct(">26Q")
     KEY: ClassVar[bytes] = b"counters"
+    _TIME: ClassVar[Struct] = Struct(">2Q")
 
     revision: int = 0
     log_time_ms: int = 0
@@ -362,6 +363,12 @@ class Counters:
     def load(cls, tables: Tables) -> Self:
         raw = tables.meta.get(cls.KEY)
         return cls() if raw is None else cls(*cls.STRUCT.unpack(raw))
+
+    @classmethod
+    def load_time(cls, tables: Tables) -> tuple[int, int]:
+        """Revision and time alone: most of those who read want no more."""
+        raw = tables.meta.get(cls.KEY)
+        return (0, 0) if raw is None else cls._TIME.unpack_from(raw)
 
 
 @dataclass(slots=True)
