@@ -9,8 +9,7 @@ many failures are answered and written down.
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
@@ -25,7 +24,7 @@ from horologe.node.certificates import Identity
 from horologe.node.context import NodeContext
 from horologe.node.denials import Denials
 from horologe.node.errors import ApiError
-from horologe.node.interceptors import Context, Guard
+from horologe.node.interceptors import Context, Gate
 from horologe.node.oidc import OidcError, OidcVerifier
 from horologe.node.rate_limits import TokenBuckets
 from horologe.node.standing import rights_now, unauthenticated
@@ -139,18 +138,16 @@ class Authenticator:
         return errors.rate_limited("too many calls from there could not prove who they are", wait_seconds)
 
 
-class AuthenticationInterceptor(Guard):
+class AuthenticationInterceptor(Gate):
     """Sets CALLER for the time of a call. Goes outermost, but for the one that turns errors into statuses."""
 
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
 
-    @asynccontextmanager
-    async def _around(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
+    async def _before(self, method: str, request: Any, context: Context) -> None:
         del request
         # Each call is a task of its own, with variables of its own: what is set here ends with the call.
         CALLER.set(await self._authenticator.caller_of(method, context))
-        yield
 
 
 def _prove(tables: Tables, claimed: Caller, presented: tokens.Presented | None, identity: Identity | None) -> Caller:

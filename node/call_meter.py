@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from time import perf_counter
+from types import TracebackType
 from typing import Any
 
 import grpc
@@ -22,17 +24,18 @@ class CallMeter(Guard):
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    @asynccontextmanager
-    async def _around(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
-        name, began, code = short_name(method), perf_counter(), grpc.StatusCode.OK
-        try:
-            yield
-        except BaseException as error:
-            code = _code_of(error)
-            raise
-        finally:
-            self._metrics.calls.labels(name, code.name).inc()
-            self._metrics.call_duration.labels(name).observe(perf_counter() - began)
+        # The series of each method, as far as calls have asked for them: finding one by its labels costs as much as counting.
+        self._count = cache(metrics.calls.labels)
+        self._duration = cache(metrics.call_duration.labels)
+        self._name = cache(short_name)
+
+    def _around(self, method: str, request: Any, context: Context) -> AbstractAsyncContextManager[None]:
+        return _Measurement(self, self._name(method))
+
+    def note(self, name: str, code: grpc.StatusCode, seconds: float) -> None:
+        """A call has ended."""
+        self._count(name, code.name).inc()
+        self._duration(name).observe(seconds)
 
     @asynccontextmanager
     async def _around_stream(self, method: str, request: Any, context: Context) -> AsyncIterator[None]:
@@ -46,6 +49,26 @@ class CallMeter(Guard):
         finally:
             self._metrics.open_streams.labels(name).dec()
             self._metrics.calls.labels(name, code.name).inc()
+
+
+class _Measurement:
+    """Of one call."""
+
+    __slots__ = ("_began", "_meter", "_name")
+
+    def __init__(self, meter: CallMeter, name: str) -> None:
+        self._meter = meter
+        self._name = name
+        self._began = perf_counter()
+
+    async def __aenter__(self) -> None:
+        """It has begun already."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        code = grpc.StatusCode.OK if error is None else _code_of(error)
+        self._meter.note(self._name, code, perf_counter() - self._began)
 
 
 def _code_of(error: BaseException) -> grpc.StatusCode:
