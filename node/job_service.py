@@ -244,7 +244,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         write: WriteRequest,
         context: Context,
     ) -> Result:
-        command = log_pb2.Command(put_jobs=log_pb2.PutJobs(mode=mode, jobs=drafts, author=author_of(context)))
+        command = log_pb2.Command()
+        # In its place: built outside, it would be copied, and it may be large.
+        command.put_jobs.mode, command.put_jobs.author = mode, author_of(context)
+        command.put_jobs.jobs.extend(drafts)
         return await self._writer.propose(command, write, context, needs_space=True)
 
     def _pending(self, name: str) -> Pending | None:

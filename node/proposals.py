@@ -72,15 +72,15 @@ class Proposals:
         origin_id = next(self._ids)
         command.origin, command.origin_id = self._node, origin_id
         began = self._clock.monotonic()
-        pending = _Pending(command, asyncio.get_running_loop().create_future(), began, 1)
-        self._pending[origin_id] = pending
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._pending[origin_id] = _Pending(command, future, began, 1)
         self._submit([command])
+        expiry = loop.call_later(timeout_seconds, _expire, future)
         try:
-            async with asyncio.timeout(timeout_seconds):
-                result = await pending.future
-        except TimeoutError:
-            raise OutcomeUnknownError("no answer from the cluster in time; the write may still happen") from None
+            result = await future
         finally:
+            expiry.cancel()
             self._pending.pop(origin_id, None)
         self._took(self._clock.monotonic() - began)
         return result
@@ -118,3 +118,8 @@ class Proposals:
                 again.append(pending.command)
         if again:
             self._submit(again)
+
+
+def _expire(future: asyncio.Future[Result]) -> None:
+    if not future.done():
+        future.set_exception(OutcomeUnknownError("no answer from the cluster in time; the write may still happen"))

@@ -78,10 +78,10 @@ class WriteRequest:
         Raises an ApiError if the id is not a UUID.
         """
         text: str = getattr(request, "request_id")  # noqa: B009 - not on Message
-        bare = type(request)()
-        bare.CopyFrom(request)
-        bare.ClearField("request_id")
-        content = method.encode() + b"\0" + bare.SerializeToString(deterministic=True)
+        # Without the id, which goes back at once: a copy of a thousand jobs would be the price of leaving it there.
+        request.ClearField("request_id")
+        content = method.encode() + b"\0" + request.SerializeToString(deterministic=True)
+        request.request_id = text  # type: ignore[attr-defined]
         digest = hashlib.sha256(content).digest()
         if not text:
             return cls(uuid.uuid4().bytes, digest)
