@@ -17,6 +17,7 @@ CATCHUP_MAX: Final = 1_000
 """Runs that one job may catch up at once; a backfill runs more, at a pace."""
 CATCHUP_MAX_DEFAULT: Final = 100
 DEADLINE_MIN_MS: Final = 100
+_EXCLUSION_POLICIES: Final = frozenset(job_pb2.ExclusionPolicy.values())
 
 
 def complete_bounds(job: job_pb2.Job, path: str) -> Iterator[Violation]:
@@ -66,7 +67,7 @@ def calendar_violations(job: job_pb2.Job, path: str) -> Iterator[Violation]:
 
 def _complete_calendars(job: job_pb2.Job, path: str) -> Iterator[Violation]:
     yield from calendar_violations(job, path)
-    if job.on_exclusion not in job_pb2.ExclusionPolicy.values():
+    if job.on_exclusion not in _EXCLUSION_POLICIES:
         yield Violation(f"{path}.on_exclusion", f"{job.on_exclusion} is not a known value; use SKIP or NEXT_OPEN")
     if job.calendars:
         job.on_exclusion = job.on_exclusion or job_pb2.EXCLUSION_POLICY_SKIP

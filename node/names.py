@@ -58,8 +58,8 @@ class JobPattern:
 
 def read_job_name(name: str, field: str) -> str:
     """A complete job name, checked. Raises an ApiError that names the field."""
-    pattern = _read_job(name, field, wildcards=False)
-    return pattern.name
+    _read_job(name, field, wildcards=False)
+    return name
 
 
 def read_job_pattern(name: str, field: str) -> JobPattern:
