@@ -22,10 +22,11 @@ from support.commands import (
     update,
 )
 from support.driver import START_MS, Driver
+from support.tables import dict_tables
 
 from horologe.log.v1 import log_pb2
 from horologe.raft.commands import MissedFate
-from horologe.raft.model import Code, Overlap, Result
+from horologe.raft.model import Code, Counters, Overlap, Result
 from horologe.v1 import job_service_pb2
 
 Applied = job_service_pb2.ApplyJobsResponse
@@ -298,3 +299,10 @@ def test_what_a_pause_swallowed_of_a_schedule_that_came_during_it_begins_with_th
     machine.do(update("tick", START_MS + 60_000), after_ms=30_000)
     machine.do(resume(skipped_count=2, skipped_last_ms=START_MS + 120_000), after_ms=100_000)
     assert machine.ledger() == [(60_000, 120_000, 2, "SKIPPED", "paused", 0)]
+
+
+def test_revision_and_time_can_be_had_alone() -> None:
+    tables = dict_tables()
+    assert Counters.load_time(tables) == (0, 0)
+    tables.meta.put(Counters.KEY, Counters(revision=7, log_time_ms=START_MS, cursor_ms=5).pack())
+    assert Counters.load_time(tables) == (7, START_MS)

@@ -207,3 +207,17 @@ def test_a_token_leads_to_its_key():
     request.labels["a"] = "b"
     with pytest.raises(ApiError):
         paging.start_key(request)
+
+
+async def test_what_goes_around_a_method_is_made_once():
+    handlers = [grpc.unary_unary_rpc_method_handler(lambda request, context: request) for _ in range(2)]
+    found = iter([handlers[0], handlers[0], handlers[1], None])
+
+    async def find(details):
+        return next(found)
+
+    guard, details = UnexpectedErrorInterceptor(), SimpleNamespace(method="/t/Unary")
+    first, again, other, nothing = [await guard.intercept_service(find, details) for _ in range(4)]
+    assert first is again
+    assert other is not first, "another handler was found"
+    assert nothing is None

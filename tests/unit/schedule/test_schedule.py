@@ -6,6 +6,8 @@ from datetime import datetime
 
 import pytest
 from google.protobuf import text_format
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from horologe.node import schedule
 from horologe.node.schedule import Violation
@@ -222,3 +224,18 @@ def test_describe(described: Schedule, text: str) -> None:
 
 def test_a_violation_is_a_field_and_a_description() -> None:
     assert Violation("a.b", "c") == ("a.b", "c")
+
+
+@pytest.mark.parametrize("kind", [Duration, Timestamp])
+@pytest.mark.parametrize("span_ms", [0, 1, 999, 1_000, 86_400_001, schedule.LATEST_MS])
+def test_milliseconds_are_written_as_the_library_writes_them(kind: type[Duration | Timestamp], span_ms: int) -> None:
+    ours, theirs = kind(), kind()
+    schedule.write_ms(ours, span_ms)
+    theirs.FromMilliseconds(span_ms)
+    assert ours == theirs
+
+
+def test_a_span_of_nothing_is_there_once_it_is_written() -> None:
+    made = Schedule()
+    schedule.write_ms(made.interval.phase, 0)
+    assert made.interval.HasField("phase")
