@@ -15,7 +15,7 @@ from horologe.node.calendars import exclusions_of
 from horologe.node.catalog import Catalog
 from horologe.node.missed import Missed
 from horologe.node.schedule import timestamp_ms
-from horologe.node.timetable import UNREADABLE, Timetable, timetable_of
+from horologe.node.timetable import UNREADABLE, PlainInterval, Timetable, timetable_of
 from horologe.raft.calendars import users_of
 from horologe.raft.commands import FIRE, PARK_ONLY, REARM, UNPARK, MissedFate
 from horologe.raft.model import Catchup, Counters, JobFlag
@@ -112,9 +112,11 @@ class Firing:
             self._workflows -= 1
             take = _no_slot
         is_late = wall_ms - state.next_fire_ms > ON_TIME_MS
-        if state.every_ms and not is_late:
+        if state.every_ms:
             next_ms = due_ms + state.every_ms
-            return FIRE.pack(job, state.revision, due_ms, next_ms, next_ms, take(state.queue), 0, 0, 0, 0, 1)
+            if not is_late:
+                return FIRE.pack(job, state.revision, due_ms, next_ms, next_ms, take(state.queue), 0, 0, 0, 0, 1)
+            return self._late(job, state, PlainInterval(due_ms, state.every_ms), wall_ms, take)
         if self._budget <= 0 and self._goes_on_waiting(job, state):
             return b""
         record = self._catalog.record(tables, job, state.revision)
@@ -136,7 +138,7 @@ class Firing:
         next_ms, fire_ms = _next(timetable, due_ms)
         return FIRE.pack(job, state.revision, due_ms, next_ms, fire_ms, take(state.queue), 0, 0, 0, 0, 1)
 
-    def _late(self, job: int, state: JobState, timetable: Timetable, wall_ms: int, take: Take) -> bytes:
+    def _late(self, job: int, state: JobState, timetable: Timetable | PlainInterval, wall_ms: int, take: Take) -> bytes:
         """Due times were missed: the cluster was down, or far behind. The job's policy decides."""
         until_ms, fate = _fate_of_missed(state, wall_ms)
         missed = self._count(job, state, timetable, until_ms, fate)
@@ -175,7 +177,12 @@ class Firing:
         return bytes(records)
 
     def _count(
-        self, job: int, state: JobState, timetable: Timetable, until_ms: int, fate: MissedFate = MissedFate.NONE
+        self,
+        job: int,
+        state: JobState,
+        timetable: Timetable | PlainInterval,
+        until_ms: int,
+        fate: MissedFate = MissedFate.NONE,
     ) -> Missed | None:
         """All that was missed from the pending due time to `until_ms`, as of the plan that began to count; None: not yet."""
         missed = self._begun_count(job, state)

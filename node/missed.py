@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from horologe.node.timetable import Timetable
+from horologe.node.timetable import PlainInterval, Timetable
 from horologe.raft.commands import MissedFate
 
 
@@ -32,7 +32,7 @@ class Missed:
     def last_ms(self) -> int:
         return self.latest[-1]
 
-    def go_on(self, timetable: Timetable, budget: int) -> int:
+    def go_on(self, timetable: Timetable | PlainInterval, budget: int) -> int:
         """Counts on, by at most `budget` looks at the timetable. Answers how many were needed."""
         if timetable.period_ms:
             self._count_periods(timetable, timetable.period_ms)
@@ -47,7 +47,7 @@ class Missed:
             self.count += 1
         return max(budget, 0)
 
-    def _count_periods(self, timetable: Timetable, period_ms: int) -> None:
+    def _count_periods(self, timetable: Timetable | PlainInterval, period_ms: int) -> None:
         run = timetable.owed(self.pending_ms, self.until_ms, limit=1)
         self.count = run.count
         if run.count > 1:

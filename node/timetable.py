@@ -58,6 +58,31 @@ class MissedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class PlainInterval:
+    """The due times of a job as far as its state tells them: a pending one, and the same period after each.
+
+    What `Timetable` answers of such a job (records.JobState: `every_ms`), without its definition.
+    """
+
+    pending_ms: int
+    period_ms: int
+
+    def next_after(self, after_ms: int) -> int:
+        """As of a timetable."""
+        return self.pending_ms + max(0, (after_ms - self.pending_ms) // self.period_ms + 1) * self.period_ms
+
+    def owed(self, pending_ms: int, to_ms: int, limit: int) -> MissedRun:
+        """As of a timetable."""
+        del limit
+        further = (to_ms - pending_ms) // self.period_ms
+        return MissedRun(1 + further, pending_ms, pending_ms + further * self.period_ms, complete=True)
+
+    def fire_ms(self, due_ms: int) -> int:
+        """As of a timetable: it has no jitter."""
+        return due_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Timetable:
     """The due times of a job."""
 

@@ -448,6 +448,26 @@ def test_one_instant_that_is_late_is_not_counted(leader: Leader, monkeypatch: py
     assert leader.plan() is None
 
 
+def test_a_late_interval_is_counted_from_its_state_alone(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an outage all of them are late at once."""
+    leader.do(create("latest", DUE), create("earliest", DUE, catchup=Catchup.EARLIEST))
+    leader.do(create("all", DUE, catchup=Catchup.ALL, overlap=Overlap.ALLOW))
+    monkeypatch.setattr(Catalog, "record", lambda *_: pytest.fail("the definition is not needed"))
+    leader.act(after_ms=3 * MINUTE + ON_TIME_MS + 1)
+    assert leader.machine.ledger(1) == [
+        (MINUTE, 2 * MINUTE, 2, "COALESCED", "catchup_latest", 1),
+        (3 * MINUTE, 3 * MINUTE, 1, "RAN", "", 1),
+    ]
+    assert leader.machine.ledger(2) == [
+        (MINUTE, MINUTE, 1, "RAN", "", 2),
+        (2 * MINUTE, 3 * MINUTE, 2, "COALESCED", "catchup_earliest", 2),
+    ]
+    assert leader.machine.ledger(3) == [
+        (MINUTE, 2 * MINUTE, 2, "MISSED", "catchup_max", 0),
+        (3 * MINUTE, 3 * MINUTE, 1, "RAN", "", 3),
+    ]
+
+
 def test_who_waits_for_its_count_is_not_read_meanwhile(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(firing_module, "LOOKS_PER_PLAN", 2)
     for name in ("a", "b", "c", "d"):

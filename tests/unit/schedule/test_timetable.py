@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from horologe.node.schedule import DAY_MS
-from horologe.node.timetable import MissedRun, Span, Timetable, default_catchup_window_ms
+from horologe.node.timetable import MissedRun, PlainInterval, Span, Timetable, default_catchup_window_ms
 from horologe.node.zones import ms_from_instant
 from horologe.v1.job_pb2 import CronSchedule, Schedule
 
@@ -243,3 +243,16 @@ def test_jitter_follows_from_job_and_due_time_and_ends_before_the_next_due_time(
     assert some == again != others
     assert 0 <= min(some) < 3_000 and 27_000 < max(some) <= 30_000
     assert max(delays("a", 3_600_000)) < MINUTE_MS
+
+
+@given(st.integers(1, 10_000), st.integers(0, 100), st.integers(0, 10**9), st.integers(-(10**6), 10**9))
+def test_a_plain_interval_answers_what_its_timetable_does(
+    every_seconds: int, phase_seconds: int, begun: int, later_ms: int
+) -> None:
+    timetable = of([interval(every_seconds, min(phase_seconds, every_seconds - 1))])
+    pending_ms = timetable.next_after(NOW_MS + begun) or 0
+    plain = PlainInterval(pending_ms, timetable.period_ms)
+    until_ms = pending_ms + abs(later_ms)
+    assert plain.owed(pending_ms, until_ms, 1) == timetable.owed(pending_ms, until_ms, 1)
+    assert plain.next_after(until_ms) == timetable.next_after(until_ms)
+    assert plain.fire_ms(until_ms) == timetable.fire_ms(until_ms)
