@@ -112,11 +112,9 @@ class Firing:
             self._workflows -= 1
             take = _no_slot
         is_late = wall_ms - state.next_fire_ms > ON_TIME_MS
-        if state.every_ms:
+        if state.every_ms and not is_late:
             next_ms = due_ms + state.every_ms
-            if not is_late:
-                return FIRE.pack(job, state.revision, due_ms, next_ms, next_ms, take(state.queue), 0, 0, 0, 0, 1)
-            return self._late(job, state, PlainInterval(due_ms, state.every_ms), wall_ms, take)
+            return FIRE.pack(job, state.revision, due_ms, next_ms, next_ms, take(state.queue), 0, 0, 0, 0, 1)
         if self._budget <= 0 and self._goes_on_waiting(job, state):
             return b""
         record = self._catalog.record(tables, job, state.revision)
@@ -126,6 +124,8 @@ class Firing:
         is_missed = is_late and due_ms > record.schedule_time_ms
         if _is_the_only_one(record.job, due_ms) and not (is_missed and _fate_of_missed(state, wall_ms)[1]):
             return FIRE.pack(job, state.revision, due_ms, 0, 0, take(state.queue), 0, 0, 0, 0, 1)
+        if is_missed and state.every_ms:
+            return self._late(job, state, PlainInterval(due_ms, state.every_ms), wall_ms, take)
         timetable = _timetable(tables, record)
         if state.fixed_delay_ms:
             open_ms = timetable.opening(due_ms)

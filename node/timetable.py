@@ -61,7 +61,7 @@ class MissedRun:
 class PlainInterval:
     """The due times of a job as far as its state tells them: a pending one, and the same period after each.
 
-    What `Timetable` answers of such a job (records.JobState: `every_ms`), without its definition.
+    What `Timetable` answers of such a job (records.JobState: `every_ms`), if the pending one came after the schedule.
     """
 
     pending_ms: int

@@ -448,11 +448,11 @@ def test_one_instant_that_is_late_is_not_counted(leader: Leader, monkeypatch: py
     assert leader.plan() is None
 
 
-def test_a_late_interval_is_counted_from_its_state_alone(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_interval_is_counted_without_a_timetable(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an outage all of them are late at once."""
     leader.do(create("latest", DUE), create("earliest", DUE, catchup=Catchup.EARLIEST))
     leader.do(create("all", DUE, catchup=Catchup.ALL, overlap=Overlap.ALLOW))
-    monkeypatch.setattr(Catalog, "record", lambda *_: pytest.fail("the definition is not needed"))
+    monkeypatch.setattr(firing_module, "timetable_of", lambda *_: pytest.fail("no timetable is needed"))
     leader.act(after_ms=3 * MINUTE + ON_TIME_MS + 1)
     assert leader.machine.ledger(1) == [
         (MINUTE, 2 * MINUTE, 2, "COALESCED", "catchup_latest", 1),
@@ -466,6 +466,14 @@ def test_a_late_interval_is_counted_from_its_state_alone(leader: Leader, monkeyp
         (MINUTE, 2 * MINUTE, 2, "MISSED", "catchup_max", 0),
         (3 * MINUTE, 3 * MINUTE, 1, "RAN", "", 3),
     ]
+
+
+def test_an_interval_owes_nothing_of_before_it_was_there(leader: Leader) -> None:
+    """Its first due time was chosen before it came through the log, which took long."""
+    leader.machine.now_ms += 4 * MINUTE
+    leader.do(create("tick", DUE))
+    leader.act(after_ms=4 * MINUTE + ON_TIME_MS + 1)
+    assert leader.machine.ledger() == [(MINUTE, MINUTE, 1, "RAN", "", 1)]
 
 
 def test_who_waits_for_its_count_is_not_read_meanwhile(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
