@@ -67,17 +67,19 @@ class Proposals:
         """The command's result, once it is committed and applied on this node.
 
         Raises NoLeaderError or OverloadedError if it is certain that the command is in no log, OutcomeUnknownError if it is not.
-        The command must be safe to repeat (by its request id, or by what it expects of the state).
+        The command must be safe to repeat (by its request id, or by what it expects of the state). One that is proposed again
+        keeps its number: a leader that still has it on its way takes no second copy, and the step thread may be reading it.
         """
-        origin_id = next(self._ids)
-        command.origin, command.origin_id = self._node, origin_id
+        if not command.origin_id:
+            command.origin, command.origin_id = self._node, next(self._ids)
+        origin_id = command.origin_id
         began = self._clock.monotonic()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._pending[origin_id] = _Pending(command, future, began, 1)
-        self._submit([command])
         expiry = loop.call_later(timeout_seconds, _expire, future)
+        self._pending[origin_id] = _Pending(command, future, began, 1)
         try:
+            self._submit([command])
             result = await future
         finally:
             expiry.cancel()

@@ -76,7 +76,7 @@ class Stepper:
         self._has_work = False
         self._look_at: float | None = None
         """When what came in and can wait is taken up; None if there is nothing."""
-        self._rested_seconds = 0.0
+        self._woken_at = self._rested_seconds = 0.0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="step", daemon=True)
 
@@ -92,7 +92,7 @@ class Stepper:
                 return
             now = self._clock.monotonic()
             if not self._replica.can_wait(inbox, now):
-                self._has_work = True
+                self._has_work, self._woken_at = True, now
             elif self._look_at is None:
                 self._look_at = now + LOOK_SECONDS
             else:
@@ -103,7 +103,7 @@ class Stepper:
         """A snapshot was fetched into `folder`."""
         with self._wake:
             self._snapshot = folder
-            self._has_work = True
+            self._has_work, self._woken_at = True, self._clock.monotonic()
             self._wake.notify()
 
     def stop(self) -> None:
@@ -149,7 +149,8 @@ class Stepper:
                 now = self._clock.monotonic()
             if self._stopping:
                 return None
-            self._rested_seconds = max(0.0, min(now, until) - began)
+            rested_until = min(now, until, self._woken_at if self._has_work else now)
+            self._rested_seconds = max(0.0, rested_until - began)
             self._look_at = None
             inbox = self._line.take()
             folder, self._snapshot = self._snapshot, None

@@ -80,8 +80,10 @@ class WriteRequest:
         text: str = getattr(request, "request_id")  # noqa: B009 - not on Message
         # Without the id, which goes back at once: a copy of a thousand jobs would be the price of leaving it there.
         request.ClearField("request_id")
-        content = method.encode() + b"\0" + request.SerializeToString(deterministic=True)
-        request.request_id = text  # type: ignore[attr-defined]
+        try:
+            content = method.encode() + b"\0" + request.SerializeToString(deterministic=True)
+        finally:
+            request.request_id = text  # type: ignore[attr-defined]
         digest = hashlib.sha256(content).digest()
         if not text:
             return cls(uuid.uuid4().bytes, digest)

@@ -95,8 +95,10 @@ class _Reading:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.transaction.abort()
-        self._store._end_reading(error)
+        try:
+            self.transaction.abort()
+        finally:
+            self._store._end_reading(error)
 
 
 class Store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 from service_harness import HandClock
 from structlog.testing import capture_logs
@@ -92,3 +93,33 @@ def test_rest_is_not_late():
         punctuality.note(101.3, rested_seconds=0.1)
         punctuality.note(102.1, rested_seconds=0.8)
     assert [(entry["log_level"], entry["milliseconds"]) for entry in said] == [("debug", 10.0), ("warning", 200.0)]
+
+
+class HeldUp:
+    """Stands for the lock: whoever waits for it is woken by what comes in 5 ms later, and goes on another 180 ms later."""
+
+    def __init__(self, clock: HandClock, come_in: Callable[[], None]) -> None:
+        self.clock, self.come_in = clock, come_in
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def notify(self) -> None:
+        pass
+
+    def wait(self, timeout: float) -> None:
+        self.clock.now_ms += 5
+        self.come_in()
+        self.clock.now_ms += 180
+
+
+async def test_who_is_woken_late_has_not_rested(monkeypatch):
+    clock = HandClock()
+    monkeypatch.setattr(Patient, "can_wait", lambda self, inbox, now: False)
+    stepper = Stepper(Patient(), clock, lambda _: None, lambda _: None, Metrics().stepped)  # type: ignore[arg-type]
+    stepper._wake = HeldUp(clock, lambda: stepper.submit(Inbox(messages=[("n2", PeerMessage())])))  # type: ignore[assignment]
+    assert stepper._wait() is not None
+    assert round(stepper._rested_seconds, 3) == 0.005
