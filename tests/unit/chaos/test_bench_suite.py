@@ -110,7 +110,7 @@ def test_the_highest_rate_that_is_kept_up_with_is_measured(monkeypatch: pytest.M
     assert "3 nodes do not keep up with 20,000/s" in said and "1 nodes keep up with 14,000/s" in said
     assert done[-1].row.arguments[:3] == ("steady", "--rate", "7000") and len(done[-1].records) == 1
     assert not any(outcome.failures for outcome in done)
-    assert asked[0] == ("steady", "--rate", "4000", "--nodes", "3", "--seconds", "10")
+    assert asked[0] == ("steady", "--rate", "2000", "--nodes", "3", "--seconds", "10")
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,12 @@ def test_a_node_that_dies_after_the_commit_in_the_middle_goes_on_from_there(alon
 
 
 def test_a_node_that_comes_by_many_checkpoints_in_one_step_keeps_only_the_newest_states(alone: Alone) -> None:
-    outbox = alone.step(*(command for number in range(6) for command in (CHECKPOINT, _named(f"job-{number}"))))
-    passed = sorted({result.numbers[0] for origin_id, result in outbox.results if origin_id == CHECKPOINT.origin_id})
+    checkpoints = [
+        log_pb2.Command(origin="n1", origin_id=20 + number, checkpoint=log_pb2.Checkpoint()) for number in range(6)
+    ]
+    jobs = [_named(f"job-{number}") for number in range(6)]
+    outbox = alone.step(*(command for pair in zip(checkpoints, jobs, strict=True) for command in pair))
+    passed = sorted({result.numbers[0] for origin_id, result in outbox.results if origin_id >= 20})
     assert len(passed) > STATES_KEPT_PER_STEP
     assert [kept.revision for kept in outbox.checkpoints] == passed[-STATES_KEPT_PER_STEP:]
     for kept in outbox.checkpoints:

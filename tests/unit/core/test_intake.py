@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 
@@ -22,6 +23,7 @@ DUE_JOBS = 10_000
 ENDS = 1_000_000
 """Ids from here on are of due work, ids below of writers."""
 DAY_MS = 86_400_000
+_end_ids = itertools.count(ENDS + DUE_JOBS)
 
 
 def put(kibibytes: int) -> log_pb2.Command:
@@ -173,7 +175,7 @@ def outcomes_of(outbox: Outbox) -> list[log_pb2.Command]:
         for _, execution, _, attempt, _, token, _ in effects.assigned
     )
     complete = log_pb2.Complete(outcomes=outcomes)
-    return [log_pb2.Command(origin="n1", origin_id=ENDS, complete=complete)] if outcomes else []
+    return [log_pb2.Command(origin="n1", origin_id=next(_end_ids), complete=complete)] if outcomes else []
 
 
 def test_a_burst_of_due_jobs_is_never_refused_whoever_writes_meanwhile(tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def test_a_burst_of_due_jobs_is_never_refused_whoever_writes_meanwhile(tmp_path:
     machine.step([log_pb2.Command(open_session=worker)])
     instant_ms = START_MS + 2_000
     for first in range(0, DUE_JOBS, 1_000):
-        machine.step([create(ENDS + 1, range(first, first + 1_000), instant_ms)])
+        machine.step([create(ENDS + first, range(first, first + 1_000), instant_ms)])
     assert machine.now < 1.5, "the burst is yet to come"
     ends: list[log_pb2.Command] = []
     longest_seconds = 0.0
