@@ -38,6 +38,8 @@ RATES = (
 """Executions per second that are tried for a moment, until one is too much."""
 RATES_SHORT = (100, 200)
 TRIAL_SECONDS = 10
+TRIAL_SECONDS_MAX = 240.0
+"""With all that goes before: beyond what a cluster can do, creating the rest of the jobs does not come to an end."""
 P99_MS_MAX = 1_000.0
 ERROR_LINES = 3
 
@@ -216,7 +218,7 @@ def reached(plan: Plan, nodes: int, say: Callable[[str], None]) -> int:
     """The highest rate that is no trouble for a moment; the lowest of all if none is."""
     best = plan.rates[0]
     for rate in plan.rates:
-        record, _ = run_once(plan.trial(rate, nodes), plan.folder)
+        record, _ = run_once(plan.trial(rate, nodes), plan.folder, TRIAL_SECONDS_MAX)
         if record is None or not keeps_up(record, rate):
             say(f"{nodes} nodes do not keep up with {rate:,}/s")
             break
@@ -245,13 +247,22 @@ def _run_row(row: Row, plan: Plan, say: Callable[[str], None]) -> Outcome:
     return outcome
 
 
-def run_once(arguments: Sequence[str], folder: Path | None) -> tuple[Record | None, str]:
-    """The report of one run; or none, and what the command said."""
+def run_once(
+    arguments: Sequence[str], folder: Path | None, seconds_max: float | None = None
+) -> tuple[Record | None, str]:
+    """The report of one run; or none, and what the command said. It is ended after `seconds_max`."""
     with tempfile.TemporaryDirectory(prefix="horologe-bench-", dir=folder) as scratch:
         kept = Path(scratch) / "report.json"
         command = [*own_program.command(), "bench", *arguments, "--dir", scratch, "--save", str(kept), "-o", "json"]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                _, said = process.communicate(timeout=seconds_max)
+            except subprocess.TimeoutExpired:
+                # It stops what it has started.
+                process.terminate()
+                _, said = process.communicate()
         if not kept.exists():
-            return None, " ".join(done.stderr.strip().splitlines()[-ERROR_LINES:]) or f"it ended with {done.returncode}"
+            lines = said.strip().splitlines()[-ERROR_LINES:]
+            return None, " ".join(lines) or f"it ended with {process.returncode}"
         record: Record = json.loads(kept.read_text())
         return record, ""

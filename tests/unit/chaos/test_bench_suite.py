@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from horologe.chaos.bench_evidence import Distribution
 from horologe.chaos.bench_figures import Kind, compare, figures_of, load
 from horologe.chaos.bench_reference import Reference
 from horologe.chaos.bench_report import Minute, Report
-from horologe.chaos.bench_suite import Outcome, Plan, keeps_up, rows, run_all
+from horologe.chaos.bench_suite import Outcome, Plan, keeps_up, rows, run_all, run_once
 from horologe.client.cli.main import build
 
 STREAMS = {
@@ -96,7 +98,7 @@ def test_a_page_of_nothing_says_so() -> None:
 def test_the_highest_rate_that_is_kept_up_with_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
 
-    def run_once(arguments: tuple[str, ...], _: object) -> tuple[dict[str, Any] | None, str]:
+    def run_once(arguments: tuple[str, ...], *_: object) -> tuple[dict[str, Any] | None, str]:
         asked.append(tuple(arguments))
         if arguments[0] == "core":
             return core_report(), ""
@@ -111,6 +113,14 @@ def test_the_highest_rate_that_is_kept_up_with_is_measured(monkeypatch: pytest.M
     assert done[-1].row.arguments[:3] == ("steady", "--rate", "7000") and len(done[-1].records) == 1
     assert not any(outcome.failures for outcome in done)
     assert asked[0] == ("steady", "--rate", "2000", "--nodes", "3", "--seconds", "10")
+
+
+def test_a_run_that_takes_too_long_is_asked_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(
+        bench_suite.own_program, "command", lambda: [sys.executable, "-c", "import time; time.sleep(600)"]
+    )
+    assert run_once(("steady",), tmp_path, 0.1) == (None, f"it ended with {-signal.SIGTERM}")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
