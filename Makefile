@@ -18,6 +18,9 @@ BENCH_OUT ?= $(if $(BENCH_SHORT),.bench,docs)
 VENDORED := htmx.org@2.0.11:dist/htmx.min.js htmx-ext-sse@2.2.4:dist/sse.min.js uplot@1.6.32:dist/uPlot.iife.min.js,dist/uPlot.min.css
 VENDOR := node/web/static/vendor
 
+# Whoever has set it would have every process that a test starts compile all it imports, and there are hundreds of them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test quick fuzz api-fuzz sim mutants check bandit audit docs docs-reference proto proto-check format bench chaos chaos-tools browser-tools axe screenshots model tls-scan vendor lock binary binary-test ship-tools clean
 
