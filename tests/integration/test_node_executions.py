@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from one_node import OUTPUT_BYTES_MAX, one_node
+from support.timers import hold_timeouts
 
 from horologe.chaos.cluster import eventually
 from horologe.client import jobs
+from horologe.client.context import Context
 from horologe.client.errors import FailedPrecondition
 from horologe.v1.execution_pb2 import Attempt, Execution
 
@@ -30,7 +32,7 @@ async def _gone(pids: list[int]) -> None:
     async def all_gone() -> bool:
         return not any(_is_alive(pid) for pid in pids)
 
-    await eventually(all_gone, 10, f"processes {pids} gone")
+    await eventually(all_gone, 60, f"processes {pids} gone")
 
 
 async def test_cancelling_a_running_job_ends_its_whole_process_group(tmp_path: Path) -> None:
@@ -41,12 +43,10 @@ async def test_cancelling_a_running_job_ends_its_whole_process_group(tmp_path: P
         async def family() -> list[int]:
             return [int(pid) for pid in (await here.output(execution))["STDOUT"].split()]
 
-        pids = await eventually(family, 10, "two process ids in the output")
+        pids = await eventually(family, 60, "two process ids in the output")
         assert len(pids) == 2 and all(_is_alive(pid) for pid in pids)
         answer = await here.client.cancel_execution(execution, reason="not wanted any more")
         assert answer.state == Execution.STATE_RUNNING and answer.cancel_requested
-        # Again is harmless.
-        await here.client.cancel_execution(execution, reason="not wanted any more")
         ended = await here.client.wait_execution(execution, timeout=60)
         assert ended.state == Execution.STATE_CANCELLED
         assert [attempt.state for attempt in ended.attempts] == [Attempt.STATE_CANCELLED]
@@ -55,6 +55,28 @@ async def test_cancelling_a_running_job_ends_its_whole_process_group(tmp_path: P
         with pytest.raises(FailedPrecondition) as late:
             await here.client.cancel_execution(execution)
         assert late.value.reason == "EXECUTION_FINISHED"
+
+
+async def test_cancelling_again_what_has_not_ended_yet_is_harmless(tmp_path: Path) -> None:
+    async with one_node(tmp_path) as here:
+        begun, may_end = asyncio.Event(), asyncio.Event()
+
+        @here.worker.handler("tidy")
+        async def tidy(context: Context) -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await may_end.wait()
+
+        await here.client.create_job(jobs.job("tidy", jobs.manual(), jobs.python("tidy"), grace="10m"))
+        execution = (await here.client.run_job("tidy")).name
+        await begun.wait()
+        for _ in range(2):
+            answer = await here.client.cancel_execution(execution, reason="not wanted any more")
+            assert answer.state == Execution.STATE_RUNNING and answer.cancel_requested
+        may_end.set()
+        assert (await here.client.wait_execution(execution, timeout=60)).state == Execution.STATE_CANCELLED
 
 
 async def test_cancelling_a_queued_job_ends_it_at_once(tmp_path: Path) -> None:
@@ -67,8 +89,16 @@ async def test_cancelling_a_queued_job_ends_it_at_once(tmp_path: Path) -> None:
         assert not (await here.client.get_execution(execution.name)).attempts
 
 
-async def test_a_job_that_runs_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
+async def test_a_job_that_runs_too_long_is_ended_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with one_node(tmp_path) as here:
+        execution = ""
+
+        async def has_begun() -> bool:
+            return (await here.output(execution))["STDERR"] == b"begun\n"
+
+        hold_timeouts(monkeypatch, lambda: eventually(has_begun, 60, "what it says"))
         await here.client.create_job(
             jobs.job(
                 "slow",
@@ -121,10 +151,10 @@ async def test_output_can_be_followed_while_it_is_written_and_read_afterwards(tm
         async def first_is_there() -> bool:
             return (await here.output(execution))["STDOUT"] == b"first\n"
 
-        await eventually(first_is_there, 10, "output of a running attempt")
+        await eventually(first_is_there, 60, "output of a running attempt")
         assert not following.done()
         gate.touch()
-        followed = await asyncio.wait_for(following, 10)
+        followed = await asyncio.wait_for(following, 60)
         assert followed == {"STDOUT": b"first\nlast\n", "STDERR": b"aside\n"}
         await here.client.wait_execution(execution, timeout=60)
         assert await here.output(execution) == followed
@@ -156,7 +186,7 @@ async def test_a_running_attempt_survives_a_restart_of_its_node(tmp_path: Path) 
         async def begun() -> bool:
             return (await here.output(execution))["STDOUT"] == b"before\n"
 
-        await eventually(begun, 10, "the attempt begun")
+        await eventually(begun, 60, "the attempt begun")
         await here.stop()
         await here.start()
         gate.touch()
@@ -179,7 +209,7 @@ async def test_the_node_tells_what_it_has_seen(tmp_path: Path) -> None:
             total = (await here.client.activity()).total
             return (total.started_count, total.succeeded_count, total.failed_count) == (2, 1, 1)
 
-        await eventually(told, 10, "two starts, one success, one failure")
+        await eventually(told, 60, "two starts, one success, one failure")
         answer = await here.client.activity()
         assert [name.split("/")[3] for name in answer.failed_executions] == ["bad"]
         assert answer.total.HasField("start_delay_p99")

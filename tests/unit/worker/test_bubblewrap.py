@@ -158,7 +158,7 @@ async def test_what_leaves_its_group_ends_with_the_command(gateway: FakeGateway,
     mark = f"1000.{os.getpid()}"
     await run(stream, Shell(script=f"setsid sleep {mark} > /dev/null 2>&1 < /dev/null & echo started; sleep 0.1"))
     assert stream.text() == "started\n"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while alive(mark):  # noqa: ASYNC110 - the kernel tells nobody but its parent
             await asyncio.sleep(0.01)
 

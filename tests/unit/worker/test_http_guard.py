@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_gateway import FakeGateway, Result, Serve, Stream, assignment, definition
+from support.timers import hold_timeouts
 
 from horologe.client.executors import http_body
 from horologe.client.executors.address_guard import AddressGuard, RefusedAddressError
@@ -291,9 +292,12 @@ async def test_headers_that_are_not_the_jobs(gateway: FakeGateway, serve: Serve,
     assert (result.permanent, f"the header '{name}'" in result.error) == (True, True)
 
 
-async def test_a_server_that_never_ends_is_left_at_the_timeout(gateway: FakeGateway, serve: Serve) -> None:
+async def test_a_server_that_never_ends_is_left_at_the_timeout(
+    gateway: FakeGateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It sends a byte whenever the last one was read, so that no wait is ever long."""
-    gone = asyncio.Event()
+    begun, gone = asyncio.Event(), asyncio.Event()
+    hold_timeouts(monkeypatch, begun.wait)
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -302,6 +306,7 @@ async def test_a_server_that_never_ends_is_left_at_the_timeout(gateway: FakeGate
             while not writer.is_closing():
                 writer.write(b".")
                 await writer.drain()
+                begun.set()
                 await asyncio.sleep(0.01)
         except ConnectionError:
             pass

@@ -40,10 +40,11 @@ def test_lease_counts_from_the_sending_of_what_was_acknowledged() -> None:
 
 
 async def test_lease_that_is_not_renewed_kills_and_reports_nothing(gateway: FakeGateway, serve: Serve) -> None:
-    """Real time: a term of 300 ms, and a gateway that acknowledges nothing and accepts nobody any more."""
-    gateway.lease_ms, gateway.heartbeat_ms = 300, 30
+    """A gateway that acknowledges nothing, and accepts nobody any more."""
+    clock = FakeClock()
+    gateway.heartbeat_ms = 30
     gateway.acknowledges_heartbeats = gateway.acknowledges_results = False
-    worker = Worker(gateway.address, insecure=True)
+    worker = Worker(gateway.address, insecure=True, clock=clock)
     killed = asyncio.Event()
 
     @worker.handler("work")
@@ -61,6 +62,10 @@ async def test_lease_that_is_not_renewed_kills_and_reports_nothing(gateway: Fake
     stream.assign(assignment(1, token=5), assignment(2, token=6), definitions=[definition(python="work")])
     await stream.until_results(1)
     gateway.welcomes = False
+    clock.seconds += 5.0
+    await gateway.until(lambda: stream.ended)
+    assert not killed.is_set(), "another node may still welcome it in time"
+    clock.seconds += 3.0
     await killed.wait()
     assert worker.lease.ends_at == NEVER
 
@@ -123,18 +128,23 @@ async def test_work_that_waited_while_the_process_stood_still_is_not_begun(gatew
 
 
 async def test_acknowledged_heartbeats_keep_the_lease(gateway: FakeGateway, serve: Serve) -> None:
-    gateway.lease_ms, gateway.heartbeat_ms = 300, 20
-    worker = Worker(gateway.address, insecure=True)
-    release = asyncio.Event()
+    clock = FakeClock()
+    gateway.heartbeat_ms = 20
+    worker = Worker(gateway.address, insecure=True, clock=clock)
+    release, renewed = asyncio.Event(), asyncio.Event()
 
     @worker.handler("work")
     async def work(context: Context) -> None:
         await release.wait()
 
     stream = await serve(worker)
+    worker.lease.listeners.append(lambda _: renewed.set())
     stream.assign(assignment(), definitions=[definition(python="work")])
-    # Thirty heartbeats are two whole terms.
-    await gateway.until(lambda: len(stream.heartbeats) >= 30)
+    # Two whole terms.
+    for _ in range(20):
+        renewed.clear()
+        clock.seconds += 1.0
+        await renewed.wait()
     release.set()
     await stream.until_results()
 
@@ -144,17 +154,21 @@ async def test_acknowledged_heartbeats_keep_the_lease(gateway: FakeGateway, serv
 
 async def test_node_that_renews_nothing_is_left_for_another(serve: Serve, gateway: FakeGateway) -> None:
     """Early enough that the lease survives: the attempt goes on and is reported to the second node."""
-    gateway.lease_ms, gateway.heartbeat_ms = 2_000, 50
+    clock = FakeClock()
+    gateway.heartbeat_ms = 50
     gateway.acknowledges_heartbeats = False
-    worker = Worker(gateway.address, insecure=True)
-    release = asyncio.Event()
+    worker = Worker(gateway.address, insecure=True, clock=clock)
+    started, release = asyncio.Event(), asyncio.Event()
 
     @worker.handler("work")
     async def work(context: Context) -> None:
+        started.set()
         await release.wait()
 
     stream = await serve(worker)
     stream.assign(assignment(), definitions=[definition(python="work")])
+    await started.wait()
+    clock.seconds += 5.0
     second = await gateway.stream(2)
     release.set()
     await second.until_results()

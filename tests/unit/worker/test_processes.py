@@ -47,5 +47,5 @@ async def test_a_supervisor_that_dies_while_its_socket_is_full_keeps_nobody_wait
         await asyncio.sleep(0)
     theirs.close()
     with pytest.raises(NotStartedError, match="the supervisor of processes ended"):
-        await asyncio.wait_for(starting, 10)
+        await asyncio.wait_for(starting, 60)
     os.close(output)

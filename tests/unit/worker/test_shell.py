@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from fake_gateway import FakeGateway, Result, Serve, Stream, assignment, attempt_id, definition
+from support.timers import hold_timeouts
 
 from horologe.client.executors.shell import ShellExecutor
 from horologe.client.executors.shell_rules import ShellRules
@@ -161,11 +162,14 @@ async def test_cancel_ends_the_whole_process_group(gateway: FakeGateway, serve: 
     await gone(*pids)
 
 
-async def test_timeout_leaves_time_to_clean_up(gateway: FakeGateway, serve: Serve) -> None:
+async def test_timeout_leaves_time_to_clean_up(
+    gateway: FakeGateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_timeouts(monkeypatch, lambda: gateway.streams[0].until_output("begun"))
     script = "trap 'echo cleaned; exit 5' TERM; echo begun; while :; do sleep 0.01; done"
-    result, stream = await run(gateway, serve, Shell(script=script), timeout_seconds=1.0)
+    result, stream = await run(gateway, serve, Shell(script=script), timeout_seconds=0.1)
 
-    assert (result.outcome, result.exit_code, result.error) == (Result.OUTCOME_TIMED_OUT, 5, "timed out after 1 s")
+    assert (result.outcome, result.exit_code, result.error) == (Result.OUTCOME_TIMED_OUT, 5, "timed out after 0.1 s")
     assert result.error_kind == "timeout"
     assert stream.text() == "begun\ncleaned\n"
 

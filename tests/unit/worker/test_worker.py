@@ -198,7 +198,8 @@ async def test_revoked_attempts_are_stopped_and_not_reported(gateway: FakeGatewa
 async def test_unacknowledged_results_are_repeated_on_the_same_stream(gateway: FakeGateway, serve: Serve) -> None:
     gateway.acknowledges_results = False
     gateway.lease_ms, gateway.heartbeat_ms = 200, 20
-    worker = Worker(gateway.address, insecure=True)
+    # A clock that stands still, so that the lease does not end.
+    worker = Worker(gateway.address, insecure=True, clock=lambda: 1000.0)
 
     @worker.handler("quick")
     async def quick(context: Context) -> None:
