@@ -126,6 +126,7 @@ class FakeCluster(
         self.changes: list[executions.WatchExecutionsResponse] = []
         self.outcome = Execution.STATE_COMPLETED
         self.ends_by_itself = False
+        self._answers: dict[str, Any] = {}
         self.hang = threading.Event()
         self.hang.set()
         self._methods = {
@@ -191,7 +192,13 @@ class FakeCluster(
 
         def unary(request: Any, context: grpc.ServicerContext) -> Any:
             self._begin(method, request, context)
-            return getattr(self, f"_{method.name}")(request, context)
+            # Sent again, a write gets its first answer.
+            if (request_id := getattr(request, "request_id", "")) in self._answers:
+                return self._answers[request_id]
+            answer = getattr(self, f"_{method.name}")(request, context)
+            if request_id:
+                self._answers[request_id] = answer
+            return answer
 
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             self._begin(method, request, context)

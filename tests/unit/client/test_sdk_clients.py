@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import time
+import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
@@ -113,7 +113,7 @@ def test_running_waiting_and_reading(fake: FakeCluster, client: Client) -> None:
     with pytest.raises(errors.DeadlineExceeded, match="has not ended within 0 s"):
         client.wait_execution(execution.name, timeout=0)
     assert [piece.data for piece in client.read_output(1, follow=True)] == [b"out", b"err"]
-    assert client.wait_execution(1, timeout=5).state == Execution.STATE_COMPLETED
+    assert client.wait_execution(1, timeout=60).state == Execution.STATE_COMPLETED
     with pytest.raises(errors.FailedPrecondition) as caught:
         client.cancel_execution(1)
     assert caught.value.reason == "EXECUTION_FINISHED"
@@ -258,22 +258,35 @@ def test_an_outcome_that_stays_unknown_says_how_to_go_on(fake: FakeCluster, clie
     assert caught.value.request_id == fake.requests("CreateJob")[0].request_id
 
 
-def test_another_node_is_asked_when_one_is_gone(fake: FakeCluster) -> None:
+def test_another_node_is_asked_when_one_is_gone(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Who waits for the one that is gone has no time left for the other.
+    monkeypatch.setattr("horologe.client.channel.ATTEMPT_SECONDS", 3_600.0)
     gone = FakeCluster()
     gone.stop()
     fake.add_job("hello")
     with Client([gone.address, fake.address], insecure=True) as client:
-        started = time.monotonic()
         assert client.get_job("hello").name.endswith("hello")
-        assert time.monotonic() - started < 2.0
         client.get_job("hello")
     assert len(fake.requests("GetJob")) == 2
+
+
+class Stuck(threading.Event):
+    """What a node waits for that never answers; once it waits, the other one does."""
+
+    def __init__(self, other: threading.Event) -> None:
+        super().__init__()
+        self.other = other
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.other.set()
+        return super().wait(timeout)
 
 
 def test_another_node_is_asked_when_one_hangs(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("horologe.client.channel.ATTEMPT_SECONDS", 0.1)
     stuck = FakeCluster()
-    stuck.hang.clear()
+    fake.hang.clear()
+    stuck.hang = Stuck(fake.hang)
     with Client([stuck.address, fake.address], insecure=True) as client:
         created = client.create_job(HELLO)
         assert created.name.endswith("hello")

@@ -99,7 +99,8 @@ async def test_nodes_that_are_not_believed(
     start: StartNode, tmp_path: Path, kind: str, certificate: dict[str, object], said: str
 ) -> None:
     node, said = start(**certificate), re.escape(said.format(folder=tmp_path))
-    several = Client([node.address, "127.0.0.1:1"], ca_file=tmp_path / "ca.pem", token=TOKEN, timeout_seconds=0.5)
+    addresses, ca_file = [node.address, "127.0.0.1:1"], tmp_path / "ca.pem"
+    several = Client(addresses, ca_file=ca_file, token=TOKEN, unreachable_seconds=0.0)
     with several as client, pytest.raises(errors.Unavailable, match=said) as caught:
         client.get_job("hello")
     assert "secret" not in str(caught.value)
