@@ -191,7 +191,9 @@ async def next_of(batches) -> list[bytes]:
     return [piece.data for piece in await anext(batches)]
 
 
-async def test_follow_reads_on_until_the_attempt_is_over(store):
+async def test_follow_reads_on_until_the_attempt_is_over(store, monkeypatch):
+    # However long the disk takes, it does not say meanwhile that it is there.
+    monkeypatch.setattr(outputs_module, "RECHECK_SECONDS", 3_600.0)
     running = True
     batches = store.follow(KEY, lambda: running)
     await store.append_async([piece(0, b"one")])
