@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+from collections import deque
 from typing import Self
 
 import grpc
@@ -39,6 +40,7 @@ class RudeWorker:
         self._renewing: asyncio.Task[None] | None = None
         # gRPC takes one write at a time, and refuses a second one by ending the stream.
         self._writing = asyncio.Lock()
+        self._assigned: deque[worker_pb2.Assignment] = deque()
 
     async def __aenter__(self) -> Self:
         options = [("grpc.use_local_subchannel_pool", 1)]
@@ -82,8 +84,10 @@ class RudeWorker:
                 return message
 
     async def take_assignment(self) -> worker_pb2.Assignment:
-        """The next assignment."""
-        return (await self.read("assignments")).assignments.assignments[0]
+        """The next assignment. Several may come in one message."""
+        while not self._assigned:
+            self._assigned.extend((await self.read("assignments")).assignments.assignments)
+        return self._assigned.popleft()
 
     async def _keep_renewing(self) -> None:
         for sequence in itertools.count(1):

@@ -18,7 +18,7 @@ from horologe.client import jobs
 from horologe.node.local_cluster import COMMAND, LocalProcess, free_port, peer_address_of
 from horologe.v1.cluster_service_pb2 import Member
 
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
 FULL = {Member.ROLE_FOLLOWER, Member.ROLE_LEADER}
 
 
@@ -36,8 +36,8 @@ def horologe(cluster: ChaosCluster, *words: str) -> str:
 
 
 def events(node: LocalProcess, event: str) -> list[dict[str, object]]:
-    """Lines of a node's log."""
-    lines = (node.folder / node.log_name).read_text().splitlines()
+    """Lines of a node's log, but for one that is being written."""
+    lines = (node.folder / node.log_name).read_text().rpartition("\n")[0].splitlines()
     return [
         line for line in map(json.loads, (line for line in lines if line.startswith("{"))) if line["event"] == event
     ]

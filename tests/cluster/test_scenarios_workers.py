@@ -92,6 +92,11 @@ def _script(file: Path, seconds: float) -> str:
     )
 
 
+def _lines(file: Path) -> list[str]:
+    """What scripts have written so far: a file is there before its first line is, and only whole lines count."""
+    return [line for line in file.read_text().splitlines(True) if line.endswith("\n")] if file.exists() else []
+
+
 def _shell(name: str, file: Path, seconds: float, **policy: str) -> Job:
     # Where a worker puts programs into namespaces of their own, they see this folder only if it is theirs to start in.
     action = jobs.shell(_script(file, seconds), cwd=str(file.parent))
@@ -136,7 +141,7 @@ async def dies_while_it_runs(cluster: ChaosCluster) -> None:
         await started(cluster, once)
 
         async def begun() -> bool:
-            return file.exists()
+            return bool(_lines(file))
 
         await eventually(begun, 60, "the program has begun")
         victim.kill()
@@ -229,7 +234,7 @@ async def sleeps_with_its_host(cluster: ChaosCluster) -> None:
         execution = await run(cluster, _shell("s9-job", file, 600))
 
         async def begun() -> bool:
-            return file.exists()
+            return bool(_lines(file))
 
         await eventually(begun, 60, "the program has begun")
         processes = [psutil.Process(victim.pid), *psutil.Process(victim.pid).children(recursive=True)]
@@ -239,7 +244,7 @@ async def sleeps_with_its_host(cluster: ChaosCluster) -> None:
         rescuer = await _shell_worker(cluster, stack, "s9-rescuer", "s9")
 
         async def two_begun() -> bool:
-            return len(file.read_text().splitlines()) == 2
+            return len(_lines(file)) == 2
 
         await eventually(two_begun, 60, "the next attempt has begun")
         for process in processes:

@@ -17,7 +17,8 @@ FEW_ENTRIES = {"log_entries_kept": 20}
 
 
 def _log_of(cluster: ChaosCluster, node: str) -> list[dict[str, object]]:
-    lines = (cluster.node(node).folder / "node.log").read_text().splitlines()
+    # The last line may be one that is being written.
+    lines = (cluster.node(node).folder / "node.log").read_text().rpartition("\n")[0].splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 

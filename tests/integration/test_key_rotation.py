@@ -47,7 +47,7 @@ async def settled(here: OneNode) -> GetEncryptionResponse:
     async def is_settled() -> bool:
         return not (await here.client.get_encryption()).rotating
 
-    await eventually(is_settled, 30, "the rotation is over")
+    await eventually(is_settled, 60, "the rotation is over")
     return await here.client.get_encryption()
 
 
@@ -96,7 +96,7 @@ async def test_a_rotation_goes_on_after_a_restart(tmp_path: Path, monkeypatch: p
                 view = await here.client.get_encryption()
                 return view.rotating and 2 < view.done_count < view.total_count
 
-            await eventually(is_under_way, 20, "the rotation is under way")
+            await eventually(is_under_way, 60, "the rotation is under way")
             await here.stop()
         assert len(key_numbers_in(tmp_path / "data", "n1")) == 2
         await here.start()
@@ -135,12 +135,13 @@ async def test_a_rotation_under_writes_loses_and_changes_nothing(tmp_path: Path)
                 written += 1
 
         writers = [asyncio.create_task(write(prefix)) for prefix in ("a", "b")]
-        for _ in range(3):
+        rotated = 0
+        while rotated < 3 or written <= 2:
             await here.client.rotate_keys()
             after = await settled(here)
+            rotated += 1
         writing = False
         await asyncio.gather(*writers)
-        assert written > 2
         state = await digest(here)
         await is_as_it_was(here, execution)
         await here.stop()
