@@ -21,7 +21,7 @@ from horologe.v1.execution_service_pb2 import LedgerRow
 
 Found = TypeVar("Found")
 
-SECONDS = 30.0
+SECONDS = 60.0
 WORKER_TOML = 'slots = 50\nqueues = ["default", "mail"]\n[shell]\nsandbox = "off"\n'
 HOSTILE = "<img src=x onerror=alert(1)> & 'quotes' \u202ereversed"
 """A text as people write it who mean harm: it has to be shown, and nothing else."""

@@ -15,7 +15,7 @@ from horologe.client import jobs, names
 from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.job_pb2 import Job
 
-SECONDS = 40
+SECONDS = 60
 # Longer than it takes to see that it runs, shorter than a lease: a frozen attempt is past its end when it thaws.
 HOLD_SECONDS = 1.5
 

@@ -14,7 +14,7 @@ from horologe.client import AsyncClient
 from horologe.node.local_cluster import TLS_FOLDER, TOKEN_FILE, LocalCluster, option_of
 from horologe.node.tls_folder import CA_FILE
 
-SECONDS = 30
+SECONDS = 60
 
 
 async def test_a_follower_asks_the_leader_to_hand_over(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ async def test_a_read_is_never_older_than_a_write_that_was_acknowledged_before_i
                 write = jobs.job(name, jobs.manual(), jobs.python(NOOP))
                 await eventually(
                     lambda: cluster.on(others[0]).with_timeout(10).create_job(write),  # noqa: B023
-                    30,
+                    60,
                     "a write without the old leader",
                 )
                 # Asked while it is stopped, so that it is the first thing it does when it wakes up.

@@ -14,7 +14,7 @@ from horologe.client import jobs, names
 from horologe.client.worker import Context, Worker
 from horologe.v1.output_service_pb2 import ReadOutputResponse
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 async def gateway_of(cluster: ChaosCluster, worker: str) -> str:

@@ -103,7 +103,7 @@ async def test_scenario_35_majority_is_lost(tmp_path: Path) -> None:
             status = await cluster.status(survivor)
             return status is not None and not status.leader and not status.has_quorum
 
-        await eventually(without_leader, 10, "the survivor has noticed")
+        await eventually(without_leader, 60, "the survivor has noticed")
         with pytest.raises((Unavailable, OutcomeUnknown)) as refused:
             await lonely.with_timeout(2.0).create_job(_manual("during"), request_id=request_id)
         assert refused.value.reason in ("NO_LEADER", "OUTCOME_UNKNOWN")
@@ -156,7 +156,7 @@ async def test_a_leader_cut_off_from_its_followers_is_not_believed(tmp_path: Pat
             status = await cluster.status(leader)
             return status is not None and not status.has_quorum
 
-        await eventually(stepped_down, 10, "the leader steps down")
+        await eventually(stepped_down, 60, "the leader steps down")
         with pytest.raises(HorologeError):
             await cluster.on(leader).with_timeout(1.5).create_job(_manual("lonely"))
         for name in frozen:

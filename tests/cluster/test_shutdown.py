@@ -48,7 +48,7 @@ async def test_leaders_that_are_told_to_stop_hand_over_and_exit_0(tmp_path: Path
             return verdict.is_sound
 
         try:
-            await eventually(judged, 15, "all due times accounted for", poll_seconds=0.5)
+            await eventually(judged, 60, "all due times accounted for", poll_seconds=0.5)
         except NotInTimeError:
             print("not sound; see below")
         marks = read_folder(cluster.evidence)

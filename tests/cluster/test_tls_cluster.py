@@ -31,7 +31,7 @@ from horologe.node.tls_folder import CaFolder, read_tls_folder
 from horologe.peer.v1 import peer_service_pb2, peer_service_pb2_grpc
 from horologe.v1 import worker_pb2, worker_service_pb2, worker_service_pb2_grpc
 
-READY_SECONDS = 40.0
+READY_SECONDS = 60.0
 PORTS = ("listen", "worker_listen", "peer_listen", "http_listen")
 FOR_ANYBODY = ("listen", "http_listen")
 """Nobody is asked for a certificate there."""

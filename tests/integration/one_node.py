@@ -79,7 +79,7 @@ class OneNode:
         async def leads() -> bool:
             return bool((await self.client.cluster_status()).leader)
 
-        await eventually(leads, 20, "the node leads")
+        await eventually(leads, 60, "the node leads")
 
     @property
     def address(self) -> str:
@@ -107,7 +107,7 @@ class OneNode:
         async def connected() -> bool:
             return any([worker.name == "workers/w1" async for worker in self.client.list_workers()])
 
-        await eventually(connected, 20, "the worker connected")
+        await eventually(connected, 60, "the worker connected")
 
     async def ledger(self, job: str) -> Counter[str]:
         """Due times by outcome, with the reason where there is one: `RAN`, `SKIPPED overlap`..."""
@@ -139,5 +139,5 @@ async def one_node(folder: Path, *, pages: bool = False, **options: Any) -> Asyn
     finally:
         here.worker.stop()
         if serving is not None:
-            await asyncio.wait_for(serving, 20)
+            await asyncio.wait_for(serving, 60)
         await here.stop()

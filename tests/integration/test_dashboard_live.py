@@ -17,7 +17,7 @@ from horologe.node.web import live
 from horologe.node.web.view import SECURE_COOKIE
 from horologe.v1 import access_service_pb2, access_service_pb2_grpc, job_service_pb2, job_service_pb2_grpc
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 
 @asynccontextmanager

@@ -313,13 +313,13 @@ async def prepare(cluster: SecureCluster) -> None:
             return True
         return False
 
-    await eventually(is_late, 20, "the short token is over")
+    await eventually(is_late, 60, "the short token is over")
 
     async def is_quiet() -> bool:
         operation = await cluster.call("OperationService.GetOperation", cluster.admin)
         return operation.operation.HasField("end_time")
 
-    await eventually(is_quiet, 20, "the operation is over")
+    await eventually(is_quiet, 60, "the operation is over")
 
 
 def test_every_method_has_a_request():

@@ -81,7 +81,7 @@ async def test_a_job_from_the_form_to_why_it_did_not_run(governed: GovernedNode)
         async def is_skipped() -> bool:
             return 'class="dot skipped"' in (await admin.get("/jobs")).text
 
-        await eventually(is_skipped, 20, "a due time that is skipped")
+        await eventually(is_skipped, 60, "a due time that is skipped")
         listed = (await admin.get("/jobs")).text
         assert 'class="dot queued"' in listed
         why = re.search(r'class="dot skipped" href="([^"]+)"', listed)

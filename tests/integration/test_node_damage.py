@@ -26,7 +26,7 @@ def _damage(store: Store, table: str, key: bytes) -> None:
 async def _failure(here: OneNode) -> str:
     assert here.node is not None
     with pytest.raises(NodeFailedError) as caught:
-        await asyncio.wait_for(here.node.wait_failed(), 10)
+        await asyncio.wait_for(here.node.wait_failed(), 60)
     return str(caught.value)
 
 

@@ -66,10 +66,10 @@ async def test_a_failure_is_told_signed_and_recorded(tmp_path: Path) -> None:
         async def so_many(count: int) -> bool:
             return len(requests) >= count
 
-        await eventually(lambda: so_many(2), 20, "the news of the failure")
+        await eventually(lambda: so_many(2), 60, "the news of the failure")
         mark.touch()
         recovered = (await here.client.run_job("tick")).name
-        await eventually(lambda: so_many(3), 20, "the news of the recovery")
+        await eventually(lambda: so_many(3), 60, "the news of the recovery")
         told = [json.loads(body) for _, body in requests]
         for headers, body in requests:
             verify(SECRET, headers["horologe-signature"], body)
@@ -83,7 +83,7 @@ async def test_a_failure_is_told_signed_and_recorded(tmp_path: Path) -> None:
         async def all_recorded() -> bool:
             return len(await horologe(here, "deliveries", "ops")) == 3
 
-        await eventually(all_recorded, 20, "the records of all three")
+        await eventually(all_recorded, 60, "the records of all three")
         records = await horologe(here, "deliveries", "ops")
         assert [record["outcome"] for record in records] == ["delivered"] * 3
         assert [record["id"] for record in records] == [told[2]["id"], told[1]["id"], ""]

@@ -55,7 +55,7 @@ async def test_from_the_call_to_the_end(tmp_path: Path, monkeypatch: Any) -> Non
             names = [span.name for span in exporter.get_finished_spans()]
             return names.count("RunJob") == 2 and {"execution traced", "execution script"} <= set(names)
 
-        await eventually(complete, 15, "the spans of two calls and two executions")
+        await eventually(complete, 60, "the spans of two calls and two executions")
         spans = {span.name: span for span in of("traced")}
         whole, attempt = spans["execution traced"], spans["attempt 1"]
         assert whole.context is not None and attempt.context is not None

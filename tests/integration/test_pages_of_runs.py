@@ -104,7 +104,7 @@ async def state_is(here: OneNode, name: str, state: Execution.State.ValueType) -
     async def reached() -> bool:
         return (await here.client.get_execution(name)).state == state
 
-    await eventually(reached, 30, f"{name} is {Execution.State.Name(state)}")
+    await eventually(reached, 60, f"{name} is {Execution.State.Name(state)}")
 
 
 async def no_log_is_read() -> bool:
@@ -124,7 +124,7 @@ async def test_a_log_goes_on_where_it_broke_off(tmp_path: Path) -> None:
             # With half a line of the other stream under way.
             await read_until(browser, address, log, f"err err {number}")
             gate.touch()
-            await eventually(no_log_is_read, 20, "who has gone is not read for")
+            await eventually(no_log_is_read, 60, "who has gone is not read for")
         await read_all(browser, address, log)
         out = [line for line in log.lines if not line.startswith("err ")]
         assert sorted(log.lines) == sorted(
@@ -166,7 +166,7 @@ async def test_much_output_is_cut_to_its_end(tmp_path: Path) -> None:
     async with one_node(tmp_path, pages=True) as here, browsing(here) as browser:
         await here.client.apply_jobs([jobs.job("much", jobs.manual(), jobs.shell("seq 1 3000"))])
         run = await here.client.run_job("much")
-        await here.client.wait_execution(run.name, timeout=30)
+        await here.client.wait_execution(run.name, timeout=60)
         log = Log()
         await read_all(browser, f"{page_of(run)}/log", log)
         assert log.lines[0] == "2600 earlier lines are not shown; the file has all of them"
@@ -185,7 +185,7 @@ async def test_a_node_stops_while_logs_are_read(tmp_path: Path) -> None:
                 if "begun" in each.lines:
                     break
             here.worker.stop()
-            await asyncio.wait_for(here.stop(), 30)
+            await asyncio.wait_for(here.stop(), 60)
             assert await no_log_is_read()
 
 

@@ -87,7 +87,7 @@ async def _shell_flow(here: OneNode, load: Any) -> str:
         ]
     )
     run = await here.client.run_job("etl")
-    await here.client.wait_execution(run.name, timeout=30)
+    await here.client.wait_execution(run.name, timeout=60)
     found = await here.client.get_workflow("etl")
     return found.workflow.nodes[-1].execution.name
 
@@ -152,7 +152,7 @@ async def test_a_run_is_cancelled_as_a_whole(tmp_path: Path) -> None:
         async def both_run() -> bool:
             return here.running["one"] == here.running["two"] == 1
 
-        await eventually(both_run, 20, "two members run")
+        await eventually(both_run, 60, "two members run")
         await here.client.cancel_execution(run.name, reason="enough")
         ended = await here.client.wait_execution(run.name, timeout=60)
         assert (ended.state, ended.reason) == (State.STATE_CANCELLED, "enough")

@@ -65,7 +65,7 @@ async def governed_node(folder: Path, **options: Any) -> AsyncIterator[GovernedN
             with node.context.store.read() as tables:
                 return is_secure(tables) and file.exists()
 
-        await eventually(governed, 20, "the cluster has its first administrator")
+        await eventually(governed, 60, "the cluster has its first administrator")
         credentials = grpc.ssl_channel_credentials((config.data_dir / "tls" / CA_FILE).read_bytes())
         async with grpc.aio.secure_channel(config.listen, credentials) as channel:
             yield GovernedNode(node, config, file.read_text().strip(), channel)

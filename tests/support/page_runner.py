@@ -22,7 +22,7 @@ from support.pages import Block
 
 BLOCK_SECONDS = 120.0
 UNTIL_EXPECTED_SECONDS = 60.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 60.0
 WELL = (0,)
 
 

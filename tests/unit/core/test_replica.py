@@ -186,7 +186,7 @@ def test_readers_wait_while_the_files_are_replaced(tmp_path: Path, monkeypatch: 
 
     def slowly(folder: Path) -> None:
         replacing.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         take_files(folder)
 
     def read() -> None:
@@ -196,12 +196,12 @@ def test_readers_wait_while_the_files_are_replaced(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(store, "_take_files", slowly)
     threads = [threading.Thread(target=store.replace_with, args=(copy,)), threading.Thread(target=read)]
     threads[0].start()
-    assert replacing.wait(10)
+    assert replacing.wait(60)
     threads[1].start()
     assert found == []
     go_on.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert found == [b"1"]
     store.close()
     with pytest.raises(StoreError, match="is closed"), store.read():

@@ -445,7 +445,7 @@ class Refusal:
 async def refused(call) -> Refusal:
     """The error that the call must end with."""
     try:
-        answer = await asyncio.wait_for(call, 10)
+        answer = await asyncio.wait_for(call, 60)
     except grpc.aio.AioRpcError as error:
         return Refusal(error)
     raise AssertionError(f"the call was not refused: {answer}")

@@ -317,7 +317,7 @@ async def test_rights_are_those_of_the_state_that_the_call_waited_for(node):
         async def waits() -> bool:
             return bool(node.context.applied_waiters)
 
-        await eventually(waits, 10, "the call waits")
+        await eventually(waits, 60, "the call waits")
         node.by_admin(change)
         if is_allowed:
             assert (await call).job.name == get.name

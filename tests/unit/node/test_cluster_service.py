@@ -58,7 +58,7 @@ async def test_members(tmp_path):
 async def test_leadership_goes_to_another_member(tmp_path):
     async with FakeNode(tmp_path, members=NAMES).serve() as node:
         call = asyncio.ensure_future(node.cluster.TransferLeader(Api.TransferLeaderRequest(target="n2")))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await node.submitted.wait()
         assert node.inboxes[0].transfer_to == "n2"
         node.leader = ""
@@ -73,7 +73,7 @@ async def test_the_log_says_who_hands_leadership_over(tmp_path):
         with capture_logs() as lines:
             request = Api.TransferLeaderRequest(target="n2")
             call = asyncio.ensure_future(node.cluster.TransferLeader(request, metadata=bearer(node.admin)))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await node.submitted.wait()
             node.leader = "n2"
             await call
@@ -192,7 +192,7 @@ async def test_a_follower_asks_the_leader_to_hand_over(tmp_path):
         node.leader = "n2"
         asked = node.peers["n2"] = FakePeerCondition(peer_service_pb2.GetConditionResponse())
         call = asyncio.ensure_future(node.cluster.TransferLeader(Api.TransferLeaderRequest(target="n3")))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asked.was_asked.wait()
         assert asked.handed_to == ["n3"]
         node.leader = "n3"

@@ -54,7 +54,7 @@ async def test_the_state_is_given_back_when_it_is_needed(
     clock, kept = HandClock(), StateDigests(HandClock())
     store.copy_to(tmp_path / "copy")
     kept.take([StateSnapshot(store, 1)])
-    assert await asyncio.to_thread(begun.wait, 10)
+    assert await asyncio.to_thread(begun.wait, 60)
     # The event loop may stand still meanwhile: whoever reads there waits for the new files.
     store.replace_with(tmp_path / "copy")
     with pytest.raises(DigestGivenUpError, match="needed for something else"):

@@ -101,7 +101,7 @@ async def test_a_real_node_whose_others_are_away(tmp_path: Path) -> None:
         async def stepped() -> bool:
             return node.context.metrics.stepped_at is not None
 
-        await eventually(stepped, 10, "the node steps")
+        await eventually(stepped, 60, "the node steps")
         assert health.illnesses(node.context) == []
         assert [each["reason"] for each in health.obstacles(node.context)] == ["NO_LEADER"]
         page = await asyncio.to_thread(node.context.metrics.page, "")

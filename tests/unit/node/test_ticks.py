@@ -25,7 +25,7 @@ def _change(node: FakeNode) -> None:
 
 
 async def _next(marks: AsyncIterator[Mark]) -> Mark:
-    return await asyncio.wait_for(anext(marks), 20)
+    return await asyncio.wait_for(anext(marks), 60)
 
 
 async def test_all_listeners_hear_of_a_change(node: FakeNode) -> None:

@@ -257,7 +257,7 @@ async def test_a_warning_comes_before_the_end(ca: CaFolder) -> None:
         async def warned() -> bool:
             return bool(logs)
 
-        await eventually(warned, 10, "a warning")
+        await eventually(warned, 60, "a warning")
         keeping.cancel()
     assert [(entry["log_level"], entry["event"]) for entry in logs] == [
         ("warning", "the certificate expires soon; renew it with `horologe tls rotate`")

@@ -122,7 +122,7 @@ async def all_sent(sent: Sent) -> dict[str, ReadableSpan]:
     async def came() -> bool:
         return bool(sent.get_finished_spans())
 
-    await eventually(came, 10, "spans")
+    await eventually(came, 60, "spans")
     return sent.by_name()
 
 
@@ -204,7 +204,7 @@ class Stuck(InMemorySpanExporter):
 
     def export(self, spans: Any) -> SpanExportResult:
         self.entered.set()
-        assert self.goes_on.wait(20)
+        assert self.goes_on.wait(60)
         return SpanExportResult.FAILURE
 
 
@@ -221,7 +221,7 @@ async def test_nobody_waits_for_the_collector(node: FakeNode, monkeypatch: pytes
     async def entered() -> bool:
         return exporter.entered.is_set()
 
-    await eventually(entered, 10, "the exporter is asked")
+    await eventually(entered, 60, "the exporter is asked")
     for _ in range(5):
         sender.note(ended)
     counted = node.context.metrics.traced
@@ -231,7 +231,7 @@ async def test_nobody_waits_for_the_collector(node: FakeNode, monkeypatch: pytes
     async def all_failed() -> bool:
         return bool(counted.labels("failed")._value.get() == 3)
 
-    await eventually(all_failed, 10, "what was taken has failed")
+    await eventually(all_failed, 60, "what was taken has failed")
     sender.stop()
 
 

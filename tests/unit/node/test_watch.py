@@ -33,7 +33,7 @@ class Watch:
 
     async def next(self) -> list[watch_service_pb2.Event]:
         """The next message's events."""
-        message = await asyncio.wait_for(self.call.read(), 10)
+        message = await asyncio.wait_for(self.call.read(), 60)
         assert message is not grpc.aio.EOF
         self.token = message.resume_token
         return list(message.events)

@@ -83,14 +83,14 @@ async def test_who_connects_and_says_nothing_is_sent_away(
     monkeypatch.setattr(http_server, "REQUEST_HEAD_SECONDS_MAX", 0.2)
     async with FakeNode(tmp_path).serve() as node, connected(node) as (reader, writer):
         writer.write(begin)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await reader.read() == b""
 
 
 async def test_only_so_many_requests_wait_behind_each_other(tmp_path: Path) -> None:
     async with FakeNode(tmp_path).serve() as node, connected(node) as (reader, writer):
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * (http_server.PIPELINED_MAX + 2))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert b" 400 " in await reader.read()
 
 
@@ -116,7 +116,7 @@ async def test_whoever_does_not_read_the_answer_is_left(monkeypatch: pytest.Monk
     async def is_left() -> bool:
         return not server._server.server_state.connections
 
-    await eventually(is_left, 30, "the connection is over")
+    await eventually(is_left, 60, "the connection is over")
     writer.transport.abort()
     await server.stop()
 
@@ -146,7 +146,7 @@ async def test_whoever_comes_when_all_places_are_taken_is_turned_away(
             finally:
                 again_writer.close()
 
-        await eventually(is_served, 30, "there is a place again")
+        await eventually(is_served, 60, "there is a place again")
 
 
 def test_half_of_the_files_are_for_the_rest_of_the_node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ async def test_the_call_ends_when_the_listener_goes(tmp_path: Path):
         async def is_over() -> bool:
             return not node.control.streams.count("admin")
 
-        await eventually(is_over, 20, "the call is over")
+        await eventually(is_over, 60, "the call is over")
 
 
 async def test_a_node_stops_while_somebody_listens(node: FakeNode):
@@ -150,7 +150,7 @@ async def test_a_node_stops_while_somebody_listens(node: FakeNode):
         http.stream("GET", EVENTS, headers=AS_EVENTS) as answer,
     ):
         await Listener(answer).next()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await server.stop()
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "http stream"]
 

@@ -20,7 +20,7 @@ async def test_head_is_get_without_its_body(node: FakeNode) -> None:
             assert (head.status_code, head.content) == (200, b""), path
             assert head.headers["content-type"] == whole.headers["content-type"], path
         # Ends at once, although the stream behind it does not.
-        live = await asyncio.wait_for(reader.http.head("/live"), 10)
+        live = await asyncio.wait_for(reader.http.head("/live"), 60)
         assert live.headers["content-type"].startswith("text/event-stream")
         # The table of routes says what the API takes.
         assert (await reader.http.head("/v1/cluster")).status_code == 405
