@@ -65,7 +65,12 @@ async def test_a_follower_that_fell_behind_fetches_the_state_and_may_lead(tmp_pa
         await _fill(cluster, "while-away")
         await asyncio.to_thread(cluster.node(behind).start)
         await cluster.wait_caught_up(behind)
-        assert _events(cluster, behind, "snapshot installed") == 1
+
+        async def told() -> bool:
+            return _events(cluster, behind, "snapshot installed") == 1
+
+        # It stands where the others do a moment before it says how it got there.
+        await eventually(told, 60, "a snapshot was installed")
         # It serves reads of its own, and takes writes.
         assert (await cluster.on(behind).get_job("while-away-150")).description
         await cluster.on(behind).create_job(jobs.job("from-behind", jobs.manual(), jobs.shell(["true"])))
