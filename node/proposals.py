@@ -70,7 +70,7 @@ class Proposals:
         The command must be safe to repeat (by its request id, or by what it expects of the state). One that is proposed again
         keeps its number: a leader that still has it on its way takes no second copy, and the step thread may be reading it.
         """
-        if not command.origin_id:
+        if not command.origin_id or command.origin != self._node:
             command.origin, command.origin_id = self._node, next(self._ids)
         origin_id = command.origin_id
         began = self._clock.monotonic()
