@@ -15,10 +15,11 @@ document.addEventListener("securitypolicyviolation", event => console.error(
     `policy violated: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
 """
 NODE_GONE = re.compile(
-    "ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_CONNECTION_CLOSED|ERR_EMPTY_RESPONSE|ERR_INCOMPLETE_CHUNKED"
-    "|ERR_SOCKET_NOT_CONNECTED|status of 503|htmx:(sendError|afterRequest|responseError)"
+    "ERR_CONNECTION_(REFUSED|RESET|CLOSED|ABORTED|TIMED_OUT)|ERR_(SOCKET_NOT_CONNECTED|SSL_PROTOCOL_ERROR|EMPTY_RESPONSE)"
+    "|ERR_(INCOMPLETE_CHUNKED_ENCODING|CONTENT_LENGTH_MISMATCH|HTTP2_PROTOCOL_ERROR)"
+    "|status of 503|htmx:(sendError|afterRequest|responseError)"
 )
-"""What a browser and htmx write to the console by themselves while a node is away."""
+"""What a browser and htmx write to the console by themselves when a node dies, at whatever point of an answer, and is away."""
 ABORTED, ENDED = "htmx:sendAbort", "htmx:afterRequest"
 """htmx says both, as errors, when somebody leaves a page while it asks for something, such as the preview of a form."""
 
