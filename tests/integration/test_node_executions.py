@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from one_node import OUTPUT_BYTES_MAX, one_node
-from support.timers import hold_timeouts
+from support.timers import hold_timeouts, when_awaited
 
 from horologe.chaos.cluster import eventually
 from horologe.client import jobs
@@ -35,7 +35,10 @@ async def _gone(pids: list[int]) -> None:
     await eventually(all_gone, 60, f"processes {pids} gone")
 
 
-async def test_cancelling_a_running_job_ends_its_whole_process_group(tmp_path: Path) -> None:
+async def test_cancelling_a_running_job_ends_its_whole_process_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awaited = when_awaited(monkeypatch)
     async with one_node(tmp_path) as here:
         await here.client.create_job(jobs.job("family", jobs.manual(), jobs.shell(FAMILY), grace="1s"))
         execution = (await here.client.run_job("family")).name
@@ -45,6 +48,7 @@ async def test_cancelling_a_running_job_ends_its_whole_process_group(tmp_path: P
 
         pids = await eventually(family, 60, "two process ids in the output")
         assert len(pids) == 2 and all(_is_alive(pid) for pid in pids)
+        await awaited.wait()
         answer = await here.client.cancel_execution(execution, reason="not wanted any more")
         assert answer.state == Execution.STATE_RUNNING and answer.cancel_requested
         ended = await here.client.wait_execution(execution, timeout=60)
@@ -94,9 +98,10 @@ async def test_a_job_that_runs_too_long_is_ended_with_all_it_started(
 ) -> None:
     async with one_node(tmp_path) as here:
         execution = ""
+        awaited = when_awaited(monkeypatch)
 
         async def has_begun() -> bool:
-            return (await here.output(execution))["STDERR"] == b"begun\n"
+            return awaited.is_set() and execution != "" and (await here.output(execution))["STDERR"] == b"begun\n"
 
         hold_timeouts(monkeypatch, lambda: eventually(has_begun, 60, "what it says"))
         await here.client.create_job(
@@ -179,7 +184,8 @@ async def test_output_beyond_the_cap_is_cut_and_marked(tmp_path: Path) -> None:
 async def test_a_running_attempt_survives_a_restart_of_its_node(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     script = f"echo before; while [ ! -e {gate} ]; do sleep 0.05; done; echo after"
-    async with one_node(tmp_path) as here:
+    # However long the node is away: here it is no question of the lease.
+    async with one_node(tmp_path, lease_term_ms=60_000) as here:
         await here.client.create_job(jobs.job("lasting", jobs.manual(), jobs.shell(script)))
         execution = (await here.client.run_job("lasting")).name
 

@@ -104,6 +104,15 @@ class FakeGateway(worker_service_pb2_grpc.WorkerServiceServicer):
         await self.until(lambda: len(self.streams) >= number)
         return self.streams[number - 1]
 
+    async def another(self, stream: Stream) -> Stream:
+        """The first stream of a worker that is another process for the cluster than the one of `stream`."""
+
+        def others() -> list[Stream]:
+            return [one for one in self.streams if one.hello.incarnation != stream.hello.incarnation]
+
+        await self.until(others)
+        return others()[0]
+
     async def Connect(  # type: ignore[override]
         self, request_iterator: AsyncIterator[worker_service_pb2.ConnectRequest], context: Any
     ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from fake_gateway import FakeGateway, Result, Serve, Stream, assignment, attempt_id, definition
-from support.timers import hold_timeouts
+from support.timers import hold_timeouts, when_awaited
 
 from horologe.client.executors.shell import ShellExecutor
 from horologe.client.executors.shell_rules import ShellRules
@@ -149,12 +149,16 @@ async def tree_pids(stream: Stream, gateway: FakeGateway, count: int = 3) -> lis
     return [int(word) for word in stream.text().split()]
 
 
-async def test_cancel_ends_the_whole_process_group(gateway: FakeGateway, serve: Serve) -> None:
+async def test_cancel_ends_the_whole_process_group(
+    gateway: FakeGateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One child even ignores SIGTERM: it is killed after the grace."""
+    awaited = when_awaited(monkeypatch)
     stream = await serve(shell_worker(gateway))
     work = assignment()
     stream.assign(work, definitions=[definition(shell=Shell(script=TREE), grace_seconds=0.1)])
     pids = await tree_pids(stream, gateway)
+    await awaited.wait()
     stream.send(cancellation=worker_pb2.Cancellation(attempts=[attempt_id(work)]))
     (result,) = await stream.until_results()
 
@@ -165,7 +169,13 @@ async def test_cancel_ends_the_whole_process_group(gateway: FakeGateway, serve: 
 async def test_timeout_leaves_time_to_clean_up(
     gateway: FakeGateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hold_timeouts(monkeypatch, lambda: gateway.streams[0].until_output("begun"))
+    awaited = when_awaited(monkeypatch)
+
+    async def begun() -> None:
+        await gateway.streams[0].until_output("begun")
+        await awaited.wait()
+
+    hold_timeouts(monkeypatch, begun)
     script = "trap 'echo cleaned; exit 5' TERM; echo begun; while :; do sleep 0.01; done"
     result, stream = await run(gateway, serve, Shell(script=script), timeout_seconds=0.1)
 
@@ -182,15 +192,18 @@ async def test_left_overs_of_a_finished_process_are_killed(gateway: FakeGateway,
 
 
 async def test_lost_lease_kills_processes_without_grace(gateway: FakeGateway, serve: Serve) -> None:
-    gateway.lease_ms, gateway.heartbeat_ms = 2_000, 50
-    stream = await serve(shell_worker(gateway))
+    """The term is long until the processes are there, and short from then on."""
+    gateway.lease_ms, gateway.heartbeat_ms = 3_600_000, 50
+    worker = shell_worker(gateway)
+    stream = await serve(worker)
     stream.assign(assignment(), definitions=[definition(shell=Shell(script=f"trap '' TERM\n{TREE}"))])
     pids = await tree_pids(stream, gateway)
     gateway.acknowledges_heartbeats = gateway.welcomes = False
+    worker.lease.begin(1.0, worker.lease.clock())
     await gone(*pids)
 
     gateway.acknowledges_heartbeats = gateway.welcomes = True
-    second = await gateway.stream(2)
+    second = await gateway.another(stream)
     second.assign(assignment(2, token=50), definitions=[definition(shell=Shell(argv=["echo", "again"]))])
     await second.until_results()
     assert [result.execution for result in stream.results + second.results] == [2]
@@ -242,7 +255,8 @@ async def test_nothing_survives_a_worker_that_is_killed(
 async def test_nothing_outlives_the_lease_of_a_worker_that_is_stopped(
     gateway: FakeGateway, program: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
-    gateway.lease_ms, gateway.heartbeat_ms = 2_000, 100
+    # Halfway through the term it would look for another node.
+    gateway.lease_ms, gateway.heartbeat_ms = 6_000, 100
     with program() as process:
         try:
             stream = await gateway.stream()
