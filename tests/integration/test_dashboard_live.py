@@ -86,8 +86,11 @@ async def test_nobody_listens_without_a_session(tmp_path: Path, monkeypatch: pyt
             assert answer.status_code == 200
             assert (await reader.get("/live")).status_code == 503
         async with _reader(governed, governed.admin) as reader, asyncio.timeout(WAIT_SECONDS):
-            while (await reader.send(reader.build_request("GET", "/live"), stream=True)).status_code != 200:
-                pass
+            status = 503
+            while status == 503:
+                async with reader.stream("GET", "/live") as answer:
+                    status = answer.status_code
+            assert status == 200
 
 
 async def test_a_node_that_stops_ends_its_streams(tmp_path: Path) -> None:

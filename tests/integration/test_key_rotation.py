@@ -109,15 +109,32 @@ async def test_a_rotation_goes_on_after_a_restart(tmp_path: Path, monkeypatch: p
 
 
 async def test_keys_of_earlier_lives_are_tidied_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of a life comes with the first record that is written in it: the node looks after that, and not a moment before."""
     monkeypatch.setattr(encryption, "KEYS_GATHERED_MAX", 2)
+    keep = encryption.Encryption.keep
+
+    async def keep_with_a_key(each: encryption.Encryption) -> None:
+        async def has_one() -> bool:
+            return each._keyring.cipher.current is not None
+
+        await eventually(has_one, 60, "the key of this life")
+        await keep(each)
+
+    monkeypatch.setattr(encryption.Encryption, "keep", keep_with_a_key)
     async with one_node(tmp_path) as here:
+
+        async def has_keys(count: int) -> bool:
+            return len((await here.client.get_encryption()).keys) == count
+
         execution = await fill(here)
-        counts = []
-        for _ in range(2):
-            await here.stop()
-            await here.start()
-            counts.append(len((await settled(here)).keys))
-        assert counts == [2, 1]
+        await here.stop()
+        await here.start()
+        await eventually(lambda: has_keys(2), 60, "the keys of two lives")
+        assert len((await settled(here)).keys) == 2
+        await here.stop()
+        await here.start()
+        await eventually(lambda: has_keys(1), 60, "one key is left")
+        assert [key.current for key in (await settled(here)).keys] == [True]
         await here.worker_connected()
         await is_as_it_was(here, execution)
 
