@@ -41,7 +41,8 @@ async def run(
     **limits: float,
 ) -> tuple[Result, Stream]:
     worker = Worker(gateway.address, insecure=True)
-    worker.add_executor("sql", SqlExecutor({"stock": f"sqlite:///{file}"}))
+    # Many at a time wait for each other, as long as the disk takes.
+    worker.add_executor("sql", SqlExecutor({"stock": f"sqlite:///{file}?timeout=60"}))
     action = job_pb2.SqlAction(connection=connection, statement=statement)
     json_format.ParseDict(parameters or {}, action.parameters)
     stream = await serve(worker)

@@ -317,11 +317,12 @@ async def test_output_is_capped_numbered_and_ahead_of_its_result(gateway: FakeGa
     assert max(len(chunk.data) for chunk in stream.output) <= 65_536
     assert sum(len(chunk.data) for chunk in stream.output) == 100_000
     assert stream.text(2) == "trouble\n"
-    assert stream.order[-1] == "results"
+    assert [kind for kind in stream.order if kind != "heartbeat"][-1] == "results"
 
 
 async def test_many_results_travel_in_few_messages(gateway: FakeGateway, serve: Serve) -> None:
-    worker = Worker(gateway.address, insecure=True, slot_count=1000)
+    # A clock that stands still: how many of them a turn takes is the machine's affair.
+    worker = Worker(gateway.address, insecure=True, slot_count=1000, clock=lambda: 1000.0)
 
     @worker.handler("nothing", inline=True)
     def nothing(context: Context) -> None:
