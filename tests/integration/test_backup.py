@@ -76,7 +76,7 @@ async def test_a_backup_becomes_a_new_cluster(tmp_path: Path) -> None:
     node = Node(config)
     await node.start()
     try:
-        async with AsyncClient(config.listen, insecure=True, timeout_seconds=20) as client:
+        async with AsyncClient(config.listen, insecure=True, timeout_seconds=60) as client:
             assert [job.name async for job in client.list_jobs()] == job_names
             after = await client.get_execution(printed)
             assert after.idempotency_key == before.idempotency_key

@@ -43,7 +43,7 @@ HOROLOGE = (sys.executable, "-c", "from horologe.client.cli.main import main; ma
 def bench(folder: Path, *arguments: str) -> dict[str, Any]:
     """The report of a run on a cluster of one node. Nothing may be left in the folder."""
     command = [*HOROLOGE, "bench", *arguments, "--nodes", "1", "--dir", str(folder), "-o", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(folder.iterdir()) == []
     report: dict[str, Any] = json.loads(done.stdout)

@@ -55,7 +55,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         async with governed_node(tmp_path, **options) as governed:
             trust = ssl.create_default_context(cafile=str(governed.config.data_dir / "tls" / CA_FILE))
             address = f"https://{governed.config.http_listen}"
-            async with httpx.AsyncClient(base_url=address, verify=trust, timeout=20) as browser:
+            async with httpx.AsyncClient(base_url=address, verify=trust, timeout=60) as browser:
                 yield World(governed, provider, browser)
 
 

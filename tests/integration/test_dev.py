@@ -18,7 +18,7 @@ from horologe.node import dev as dev_module
 from horologe.node.local_cluster import COMMAND, TOKEN_FILE, LocalCluster, listen_of, peer_address_of
 from horologe.node.node import Node, NodeFailedError
 
-COMMAND_SECONDS = 120.0
+COMMAND_SECONDS = 240.0
 
 
 @contextmanager
@@ -104,7 +104,6 @@ def test_a_node_that_ends_at_its_start_is_told_of_at_once(tmp_path: Path) -> Non
     assert f"{listen_of(second)} cannot be bound" in done.stderr
 
 
-@pytest.mark.timeout(240)
 def test_a_demo_tells_for_each_example_what_became_of_its_due_times(tmp_path: Path) -> None:
     """As `make demo` does with DEMO_SECONDS, on three nodes."""
     demo = ["dev", "--nodes", "3", "--examples", str(ROOT / "examples"), "--for", "10"]

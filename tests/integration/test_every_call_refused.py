@@ -240,8 +240,8 @@ class SecureCluster:
         )
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
         if kind == "unary_unary":
-            return await stub(request, metadata=metadata, timeout=20)
-        call = stub(request, metadata=metadata, timeout=20) if kind == "unary_stream" else stub(metadata=metadata)
+            return await stub(request, metadata=metadata, timeout=60)
+        call = stub(request, metadata=metadata, timeout=60) if kind == "unary_stream" else stub(metadata=metadata)
         if kind == "stream_stream":
             with suppress(asyncio.InvalidStateError):  # refused before it was asked
                 await call.write(request)

@@ -65,7 +65,7 @@ async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     async with governed_node(tmp_path) as node:
         settings = ssl.create_default_context(cafile=str(node.config.data_dir / "tls" / CA_FILE))
         async with httpx.AsyncClient(
-            base_url=f"https://{node.config.http_listen}", verify=settings, timeout=20
+            base_url=f"https://{node.config.http_listen}", verify=settings, timeout=60
         ) as http:
             cluster = HttpCluster(node, http)
             await prepare(cluster)

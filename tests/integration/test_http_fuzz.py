@@ -43,7 +43,7 @@ def described() -> tuple[bytes, int]:
     return dump(document), count
 
 
-@pytest.mark.timeout(SECONDS + 180)
+@pytest.mark.timeout(SECONDS + 300)
 async def test_nothing_comes_that_the_description_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(authentication, "FAILURES_BURST", 1e9)
     file, (content, count) = tmp_path / "openapi.json", described()
@@ -58,7 +58,7 @@ async def test_nothing_comes_that_the_description_does_not_know(tmp_path: Path, 
                 f"https://{here.config.http_listen}",
             ),
             *("--tls-verify", "false", "--header", f"Authorization: Bearer {here.admin}"),
-            *("--max-time", str(SECONDS), "--request-timeout", "20", "--continue-on-failure"),
+            *("--max-time", str(SECONDS), "--request-timeout", "60", "--continue-on-failure"),
             *("--exclude-checks", EXCLUDED_CHECKS, "--suppress-health-check", "all", "--warnings", "off"),
             *(("--seed", SEED) if SEED else ()),
             cwd=tmp_path,

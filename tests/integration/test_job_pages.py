@@ -47,7 +47,7 @@ class Reader:
 async def signed_in(governed: GovernedNode, token: str) -> AsyncIterator[Reader]:
     trusted = ssl.create_default_context(cafile=governed.config.data_dir / "tls" / CA_FILE)
     address = f"https://{governed.config.http_listen}"
-    async with httpx.AsyncClient(verify=trusted, base_url=address, timeout=20) as http:
+    async with httpx.AsyncClient(verify=trusted, base_url=address, timeout=60) as http:
         reader = Reader(http)
         await reader.get("/sign-in")
         answer = await reader.post("/sign-in", {"token": token, "next": "/jobs"})

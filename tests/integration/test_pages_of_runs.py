@@ -63,7 +63,7 @@ async def reading(browser: httpx.AsyncClient, address: str, log: Log) -> AsyncIt
                     yield log
 
     headers = {"last-event-id": log.last_id} if log.last_id else {}
-    async with browser.stream("GET", address, headers=headers, timeout=30) as response:
+    async with browser.stream("GET", address, headers=headers) as response:
         assert response.status_code == 200
         yield events(response)
 
@@ -87,7 +87,7 @@ async def read_all(browser: httpx.AsyncClient, address: str, log: Log) -> None:
 
 @asynccontextmanager
 async def browsing(here: OneNode) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=here.http_address) as browser:
+    async with httpx.AsyncClient(base_url=here.http_address, timeout=60) as browser:
         yield browser
 
 
@@ -231,7 +231,7 @@ async def test_a_revoked_session_reads_no_further(tmp_path: Path) -> None:
         execution = (await service.RunJob(run, metadata=admin)).execution
         cookies = {SECURE_COOKIE: made.secret}
         address = f"https://{here.config.http_listen}"
-        async with httpx.AsyncClient(base_url=address, verify=False, cookies=cookies) as browser:
+        async with httpx.AsyncClient(base_url=address, verify=False, cookies=cookies, timeout=60) as browser:
             log = Log()
             async with reading(browser, f"{page_of(execution)}/log", log) as events:
                 assert (await anext(events)).kinds == ["start"]

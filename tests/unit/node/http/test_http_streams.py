@@ -29,7 +29,7 @@ async def served(node: FakeNode, token: str = "") -> AsyncIterator[httpx.AsyncCl
     await server.start()
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", headers=headers, timeout=20) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", headers=headers, timeout=60) as http:
             yield http
     finally:
         await server.stop()
@@ -146,7 +146,7 @@ async def test_a_node_stops_while_somebody_listens(node: FakeNode):
     server = HttpServer(app_of(node), "127.0.0.1:0", None)
     await server.start()
     async with (
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as http,
         http.stream("GET", EVENTS, headers=AS_EVENTS) as answer,
     ):
         await Listener(answer).next()
