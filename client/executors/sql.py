@@ -29,6 +29,9 @@ ROWS_PER_TURN = 500
 
 ROWS_MAX_DEFAULT = 1_000_000
 
+# A statement that has to end is told so this often, until it has.
+INTERRUPT_AGAIN_SECONDS = 0.1
+
 
 class SqlExecutor:
     """Runs statements on named connections.
@@ -64,8 +67,7 @@ class SqlExecutor:
             except asyncio.CancelledError:
                 if call.cancel():
                     raise
-                statement.interrupt()
-                row_count = await future
+                row_count = await _interrupted(statement, future)
         except SQLAlchemyError as error:
             if attempt.stop_reason is not None:
                 return attempt.stopped_outcome()
@@ -81,6 +83,14 @@ class SqlExecutor:
         self._threads.shutdown(wait=False, cancel_futures=True)
         for engine in self._engines.values():
             await asyncio.to_thread(engine.dispose)
+
+
+async def _interrupted(statement: _Statement, future: asyncio.Future[int]) -> int:
+    """What came of a statement that has to end. Drivers forget what they are told before it runs, so it is told again."""
+    while not future.done():
+        statement.interrupt()
+        await asyncio.wait({future}, timeout=INTERRUPT_AGAIN_SECONDS)
+    return future.result()
 
 
 class _InterruptedError(Exception):

@@ -14,7 +14,7 @@ from fake_gateway import FakeGateway, Result, Serve, Stream, assignment, definit
 from google.protobuf import json_format
 
 from horologe.client.executors import sqlite_guard
-from horologe.client.executors.sql import SqlExecutor
+from horologe.client.executors.sql import SqlExecutor, _Statement
 from horologe.client.worker import Worker
 from horologe.v1 import job_pb2
 
@@ -90,6 +90,22 @@ async def test_errors_are_one_line(
 
 
 async def test_statement_that_never_ends_is_interrupted(gateway: FakeGateway, serve: Serve, file: Path) -> None:
+    result, _ = await run(gateway, serve, file, ENDLESS, timeout_seconds=0.05, grace_seconds=30.0)
+    assert (result.outcome, result.error) == (Result.OUTCOME_TIMED_OUT, "timed out after 0.05 s")
+
+
+async def test_a_statement_that_had_not_begun_when_it_was_interrupted_is_interrupted_again(
+    gateway: FakeGateway, serve: Serve, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[_Statement] = []
+    interrupt = _Statement.interrupt
+
+    def forget_the_first(statement: _Statement) -> None:
+        told.append(statement)
+        if len(told) > 1:
+            interrupt(statement)
+
+    monkeypatch.setattr(_Statement, "interrupt", forget_the_first)
     result, _ = await run(gateway, serve, file, ENDLESS, timeout_seconds=0.05, grace_seconds=30.0)
     assert (result.outcome, result.error) == (Result.OUTCOME_TIMED_OUT, "timed out after 0.05 s")
 
