@@ -17,6 +17,8 @@ PAGE = "examples/README.md"
 PORTS = ("7481", "7482")
 """Of small servers in them. Here they get ports that nobody else has."""
 WITH_PORTS = ("api-poll", "fastapi")
+BETWEEN = "SECONDS_BETWEEN = {:.1f}"
+"""Of the server that wants to be asked slowly: a command may take longer to start than it has patience."""
 
 
 @pytest.fixture
@@ -41,6 +43,9 @@ def folder(tmp_path: Path, ports: dict[str, str]) -> Path:
     for path in (path for name in WITH_PORTS for path in (tmp_path / "examples" / name).iterdir()):
         if path.is_file():
             path.write_text(replaced(path.read_text(), ports))
+    server = tmp_path / "examples" / "api-poll" / "weather_api.py"
+    assert BETWEEN.format(5) in server.read_text()
+    server.write_text(server.read_text().replace(BETWEEN.format(5), BETWEEN.format(15)))
     return tmp_path
 
 

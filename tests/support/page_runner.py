@@ -21,7 +21,7 @@ from pathlib import Path
 from support.pages import Block
 
 BLOCK_SECONDS = 120.0
-UNTIL_EXPECTED_SECONDS = 60.0
+UNTIL_EXPECTED_SECONDS = 120.0
 STOP_SECONDS = 60.0
 WELL = (0,)
 
