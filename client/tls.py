@@ -7,6 +7,8 @@ in `cluster_context.py`; who is refused after the handshake is told by the node 
 from __future__ import annotations
 
 import stat
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -48,6 +50,11 @@ WARN_LIFETIME_SHARE = 5
 WARN_TIME_MAX = timedelta(days=14)
 """But nobody wants to hear of it earlier than this."""
 
+REPLACED_SECONDS_MAX = 0.5
+"""Key and certificate are two files. Whoever replaces both is held up in between for so long at most."""
+LOOK_AGAIN_SECONDS = 0.005
+_pauses = threading.Event()
+
 Options = Sequence[tuple[str, int]]
 Stamp = tuple[tuple[str, int, int, int], ...]
 
@@ -80,15 +87,16 @@ class Identity:
             _certificates(ca, self.ca)
         if self.certificate is None or self.key is None:
             return grpc.ssl_channel_credentials(root_certificates=ca)
+        given_up_at = time.monotonic() + REPLACED_SECONDS_MAX
         while True:
-            stamp = self.stamp()
             certificate, key = _read(self.certificate), _read_key(self.key)
             own = _certificates(certificate, self.certificate)[0]
             if own.public_key() == _private_key(key, self.key).public_key():
                 break
-            # Perhaps they are being replaced right now.
-            if self.stamp() == stamp:
+            # Perhaps they are being replaced right now, and one of them is there already.
+            if time.monotonic() > given_up_at:
                 raise InvalidContext(f"{self.key} is not the key of the certificate {self.certificate}")
+            _pauses.wait(LOOK_AGAIN_SECONDS)
         return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=certificate)
 
 

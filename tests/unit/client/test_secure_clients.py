@@ -180,6 +180,27 @@ def test_a_client_with_a_certificate(start: StartNode, authority: TestAuthority,
             client.get_job("hello")
 
 
+def test_a_certificate_that_comes_after_its_key_is_waited_for(
+    authority: TestAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever replaces both may be held up after the first, and nothing changes meanwhile."""
+    folder = authority.write(tmp_path / "own")
+    other = authority.write(tmp_path / "other")
+    (folder / "key.pem").write_bytes((other / "key.pem").read_bytes())
+    read_key, looks = tls._read_key, 0
+
+    def read_again(file: Path) -> bytes:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            (folder / "cert.pem").write_bytes((other / "cert.pem").read_bytes())
+        return read_key(file)
+
+    monkeypatch.setattr(tls, "_read_key", read_again)
+    assert tls.Identity(folder / "ca.pem", folder / "cert.pem", folder / "key.pem").credentials()
+    assert looks == 4
+
+
 def test_certificates_of_no_use_are_named(authority: TestAuthority, tmp_path: Path) -> None:
     folder = authority.write(tmp_path / "own")
     other = authority.write(tmp_path / "other")
