@@ -12,6 +12,9 @@ from shop import Shop, open_shop
 
 HERE = Path(__file__).parent
 CHROMIUM = Path("/usr/bin/chromium")
+LAUNCH_MILLISECONDS = 120_000
+TEST_SECONDS_MAX = 300
+"""The first test waits for the shop and the browser too, and some look at every page."""
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -28,6 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS_MAX))
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +40,9 @@ def browser() -> Iterator[Browser]:
         pytest.fail(f"there is no {CHROMIUM}: `make browser-tools` installs it (as root, on Debian)", pytrace=False)
     expect.set_options(timeout=45_000)
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS), headless=True)
+        found = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=list(ARGUMENTS), headless=True, timeout=LAUNCH_MILLISECONDS
+        )
         yield found
         found.close()
 
@@ -52,6 +58,8 @@ def administrator(browser: Browser, shop: Shop) -> Iterator[BrowserContext]:
     """The cookies of somebody who is signed in and may do everything."""
     with reading(browser, shop.address()) as reader:
         reader.sign_in(shop.token)
+        # A page that does not follow the cluster all the time, beside those that are tested.
+        reader.open("/sign-in")
         yield reader.page.context
 
 

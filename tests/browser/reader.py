@@ -16,8 +16,9 @@ document.addEventListener("securitypolicyviolation", event => console.error(
 """
 NODE_GONE = re.compile(
     "ERR_CONNECTION_(REFUSED|RESET|CLOSED|ABORTED|TIMED_OUT)|ERR_(SOCKET_NOT_CONNECTED|SSL_PROTOCOL_ERROR|EMPTY_RESPONSE)"
-    "|ERR_(INCOMPLETE_CHUNKED_ENCODING|CONTENT_LENGTH_MISMATCH|HTTP2_PROTOCOL_ERROR)"
-    "|status of 503|htmx:(sendError|afterRequest|responseError)"
+    "|ERR_(RESPONSE_HEADERS_TRUNCATED|INVALID_HTTP_RESPONSE|(INCOMPLETE|INVALID)_CHUNKED_ENCODING|CONTENT_DECODING_FAILED)"
+    "|ERR_(CONTENT_LENGTH_MISMATCH|HTTP2_PROTOCOL_ERROR)"
+    "|status of 50[34]|htmx:(sendError|afterRequest|responseError)"
 )
 """What a browser and htmx write to the console by themselves when a node dies, at whatever point of an answer, and is away."""
 ABORTED, ENDED = "htmx:sendAbort", "htmx:afterRequest"
@@ -63,6 +64,13 @@ class Reader:
         asked = urlsplit(request.url)
         if asked.scheme not in ("data", "blob") and asked.netloc != urlsplit(self.address).netloc:
             self.faults.append(f"{self.page.url}: asks a stranger: {request.url}")
+
+
+def wait_until_anew(page: Page, part: str) -> None:
+    """Until a part that follows the cluster has just been replaced. The next time is a second away: what is pressed there now
+    is still there when it is let go."""
+    page.locator(part).evaluate("element => element.setAttribute('data-old', '')")
+    expect(page.locator(f"{part}:not([data-old])")).to_be_attached()
 
 
 def _without_aborted(faults: list[str]) -> list[str]:

@@ -16,8 +16,10 @@ from horologe.client import Client, jobs, names
 from horologe.client.errors import HorologeError
 from horologe.node.local_cluster import TLS_FOLDER, TOKEN_FILE, LocalCluster, LocalProcess, option_of
 from horologe.node.tls_folder import CA_FILE
+from horologe.v1.cluster_service_pb2 import GetClusterStatusResponse
 from horologe.v1.execution_pb2 import Execution
 from horologe.v1.execution_service_pb2 import LedgerRow
+from horologe.v1.job_pb2 import Job
 
 Found = TypeVar("Found")
 
@@ -25,6 +27,9 @@ SECONDS = 60.0
 WORKER_TOML = 'slots = 50\nqueues = ["default", "mail"]\n[shell]\nsandbox = "off"\n'
 HOSTILE = "<img src=x onerror=alert(1)> & 'quotes' \u202ereversed"
 """A text as people write it who mean harm: it has to be shown, and nothing else."""
+
+ELECTIONS = {"election_timeout_ms_min": 1_500, "election_timeout_ms_max": 3_000, "lease_term_ms": 20_000}
+"""Only what a test does costs a leader its office, and not that a browser has taken the machine for a second."""
 
 _pauses = threading.Event()
 
@@ -84,15 +89,31 @@ class Shop:
         with httpx.Client(verify=trusted, timeout=5.0) as browser:
             if browser.get(f"{self.address(name)}/sign-in").status_code != 200:
                 return False
+        return bool(self.status(name).leader)
+
+    def status(self, name: str) -> GetClusterStatusResponse:
+        """In a node's own words."""
         at = self.client.at(option_of(self.node(name), "listen"), unreachable_seconds=1.0)
-        return bool(at.with_timeout(5.0).cluster_status().leader)
+        return at.with_timeout(5.0).cluster_status()
+
+    def wait_everywhere(self) -> None:
+        """All nodes that run have what was done and seen so far, so that it is on a page of whichever of them is opened now."""
+        seen = self.client.revision
+        for node in self.cluster.nodes:
+            if node.is_running:
+                eventually(
+                    lambda node=node: self.status(node.name).revision >= seen,  # type: ignore[misc]
+                    f"{node.name} at revision {seen}",
+                )
 
     def wait_state(self, execution: str, state: Execution.State.ValueType) -> Execution:
         def reached() -> Execution | None:
             found = self.client.get_execution(execution)
             return found if found.state == state else None
 
-        return eventually(reached, f"{execution} {Execution.State.Name(state)}")
+        there = eventually(reached, f"{execution} {Execution.State.Name(state)}")
+        self.wait_everywhere()
+        return there
 
     def running(self, job: str) -> Execution:
         """A new execution of a job, which runs."""
@@ -105,7 +126,13 @@ class Shop:
             rows = self.client.list_ledger(job)
             return next((row for row in rows if row.outcome == LedgerRow.OUTCOME_SKIPPED), None)
 
-        return eventually(found, f"a due time of {job} that is skipped")
+        row = eventually(found, f"a due time of {job} that is skipped")
+        self.wait_everywhere()
+        return row
+
+    def stored(self, job: str) -> Job:
+        """A job that a page shows; another node may have it a moment later."""
+        return eventually(lambda: self.client.get_job(job), f"the job {job}")
 
     def stock(self) -> None:
         """Jobs of all kinds, and something in every list."""
@@ -164,7 +191,7 @@ class Shop:
 @contextmanager
 def open_shop(folder: Path) -> Iterator[Shop]:
     """A cluster that is ready and stocked."""
-    options = {"log_level": "info"}
+    options = {"log_level": "info", **ELECTIONS}
     cluster = LocalCluster.prepare(folder, 3, options, usual_ports=False, secure=True)
     worker = cluster.worker("w1", config=WORKER_TOML)
     worker.environment["HOME"] = str(worker.folder)

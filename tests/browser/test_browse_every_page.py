@@ -105,9 +105,9 @@ def test_no_page_scrolls_sideways_on_a_phone(browser: Browser, shop: Shop, admin
 def test_keys_lead_past_the_navigation_and_through_it(reader: Reader) -> None:
     page = reader.open("/")
     page.keyboard.press("Tab")
-    assert page.evaluate(FOCUS)["text"] == "Skip to the content"
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "content"
+    expect(page.locator("#content")).to_be_focused()
 
     page.reload()
     names = page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts()
@@ -125,7 +125,8 @@ def test_keys_lead_past_the_navigation_and_through_it(reader: Reader) -> None:
 def test_keys_are_enough_to_sign_in(browser: Browser, shop: Shop) -> None:
     with reading(browser, shop.address()) as reader:
         page = reader.open("/sign-in")
-        # The field has the focus already.
+        # The field has the focus by itself, once it is drawn.
+        expect(page.get_by_label("Token")).to_be_focused()
         page.keyboard.type(shop.token)
         page.keyboard.press("Enter")
         expect(page.get_by_role("button", name="Sign out")).to_be_visible()

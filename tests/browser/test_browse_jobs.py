@@ -31,7 +31,7 @@ def test_a_job_is_made_by_the_form(reader: Reader, shop: Shop) -> None:
     expect(page.get_by_role("complementary", name="Preview")).to_contain_text(re.compile(r"in 1 h|in \d+ min"))
     page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("heading", name="hourly-sync", level=1)).to_be_visible()
-    stored = shop.client.get_job("hourly-sync")
+    stored = shop.stored("hourly-sync")
     assert stored.schedules[0].interval.every.seconds == 3600
     assert stored.action.shell.script == "echo synced"
 
@@ -50,7 +50,7 @@ def test_a_job_is_made_without_a_mouse(reader: Reader, shop: Shop) -> None:
     tab_to(page, page.get_by_role("button", name="Create"))
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="by-keys", level=1)).to_be_visible()
-    assert shop.client.get_job("by-keys").schedules[0].HasField("manual")
+    assert shop.stored("by-keys").schedules[0].HasField("manual")
 
 
 def test_a_mistake_in_the_form_is_named_at_its_field(reader: Reader, shop: Shop) -> None:

@@ -23,6 +23,9 @@ def test_a_reader_signs_in_with_a_token_and_out_again(browser: Browser, shop: Sh
         assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
         assert cookie["value"] != shop.token
 
+        # The page that is left may ask once more for what has changed: it is that nobody is signed in.
+        reader.check()
+        reader.expected = re.compile("status of 401")
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("Token")).to_be_visible()
         page.goto(shop.address() + "/")
