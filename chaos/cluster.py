@@ -30,8 +30,8 @@ from horologe.v1.cluster_service_pb2 import GetClusterStatusResponse, Member
 
 POLL_SECONDS = 0.02
 ASK_SECONDS = 1.0
-READY_SECONDS = 30.0
-WORKER_END_SECONDS = 15.0
+READY_SECONDS = 60.0
+WORKER_END_SECONDS = 60.0
 DATA_FOLDER = "data"
 """In each node's folder, where the state has to be apart from the node's log, so that it can have a disk of its own."""
 

@@ -16,8 +16,9 @@ from horologe.v1.execution_pb2 import Attempt, Execution
 from horologe.v1.job_pb2 import Job
 
 SECONDS = 60
-# Longer than it takes to see that it runs, shorter than a lease: a frozen attempt is past its end when it thaws.
-HOLD_SECONDS = 1.5
+# Longer than it takes to start another one and see that both run, on a machine that is slow; and shorter than a lease less
+# two heartbeats: a frozen attempt is past its end when it thaws, and one that is cut off comes to its end.
+HOLD_SECONDS = 4.0
 
 Scenario = Callable[[ChaosCluster], Awaitable[None]]
 Played = Mapping[Scenario, Awaitable[None]]

@@ -19,7 +19,7 @@ from horologe.client.async_client import AsyncClient
 from horologe.client.errors import HorologeError
 from horologe.node.local_cluster import COMMAND, LocalCluster, free_port
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 PAGE_BYTES = 4096
 LIMITED = """
 import os, resource, sys
@@ -197,7 +197,7 @@ async def test_a_data_folder_of_another_cluster(tmp_path: Path) -> None:
         (tmp_path / "kept").rename(node.folder / "state")
         (tmp_path / "kept.key").rename(node.folder / "node.key")
         await asyncio.to_thread(node.start)
-        await cluster.wait_ready()
+        await cluster.wait_caught_up(victim)
         assert (await cluster.on(victim).get_job("home")).name.endswith("/home")
         assert (await cluster.client.cluster_status()).job_count == 1
 
@@ -270,7 +270,7 @@ async def test_a_disk_that_fills_up_while_the_node_runs(tmp_path: Path) -> None:
             for number in range(2_000):
                 name = f"job-{number}"
                 # The first one waits until the node is up.
-                await client.with_timeout(3.0 if number else 20.0).create_job(
+                await client.with_timeout(10.0 if number else START_SECONDS).create_job(
                     jobs.job(name, jobs.manual(), jobs.shell(["true"]), description="d" * 3_000)
                 )
                 acknowledged.append(name)

@@ -13,10 +13,10 @@ from horologe.chaos.network import open_network
 from horologe.chaos.run import Plan, run
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_a_short_run_of_all_families_is_sound(tmp_path: Path) -> None:
     kinds = chosen("kill-all,partition-halves,fsync-slow,clock-jump,stop-worker,delay")
-    plan = Plan(minutes=0.25, faults=kinds, pause_seconds=0.5, seed=random.SystemRandom().randrange(1 << 31))
+    plan = Plan(minutes=0.5, faults=kinds, pause_seconds=0.5, seed=random.SystemRandom().randrange(1 << 31))
     with open_network() as network:
         result = await run(tmp_path, plan, network, print)
     text = report.summary(result)

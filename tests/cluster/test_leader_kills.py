@@ -10,7 +10,7 @@ from pathlib import Path
 from horologe.chaos import kill_leader
 
 ROUNDS = 3
-RATE = 600
+RATE = 300
 PERIOD_SECONDS = 2
 
 

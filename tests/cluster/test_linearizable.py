@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import uuid
 from pathlib import Path
 
 from horologe.chaos.cluster import ChaosCluster, eventually
@@ -14,10 +15,10 @@ from horologe.client.errors import HorologeError
 ROUNDS = 4
 
 
-async def test_a_read_is_never_older_than_a_write_that_was_acknowledged_before_it(tmp_path: Path, short_lease) -> None:
+async def test_a_read_is_never_older_than_a_write_that_was_acknowledged_before_it(tmp_path: Path) -> None:
     """The old leader wakes up and still believes that it leads: what it answers then is new, or is no answer."""
     answered = 0
-    async with ChaosCluster(tmp_path, options=short_lease) as cluster:
+    async with ChaosCluster(tmp_path) as cluster:
         for number in range(ROUNDS):
             old = await cluster.wait_leader()
             others = [name for name in cluster.names if name != old]
@@ -25,9 +26,9 @@ async def test_a_read_is_never_older_than_a_write_that_was_acknowledged_before_i
             cluster.node(old).signal(signal.SIGSTOP)
             try:
                 name = f"job-{number}"
-                write = jobs.job(name, jobs.manual(), jobs.python(NOOP))
+                write, request_id = jobs.job(name, jobs.manual(), jobs.python(NOOP)), str(uuid.uuid4())
                 await eventually(
-                    lambda: cluster.on(others[0]).with_timeout(10).create_job(write),  # noqa: B023
+                    lambda: cluster.on(others[0]).with_timeout(10).create_job(write, request_id=request_id),  # noqa: B023
                     60,
                     "a write without the old leader",
                 )

@@ -26,11 +26,13 @@ DISK_BYTES = 256 << 20
 FREE_BYTES_MIN = 16 << 20
 WORK = RecurringJobs(count=50, period_ms=1_000)
 SYNCS = "fsync,fdatasync"
+# The disks below are slower than this, and that of the machine itself is not, whatever else it has to do.
+ELECTIONS = {"election_timeout_ms_min": 1_000, "election_timeout_ms_max": 2_000, "lease_term_ms": 30_000}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChaosCluster]:
-    setting = Setting({"disk_free_bytes_min": FREE_BYTES_MIN}, small_disk_bytes=DISK_BYTES)
+    setting = Setting({"disk_free_bytes_min": FREE_BYTES_MIN, **ELECTIONS}, small_disk_bytes=DISK_BYTES)
     async with ChaosCluster(tmp_path_factory.mktemp("disks"), 3, setting=setting) as cluster:
         cluster.add_worker("w1").start()
         await cluster.wait_workers("w1")
@@ -109,7 +111,7 @@ async def test_scenario_22_disk_of_a_follower_is_slow(cluster: ChaosCluster) -> 
         leader = await cluster.wait_leader()
         before = await cluster.on(leader).cluster_status()
         follower = (await cluster.followers())[0]
-        slow = FailingCalls(cluster.node(follower).pid, SYNCS, "delay_enter=1000000")
+        slow = FailingCalls(cluster.node(follower).pid, SYNCS, "delay_enter=2500000")
         await slow.begin()
 
         async def goes_on() -> bool:

@@ -26,11 +26,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cluster(
-    tmp_path_factory: pytest.TempPathFactory, short_lease: dict[str, str | int | float]
-) -> AsyncIterator[ChaosCluster]:
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChaosCluster]:
     with open_network() as network:
-        async with ChaosCluster(tmp_path_factory.mktemp("leaders"), 3, short_lease, network=network) as cluster:
+        async with ChaosCluster(tmp_path_factory.mktemp("leaders"), 3, network=network) as cluster:
             yield cluster
 
 

@@ -40,12 +40,9 @@ async def _fill(cluster: ChaosCluster, prefix: str, count: int = 150) -> None:
 
 async def _all_equal(cluster: ChaosCluster, scratch: Path) -> None:
     """Stops the cluster and compares the states; nodes may stand at different revisions, those at one must be the same."""
-    statuses = [await cluster.status(name) for name in cluster.names]
-    assert all(statuses)
 
     async def quiet() -> bool:
-        found = [await cluster.status(name) for name in cluster.names]
-        return len({one.revision if one is not None else -1 for one in found}) == 1
+        return len({(await cluster.on(name).cluster_status()).revision for name in cluster.names}) == 1
 
     await eventually(quiet, 60, "all nodes at one revision")
     cluster.local.kill()
@@ -67,7 +64,8 @@ async def test_a_follower_that_fell_behind_fetches_the_state_and_may_lead(tmp_pa
         await cluster.wait_caught_up(behind)
 
         async def told() -> bool:
-            return _events(cluster, behind, "snapshot installed") == 1
+            # The log goes on meanwhile: what comes after the state may be gone too, and then it takes the state once more.
+            return _events(cluster, behind, "snapshot installed") >= 1
 
         # It stands where the others do a moment before it says how it got there.
         await eventually(told, 60, "a snapshot was installed")

@@ -80,9 +80,9 @@ class SecureCluster:
 
 @pytest.fixture(scope="module")
 def cluster(
-    tmp_path_factory: pytest.TempPathFactory, short_lease: dict[str, str | int | float]
+    tmp_path_factory: pytest.TempPathFactory, patient_elections: dict[str, str | int | float]
 ) -> Iterator[SecureCluster]:
-    cluster = SecureCluster(tmp_path_factory.mktemp("secure"), short_lease)
+    cluster = SecureCluster(tmp_path_factory.mktemp("secure"), patient_elections)
     cluster.local.start()
     try:
         yield cluster
@@ -266,11 +266,11 @@ class Load:
         goal = len(self.written) + count
 
         async def reached() -> bool:
-            if self._writing.done():
-                self._writing.result()
-            return len(self.written) >= goal
+            return self._writing.done() or len(self.written) >= goal
 
         await eventually(reached, READY_SECONDS, f"{count} more jobs")
+        if self._writing.done():
+            self._writing.result()
 
     async def stop(self) -> None:
         """Raises what has ended it, if anything has."""
@@ -296,9 +296,9 @@ async def shows(cluster: SecureCluster, name: str) -> bool:
 
 @pytest.mark.timeout(300)
 async def test_certificates_and_the_ca_change_under_load_and_the_leader_stays(
-    tmp_path: Path, short_lease: dict[str, str | int | float]
+    tmp_path: Path, patient_elections: dict[str, str | int | float]
 ) -> None:
-    cluster = SecureCluster(tmp_path, short_lease)
+    cluster = SecureCluster(tmp_path, patient_elections)
     worker = cluster.local.worker("w1")
     folders = [*cluster.folders, cluster.local.certificate(Role.WORKER, "w1")]
     cluster.local.start()
@@ -362,7 +362,9 @@ async def test_a_node_alone_makes_its_own_ca_and_lets_in_whom_that_vouches_for(t
         log_file = tmp_path / "node.log"
 
         async def started() -> dict[str, str] | None:
-            lines = [json.loads(line) for line in log_file.read_text().splitlines() if line.startswith("{")]
+            # The last line may be one that is being written.
+            whole = log_file.read_text().rpartition("\n")[0].splitlines()
+            lines = [json.loads(line) for line in whole if line.startswith("{")]
             return next((line for line in lines if line["event"] == "node started"), None)
 
         said = await eventually(started, READY_SECONDS, "the node's first words")

@@ -15,8 +15,8 @@ from horologe.client import jobs
 GRACE_MS = 3_000
 
 
-async def test_a_cluster_is_verified_and_a_member_that_differs_is_found(tmp_path: Path, short_lease) -> None:
-    async with ChaosCluster(tmp_path, options=short_lease) as cluster:
+async def test_a_cluster_is_verified_and_a_member_that_differs_is_found(tmp_path: Path) -> None:
+    async with ChaosCluster(tmp_path) as cluster:
         cluster.add_worker("w1").start()
         await cluster.wait_workers("w1")
         await cluster.client.batch_create_jobs(

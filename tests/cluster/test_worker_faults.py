@@ -15,10 +15,8 @@ from horologe.client import names
 from horologe.v1.execution_pb2 import Attempt, Execution
 
 
-async def test_late_and_foreign_results_are_refused_and_counted(
-    tmp_path: Path, short_lease: dict[str, str | int | float]
-) -> None:
-    async with ChaosCluster(tmp_path, 3, short_lease) as cluster:
+async def test_late_and_foreign_results_are_refused_and_counted(tmp_path: Path) -> None:
+    async with ChaosCluster(tmp_path) as cluster:
         client = cluster.client
         await client.create_job(held("wanted", "rude"))
         # Each word comes through another node than the one before.
