@@ -67,8 +67,7 @@ class Reader:
 
 
 def wait_until_anew(page: Page, part: str) -> None:
-    """Until a part that follows the cluster has just been replaced. The next time is a second away: what is pressed there now
-    is still there when it is let go."""
+    """Until a part that follows the cluster has been replaced."""
     page.locator(part).evaluate("element => element.setAttribute('data-old', '')")
     expect(page.locator(f"{part}:not([data-old])")).to_be_attached()
 

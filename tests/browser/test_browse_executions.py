@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
-from reader import Reader, wait_until_anew
+from reader import Reader
 from shop import Shop, eventually
 
 from horologe.client import names
@@ -80,7 +80,6 @@ def test_dead_letters_of_one_error_are_driven_again(reader: Reader, shop: Shop) 
     letter = shop.dead_letter()
     page = reader.open("/dead-letters")
     expect(page.get_by_role("heading", name=re.compile("^default"))).to_be_visible()
-    wait_until_anew(page, "#dead-letters")
     page.get_by_role("link", name="Redrive").first.click()
     expect(page.get_by_role("heading", name=re.compile("^Redrive .* dead letters? of default"))).to_be_visible()
     page.get_by_role("button", name="Redrive").click()

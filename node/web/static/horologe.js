@@ -217,6 +217,29 @@ function refocus(part) {
   focused = null;
 }
 
+// What is pressed has to be there still when it is let go, or nothing would be clicked: its part is asked for anew after that.
+
+let pressed = null;
+const missed = new Set();
+
+function keepPressed(event) {
+  if (!pressed || !event.detail.target.contains(pressed)) return;
+  event.detail.shouldSwap = false;
+  missed.add(event.detail.target);
+}
+
+function press() {
+  addEventListener("pointerdown", (event) => { pressed = event.target; }, true);
+  // The click comes after this.
+  const letGo = () => setTimeout(() => {
+    pressed = null;
+    missed.forEach((part) => htmx.trigger(part, "sse:changed"));
+    missed.clear();
+  });
+  addEventListener("pointerup", letGo, true);
+  addEventListener("pointercancel", letGo, true);
+}
+
 function redraw() {
   showTimes(document);
   [...charts.keys()].forEach(draw);
@@ -253,7 +276,8 @@ document.addEventListener("DOMContentLoaded", () => {
   arrived(document);
   setInterval(tick, 1000);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  document.body.addEventListener("htmx:beforeSwap", (event) => remember(event.detail.target));
+  press();
+  document.body.addEventListener("htmx:beforeSwap", (event) => { keepPressed(event); remember(event.detail.target); });
   document.body.addEventListener("htmx:load", (event) => { arrived(event.detail.elt); refocus(event.detail.elt); });
   document.body.addEventListener("htmx:beforeCleanupElement", (event) => forget(event.detail.elt));
   document.body.addEventListener("htmx:responseError", (event) => {
