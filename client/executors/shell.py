@@ -103,7 +103,7 @@ class ShellExecutor:
     ) -> Outcome:
         stdout, stderr = await _Capture.open(output, STANDARD_OUTPUT), await _Capture.open(output, STANDARD_ERROR)
         try:
-            process = await self._processes.start(command, stdout.write_end, stderr.write_end)
+            process = await self._start(attempt, command, stdout.write_end, stderr.write_end)
             attempt.kill = process.kill
             stdout.close_write_end()
             stderr.close_write_end()
@@ -115,6 +115,20 @@ class ShellExecutor:
         if attempt.stop_reason is not None:
             return attempt.stopped_outcome(_as_shells_count(exit_code))
         return _outcome(exit_code, success_codes)
+
+    async def _start(self, attempt: Attempt, command: Command, stdout: int, stderr: int) -> Process:
+        """The process. If it is told to end before it is known to have begun, it has its grace like any other."""
+        starting = asyncio.ensure_future(self._processes.start(command, stdout, stderr))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if attempt.stop_reason in (None, StopReason.FENCED):
+                starting.cancel()
+                await asyncio.wait({starting})
+                raise
+        process = await starting
+        process.stop(attempt.definition.grace_seconds)
+        return process
 
     async def _wait(self, attempt: Attempt, process: Process) -> int:
         try:

@@ -15,7 +15,6 @@ import pytest
 from fake_gateway import FakeGateway, Result, Serve, Stream, assignment, attempt_id, definition
 from structlog.testing import capture_logs
 from support.certificates import TestAuthority
-from support.timers import when_awaited
 
 from horologe.client.cli.worker_run import build_worker
 from horologe.client.errors import InvalidArgument
@@ -126,10 +125,7 @@ def test_a_worker_hides_its_own_files(tmp_path: Path, monkeypatch: pytest.Monkey
         assert names == {"worker.toml", "context.toml", "own", "home/horologe"}
 
 
-async def test_a_command_may_clean_up_when_it_is_cancelled(
-    gateway: FakeGateway, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    awaited = when_awaited(monkeypatch)
+async def test_a_command_may_clean_up_when_it_is_cancelled(gateway: FakeGateway, serve: Serve, tmp_path: Path) -> None:
     stream = await serve_it(gateway, serve, tmp_path)
     if stream is None:
         return
@@ -137,7 +133,6 @@ async def test_a_command_may_clean_up_when_it_is_cancelled(
     work = assignment()
     stream.assign(work, definitions=[definition(shell=Shell(script=script), grace_seconds=60)])
     await stream.until_output("ready")
-    await awaited.wait()
     stream.send(cancellation=worker_pb2.Cancellation(attempts=[attempt_id(work)]))
     (result,) = await stream.until_results()
     assert (result.outcome, result.exit_code) == (Result.OUTCOME_CANCELLED, 5)

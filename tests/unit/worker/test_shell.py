@@ -11,13 +11,16 @@ import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_gateway import FakeGateway, Result, Serve, Stream, assignment, attempt_id, definition
-from support.timers import hold_timeouts, when_awaited
+from support.timers import hold_timeouts
 
+from horologe.client.executors.processes import Process, Processes
 from horologe.client.executors.shell import ShellExecutor
 from horologe.client.executors.shell_rules import ShellRules
+from horologe.client.runner import Runner
 from horologe.client.worker import Worker
 from horologe.v1 import job_pb2, worker_pb2
 
@@ -149,16 +152,12 @@ async def tree_pids(stream: Stream, gateway: FakeGateway, count: int = 3) -> lis
     return [int(word) for word in stream.text().split()]
 
 
-async def test_cancel_ends_the_whole_process_group(
-    gateway: FakeGateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cancel_ends_the_whole_process_group(gateway: FakeGateway, serve: Serve) -> None:
     """One child even ignores SIGTERM: it is killed after the grace."""
-    awaited = when_awaited(monkeypatch)
     stream = await serve(shell_worker(gateway))
     work = assignment()
     stream.assign(work, definitions=[definition(shell=Shell(script=TREE), grace_seconds=0.1)])
     pids = await tree_pids(stream, gateway)
-    await awaited.wait()
     stream.send(cancellation=worker_pb2.Cancellation(attempts=[attempt_id(work)]))
     (result,) = await stream.until_results()
 
@@ -169,19 +168,42 @@ async def test_cancel_ends_the_whole_process_group(
 async def test_timeout_leaves_time_to_clean_up(
     gateway: FakeGateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    awaited = when_awaited(monkeypatch)
-
-    async def begun() -> None:
-        await gateway.streams[0].until_output("begun")
-        await awaited.wait()
-
-    hold_timeouts(monkeypatch, begun)
+    hold_timeouts(monkeypatch, lambda: gateway.streams[0].until_output("begun"))
     script = "trap 'echo cleaned; exit 5' TERM; echo begun; while :; do sleep 0.01; done"
     result, stream = await run(gateway, serve, Shell(script=script), timeout_seconds=0.1)
 
     assert (result.outcome, result.exit_code, result.error) == (Result.OUTCOME_TIMED_OUT, 5, "timed out after 0.1 s")
     assert result.error_kind == "timeout"
     assert stream.text() == "begun\ncleaned\n"
+
+
+async def test_a_command_has_its_grace_also_before_its_worker_knows_that_it_runs(
+    gateway: FakeGateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, told = Processes.start, asyncio.Event()
+
+    async def start_and_hear_of_it_late(*arguments: Any) -> Process:
+        process = await start(*arguments)
+        await told.wait()
+        return process
+
+    monkeypatch.setattr(Processes, "start", start_and_hear_of_it_late)
+    stop = Runner.stop
+
+    def stop_and_hear(*arguments: Any) -> None:
+        stop(*arguments)
+        asyncio.get_running_loop().call_soon(told.set)
+
+    monkeypatch.setattr(Runner, "stop", stop_and_hear)
+    stream = await serve(shell_worker(gateway))
+    work = assignment()
+    script = "trap 'echo cleaned; exit 5' TERM; echo ready; while :; do sleep 0.01; done"
+    stream.assign(work, definitions=[definition(shell=Shell(script=script), grace_seconds=60)])
+    await stream.until_output("ready")
+    stream.send(cancellation=worker_pb2.Cancellation(attempts=[attempt_id(work)]))
+    (result,) = await stream.until_results()
+    assert (result.outcome, result.exit_code) == (Result.OUTCOME_CANCELLED, 5)
+    assert stream.text() == "ready\ncleaned\n"
 
 
 async def test_left_overs_of_a_finished_process_are_killed(gateway: FakeGateway, serve: Serve) -> None:
@@ -222,7 +244,9 @@ async def test_many_processes_at_a_time(gateway: FakeGateway, serve: Serve) -> N
 
 
 PROGRAM = """
+from horologe.client.executors.processes import Process, Processes
 from horologe.client.executors.shell import ShellExecutor
+from horologe.client.runner import Runner
 from horologe.client.worker import Worker
 import sys
 worker = Worker(sys.argv[1], insecure=True)
