@@ -13,6 +13,7 @@ DEMO_SECONDS ?= 0
 FUZZ_SECONDS ?= 60
 BENCH_RUNS ?= 3
 BENCH_SHORT ?=
+SIM_SEEDS ?= 60
 BENCH_OUT ?= $(if $(BENCH_SHORT),.bench,docs)
 # What the dashboard's pages take from npm: PACKAGE@VERSION:FILE,FILE. Copies are committed, so that nobody needs npm to build or to run.
 VENDORED := htmx.org@2.0.11:dist/htmx.min.js htmx-ext-sse@2.2.4:dist/sse.min.js uplot@1.6.32:dist/uPlot.iife.min.js,dist/uPlot.min.css
@@ -147,8 +148,8 @@ vendor: ## fetch anew from npm what the dashboard's pages are made of, with its 
 	chmod 644 $(VENDOR)/*; cd $(VENDOR); sums=$$(sha256sum *); \
 	{ echo "# Made by make vendor from $(foreach each,$(VENDORED),$(firstword $(subst :, ,$(each))))"; echo "$$sums"; } > MANIFEST
 
-sim: $(VENV)/.ready ## whole clusters in simulated time, with faults: half an hour and more over many seeds
-	$(BIN)/horologe chaos sim --seeds 60 --seconds 30
+sim: $(VENV)/.ready ## whole clusters in simulated time, with faults: half an hour and more over many seeds (SIM_SEEDS=60)
+	$(BIN)/horologe chaos sim --seeds $(SIM_SEEDS) --seconds 30
 
 mutants: $(VENV)/.ready ## switch off each protection, one at a time: does anybody notice?
 	$(BIN)/horologe chaos mutants --short
