@@ -154,7 +154,7 @@ sim: $(VENV)/.ready ## whole clusters in simulated time, with faults: half an ho
 mutants: $(VENV)/.ready ## switch off each protection, one at a time: does anybody notice?
 	$(BIN)/horologe chaos mutants --short
 
-bench: $(VENV)/.ready ## the standard measurements, 75 minutes, into docs/benchmarks.md (BENCH_RUNS=1 BENCH_SHORT=1 tries them, into .bench)
+bench: $(VENV)/.ready ## the standard measurements, up to two hours, into docs/benchmarks.md (BENCH_RUNS=1 BENCH_SHORT=1 tries them, into .bench)
 	@mkdir -p $(BENCH_OUT)
 	$(BIN)/horologe bench all --out $(BENCH_OUT) --runs $(BENCH_RUNS) $(if $(BENCH_SHORT),--short)
 

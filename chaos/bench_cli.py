@@ -194,7 +194,7 @@ def all_(
     short: Annotated[bool, typer.Option("--short", help="To try the commands: the figures mean nothing.")] = False,
     folder: Folder = None,
 ) -> None:
-    """The standard measurements, about 75 minutes on a quiet machine, and a page of them."""
+    """The standard measurements, up to two hours on a quiet machine, and a page of them."""
     from horologe.chaos import bench_page
     from horologe.chaos.bench_suite import Plan, run_all
 

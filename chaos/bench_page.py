@@ -14,7 +14,7 @@ from horologe.chaos.svg import GRID, box, document, text
 HEAD = """# Benchmarks
 
 What this version does on one machine: cluster, workers and load together on it, fsync on, a run counted only with nothing
-missed and nothing doubled. `make bench` measures all of it in about 75 minutes and writes this page and its charts;
+missed and nothing doubled. `make bench` measures all of it in up to two hours and writes this page and its charts;
 `BENCH_RUNS=1 BENCH_SHORT=1 make bench` tries all commands in a few minutes, with figures that mean nothing. Each row can be
 repeated by itself with its command.
 """
@@ -26,6 +26,8 @@ CAVEATS = """
 
 - A figure is the median of the runs; the range is from the lowest to the highest of them. Where there is one run, there is no
   range.
+- The highest rate is found by trying: upwards, ten seconds each, until one is too much; then, with the row's own time and all
+  its runs, downwards, until each run of a rate is sound and on time.
 - Asked is what this version was built to reach, aim what would be good.
 - Due times, starts and delays are counted from what handlers wrote down, by the worker's clock, which here is the nodes' clock
   too. Handlers do nothing else: what jobs of yours take comes on top.

@@ -20,7 +20,9 @@ from horologe.client import own_program
 
 RATES = (
     2_000,
+    2_500,
     3_000,
+    3_500,
     4_000,
     5_000,
     6_000,
@@ -35,7 +37,8 @@ RATES = (
     40_000,
     50_000,
 )
-"""Executions per second that are tried for a moment, until one is too much."""
+"""Executions per second that are tried for a moment, until one is too much. What is too much for longer is left for the next
+lower one."""
 RATES_SHORT = (100, 200)
 TRIAL_SECONDS = 10
 TRIAL_SECONDS_MAX = 240.0
@@ -63,6 +66,8 @@ class Row:
     goals: tuple[Goal, ...]
     runs: int = 0
     """So many, whatever was asked for; 0: as asked for."""
+    rate: int = 0
+    """Executions per second that each run has to keep up with; 0: what comes of it is told."""
 
     @property
     def command(self) -> str:
@@ -95,28 +100,37 @@ def steady(rate: int, nodes: int, seconds: int) -> tuple[str, ...]:
 
 def rows(plan: Plan, three_nodes: int, one_node: int) -> list[Row]:
     """All of them, given the rates that were reached."""
-    return [*_busy(plan, three_nodes, one_node), *_waiting(plan), _long(plan, max(1, three_nodes // 2))]
+    fastest = [_three_nodes(plan, three_nodes), _one_node(plan, one_node)]
+    return [*fastest, *_busy(plan), *_waiting(plan), _long(plan, max(1, three_nodes // 2))]
 
 
-def _busy(plan: Plan, three_nodes: int, one_node: int) -> list[Row]:
-    """Clusters that work."""
+def _three_nodes(plan: Plan, rate: int) -> Row:
+    return Row(
+        "steady", "Recurring jobs, three nodes, the highest rate with a p99 start delay below 1 s",
+        steady(rate, 3, 5 if plan.short else 120),
+        (
+            Goal("per second", "10,000", "33,000"), Goal("start delay p99, ms", "1,000"),
+            Goal("entries per execution", "0.1"), Goal("CPU of all nodes, us per execution"),
+        ),
+        rate=rate,
+    )  # fmt: skip
+
+
+def _one_node(plan: Plan, rate: int) -> Row:
+    return Row(
+        "steady, one node", "The same with one node",
+        steady(rate, 1, 5 if plan.short else 60),
+        (Goal("per second", "15,000", "50,000"), Goal("start delay p99, ms", "1,000")),
+        rate=rate,
+    )  # fmt: skip
+
+
+def _busy(plan: Plan) -> list[Row]:
+    """Other clusters that work."""
     short = plan.short
     burst = 800 if short else 100_000
     submit = ("submit", "--in-flight", "64", "--seconds", "3" if short else "10")
     return [
-        Row(
-            "steady", "Recurring jobs, three nodes, the highest rate with a p99 start delay below 1 s",
-            steady(three_nodes, 3, 5 if short else 120),
-            (
-                Goal("per second", "10,000", "33,000"), Goal("start delay p99, ms", "1,000"),
-                Goal("entries per execution", "0.1"), Goal("CPU of all nodes, us per execution"),
-            ),
-        ),
-        Row(
-            "steady, one node", "The same with one node",
-            steady(one_node, 1, 5 if short else 60),
-            (Goal("per second", "15,000", "50,000"), Goal("start delay p99, ms", "1,000")),
-        ),
         Row(
             "steady at 612/s", "612 executions a second, three nodes",
             steady(100 if short else 612, 3, 5 if short else 60),
@@ -206,12 +220,33 @@ class Outcome:
     failures: tuple[str, ...] = ()
     """What was said by runs that came to nothing."""
 
+    @property
+    def keeps_up(self) -> bool:
+        """Whether all runs kept up with the rate of the row."""
+        return not self.failures and all(keeps_up(record, self.row.rate) for record in self.records)
+
 
 def run_all(plan: Plan, say: Callable[[str], None]) -> Iterator[Outcome]:
     """Row by row."""
-    three_nodes, one_node = (reached(plan, nodes, say) for nodes in (3, 1))
-    for row in rows(plan, three_nodes, one_node):
+    three_nodes, outcome = _fastest(plan, 3, _three_nodes, say)
+    yield outcome
+    one_node, outcome = _fastest(plan, 1, _one_node, say)
+    yield outcome
+    for row in rows(plan, three_nodes, one_node)[2:]:
         yield _run_row(row, plan, say)
+
+
+def _fastest(
+    plan: Plan, nodes: int, row_of: Callable[[Plan, int], Row], say: Callable[[str], None]
+) -> tuple[int, Outcome]:
+    """The highest rate that all runs keep up with, and these; the lowest of all, whatever came of it, if there is none."""
+    tried = reached(plan, nodes, say)
+    for rate in sorted((rate for rate in plan.rates if rate <= tried), reverse=True):
+        outcome = _run_row(row_of(plan, rate), plan, say)
+        if outcome.keeps_up:
+            break
+        say(f"{nodes} nodes do not keep up with {rate:,}/s for long")
+    return rate, outcome
 
 
 def reached(plan: Plan, nodes: int, say: Callable[[str], None]) -> int:
@@ -235,6 +270,7 @@ def keeps_up(record: Record, rate: float) -> bool:
 
 
 def _run_row(row: Row, plan: Plan, say: Callable[[str], None]) -> Outcome:
+    """As many runs as the row is worth; none after one that does not keep up with what it has to."""
     outcome = Outcome(row, ())
     runs = min(plan.runs, row.runs or plan.runs)
     for number in range(1, runs + 1):
@@ -244,6 +280,8 @@ def _run_row(row: Row, plan: Plan, say: Callable[[str], None]) -> Outcome:
             outcome = replace(outcome, failures=(*outcome.failures, complaint))
         else:
             outcome = replace(outcome, records=(*outcome.records, record))
+        if row.rate and not outcome.keeps_up:
+            break
     return outcome
 
 

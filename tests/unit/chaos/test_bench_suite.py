@@ -115,6 +115,30 @@ def test_the_highest_rate_that_is_kept_up_with_is_measured(monkeypatch: pytest.M
     assert asked[0] == ("steady", "--rate", "2000", "--nodes", "3", "--seconds", "10")
 
 
+def test_a_rate_that_is_too_much_for_long_is_left_for_the_next_lower_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def run_once(arguments: tuple[str, ...], *_: object) -> tuple[dict[str, Any] | None, str]:
+        asked.append(tuple(arguments))
+        if arguments[0] == "core":
+            return core_report(), ""
+        rate = float(arguments[2]) if arguments[0] == "steady" else 1.0
+        if rate > 5_000:
+            return None, "too much"
+        is_long = arguments[-1] == "120"
+        return report(rate) | {"is_sound": not is_long or rate < 4_000}, ""
+
+    monkeypatch.setattr(bench_suite, "run_once", run_once)
+    said: list[str] = []
+    done = list(run_all(Plan(runs=3), said.append))
+    assert done[0].row.arguments[2] == "3500" and len(done[0].records) == 3 and done[0].keeps_up
+    assert "3 nodes do not keep up with 4,000/s for long" in said
+    # One run is enough to know.
+    assert asked.count(("steady", "--rate", "4000", "--nodes", "3", "--seconds", "120")) == 1
+    assert done[1].row.arguments[2] == "5000"
+    assert done[-1].row.arguments[:3] == ("steady", "--rate", "1750")
+
+
 def test_a_run_that_takes_too_long_is_asked_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(
         bench_suite.own_program, "command", lambda: [sys.executable, "-c", "import time; time.sleep(600)"]
