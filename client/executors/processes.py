@@ -57,18 +57,18 @@ class Process:
     def __init__(self, processes: Processes, number: int) -> None:
         loop = asyncio.get_running_loop()
         self._processes = processes
-        self._number = number
+        self.number = number
         self.pid = 0
         self.started: asyncio.Future[int] = loop.create_future()
         self.exited: asyncio.Future[int] = loop.create_future()
 
     def stop(self, grace_seconds: float) -> None:
         """SIGTERM to the whole group; SIGKILL to what is left of it after the grace."""
-        self._processes.tell({"stop": self._number, "grace_seconds": grace_seconds})
+        self._processes.tell({"stop": self.number, "grace_seconds": grace_seconds})
 
     def kill(self) -> None:
         """SIGKILL to the whole group."""
-        self._processes.tell({"signal": self._number, "number": int(signal.SIGKILL)})
+        self._processes.tell({"signal": self.number, "number": int(signal.SIGKILL)})
 
 
 class Processes:
@@ -85,17 +85,18 @@ class Processes:
         self._room: asyncio.Future[None] | None = None
         """What the one who has the turn waits for while the socket is full."""
 
-    async def start(self, command: Command, stdout: int, stderr: int) -> Process:
-        """Starts a process whose output goes to these descriptors. NotStartedError says why it could not."""
+    async def spawn(self, command: Command, stdout: int, stderr: int) -> Process:
+        """Asks for a process whose output goes to these descriptors, of which it gets copies.
+
+        Its `started` says when it is there, or raises NotStartedError, which says why it is not. It can be told to end at once.
+        Whoever is cancelled here has asked for nothing.
+        """
         self._last_number += 1
-        process = Process(self, self._last_number)
-        self._processes[self._last_number] = process
+        process = self._processes[self._last_number] = Process(self, self._last_number)
         try:
-            await self._send_spawn(self._last_number, command, stdout, stderr)
-            process.pid = await asyncio.shield(process.started)
+            await self._send_spawn(process.number, command, stdout, stderr)
         except BaseException:
-            # Perhaps it has started: nobody will wait for it.
-            process.kill()
+            self._processes.pop(process.number, None)
             raise
         return process
 

@@ -60,6 +60,8 @@ class ShellExecutor:
         except RefusedCommandError as error:
             return Outcome.failed(str(error), permanent=True)
         except NotStartedError as error:
+            if attempt.stop_reason is not None:
+                return attempt.stopped_outcome()
             return Outcome.failed(str(error), kind="not_started")
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
@@ -103,7 +105,7 @@ class ShellExecutor:
     ) -> Outcome:
         stdout, stderr = await _Capture.open(output, STANDARD_OUTPUT), await _Capture.open(output, STANDARD_ERROR)
         try:
-            process = await self._start(attempt, command, stdout.write_end, stderr.write_end)
+            process = await self._processes.spawn(command, stdout.write_end, stderr.write_end)
             attempt.kill = process.kill
             stdout.close_write_end()
             stderr.close_write_end()
@@ -116,30 +118,17 @@ class ShellExecutor:
             return attempt.stopped_outcome(_as_shells_count(exit_code))
         return _outcome(exit_code, success_codes)
 
-    async def _start(self, attempt: Attempt, command: Command, stdout: int, stderr: int) -> Process:
-        """The process. If it is told to end before it is known to have begun, it has its grace like any other."""
-        starting = asyncio.ensure_future(self._processes.start(command, stdout, stderr))
-        try:
-            return await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            if attempt.stop_reason in (None, StopReason.FENCED):
-                starting.cancel()
-                await asyncio.wait({starting})
-                raise
-        process = await starting
-        process.stop(attempt.definition.grace_seconds)
-        return process
-
     async def _wait(self, attempt: Attempt, process: Process) -> int:
+        """Its exit code. What is told to end before it is known to have begun has its grace like any other."""
         try:
-            return await asyncio.shield(process.exited)
+            return await _exit_code(process)
         except asyncio.CancelledError:
             if attempt.stop_reason in (None, StopReason.FENCED):
                 process.kill()
             else:
                 process.stop(attempt.definition.grace_seconds)
         try:
-            return await asyncio.shield(process.exited)
+            return await _exit_code(process)
         except asyncio.CancelledError:
             process.kill()
             raise
@@ -147,6 +136,12 @@ class ShellExecutor:
     async def close(self) -> None:
         """Ends the supervisor."""
         await self._processes.close()
+
+
+async def _exit_code(process: Process) -> int:
+    """Once it has ended. NotStartedError says why there is no process."""
+    await asyncio.shield(process.started)
+    return await asyncio.shield(process.exited)
 
 
 def confinement_of(rules: ShellRules, account: pwd.struct_passwd | None, rlimits: Mapping[str, int]) -> Confinement:

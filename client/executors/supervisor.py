@@ -86,15 +86,15 @@ class Child:
 
     def ask_to_end(self) -> None:
         """SIGTERM to the whole group, but for a leader that would take the others with it before they could clean up."""
-        if not self.wrapped:
+        others = [pid for pid in members_of_group(self.pid) if pid != self.pid] if self.wrapped else []
+        if not others:
+            # It is the job itself, or nothing of the job has begun.
             self.send_signal(signal.SIGTERM)
-            return
-        for pid in members_of_group(self.pid):
-            if pid != self.pid:
-                try:
-                    os.kill(pid, signal.SIGTERM)
-                except (ProcessLookupError, PermissionError):
-                    continue
+        for pid in others:
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except (ProcessLookupError, PermissionError):
+                continue
 
     def has_members(self) -> bool:
         """Whether children of ours are left in the group. What an attempt leaves behind becomes our child."""

@@ -32,8 +32,8 @@ async def test_what_a_supervisor_had_only_forked_when_it_was_killed_is_killed_to
         assert await asyncio.to_thread(survivor.wait) == -signal.SIGKILL
 
 
-async def test_a_supervisor_that_dies_while_its_socket_is_full_keeps_nobody_waiting() -> None:
-    processes = Processes(Lease())
+def stuffed(processes: Processes) -> socket.socket:
+    """The supervisor's end of a socket that takes no more."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     processes._channel = ours
@@ -41,8 +41,34 @@ async def test_a_supervisor_that_dies_while_its_socket_is_full_keeps_nobody_wait
     with suppress(BlockingIOError):
         while True:
             ours.send(b"{}")
+    return theirs
+
+
+async def test_what_is_cancelled_while_it_waits_for_its_turn_never_starts() -> None:
+    processes = Processes(Lease())
+    theirs = stuffed(processes)
     output = os.open(os.devnull, os.O_WRONLY)
-    starting = asyncio.ensure_future(processes.start(Command(["true"], {}, "/", "/"), output, output))
+    starting = asyncio.ensure_future(processes.spawn(Command(["true"], {}, "/", "/"), output, output))
+    while processes._room is None:  # noqa: ASYNC110 - what it waits for is not ours to set
+        await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    theirs.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            assert theirs.recv(100) == b"{}"
+    assert not processes._processes
+    await processes.close()
+    theirs.close()
+    os.close(output)
+
+
+async def test_a_supervisor_that_dies_while_its_socket_is_full_keeps_nobody_waiting() -> None:
+    processes = Processes(Lease())
+    theirs = stuffed(processes)
+    output = os.open(os.devnull, os.O_WRONLY)
+    starting = asyncio.ensure_future(processes.spawn(Command(["true"], {}, "/", "/"), output, output))
     while processes._room is None:  # noqa: ASYNC110 - what it waits for is not ours to set
         await asyncio.sleep(0)
     theirs.close()

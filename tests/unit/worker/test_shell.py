@@ -17,7 +17,7 @@ import pytest
 from fake_gateway import FakeGateway, Result, Serve, Stream, assignment, attempt_id, definition
 from support.timers import hold_timeouts
 
-from horologe.client.executors.processes import Process, Processes
+from horologe.client.executors.processes import Processes
 from horologe.client.executors.shell import ShellExecutor
 from horologe.client.executors.shell_rules import ShellRules
 from horologe.client.runner import Runner
@@ -177,24 +177,39 @@ async def test_timeout_leaves_time_to_clean_up(
     assert stream.text() == "begun\ncleaned\n"
 
 
+class Words:
+    """What supervisors say to workers of this process: nobody hears it before `let_hear`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._receive = Processes._receive
+        self._heard = False
+        self._waiting: list[Processes] = []
+        monkeypatch.setattr(Processes, "_receive", lambda processes: self._hear(processes))
+
+    def _hear(self, processes: Processes) -> None:
+        if self._heard:
+            self._receive(processes)
+        else:
+            asyncio.get_running_loop().remove_reader(processes._channel)
+            self._waiting.append(processes)
+
+    def let_hear(self) -> None:
+        self._heard = True
+        for processes in self._waiting:
+            asyncio.get_running_loop().add_reader(processes._channel, self._receive, processes)
+
+
 async def test_a_command_has_its_grace_also_before_its_worker_knows_that_it_runs(
     gateway: FakeGateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, told = Processes.start, asyncio.Event()
+    words, stop = Words(monkeypatch), Runner.stop
 
-    async def start_and_hear_of_it_late(*arguments: Any) -> Process:
-        process = await start(*arguments)
-        await told.wait()
-        return process
-
-    monkeypatch.setattr(Processes, "start", start_and_hear_of_it_late)
-    stop = Runner.stop
-
-    def stop_and_hear(*arguments: Any) -> None:
+    def stop_and_let_hear(*arguments: Any) -> None:
         stop(*arguments)
-        asyncio.get_running_loop().call_soon(told.set)
+        # After the task was told.
+        asyncio.get_running_loop().call_soon(words.let_hear)
 
-    monkeypatch.setattr(Runner, "stop", stop_and_hear)
+    monkeypatch.setattr(Runner, "stop", stop_and_let_hear)
     stream = await serve(shell_worker(gateway))
     work = assignment()
     script = "trap 'echo cleaned; exit 5' TERM; echo ready; while :; do sleep 0.01; done"
@@ -204,6 +219,20 @@ async def test_a_command_has_its_grace_also_before_its_worker_knows_that_it_runs
     (result,) = await stream.until_results()
     assert (result.outcome, result.exit_code) == (Result.OUTCOME_CANCELLED, 5)
     assert stream.text() == "ready\ncleaned\n"
+
+
+async def test_a_command_that_lost_its_lease_is_killed_also_before_its_worker_knows_that_it_runs(
+    gateway: FakeGateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = Words(monkeypatch)
+    stream = await serve(shell_worker(gateway))
+    work = assignment()
+    stream.assign(work, definitions=[definition(shell=Shell(script=f"trap '' TERM\n{TREE}"), grace_seconds=60)])
+    pids = await tree_pids(stream, gateway)
+    gateway.revoked = [attempt_id(work)]
+    stream.end()
+    await gone(*pids)
+    words.let_hear()
 
 
 async def test_left_overs_of_a_finished_process_are_killed(gateway: FakeGateway, serve: Serve) -> None:
@@ -244,9 +273,7 @@ async def test_many_processes_at_a_time(gateway: FakeGateway, serve: Serve) -> N
 
 
 PROGRAM = """
-from horologe.client.executors.processes import Process, Processes
 from horologe.client.executors.shell import ShellExecutor
-from horologe.client.runner import Runner
 from horologe.client.worker import Worker
 import sys
 worker = Worker(sys.argv[1], insecure=True)
