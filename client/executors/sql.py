@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, time, timedelta
+from threading import Lock
 from typing import Any
 
 import sqlalchemy
@@ -29,7 +30,7 @@ ROWS_PER_TURN = 500
 
 ROWS_MAX_DEFAULT = 1_000_000
 
-# A statement that has to end is told so this often, until it has.
+# SQLite forgets what it is told before a statement runs: it is told again this often.
 INTERRUPT_AGAIN_SECONDS = 0.1
 
 
@@ -86,10 +87,14 @@ class SqlExecutor:
 
 
 async def _interrupted(statement: _Statement, future: asyncio.Future[int]) -> int:
-    """What came of a statement that has to end. Drivers forget what they are told before it runs, so it is told again."""
-    while not future.done():
-        statement.interrupt()
-        await asyncio.wait({future}, timeout=INTERRUPT_AGAIN_SECONDS)
+    """What came of a statement that has to end."""
+    statement.interrupt()
+    try:
+        while not (await asyncio.wait({future}, timeout=INTERRUPT_AGAIN_SECONDS))[0]:
+            statement.interrupt_again()
+    except asyncio.CancelledError:
+        future.cancel()
+        raise
     return future.result()
 
 
@@ -114,6 +119,8 @@ class _Statement:
         self._output = output
         self._interrupted = False
         self._connection: Any = None
+        self._lock = Lock()
+        """Held while the connection is told something."""
 
     def run(self, loop: asyncio.AbstractEventLoop) -> int:
         """In a thread: the whole transaction. Returns how many rows were read or changed."""
@@ -128,7 +135,8 @@ class _Statement:
                 # The last moment at which the transaction can still be taken back.
                 self._check()
             finally:
-                self._connection = None
+                with self._lock:
+                    self._connection = None
         return row_count
 
     def _write_rows(self, result: sqlalchemy.CursorResult[Any], loop: asyncio.AbstractEventLoop) -> int:
@@ -152,14 +160,20 @@ class _Statement:
     def interrupt(self) -> None:
         """From the event loop: makes the statement end early, where the driver can."""
         self._interrupted = True
-        connection = self._connection
-        if connection is None:
-            return
         # sqlite3 calls it interrupt, psycopg cancel; other drivers go on until their next row.
-        for method in ("interrupt", "cancel"):
-            if hasattr(connection, method):
-                getattr(connection, method)()
-                return
+        self._tell("interrupt", "cancel")
+
+    def interrupt_again(self) -> None:
+        """The same, for the driver that may have forgotten it. To repeat the other's would ask the server for it each time."""
+        self._tell("interrupt")
+
+    def _tell(self, *methods: str) -> None:
+        # Afterwards the connection may be somebody else's.
+        with self._lock:
+            for method in methods:
+                if hasattr(self._connection, method):
+                    getattr(self._connection, method)()
+                    return
 
 
 def _engine(name: str, url: str) -> sqlalchemy.Engine:
