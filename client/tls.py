@@ -51,7 +51,7 @@ WARN_TIME_MAX = timedelta(days=14)
 """But nobody wants to hear of it earlier than this."""
 
 REPLACED_SECONDS_MAX = 0.5
-"""Key and certificate are two files. Whoever replaces both is held up in between for so long at most."""
+"""Key and certificate are two files. Where one was written so lately, the other may be about to come."""
 LOOK_AGAIN_SECONDS = 0.005
 _pauses = threading.Event()
 
@@ -80,21 +80,25 @@ class Identity:
         files = (self.ca, self.certificate, self.key)
         return tuple(file_stamp(file) for file in files if file is not None)
 
+    def _replaced_at(self) -> float:
+        """When the newer one of key and certificate was written, in seconds of the Unix epoch."""
+        files = (self.certificate, self.key)
+        return max((file.stat().st_mtime for file in files if file is not None and file.exists()), default=0.0)
+
     def credentials(self) -> grpc.ChannelCredentials:
         """As the files are now. InvalidContext says which one is wrong: gRPC itself would not."""
-        ca = None if self.ca is None else _read(self.ca)
-        if self.ca is not None and ca is not None:
-            _certificates(ca, self.ca)
-        if self.certificate is None or self.key is None:
-            return grpc.ssl_channel_credentials(root_certificates=ca)
-        given_up_at = time.monotonic() + REPLACED_SECONDS_MAX
         while True:
+            ca = None if self.ca is None else _read(self.ca)
+            if self.ca is not None and ca is not None:
+                _certificates(ca, self.ca)
+            if self.certificate is None or self.key is None:
+                return grpc.ssl_channel_credentials(root_certificates=ca)
             certificate, key = _read(self.certificate), _read_key(self.key)
             own = _certificates(certificate, self.certificate)[0]
             if own.public_key() == _private_key(key, self.key).public_key():
                 break
             # Perhaps they are being replaced right now, and one of them is there already.
-            if time.monotonic() > given_up_at:
+            if not 0 <= time.time() - self._replaced_at() < REPLACED_SECONDS_MAX:
                 raise InvalidContext(f"{self.key} is not the key of the certificate {self.certificate}")
             _pauses.wait(LOOK_AGAIN_SECONDS)
         return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=certificate)
