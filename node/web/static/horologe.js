@@ -217,27 +217,36 @@ function refocus(part) {
   focused = null;
 }
 
-// What is pressed has to be there still when it is let go, or nothing would be clicked: its part is asked for anew after that.
+// What is pressed has to be there still when it is let go, or nothing would be clicked. A part that came meanwhile is asked for anew
+// after that, or comes with the next change.
 
 let pressed = null;
+let soon = null;
 const missed = new Set();
 
 function keepPressed(event) {
-  if (!pressed || !event.detail.target.contains(pressed)) return;
+  const part = event.detail.target;
+  if (!pressed || !part.matches("[hx-trigger*='sse:changed']") || !part.contains(pressed)) return;
   event.detail.shouldSwap = false;
-  missed.add(event.detail.target);
+  missed.add(part);
+}
+
+function letGo() {
+  clearTimeout(soon);
+  pressed = null;
+  missed.forEach((part) => htmx.trigger(part, "sse:changed"));
+  missed.clear();
 }
 
 function press() {
-  addEventListener("pointerdown", (event) => { pressed = event.target; }, true);
-  // The click comes after this.
-  const letGo = () => setTimeout(() => {
-    pressed = null;
-    missed.forEach((part) => htmx.trigger(part, "sse:changed"));
-    missed.clear();
-  });
-  addEventListener("pointerup", letGo, true);
+  const later = (milliseconds) => { clearTimeout(soon); soon = setTimeout(letGo, milliseconds); };
+  addEventListener("pointerdown", (event) => { clearTimeout(soon); pressed = event.button === 0 ? event.target : null; }, true);
+  // Once whoever hears the click has acted on it; without a click it was let go elsewhere, or dragged.
+  addEventListener("click", () => later(0), true);
+  addEventListener("pointerup", () => later(500), true);
+  addEventListener("pointermove", (event) => { if (pressed && !event.buttons) letGo(); }, true);
   addEventListener("pointercancel", letGo, true);
+  addEventListener("dragend", letGo, true);
 }
 
 function redraw() {
