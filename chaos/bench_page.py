@@ -27,7 +27,7 @@ CAVEATS = """
 - A figure is the median of the runs; the range is from the lowest to the highest of them. Where there is one run, there is no
   range.
 - The highest rate is found by trying: upwards, ten seconds each, until one is too much; then, with the row's own time and all
-  its runs, downwards, until each run of a rate is sound and on time.
+  its runs, downwards, until each run of a rate is sound and on time. What was too much is told below the table.
 - Asked is what this version was built to reach, aim what would be good.
 - Due times, starts and delays are counted from what handlers wrote down, by the worker's clock, which here is the nodes' clock
   too. Handlers do nothing else: what jobs of yours take comes on top.
@@ -127,13 +127,23 @@ def number(value: float) -> str:
 
 
 def _complaints(outcome: Outcome) -> Iterator[str]:
-    """What was lost or doubled, and what could not be run."""
+    """What was too much, what was lost or doubled, and what could not be run."""
+    for faster in outcome.too_much:
+        for record in faster.records:
+            delay = (record["start_delay_ms"] or {}).get("p99", 0.0)
+            came = f"{number(record['throughput_per_second'])}/s, p99 of the start delay {number(delay)} ms"
+            yield f"**Too much:** `{faster.row.command}`: {came}, {_lost(record)}.\n"
+        for complaint in faster.failures:
+            yield f"**Too much:** `{faster.row.command}`: {complaint.replace('|', '/')}\n"
     for record in outcome.records:
         if not record["is_sound"]:
-            lost = f"{record['missed']} missed, {record['duplicated']} doubled, {record['failed_calls']} calls failed"
-            yield f"**Not sound:** a run of `{outcome.row.command}` ended with {lost}.\n"
+            yield f"**Not sound:** a run of `{outcome.row.command}` ended with {_lost(record)}.\n"
     for complaint in outcome.failures:
         yield f"**Not carried out:** a run of `{outcome.row.command}`: {complaint.replace('|', '/')}\n"
+
+
+def _lost(record: Record) -> str:
+    return f"{record['missed']} missed, {record['duplicated']} doubled, {record['failed_calls']} calls failed"
 
 
 # Charts

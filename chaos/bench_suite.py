@@ -100,8 +100,12 @@ def steady(rate: int, nodes: int, seconds: int) -> tuple[str, ...]:
 
 def rows(plan: Plan, three_nodes: int, one_node: int) -> list[Row]:
     """All of them, given the rates that were reached."""
-    fastest = [_three_nodes(plan, three_nodes), _one_node(plan, one_node)]
-    return [*fastest, *_busy(plan), *_waiting(plan), _long(plan, max(1, three_nodes // 2))]
+    return [_three_nodes(plan, three_nodes), _one_node(plan, one_node), *_others(plan, three_nodes)]
+
+
+def _others(plan: Plan, three_nodes: int) -> list[Row]:
+    """Those whose rate is not looked for."""
+    return [*_busy(plan), *_waiting(plan), _long(plan, max(1, three_nodes // 2))]
 
 
 def _three_nodes(plan: Plan, rate: int) -> Row:
@@ -219,47 +223,55 @@ class Outcome:
     records: tuple[Record, ...]
     failures: tuple[str, ...] = ()
     """What was said by runs that came to nothing."""
+    too_much: tuple[Outcome, ...] = ()
+    """What came of higher rates."""
 
     @property
     def keeps_up(self) -> bool:
-        """Whether all runs kept up with the rate of the row."""
-        return not self.failures and all(keeps_up(record, self.row.rate) for record in self.records)
+        """Whether all runs kept up with the rate of the row, if it has one."""
+        return not self.failures and all(keeps_up(record, self.row.rate) for record in self.records if self.row.rate)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was doubled, and nothing lost or left out that was not too much."""
+        doubled = any(record["duplicated"] for each in self.too_much for record in each.records)
+        return not doubled and not self.failures and all(record["is_sound"] for record in self.records)
 
 
 def run_all(plan: Plan, say: Callable[[str], None]) -> Iterator[Outcome]:
     """Row by row."""
-    three_nodes, outcome = _fastest(plan, 3, _three_nodes, say)
-    yield outcome
-    one_node, outcome = _fastest(plan, 1, _one_node, say)
-    yield outcome
-    for row in rows(plan, three_nodes, one_node)[2:]:
+    three_nodes = _fastest(plan, 3, _three_nodes, say)
+    yield three_nodes
+    yield _fastest(plan, 1, _one_node, say)
+    for row in _others(plan, three_nodes.row.rate):
         yield _run_row(row, plan, say)
 
 
-def _fastest(
-    plan: Plan, nodes: int, row_of: Callable[[Plan, int], Row], say: Callable[[str], None]
-) -> tuple[int, Outcome]:
-    """The highest rate that all runs keep up with, and these; the lowest of all, whatever came of it, if there is none."""
-    tried = reached(plan, nodes, say)
-    for rate in sorted((rate for rate in plan.rates if rate <= tried), reverse=True):
+def _fastest(plan: Plan, nodes: int, row_of: Callable[[Plan, int], Row], say: Callable[[str], None]) -> Outcome:
+    """The highest rate that all runs keep up with; the lowest of all, whatever came of it, if there is none."""
+    tried, *too_much = reached(plan, nodes, say)
+    for rate in sorted((rate for rate in plan.rates if rate <= tried.row.rate), reverse=True):
         outcome = _run_row(row_of(plan, rate), plan, say)
-        if outcome.keeps_up:
+        if outcome.keeps_up or rate == plan.rates[0]:
             break
         say(f"{nodes} nodes do not keep up with {rate:,}/s for long")
-    return rate, outcome
+        too_much.append(outcome)
+    return replace(outcome, too_much=tuple(too_much))
 
 
-def reached(plan: Plan, nodes: int, say: Callable[[str], None]) -> int:
-    """The highest rate that is no trouble for a moment; the lowest of all if none is."""
-    best = plan.rates[0]
+def reached(plan: Plan, nodes: int, say: Callable[[str], None]) -> list[Outcome]:
+    """The highest rate that is no trouble for a moment, or the lowest of all; behind it the first that is too much."""
+    trials: list[Outcome] = []
     for rate in plan.rates:
-        record, _ = run_once(plan.trial(rate, nodes), plan.folder, TRIAL_SECONDS_MAX)
-        if record is None or not keeps_up(record, rate):
+        row = Row("trial", "A moment at a rate", plan.trial(rate, nodes), (), rate=rate)
+        record, complaint = run_once(row.arguments, plan.folder, TRIAL_SECONDS_MAX)
+        trial = Outcome(row, (), (complaint,)) if record is None else Outcome(row, (record,))
+        if not trial.keeps_up:
             say(f"{nodes} nodes do not keep up with {rate:,}/s")
-            break
-        best = rate
+            return [trials[-1] if trials else trial, trial]
+        trials.append(trial)
         say(f"{nodes} nodes keep up with {rate:,}/s")
-    return best
+    return [trials[-1]]
 
 
 def keeps_up(record: Record, rate: float) -> bool:

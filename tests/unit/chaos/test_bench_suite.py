@@ -111,7 +111,7 @@ def test_the_highest_rate_that_is_kept_up_with_is_measured(monkeypatch: pytest.M
     assert done[0].row.arguments[2] == "14000" and len(done[0].records) == 2
     assert "3 nodes do not keep up with 20,000/s" in said and "1 nodes keep up with 14,000/s" in said
     assert done[-1].row.arguments[:3] == ("steady", "--rate", "7000") and len(done[-1].records) == 1
-    assert not any(outcome.failures for outcome in done)
+    assert all(outcome.is_sound for outcome in done)
     assert asked[0] == ("steady", "--rate", "2000", "--nodes", "3", "--seconds", "10")
 
 
@@ -135,8 +135,25 @@ def test_a_rate_that_is_too_much_for_long_is_left_for_the_next_lower_one(monkeyp
     assert "3 nodes do not keep up with 4,000/s for long" in said
     # One run is enough to know.
     assert asked.count(("steady", "--rate", "4000", "--nodes", "3", "--seconds", "120")) == 1
-    assert done[1].row.arguments[2] == "5000"
+    # What was too much is told, beside the moment at 6,000/s that came to nothing.
+    assert [faster.row.rate for faster in done[0].too_much] == [6_000, 5_000, 4_000]
+    text = bench_page.page(done, Plan(runs=3))
+    assert "**Too much:** `horologe bench steady --rate 6000 --nodes 3 --seconds 10`: too much" in text
+    assert (
+        "**Too much:** `horologe bench steady --rate 4000 --nodes 3 --seconds 120`: 4,000/s, p99 of the start delay 20"
+        in text
+    )
+    assert done[1].row.arguments[2] == "5000" and [faster.row.rate for faster in done[1].too_much] == [6_000]
+    assert all(outcome.is_sound for outcome in done)
     assert done[-1].row.arguments[:3] == ("steady", "--rate", "1750")
+
+
+def test_what_was_doubled_at_a_rate_that_is_too_much_is_not_forgiven() -> None:
+    row = rows(Plan(), 4_000, 4_000)[0]
+    faster = Outcome(row, (report(3_000.0) | {"missed": 7, "is_sound": False},))
+    assert Outcome(row, (report(),), too_much=(faster,)).is_sound
+    doubled = Outcome(row, (report(3_000.0) | {"duplicated": 1, "is_sound": False},))
+    assert not Outcome(row, (report(),), too_much=(faster, doubled)).is_sound
 
 
 def test_a_run_that_takes_too_long_is_asked_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
