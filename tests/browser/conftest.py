@@ -13,8 +13,6 @@ from shop import Shop, open_shop
 HERE = Path(__file__).parent
 CHROMIUM = Path("/usr/bin/chromium")
 LAUNCH_MILLISECONDS = 120_000
-TEST_SECONDS_MAX = 300
-"""The first test waits for the shop and the browser too, and some look at every page."""
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -31,7 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.timeout(TEST_SECONDS_MAX))
 
 
 @pytest.fixture(scope="session")

@@ -14,16 +14,12 @@ PATIENT_ELECTIONS = {
     "election_timeout_ms_max": 4_000,
     "lease_term_ms": 60_000,
 }
-TEST_SECONDS_MAX = 300
-"""A test waits for several things in a row, and gives each of them a minute."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.cluster)
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(TEST_SECONDS_MAX))
 
 
 @pytest.fixture(scope="session")
