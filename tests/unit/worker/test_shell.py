@@ -193,6 +193,20 @@ class Words:
             asyncio.get_running_loop().remove_reader(processes._channel)
             self._waiting.append(processes)
 
+    def are_heard_after_the_stop(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stop = Runner.stop
+
+        def stop_and_let_hear(*arguments: Any) -> None:
+            stop(*arguments)
+            # After the task was told.
+            asyncio.get_running_loop().call_soon(self.let_hear)
+
+        monkeypatch.setattr(Runner, "stop", stop_and_let_hear)
+
+    async def are_there(self) -> None:
+        while not self._waiting:  # noqa: ASYNC110 - what it waits for is not ours to set
+            await asyncio.sleep(0)
+
     def let_hear(self) -> None:
         self._heard = True
         for processes in self._waiting:
@@ -202,14 +216,8 @@ class Words:
 async def test_a_command_has_its_grace_also_before_its_worker_knows_that_it_runs(
     gateway: FakeGateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words, stop = Words(monkeypatch), Runner.stop
-
-    def stop_and_let_hear(*arguments: Any) -> None:
-        stop(*arguments)
-        # After the task was told.
-        asyncio.get_running_loop().call_soon(words.let_hear)
-
-    monkeypatch.setattr(Runner, "stop", stop_and_let_hear)
+    words = Words(monkeypatch)
+    words.are_heard_after_the_stop(monkeypatch)
     stream = await serve(shell_worker(gateway))
     work = assignment()
     script = "trap 'echo cleaned; exit 5' TERM; echo ready; while :; do sleep 0.01; done"
@@ -233,6 +241,20 @@ async def test_a_command_that_lost_its_lease_is_killed_also_before_its_worker_kn
     stream.end()
     await gone(*pids)
     words.let_hear()
+
+
+async def test_what_was_told_to_end_and_could_not_start_has_ended(
+    gateway: FakeGateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = Words(monkeypatch)
+    words.are_heard_after_the_stop(monkeypatch)
+    stream = await serve(shell_worker(gateway))
+    work = assignment()
+    stream.assign(work, definitions=[definition(shell=Shell(argv=["/no/such/program"]))])
+    await words.are_there()
+    stream.send(cancellation=worker_pb2.Cancellation(attempts=[attempt_id(work)]))
+    (result,) = await stream.until_results()
+    assert result.outcome == Result.OUTCOME_CANCELLED
 
 
 async def test_left_overs_of_a_finished_process_are_killed(gateway: FakeGateway, serve: Serve) -> None:
