@@ -83,7 +83,8 @@ async def test_three_nodes(folder: Path) -> None:
     scripts = [block.text for block in blocks_marked("three nodes")]
     assert len(scripts) == 7
     script = "\n".join([setup.text, *scripts])
-    places = dict(zip(("127.0.0.1:740", "127.0.0.1:750", "127.0.0.1:760"), free_port_ranges(), strict=True))
+    written_ranges = ("127.0.0.1:740", "127.0.0.1:750", "127.0.0.1:760", "127.0.0.1:770")
+    places = dict(zip(written_ranges, free_port_ranges(len(written_ranges)), strict=True))
     for written, free in places.items():
         assert written in script
         script = script.replace(written, free)
@@ -110,11 +111,11 @@ async def test_three_nodes(folder: Path) -> None:
         assert "node stopped" in (folder / f"n{number}" / "node.log").read_text()
 
 
-def free_port_ranges() -> tuple[str, ...]:
-    """Three prefixes of addresses, each with four free ports behind it."""
+def free_port_ranges(count: int) -> tuple[str, ...]:
+    """So many prefixes of addresses, each with four free ports behind it."""
     found: list[str] = []
     chance = SystemRandom()
-    while len(found) < 3:
+    while len(found) < count:
         prefix = str(chance.randrange(1_100, 3_200))
         if prefix not in found and all(is_free(int(f"{prefix}{number}")) for number in (1, 2, 3, 4)):
             found.append(prefix)
