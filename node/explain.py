@@ -296,6 +296,9 @@ class Explanation:
             execution = views.read_execution(self._tables, entry.execution) if entry.is_of_execution else None
             if execution is not None:
                 self._say(f"the execution before it is {entry.execution}: {self._outcome_text(execution)}")
+                waits = waiting_text(self._tables, execution)
+                if waits:
+                    self._say(f"execution {entry.execution} waits for {waits}")
                 return
 
     def _outcome_text(self, execution: Execution) -> str:

@@ -87,6 +87,19 @@ async def test_a_due_time_that_overlap_skipped(node: FakeNode) -> None:
     assert "SKIPPED(overlap)" in answer.sentences[0]
     assert answer.sentences[1] == f"The execution before it is {number}: RUNNING on w1."
     assert answer.previous_due_time.ToMilliseconds() == node.execution(number).due_ms
+    assert len(answer.sentences) == 2
+
+
+async def test_what_was_in_the_way_says_why_it_waits(node: FakeNode) -> None:
+    await create(node)
+    number = node.fire(1)
+    node.fire(1)
+    answer = await explain(node)
+    assert "SKIPPED(overlap)" in answer.sentences[0]
+    assert answer.sentences[1:] == [
+        f"The execution before it is {number}: QUEUED.",
+        f"Execution {number} waits for {NOBODY}.",
+    ]
 
 
 @pytest.mark.parametrize(
