@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from horologe.client.cli.job_create import json_value
 from horologe.client.cli.operation import RequestIdOption, WaitOption, show
 from horologe.client.cli.output import Column, print_data, print_details, print_table
 from horologe.client.cli.session import Session, YesOption, connected
+
+if TYPE_CHECKING:
+    from horologe.client.errors import NotFound
 
 __all__ = ["app"]
 
@@ -127,18 +130,44 @@ def redrive(
     """
     from horologe.client import records
     from horologe.client.cli.execution import COLUMNS as EXECUTION_COLUMNS
+    from horologe.client.errors import NotFound
 
     given = executions or []
     selection = _selection(given, all_, job, fingerprint, since, until)
     value = json_value(payload, "--payload")
     if len(given) == 1 and not rate:
-        found = session.client.redrive_dead_letter(given[0], payload=value, request_id=request_id)
+        try:
+            found = session.client.redrive_dead_letter(given[0], payload=value, request_id=request_id)
+        except NotFound as error:
+            raise _told_if_failed(session, given[0], error) from error
         if wait:
             found = session.client.wait_execution(found.name)
         session.print_one(records.execution(found), EXECUTION_COLUMNS)
         return
     operation = session.client.redrive_dead_letters(given, rate=rate, payload=value, request_id=request_id, **selection)
     show(session, operation, wait=wait)
+
+
+def _told_if_failed(session: Session, name: str, error: NotFound) -> NotFound:
+    """The same error; of an execution that FAILED, and so never was a dead letter, it says what runs its job again."""
+    from horologe.client import names
+    from horologe.client.errors import HorologeError, NotFound
+    from horologe.v1.execution_pb2 import Execution
+
+    if error.reason != "DEAD_LETTER_NOT_FOUND":
+        return error
+    try:
+        execution = session.client.get_execution(name)
+    except HorologeError:
+        return error
+    if execution.state != Execution.STATE_FAILED:
+        return error
+    number, job = names.execution_number(execution.name), names.job_id(execution.name)
+    namespace = names.namespace_id(execution.name)
+    if namespace != session.namespace:
+        job = f"{namespace}/{job}"
+    text = f"execution {number} is FAILED, which is no dead letter: `horologe job run {job}` runs it anew"
+    return NotFound(text, reason=error.reason, metadata=error.metadata, status=error.status)
 
 
 @app.command("purge")

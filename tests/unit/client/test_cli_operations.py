@@ -68,6 +68,25 @@ def test_one_is_driven_again_at_once(fake: FakeCluster, run: Run) -> None:
     assert list(fake.dead) == ["namespaces/-/jobs/-/executions/2"]
 
 
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        (Execution.STATE_FAILED, "execution 3 is FAILED, which is no dead letter: `horologe job run nightly` runs it"),
+        (Execution.STATE_RUNNING, "perhaps it was driven again"),
+    ],
+)
+def test_what_is_no_dead_letter_is_not_driven_again(
+    fake: FakeCluster, run: Run, state: Execution.State.ValueType, text: str
+) -> None:
+    fake.add_execution("nightly", state)
+    fake.failures["RedriveDeadLetter"].append(
+        failure("NOT_FOUND", "DEAD_LETTER_NOT_FOUND", "execution 3 is not there; perhaps it was driven again")
+    )
+    result = run("dead-letter", "redrive", "3")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert text in result.stderr
+
+
 def test_many_are_driven_again_by_an_operation(fake: FakeCluster, run: Run) -> None:
     result = run("dead-letter", "redrive", "1", "2", "--rate", "5")
     assert "drive again" in result.stdout and "running" in result.stdout
