@@ -34,7 +34,8 @@ def status(session: Session) -> None:
     if session.is_data:
         print_data(session.output, record)
     else:
-        print_details((label.replace("_", " ").capitalize(), value) for label, value in record.items())
+        details = {**record, "members": _reachable_text(session)}
+        print_details((label.replace("_", " ").capitalize(), value) for label, value in details.items())
     if answer.insecure:
         typer.secho(
             f"{answer.node} is INSECURE: no TLS, no authentication. Whoever reaches it runs code on every worker.",
@@ -44,6 +45,17 @@ def status(session: Session) -> None:
     if not (answer.has_quorum and answer.leader):
         typer.secho("The cluster has no leader that a majority follows.", fg=typer.colors.RED, err=True)
         raise typer.Exit(1)
+
+
+def _reachable_text(session: Session) -> str:
+    """How many of the members the node that answers is connected to; empty if it does not say."""
+    from horologe.client.errors import HorologeError
+
+    try:
+        members = list(session.client.list_members())
+    except HorologeError:
+        return ""
+    return f"{sum(each.reachable for each in members)} of {len(members)} reachable" if members else ""
 
 
 @app.command("members")

@@ -314,7 +314,14 @@ def test_workers_and_cluster(fake: FakeCluster, run: Run) -> None:
     ]  # fmt: skip
     assert members[0]["address"] == "h:1"
     assert json.loads(run("cluster", "status", "-o", "json").stdout)["leader"] == "n1"
-    assert "Leader:" in run("cluster", "status").stdout
+    fake.members[0].reachable = fake.members[2].reachable = True
+    status = run("cluster", "status").stdout
+    assert "Leader:" in status
+    assert [line.split() for line in status.splitlines() if "reachable" in line] == [
+        ["Members:", "2", "of", "3", "reachable"]
+    ]
+    fake.failures["ListMembers"].append(failure("PERMISSION_DENIED", "PERMISSION_DENIED"))
+    assert "Members:" not in run("cluster", "status").stdout
     assert run("cluster", "transfer-leader").stdout == "n2 leads in term 4\n"
     assert json.loads(run("cluster", "transfer-leader", "n3", "-o", "json").stdout) == {"leader": "n3", "term": 4}
     fake.has_quorum = False
