@@ -18,10 +18,12 @@ from horologe.client.cli import (
     job_logs,
     job_next,
 )
+from horologe.client.cli.failures import warn
 from horologe.client.cli.output import Column, print_data, print_details, print_table
-from horologe.client.cli.session import Session, YesOption, connected
+from horologe.client.cli.session import UNREACHABLE_SECONDS, Session, YesOption, connected
 
 if TYPE_CHECKING:
+    from horologe.v1.execution_pb2 import Execution
     from horologe.v1.job_pb2 import Job
 
 __all__ = ["COLUMNS", "app"]
@@ -266,10 +268,29 @@ def run(
 
     value = job_create.json_value(payload, "--payload")
     started = session.client.run_job(name, payload=value, force=force, request_id=request_id)
+    if not session.is_data:
+        _warn_without_worker(session, started)
     if not wait:
         session.print_one(records.execution(started), execution.COLUMNS)
         return
     execution.follow(session, started.name)
+
+
+def _warn_without_worker(session: Session, started: Execution) -> None:
+    """Says that nobody is there to take it. Nothing if that cannot be told: it is a courtesy, and the run has begun."""
+    from horologe.client.errors import HorologeError
+    from horologe.v1.execution_pb2 import Execution
+    from horologe.v1.worker_pb2 import Worker
+
+    if started.state != Execution.STATE_QUEUED or started.waits_for:
+        return
+    try:
+        workers = session.client.with_timeout(UNREACHABLE_SECONDS).list_workers()
+        is_served = any(each.state == Worker.STATE_READY and started.queue in each.queues for each in workers)
+    except HorologeError:
+        return
+    if not is_served:
+        warn(f"No connected worker takes from queue {started.queue}: it waits until one does.")
 
 
 @app.command("delete")

@@ -124,6 +124,7 @@ class FakeCluster(
         """Pages; a token is the number of the next one."""
         self.events: list[watching.Event] = []
         self.changes: list[executions.WatchExecutionsResponse] = []
+        self.has_free_slot = True
         self.outcome = Execution.STATE_COMPLETED
         self.ends_by_itself = False
         self._answers: dict[str, Any] = {}
@@ -346,10 +347,13 @@ class FakeCluster(
         return jobs.ResumeJobResponse(job=job, revision=self.revision)
 
     def _RunJob(self, request: Any, context: grpc.ServicerContext) -> Any:
-        self._find(request.name, context)
+        job = self._find(request.name, context)
         self.revision += 1
-        execution = self.add_execution(names.job_id(request.name), Execution.STATE_RUNNING)
+        state = Execution.STATE_RUNNING if self.has_free_slot else Execution.STATE_QUEUED
+        execution = self.add_execution(names.job_id(request.name), state, queue=job.queue)
         execution.trigger = Execution.TRIGGER_MANUAL
+        if not self.has_free_slot:
+            return jobs.RunJobResponse(execution=execution, revision=self.revision)
         attempt = execution.attempts.add(number=1, state=Attempt.STATE_RUNNING, worker="w1")
         attempt.start_time.CopyFrom(DUE)
         return jobs.RunJobResponse(execution=execution, revision=self.revision)

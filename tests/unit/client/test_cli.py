@@ -126,6 +126,26 @@ def test_running_and_waiting(fake: FakeCluster, run: Run, outcome: Any, code: in
     assert json.loads(run("job", "run", "alpha", "-o", "json").stdout)["trigger"] == "manual"
 
 
+def test_what_no_worker_takes_is_warned_of(fake: FakeCluster, run: Run) -> None:
+    fake.add_job("alpha", queue="reports")
+    assert run("job", "run", "alpha").stderr == ""
+    assert not fake.requests("ListWorkers")
+    fake.has_free_slot = False
+    fake.workers = [
+        Worker(name="workers/w1", state=Worker.STATE_READY, queues=["default"]),
+        Worker(name="workers/w2", state=Worker.STATE_DRAINING, queues=["reports"]),
+    ]
+    alone = run("job", "run", "alpha")
+    assert alone.stderr == "No connected worker takes from queue reports: it waits until one does.\n"
+    assert alone.exit_code == 0
+    assert run("job", "run", "alpha", "-o", "json").stderr == ""
+    fake.failures["ListWorkers"].append(failure("PERMISSION_DENIED", "PERMISSION_DENIED"))
+    untold = run("job", "run", "alpha")
+    assert (untold.exit_code, untold.stderr) == (0, "")
+    fake.workers[1].state = Worker.STATE_READY
+    assert run("job", "run", "alpha").stderr == ""
+
+
 def test_executions(fake: FakeCluster, run: Run) -> None:
     fake.add_job("alpha")
     execution = fake.add_execution("alpha", Execution.STATE_RUNNING)
