@@ -233,13 +233,15 @@ class AsyncClient(BaseClient):
                     timeout=policy.attempt_timeout(self._now()),
                     metadata=self._metadata(call.method),
                 )
-            except grpc.aio.AioRpcError as failure:
-                renewed = self._renew(policy.address, cast(RpcFailure, failure))
-                await asyncio.sleep(policy.failed(cast(RpcFailure, failure), self._now(), renewed=renewed))
+            except grpc.aio.AioRpcError as error:
+                failure = cast(RpcFailure, error)
             else:
                 policy.succeeded()
                 self._saw(answer)
                 return call.pick(answer)
+            # Not in the clause above: whoever sees what is raised here need not read about gRPC's own error first.
+            renewed = self._renew(policy.address, failure)
+            await asyncio.sleep(policy.failed(failure, self._now(), renewed=renewed))
 
     async def _list(self, pages: Pages[Result]) -> AsyncIterator[Result]:
         request = pages.request
@@ -270,18 +272,18 @@ class AsyncClient(BaseClient):
                     request = stream.request if stream.behind is None else stream.behind(message)
                     yield message
                 return
-            except grpc.aio.AioRpcError as failure:
-                if begun:
-                    if stream.behind is None or failure.code() is not grpc.StatusCode.UNAVAILABLE:
-                        raise to_error(cast(RpcFailure, failure)) from failure
-                    # What is left is a call of its own.
-                    policy, begun = self._policy(stream.method, request), False
-                renewed = self._renew(policy.address, cast(RpcFailure, failure))
-                wait = policy.failed(cast(RpcFailure, failure), self._now(), renewed=renewed)
+            except grpc.aio.AioRpcError as error:
+                failure = cast(RpcFailure, error)
             finally:
                 # Also when the caller stops reading: the server must not go on sending.
                 receive.cancel()
-            await asyncio.sleep(wait)
+            if begun:
+                if stream.behind is None or failure.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise to_error(failure)
+                # What is left is a call of its own.
+                policy, begun = self._policy(stream.method, request), False
+            renewed = self._renew(policy.address, failure)
+            await asyncio.sleep(policy.failed(failure, self._now(), renewed=renewed))
 
     def _channel(self, address: str) -> Any:
         channel = self._channels.get(address)

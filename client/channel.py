@@ -252,7 +252,7 @@ class CallPolicy:
         wait = self._wait(error)
         is_hopeless = self._hopeless_count >= len(self._cluster.addresses)
         if is_hopeless or now + wait >= self._deadline or self._nobody_there(now):
-            raise self._last(error) from error
+            raise self._last(error)
         return wait
 
     def _note(self, error: HorologeError, failure: RpcFailure, timed_out: bool, renewed: bool) -> None:

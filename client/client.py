@@ -281,14 +281,16 @@ class Client(BaseClient):
                     timeout=policy.attempt_timeout(time.monotonic()),
                     metadata=self._metadata(call.method),
                 )
-            except grpc.RpcError as failure:
-                with self._lock:
-                    renewed = self._renew(policy.address, cast(RpcFailure, failure))
-                self._pause(policy.failed(cast(RpcFailure, failure), time.monotonic(), renewed=renewed))
+            except grpc.RpcError as error:
+                failure = cast(RpcFailure, error)
             else:
                 policy.succeeded()
                 self._saw(answer)
                 return call.pick(answer)
+            # Not in the clause above: whoever sees what is raised here need not read about gRPC's own error first.
+            with self._lock:
+                renewed = self._renew(policy.address, failure)
+            self._pause(policy.failed(failure, time.monotonic(), renewed=renewed))
 
     def _list(self, pages: Pages[Result]) -> Iterator[Result]:
         request = pages.request
@@ -318,18 +320,19 @@ class Client(BaseClient):
                     request = stream.request if stream.behind is None else stream.behind(message)
                     yield message
                 return
-            except grpc.RpcError as failure:
-                if begun:
-                    if stream.behind is None or failure.code() is not grpc.StatusCode.UNAVAILABLE:
-                        raise to_error(cast(RpcFailure, failure)) from failure
-                    # What is left is a call of its own.
-                    policy, begun = self._policy(stream.method, request), False
-                with self._lock:
-                    renewed = self._renew(policy.address, cast(RpcFailure, failure))
-                self._pause(policy.failed(cast(RpcFailure, failure), time.monotonic(), renewed=renewed))
+            except grpc.RpcError as error:
+                failure = cast(RpcFailure, error)
             finally:
                 # Also when the caller stops reading: the server must not go on sending.
                 receive.cancel()
+            if begun:
+                if stream.behind is None or failure.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise to_error(failure)
+                # What is left is a call of its own.
+                policy, begun = self._policy(stream.method, request), False
+            with self._lock:
+                renewed = self._renew(policy.address, failure)
+            self._pause(policy.failed(failure, time.monotonic(), renewed=renewed))
 
     def _channel(self, address: str) -> grpc.Channel:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
@@ -314,6 +315,30 @@ def test_a_deadline_passes(fake: FakeCluster, client: Client) -> None:
     with pytest.raises(errors.OutcomeUnknown) as caught:
         impatient.create_job(HELLO)
     assert caught.value.request_id
+
+
+async def test_a_traceback_ends_in_our_error_and_shows_none_of_grpc(
+    fake: FakeCluster, client: Client, async_client: AsyncClient
+) -> None:
+    with pytest.raises(errors.NotFound) as unary:
+        client.get_job("nobody")
+    with pytest.raises(errors.NotFound) as stream:
+        list(client.read_output(99))
+    with pytest.raises(errors.NotFound) as async_unary:
+        await async_client.get_job("nobody")
+    with pytest.raises(errors.NotFound) as async_stream:
+        _ = [piece async for piece in async_client.read_output(99)]
+    fake.stop()
+    with (
+        Client(fake.address, insecure=True, unreachable_seconds=0.1) as alone,
+        pytest.raises(errors.Unavailable) as unreachable,
+    ):
+        alone.get_job("hello")
+    for caught in (unary, stream, async_unary, async_stream, unreachable):
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+        lines = traceback.format_exception(caught.value)
+        assert lines[0].startswith("Traceback"), lines
+        assert len(lines) <= 6, lines
 
 
 def test_a_closed_client_says_so(fake: FakeCluster) -> None:
