@@ -38,6 +38,14 @@ TURN_SECONDS_MAX = 0.005
 # An attempt that has not ended so long after its grace is reported without waiting for it any longer.
 ABANDON_AFTER_GRACE_SECONDS = 1.0
 
+# What starts a worker that has a kind of actions, for those whose worker has not.
+_COMMANDS = {
+    "shell": "horologe worker run",
+    "http": "horologe worker run",
+    "sql": "horologe worker run --sql NAME=URL",
+    "python": "horologe worker run --handlers FILE.py",
+}
+
 
 class Runner:
     """Everything that runs in this worker.
@@ -155,7 +163,10 @@ class Runner:
                 f"the cluster sent no definition of job {attempt.assignment.job}; report this as a defect of Horologe"
             )
         kinds = ", ".join(sorted(self._executors))
-        return f"this worker runs no {attempt.definition.kind or 'unknown'} actions; it runs {kinds}"
+        kind = attempt.definition.kind
+        command = _COMMANDS.get(kind)
+        hint = f" (`{command}` would)" if command else ""
+        return f"this worker runs no {kind or 'unknown'} actions{hint}; it runs {kinds}"
 
     async def _accompany(self, attempt: Attempt, coroutine: Coroutine[Any, Any, Outcome], awaited: object) -> None:
         """Goes on with an attempt that waits: from here the current task is its own."""

@@ -10,7 +10,7 @@ from fake_gateway import JOB_NAME, FakeGateway, Result, Serve, assignment, attem
 
 from horologe.client.context import AttemptCancelledError
 from horologe.client.worker import Context, PermanentError, Worker
-from horologe.v1 import worker_pb2
+from horologe.v1 import job_pb2, worker_pb2
 
 
 async def test_async_handler_runs_and_its_result_is_reported(gateway: FakeGateway, serve: Serve) -> None:
@@ -91,6 +91,25 @@ async def test_exceptions_become_errors_with_a_traceback(gateway: FakeGateway, s
     assert "JSON values or None" in results[3].error
     assert "no handler named 'absent'" in results[4].error
     assert 'raise LookupError("no such\\nreport")' in stream.text(2)
+
+
+async def test_a_kind_that_it_does_not_run_names_the_command_that_would(gateway: FakeGateway, serve: Serve) -> None:
+    stream = await serve(Worker(gateway.address, insecure=True))
+    stream.assign(
+        assignment(1, job=1),
+        assignment(2, job=2),
+        definitions=[
+            definition(1, sql=job_pb2.SqlAction(connection="shop", statement="SELECT 1")),
+            definition(2, shell=job_pb2.ShellAction(script="true")),
+        ],
+    )
+    errors = {result.execution: result.error for result in await stream.until_results(2)}
+
+    would = {
+        1: "sql actions (`horologe worker run --sql NAME=URL` would)",
+        2: "shell actions (`horologe worker run` would)",
+    }
+    assert errors == {number: f"this worker runs no {said}; it runs python" for number, said in would.items()}
 
 
 async def test_duplicates_and_older_tokens_are_dropped(gateway: FakeGateway, serve: Serve) -> None:
