@@ -76,10 +76,11 @@ class Reader:
         self._add(line, column, text)
         return InvalidFile(self.problems)
 
-    def mapping(self, node: yaml.Node, path: str) -> Mapped | None:
-        """The entries of a mapping with text keys; keys that come twice are problems."""
+    def mapping(self, node: yaml.Node, path: str, example: str = "") -> Mapped | None:
+        """The entries of a mapping with text keys; keys that come twice are problems. `example`: for who wrote something else."""
         if not isinstance(node, yaml.MappingNode):
-            self.problem(node, f"{path} must be a mapping, not {_kind(node)}")
+            hint = f"; write it like {example}" if example else ""
+            self.problem(node, f"{path} must be a mapping, not {_kind(node)}{hint}")
             return None
         entries: Mapped = {}
         for key, value in node.value:

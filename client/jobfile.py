@@ -15,8 +15,8 @@ import yaml
 
 from horologe.client import names, places, words
 from horologe.client.documents import Mapped, Reader, parse, read_text
-from horologe.client.errors import Problem
-from horologe.client.jobfile_actions import read_action, write_action
+from horologe.client.errors import InvalidFile, Problem
+from horologe.client.jobfile_actions import ACTIONS, read_action, write_action
 from horologe.client.jobfile_fields import (
     INT32_MAX,
     Shape,
@@ -32,7 +32,7 @@ from horologe.client.jobfile_fields import (
     word,
     write_shape,
 )
-from horologe.client.jobfile_schedules import read_schedules, write_schedules
+from horologe.client.jobfile_schedules import KINDS, read_schedules, write_schedules
 from horologe.client.times import render as render_time
 from horologe.v1 import job_pb2
 from horologe.v1.job_pb2 import Job, RetryPolicy
@@ -125,7 +125,10 @@ LISTS = ("jobs", "workflows")
 
 def load(path: str | Path, namespace: str = names.DEFAULT_NAMESPACE) -> list[SourcedJob]:
     """Reads a job file. InvalidFile lists everything that is wrong with it."""
-    return loads(read_text(path), str(path), namespace)
+    content = read_text(path)
+    if Path(path).suffix == ".toml":
+        raise InvalidFile([Problem(str(path), 0, 0, "is TOML, and job files are YAML or JSON")])
+    return loads(content, str(path), namespace)
 
 
 def loads(content: str, file: str = "<text>", namespace: str = names.DEFAULT_NAMESPACE) -> list[SourcedJob]:
@@ -250,25 +253,38 @@ def _read_job(reader: Reader, node: yaml.Node, namespace: str, workflow: str = "
 def _read_entries(reader: Reader, node: yaml.Node, entries: Mapped, namespace: str, job: Job) -> None:
     _read_name(reader, node, entries, namespace, job)
     path = names.job_id(job.name) if job.name else "job"
-    for name, (key, _) in entries.items():
-        if name not in JOB_KEYS and name not in OUTPUT_ONLY:
-            reader.unknown(key, path, name, JOB_KEYS)
+    misplaced = _refuse_other_keys(reader, entries, path)
     if "schedule" in entries:
         read_schedules(reader, entries["schedule"][1], f"{path}.schedule", job, tuple(JOB.fields))
-    elif not job.schedules:
+    elif not job.schedules and "schedule" not in misplaced:
         extra = " (for a job that runs on request only: `schedule: {manual: true}`)"
         reader.problem(node, f"{path}: `schedule` is missing{extra}")
     if "action" in entries:
         read_action(reader, entries["action"][1], f"{path}.action", job.action)
-    elif not job.HasField("action"):
+    elif not job.HasField("action") and "action" not in misplaced:
         reader.problem(node, f"{path}: `action` is missing")
     if "retry" in entries:
-        retry = reader.mapping(entries["retry"][1], f"{path}.retry")
+        retry = reader.mapping(entries["retry"][1], f"{path}.retry", "{max_attempts: 3}")
         if retry is not None:
             job.retry.SetInParent()
             read_shape(reader, RETRY, entries["retry"][1], retry, f"{path}.retry", job.retry)
     known = {name: entry for name, entry in entries.items() if name in JOB.fields}
     read_shape(reader, JOB, node, known, path, job)
+
+
+def _refuse_other_keys(reader: Reader, entries: Mapped, path: str) -> set[str]:
+    """Notes keys that no job has; which of `schedule` and `action` are there after all, only without their own key."""
+    misplaced: set[str] = set()
+    for name, (key, _) in entries.items():
+        if name in JOB_KEYS or name in OUTPUT_ONLY:
+            continue
+        home = "schedule" if name in KINDS else "action" if name in ACTIONS else ""
+        if home:
+            misplaced.add(home)
+            reader.problem(key, f"{path}: {name!r} belongs to `{home}`: write `{home}: {{{name}: ...}}`")
+        else:
+            reader.unknown(key, path, name, JOB_KEYS)
+    return misplaced
 
 
 def _read_name(reader: Reader, node: yaml.Node, entries: Mapped, namespace: str, job: Job) -> None:

@@ -62,13 +62,20 @@ SQL = Shape({"connection": text, "statement": text, "parameters": struct}, requi
 PYTHON = Shape({"handler": text, "payload": value}, required=("handler",))
 WORKFLOW = Shape({})
 ACTIONS: Mapping[str, Shape] = {"shell": SHELL, "http": HTTP, "sql": SQL, "python": PYTHON, "workflow": WORKFLOW}
+_EXAMPLES: Mapping[str, str] = {
+    "shell": '{script: "echo hi"} or {argv: [echo, hi]}',
+    "http": '{url: "https://example.org/"}',
+    "sql": '{connection: NAME, statement: "SELECT 1"}',
+    "python": "{handler: NAME}",
+    "workflow": "{}",
+}
 _BYTES: Mapping[str, str] = {"shell": "stdin", "http": "body"}
 _BYTES_KEYS = tuple(f"{name}{suffix}" for name in _BYTES.values() for suffix in ("", "_base64"))
 
 
 def read_action(reader: Reader, node: yaml.Node, path: str, action: Action) -> None:
     """Reads the mapping of an action."""
-    entries = reader.mapping(node, path)
+    entries = reader.mapping(node, path, '{shell: {script: "echo hi"}}')
     if entries is None:
         return
     for name, (key, _) in entries.items():
@@ -82,7 +89,7 @@ def read_action(reader: Reader, node: yaml.Node, path: str, action: Action) -> N
     kind = kinds[0]
     source = entries[kind][1]
     where = f"{path}.{kind}"
-    inner = reader.mapping(source, where)
+    inner = reader.mapping(source, where, _EXAMPLES[kind])
     if inner is None:
         return
     message = getattr(action, kind)

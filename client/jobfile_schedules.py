@@ -44,6 +44,7 @@ class Kind:
     rest: Shape
 
 
+_EXAMPLE = '{cron: "0 2 * * *"} or {interval: 5m}'
 _NOTHING_MORE = Shape({})
 _ZONE_OF_LOCAL_TIME = Field(lambda *_: None, lambda *_: NOTHING)
 """Read together with the time, whose instant is all that is stored."""
@@ -90,7 +91,7 @@ def write_schedules(job: Job) -> object:
 
 
 def _read_schedule(reader: Reader, node: yaml.Node, path: str, schedule: Schedule, job_keys: tuple[str, ...]) -> None:
-    entries = reader.mapping(node, path)
+    entries = reader.mapping(node, path, _EXAMPLE)
     if entries is None:
         return
     kinds = [name for name in KINDS if name in entries]

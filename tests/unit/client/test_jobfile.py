@@ -232,14 +232,17 @@ JOB_MISTAKES: list[tuple[str, str]] = [
     ("retry: {retry_on: [1]}", '4:20: x.retry.retry_on[0] must be text, not a number (1); put it in quotes: "1"'),
     ('description: "\\ud800"', "4:14: x.description contains a NUL character or half of a surrogate pair"),
     ('labels: {"\\0": a}', "4:10: x.labels: a key contains a NUL character or half of a surrogate pair"),
-    ("retry: 3", "4:8: x.retry must be a mapping, not a number (3)"),
+    ("retry: 3", "4:8: x.retry must be a mapping, not a number (3); write it like {max_attempts: 3}"),
+    ("interval: 5m", "4:1: x: 'interval' belongs to `schedule`: write `schedule: {interval: ...}`"),
+    ("shell: echo hi", "4:1: x: 'shell' belongs to `action`: write `action: {shell: ...}`"),
 ]
 
 SCHEDULE_MISTAKES: list[tuple[str, str]] = [
     ("[]", "2:11: x.schedule: the list is empty"),
     ("{}", "2:11: x.schedule: needs exactly one of 'cron', 'interval', 'fixed_delay', 'once', 'delay', 'after', 'manual', "
      "and has nothing"),
-    ("hourly", "2:11: x.schedule must be a mapping, not text"),
+    ("hourly", '2:11: x.schedule must be a mapping, not text; write it like {cron: "0 2 * * *"} or {interval: 5m}'),
+    ("[5m]", '2:12: x.schedule[0] must be a mapping, not text; write it like {cron: "0 2 * * *"} or {interval: 5m}'),
     ("{cron: '@daily', interval: 5m}",
      "2:11: x.schedule: needs exactly one of 'cron', 'interval', 'fixed_delay', 'once', 'delay', 'after', 'manual', and has "
      "both 'cron' and 'interval'"),
@@ -266,6 +269,10 @@ SCHEDULE_MISTAKES: list[tuple[str, str]] = [
 ]
 
 ACTION_MISTAKES: list[tuple[str, str]] = [
+    ("echo hi", '3:9: x.action must be a mapping, not text; write it like {shell: {script: "echo hi"}}'),
+    ("{shell: echo hi}",
+     '3:17: x.action.shell must be a mapping, not text; write it like {script: "echo hi"} or {argv: [echo, hi]}'),
+    ("{python: report}", "3:18: x.action.python must be a mapping, not text; write it like {handler: NAME}"),
     ("{}", "3:9: x.action: needs exactly one of 'shell', 'http', 'sql', 'python', 'workflow'"),
     ("{shel: {argv: [a]}}", "3:10: x.action: unknown key 'shel' (did you mean 'shell'?)"),
     ("{shell: {argv: [a]}, sql: {}}", "3:9: x.action: needs exactly one of 'shell', 'http', 'sql', 'python', 'workflow'"),
@@ -316,6 +323,22 @@ def test_mistakes_are_named_by_place(text: str, said: str) -> None:
     with pytest.raises(InvalidFile) as caught:
         jobfile.loads(text, "f")
     assert str(caught.value).splitlines()[0] == f"f:{said}"
+
+
+def test_what_is_only_in_the_wrong_place_is_not_missing_as_well() -> None:
+    with pytest.raises(InvalidFile) as caught:
+        jobfile.loads('name: x\ncron: "0 2 * * *"\nshell: {script: "echo hi"}\n', "f")
+    assert [problem.text for problem in caught.value.problems] == [
+        "x: 'cron' belongs to `schedule`: write `schedule: {cron: ...}`",
+        "x: 'shell' belongs to `action`: write `action: {shell: ...}`",
+    ]
+
+
+def test_a_file_of_another_format_is_told_which_ones_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.toml"
+    file.write_text('[[jobs]]\nname = "x"\n')
+    with pytest.raises(InvalidFile, match="is TOML, and job files are YAML or JSON"):
+        jobfile.load(file)
 
 
 def test_all_mistakes_are_reported_at_once_in_order() -> None:
