@@ -29,15 +29,18 @@ help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable . --group dev
-	rm -rf .ns && mkdir -p .ns/horologe
-	for package in $(PACKAGES); do ln -s ../../$$package .ns/horologe/$$package; done
-	for name in v1 log peer; do ln -s ../../proto/horologe/$$name .ns/horologe/$$name; done
-	touch $@
+	@echo "installing everything into $(VENV), which takes about two minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --upgrade pip
+# Twice, for once still leaves a hundred lines of setuptools about folders that are data and no packages. Errors are shown.
+	@$(BIN)/pip install --quiet --quiet --editable . --group dev
+	@rm -rf .ns && mkdir -p .ns/horologe
+	@for package in $(PACKAGES); do ln -s ../../$$package .ns/horologe/$$package; done
+	@for name in v1 log peer; do ln -s ../../proto/horologe/$$name .ns/horologe/$$name; done
+	@touch $@
 
 dev: $(VENV)/.ready ## make .venv with everything, and .ns for type checkers and editors
+	@echo "ready: . $(BIN)/activate"
 
 demo: $(VENV)/.ready ## run a three-node cluster on examples/ and watch it (DEMO_SECONDS=20 ends by itself)
 	@$(BIN)/horologe dev --nodes 3 --examples examples --for $(DEMO_SECONDS)
