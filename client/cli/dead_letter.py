@@ -10,6 +10,7 @@ import typer
 
 from horologe.client.cli.backfill import instant
 from horologe.client.cli.execution import ATTEMPT_COLUMNS
+from horologe.client.cli.execution_argument import found_by
 from horologe.client.cli.job_create import json_value
 from horologe.client.cli.operation import RequestIdOption, WaitOption, show
 from horologe.client.cli.output import Column, print_data, print_details, print_table
@@ -41,8 +42,10 @@ _GROUP_COLUMNS = (
     Column("ERROR", lambda record: record["sample"]["error"]),
 )
 
+LISTING = "horologe dead-letter list"
 ExecutionsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[EXECUTION]...", help="Numbers, or full names.")
+    list[str] | None,
+    typer.Argument(metavar="[EXECUTION]...", help="Numbers, or full names.", callback=found_by(LISTING)),
 ]
 JobOption = Annotated[str, typer.Option("--job", metavar="JOB", help="Only of this job.")]
 FingerprintOption = Annotated[str, typer.Option("--fingerprint", metavar="HEX", help="Only with this error.")]
@@ -92,7 +95,9 @@ def groups(
 @connected
 def show_(
     session: Session,
-    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="Its number, or the full name.")],
+    execution: Annotated[
+        str, typer.Argument(metavar="EXECUTION", help="Its number, or the full name.", callback=found_by(LISTING))
+    ],
 ) -> None:
     """Show a dead letter with its error, its payload and its attempts."""
     from horologe.client import operation_records

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from horologe.client.cli import filters, job_create
+from horologe.client.cli.execution_argument import found_by
 from horologe.client.cli.output import Column, Format, print_data, print_details, print_json_line, print_table
 from horologe.client.cli.session import Session, connected
 
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
     from horologe.v1.execution_pb2 import Execution
     from horologe.v1.output_service_pb2 import ReadOutputResponse
 
-__all__ = ["ATTEMPT_COLUMNS", "COLUMNS", "app", "follow"]
+__all__ = ["ATTEMPT_COLUMNS", "COLUMNS", "ExecutionArgument", "app", "follow"]
 
 app = typer.Typer(name="execution", help="Runs of jobs, and their attempts.", no_args_is_help=True)
 
-ExecutionArgument = Annotated[str, typer.Argument(metavar="EXECUTION", help="Its number, or the full name.")]
+ExecutionArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXECUTION", help="Its number, or the full name.", callback=found_by("horologe execution list")
+    ),
+]
 
 POLL_SECONDS = 0.2
 

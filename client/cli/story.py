@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from horologe.client.cli import filters
+from horologe.client.cli.execution import ExecutionArgument
 from horologe.client.cli.output import Column, print_data, print_details, print_table
 from horologe.client.cli.session import Session, connected
 
@@ -60,7 +61,7 @@ def explain(
 @connected
 def story(
     session: Session,
-    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="Its number, or the full name.")],
+    execution: ExecutionArgument,
 ) -> None:
     """Tell what happened to an execution, in the order of time."""
     from horologe.client import records, times

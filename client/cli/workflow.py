@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from horologe.client.cli.execution_argument import found_by
 from horologe.client.cli.output import Column, Record, print_data, print_details, print_table
 from horologe.client.cli.session import Session, connected
 from horologe.client.errors import InvalidArgument
@@ -147,7 +148,12 @@ def run_(
 def rerun(
     session: Session,
     execution: Annotated[
-        str, typer.Argument(metavar="EXECUTION", help="The run, or one execution of it: that and all after it.")
+        str,
+        typer.Argument(
+            metavar="EXECUTION",
+            help="The run, or one execution of it: that and all after it.",
+            callback=found_by("horologe workflow runs"),
+        ),
     ],
     wait: WaitOption = False,
     request_id: RequestIdOption = "",
