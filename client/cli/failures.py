@@ -51,7 +51,8 @@ _HINTS: Mapping[str, str] = {
     "QUEUE_NOT_FOUND": "`horologe queue list` shows the queues",
     "QUEUE_PAUSED": "`horologe queue resume` starts what waits",
     "NAMESPACE_NOT_FOUND": "`horologe namespace list` shows the namespaces",
-    "JOB_EXISTS": "`horologe job apply` changes a job, `horologe job delete` removes it",
+    "JOB_EXISTS": "to change it: `horologe job get NAME -o yaml > NAME.yaml`, edit that file, `horologe job apply -f NAME.yaml`; "
+    "`horologe job delete NAME` removes it",
     "VERSION_NOT_FOUND": "`horologe job history` lists the versions of a job",
     "ETAG_MISMATCH": "somebody changed it in between; read it again, then decide",
     "CALENDAR_NOT_FOUND": "`horologe calendar list` shows the calendars of a namespace (--namespace)",

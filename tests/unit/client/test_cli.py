@@ -39,7 +39,7 @@ Run = Callable[..., Result]
     [
         (failure("INVALID_ARGUMENT", "INVALID_FIELD", "bad", {"job.queue": "too long"}), 2, "job.queue: too long"),
         (failure("NOT_FOUND", "JOB_NOT_FOUND", "gone"), 3, "`horologe job list`"),
-        (failure("ALREADY_EXISTS", "JOB_EXISTS", "taken"), 4, "`horologe job apply`"),
+        (failure("ALREADY_EXISTS", "JOB_EXISTS", "taken"), 4, "`horologe job apply -f NAME.yaml`"),
         (failure("ABORTED", "ETAG_MISMATCH", "changed"), 4, "read it again"),
         (failure("FAILED_PRECONDITION", "OVERLAP", "running"), 4, "--force"),
         (failure("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", "full", retry_after="1h"), 5, "try again in 3600 s"),
