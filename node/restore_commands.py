@@ -18,7 +18,10 @@ FromArgument = Annotated[
     str, typer.Argument(metavar="FROM", help="A file, or a folder or s3://BUCKET/FOLDER/ with several of them.")
 ]
 RevisionOption = Annotated[
-    int, typer.Option("--revision", min=0, help="The newest one of this revision or before. Default: the newest.")
+    int,
+    typer.Option(
+        "--revision", min=0, help="The newest one of this revision or before. Default: the newest.", show_default=False
+    ),
 ]
 ClusterIdOption = Annotated[
     str, typer.Option("--cluster-id", metavar="ID", help="Of this cluster, where there are backups of several.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from horologe.client import job_defaults
 from horologe.client.cli import (
     filters,
     job_calendar,
@@ -19,6 +20,7 @@ from horologe.client.cli import (
     job_next,
 )
 from horologe.client.cli.failures import warn
+from horologe.client.cli.job_mistakes import CreateCommand
 from horologe.client.cli.output import Column, print_data, print_details, print_table
 from horologe.client.cli.session import UNREACHABLE_SECONDS, Session, YesOption, connected
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "app"]
 
 app = typer.Typer(name="job", help="What to run, when, and under which policies.", no_args_is_help=True)
-app.command("create")(job_create.create)
+app.command("create", cls=CreateCommand)(job_create.create)
 app.command("apply")(job_files.apply)
 app.command("logs")(job_logs.logs)
 app.command("next")(job_next.next_)
@@ -105,8 +107,8 @@ COLUMNS = (
     Column("ACTION", _action),
     Column("STATE", "state"),
     Column("NEXT DUE", "next_due_time"),
-    Column("QUEUE", lambda record: record.get("queue", "default"), is_wide=True),
-    Column("PRIORITY", lambda record: record.get("priority", 5), is_wide=True),
+    Column("QUEUE", lambda record: record.get("queue", job_defaults.QUEUE), is_wide=True),
+    Column("PRIORITY", lambda record: record.get("priority", job_defaults.PRIORITY), is_wide=True),
     Column("UNFINISHED", "unfinished_execution_count", is_wide=True),
     Column("OWNER", "owner", is_wide=True),
     Column("LABELS", "labels", is_wide=True),

@@ -77,7 +77,7 @@ def calendar(
     weeks: Annotated[int, typer.Option("--weeks", metavar="N", min=0, max=52, help="How far back.")] = 2,
     days: Annotated[int, typer.Option("--days", metavar="N", min=0, max=366, help="How far ahead.")] = 7,
     time_zone: Annotated[
-        str, typer.Option("--tz", metavar="ZONE", help="Whose days and hours, as Europe/Berlin. Default: UTC.")
+        str, typer.Option("--tz", metavar="ZONE", help="Whose days and hours, as Europe/Berlin.")
     ] = "UTC",
     plain: Annotated[bool, typer.Option("--plain", help="Sentences instead of a picture.")] = False,
 ) -> None:

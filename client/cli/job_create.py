@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from horologe.client.cli import job_options as options
+from horologe.client.cli.job_mistakes import check_http
 from horologe.client.cli.session import Session, connected
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _schedules(given: dict[str, Any]) -> list[Schedule]:
 def _action(given: dict[str, Any]) -> Action:
     from horologe.client import jobs
 
+    check_http(given["http"])
     chosen = [kind for kind in ("shell", "argv", "http", "sql", "python", "run_members") if given[kind]]
     if not chosen and given["command"]:
         # As docker and kubectl take it: what stands behind -- is the command.

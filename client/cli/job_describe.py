@@ -6,6 +6,7 @@ import heapq
 import itertools
 from typing import Any
 
+from horologe.client import job_defaults as defaults
 from horologe.client import records, times, words
 from horologe.client.client import Client
 from horologe.client.durations import from_proto, render
@@ -42,7 +43,7 @@ def _sentence(client: Client, job: Job, schedule: Schedule) -> str:
         case "fixed_delay":
             return f"{render(from_proto(schedule.fixed_delay.delay))} after the end of the previous execution"
         case "after":
-            condition = words.render(AfterSchedule.Condition, schedule.after.condition) or "all_succeeded"
+            condition = words.render(AfterSchedule.Condition, schedule.after.condition) or defaults.CONDITION
             return f"after {', '.join(schedule.after.jobs)}: {condition}"
         case "manual":
             return "only on request"
@@ -55,10 +56,10 @@ def _sentence(client: Client, job: Job, schedule: Schedule) -> str:
 def _rules(cron: CronSchedule) -> str:
     """How a cron expression is read, and what daylight saving does to it: the defaults too."""
     rules = {
-        "dialect": words.render(CronSchedule.Dialect, cron.dialect) or "unix",
-        "dst_gap": words.render(CronSchedule.GapPolicy, cron.dst_gap) or "run_after",
-        "dst_overlap": words.render(CronSchedule.OverlapPolicy, cron.dst_overlap) or "first",
-        "day_match": words.render(CronSchedule.DayMatch, cron.day_match) or "either",
+        "dialect": words.render(CronSchedule.Dialect, cron.dialect) or defaults.DIALECT,
+        "dst_gap": words.render(CronSchedule.GapPolicy, cron.dst_gap) or defaults.DST_GAP,
+        "dst_overlap": words.render(CronSchedule.OverlapPolicy, cron.dst_overlap) or defaults.DST_OVERLAP,
+        "day_match": words.render(CronSchedule.DayMatch, cron.day_match) or defaults.DAY_MATCH,
     }
     return f" [{', '.join(f'{name}={value}' for name, value in rules.items())}]"
 
@@ -73,24 +74,32 @@ def policies(job: Job) -> list[tuple[str, object]]:
         ("Calendars", list(job.calendars)),
         (
             "On exclusion",
-            (words.render(job_pb2.ExclusionPolicy, job.on_exclusion) or "skip") if job.calendars else None,
+            (words.render(job_pb2.ExclusionPolicy, job.on_exclusion) or defaults.ON_EXCLUSION)
+            if job.calendars
+            else None,
         ),
         ("When finished", "deleted" if job.delete_when_finished else None),
         *_retry(job.retry),
-        ("Timeout", _span(job, "timeout", "1h")),
+        ("Timeout", _span(job, "timeout", defaults.TIMEOUT)),
         ("Execution timeout", _span(job, "execution_timeout")),
         ("Deadline", _span(job, "deadline")),
-        ("Grace", _span(job, "grace", "10s")),
-        ("Overlap", words.render(job_pb2.OverlapPolicy, job.overlap) or "skip"),
-        ("Waiting at most", (job.queue_max or 1000) if job.overlap == job_pb2.OVERLAP_POLICY_QUEUE_ALL else None),
+        ("Grace", _span(job, "grace", defaults.GRACE)),
+        ("Overlap", words.render(job_pb2.OverlapPolicy, job.overlap) or defaults.OVERLAP),
+        (
+            "Waiting at most",
+            (job.queue_max or defaults.QUEUE_MAX) if job.overlap == job_pb2.OVERLAP_POLICY_QUEUE_ALL else None,
+        ),
         ("Running at most", job.max_running or None),
         ("Limits", list(job.limits)),
-        ("Catch-up", words.render(job_pb2.CatchupPolicy, job.catchup) or "latest"),
-        ("Catch-up at most", (job.catchup_max or 100) if job.catchup == job_pb2.CATCHUP_POLICY_ALL else None),
+        ("Catch-up", words.render(job_pb2.CatchupPolicy, job.catchup) or defaults.CATCHUP),
+        (
+            "Catch-up at most",
+            (job.catchup_max or defaults.CATCHUP_MAX) if job.catchup == job_pb2.CATCHUP_POLICY_ALL else None,
+        ),
         ("Catch-up window", _span(job, "catchup_window", "by schedule")),
-        ("On lease loss", words.render(job_pb2.LeaseLossPolicy, job.on_lease_loss) or "retry"),
-        ("Queue", job.queue or "default"),
-        ("Priority", job.priority if job.HasField("priority") else 5),
+        ("On lease loss", words.render(job_pb2.LeaseLossPolicy, job.on_lease_loss) or defaults.ON_LEASE_LOSS),
+        ("Queue", job.queue or defaults.QUEUE),
+        ("Priority", job.priority if job.HasField("priority") else defaults.PRIORITY),
         ("Worker labels", dict(sorted(job.worker_labels.items()))),
         ("Workflow", job.workflow),
         ("Apply set", job.apply_set),
@@ -102,12 +111,12 @@ def policies(job: Job) -> list[tuple[str, object]]:
 
 
 def _retry(retry: RetryPolicy) -> list[tuple[str, object]]:
-    attempts = retry.max_attempts or 3
-    backoff = words.render(RetryPolicy.Backoff, retry.backoff) or "exponential"
-    growth = f"{backoff} backoff from {_span(retry, 'base', '5s')} to {_span(retry, 'cap', '1h')}"
+    attempts = retry.max_attempts or defaults.MAX_ATTEMPTS
+    backoff = words.render(RetryPolicy.Backoff, retry.backoff) or defaults.RETRY_BACKOFF
+    growth = f"{backoff} backoff from {_span(retry, 'base', defaults.RETRY_BASE)} to {_span(retry, 'cap', defaults.RETRY_CAP)}"
     if backoff == "exponential":
-        growth += f", factor {retry.factor or 2:g}"
-    growth += f", jitter {words.render(RetryPolicy.Jitter, retry.jitter) or 'full'}"
+        growth += f", factor {retry.factor or defaults.RETRY_FACTOR:g}"
+    growth += f", jitter {words.render(RetryPolicy.Jitter, retry.jitter) or defaults.RETRY_JITTER}"
     return [
         ("Retry", "none" if attempts == 1 else f"{attempts} attempts, {growth}"),
         ("Retry on", list(retry.retry_on)),

@@ -100,9 +100,7 @@ def import_crontab(
 def import_kubernetes(
     session: Session,
     file: FileArgument,
-    tz: Annotated[
-        str, typer.Option("--tz", metavar="ZONE", help="Of schedules without timeZone. Default: UTC.")
-    ] = "UTC",
+    tz: Annotated[str, typer.Option("--tz", metavar="ZONE", help="Of schedules without timeZone.")] = "UTC",
     prefix: PrefixOption = "",
     update: UpdateOption = False,
     dry_run: DryRunOption = False,

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from horologe.client import job_defaults as defaults
+
 __all__ = ["FLAGS", "with_flags"]
 
 WHEN = "When (at least one)"
@@ -46,7 +48,7 @@ Condition = Annotated[
     typer.Option(
         "--condition",
         metavar="all_succeeded|all_done|any_succeeded|any_failed",
-        help="Of --after: how they ended.",
+        help=f"Of --after: how they ended. Default: {defaults.CONDITION}.",
         rich_help_panel=WHEN,
     ),
 ]
@@ -56,7 +58,14 @@ In = Annotated[
 ]
 Manual = Annotated[bool, typer.Option("--manual", help="Only on request.", rich_help_panel=WHEN)]
 Tz = Annotated[
-    str, typer.Option("--tz", "--time-zone", metavar="ZONE", help="Time zone of --cron and --at.", rich_help_panel=WHEN)
+    str,
+    typer.Option(
+        "--tz",
+        "--time-zone",
+        metavar="ZONE",
+        help=f"Of --cron (default: {defaults.TIME_ZONE}), and of local times, which need it.",
+        rich_help_panel=WHEN,
+    ),
 ]
 AllowPast = Annotated[bool, typer.Option("--allow-past", help="Accept an --at that has passed.", rich_help_panel=WHEN)]
 Phase = Annotated[str | None, typer.Option("--phase", metavar="DURATION", help="Of --every.", rich_help_panel=WHEN)]
@@ -68,18 +77,36 @@ Dialect = Annotated[
     typer.Option(
         "--dialect",
         metavar="unix|unix-seconds-first|unix-seconds-last|quartz|kubernetes",
-        help="Of --cron.",
+        help=f"Of --cron. Default: {defaults.DIALECT}.",
         rich_help_panel=WHEN,
     ),
 ]
 DstGap = Annotated[
-    str, typer.Option("--dst-gap", metavar="run_after|skip", rich_help_panel=WHEN, help="Missing local times.")
+    str,
+    typer.Option(
+        "--dst-gap",
+        metavar="run_after|skip",
+        help=f"Missing local times. Default: {defaults.DST_GAP}.",
+        rich_help_panel=WHEN,
+    ),
 ]
 DstOverlap = Annotated[
-    str, typer.Option("--dst-overlap", metavar="first|second|both", rich_help_panel=WHEN, help="Repeated local times.")
+    str,
+    typer.Option(
+        "--dst-overlap",
+        metavar="first|second|both",
+        help=f"Repeated local times. Default: {defaults.DST_OVERLAP}.",
+        rich_help_panel=WHEN,
+    ),
 ]
 DayMatch = Annotated[
-    str, typer.Option("--day-match", metavar="either|both", rich_help_panel=WHEN, help="Of the two day fields.")
+    str,
+    typer.Option(
+        "--day-match",
+        metavar="either|both",
+        help=f"Of the two day fields. Default: {defaults.DAY_MATCH}.",
+        rich_help_panel=WHEN,
+    ),
 ]
 StartTime = Annotated[
     str | None, typer.Option("--start-time", metavar="TIME", help="No due time before.", rich_help_panel=WHEN)
@@ -98,7 +125,13 @@ Calendar = Annotated[
     typer.Option("--calendar", metavar="NAME", help="Excludes due times; repeatable.", rich_help_panel=WHEN),
 ]
 OnExclusion = Annotated[
-    str, typer.Option("--on-exclusion", metavar="skip|next_open", help="An excluded due time.", rich_help_panel=WHEN)
+    str,
+    typer.Option(
+        "--on-exclusion",
+        metavar="skip|next_open",
+        help=f"An excluded due time. Default: {defaults.ON_EXCLUSION}.",
+        rich_help_panel=WHEN,
+    ),
 ]
 DeleteWhenFinished = Annotated[
     bool,
@@ -167,35 +200,86 @@ Parameters = Annotated[
     typer.Option("--parameters", metavar="JSON", help='For --sql, like {"day": 1}.', rich_help_panel=WHAT),
 ]
 Timeout = Annotated[
-    str | None, typer.Option("--timeout", metavar="DURATION", help="Of one attempt.", rich_help_panel=POLICIES)
+    str | None,
+    typer.Option(
+        "--timeout",
+        metavar="DURATION",
+        help=f"Of one attempt, which is ended then. Default: {defaults.TIMEOUT}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 Grace = Annotated[
-    str | None, typer.Option("--grace", metavar="DURATION", help="From SIGTERM to SIGKILL.", rich_help_panel=POLICIES)
+    str | None,
+    typer.Option(
+        "--grace",
+        metavar="DURATION",
+        help=f"From SIGTERM to SIGKILL. Default: {defaults.GRACE}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 ExecutionTimeout = Annotated[
     str | None,
-    typer.Option("--execution-timeout", metavar="DURATION", help="Of all attempts together.", rich_help_panel=POLICIES),
+    typer.Option(
+        "--execution-timeout",
+        metavar="DURATION",
+        help="Of all attempts together. Default: none.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 Deadline = Annotated[
     str | None,
     typer.Option("--deadline", metavar="DURATION", help="Start by then, or not at all.", rich_help_panel=POLICIES),
 ]
 MaxAttempts = Annotated[
-    int | None, typer.Option("--max-attempts", min=1, help="1: no retry.", rich_help_panel=POLICIES)
+    int | None,
+    typer.Option(
+        "--max-attempts",
+        min=1,
+        help=f"In all; 1: no retry. Default: {defaults.MAX_ATTEMPTS}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 RetryBackoff = Annotated[
     str,
-    typer.Option("--retry-backoff", metavar="fixed|linear|exponential", help="How it grows.", rich_help_panel=POLICIES),
+    typer.Option(
+        "--retry-backoff",
+        metavar="fixed|linear|exponential",
+        help=f"How the delay grows. Default: {defaults.RETRY_BACKOFF}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 RetryBase = Annotated[
-    str | None, typer.Option("--retry-base", metavar="DURATION", help="The first delay.", rich_help_panel=POLICIES)
+    str | None,
+    typer.Option(
+        "--retry-base",
+        metavar="DURATION",
+        help=f"The first delay. Default: {defaults.RETRY_BASE}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
-RetryFactor = Annotated[float | None, typer.Option("--retry-factor", min=1.0, help="Growth.", rich_help_panel=POLICIES)]
+RetryFactor = Annotated[
+    float | None,
+    typer.Option(
+        "--retry-factor", min=1.0, help=f"Growth. Default: {defaults.RETRY_FACTOR:g}.", rich_help_panel=POLICIES
+    ),
+]
 RetryCap = Annotated[
-    str | None, typer.Option("--retry-cap", metavar="DURATION", help="The longest delay.", rich_help_panel=POLICIES)
+    str | None,
+    typer.Option(
+        "--retry-cap",
+        metavar="DURATION",
+        help=f"The longest delay. Default: {defaults.RETRY_CAP}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 RetryJitter = Annotated[
-    str, typer.Option("--retry-jitter", metavar="none|full", help="Of the delay.", rich_help_panel=POLICIES)
+    str,
+    typer.Option(
+        "--retry-jitter",
+        metavar="none|full",
+        help=f"Of the delay. Default: {defaults.RETRY_JITTER}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 RetryOn = Annotated[
     list[str] | None,
@@ -219,12 +303,18 @@ Overlap = Annotated[
     typer.Option(
         "--overlap",
         metavar="skip|allow|queue_one|queue_all|replace",
-        help="While the previous one runs.",
+        help=f"While the previous one runs. Default: {defaults.OVERLAP}.",
         rich_help_panel=POLICIES,
     ),
 ]
 QueueMax = Annotated[
-    int | None, typer.Option("--queue-max", min=1, help="So many wait with queue_all.", rich_help_panel=POLICIES)
+    int | None,
+    typer.Option(
+        "--queue-max",
+        min=1,
+        help=f"So many wait with queue_all. Default: {defaults.QUEUE_MAX}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 MaxRunning = Annotated[
     int | None, typer.Option("--max-running", min=1, help="So many of this job at a time.", rich_help_panel=POLICIES)
@@ -237,20 +327,58 @@ Limit = Annotated[
 ]
 Catchup = Annotated[
     str,
-    typer.Option("--catchup", metavar="latest|skip|earliest|all", help="Missed due times.", rich_help_panel=POLICIES),
+    typer.Option(
+        "--catchup",
+        metavar="latest|skip|earliest|all",
+        help=f"Which of the missed due times run. Default: {defaults.CATCHUP}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 CatchupWindow = Annotated[
-    str | None, typer.Option("--catchup-window", metavar="DURATION", help="How far back.", rich_help_panel=POLICIES)
+    str | None,
+    typer.Option(
+        "--catchup-window",
+        metavar="DURATION",
+        help="How far back. Default: from one due time to the next, but 1m to 1d; of --at and --in 365d.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 CatchupMax = Annotated[
-    int | None, typer.Option("--catchup-max", min=1, help="So many runs with all.", rich_help_panel=POLICIES)
+    int | None,
+    typer.Option(
+        "--catchup-max",
+        min=1,
+        help=f"So many runs with all. Default: {defaults.CATCHUP_MAX}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 OnLeaseLoss = Annotated[
-    str, typer.Option("--on-lease-loss", metavar="retry|fail", help="When a worker is lost.", rich_help_panel=POLICIES)
+    str,
+    typer.Option(
+        "--on-lease-loss",
+        metavar="retry|fail",
+        help=f"When a worker is lost. Default: {defaults.ON_LEASE_LOSS}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
-Queue = Annotated[str, typer.Option("--queue", metavar="NAME", help="Whose workers run it.", rich_help_panel=POLICIES)]
+Queue = Annotated[
+    str,
+    typer.Option(
+        "--queue",
+        metavar="NAME",
+        help=f"Whose workers run it. Default: {defaults.QUEUE}.",
+        rich_help_panel=POLICIES,
+    ),
+]
 Priority = Annotated[
-    int | None, typer.Option("--priority", min=0, max=9, help="Higher first.", rich_help_panel=POLICIES)
+    int | None,
+    typer.Option(
+        "--priority",
+        min=0,
+        max=9,
+        help=f"Higher first. Default: {defaults.PRIORITY}.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 WorkerLabel = Annotated[
     list[str] | None,
@@ -263,7 +391,13 @@ Workflow = Annotated[
 ]
 ApplySet = Annotated[str, typer.Option("--apply-set", metavar="NAME", help="What it is applied and pruned with.")]
 OutputBytesMax = Annotated[
-    int, typer.Option("--output-bytes-max", min=0, metavar="N", help="Output of an attempt beyond this is dropped.")
+    int | None,
+    typer.Option(
+        "--output-bytes-max",
+        min=0,
+        metavar="N",
+        help="Output of an attempt beyond this is dropped. Default: 10 MiB, which is also the most.",
+    ),
 ]
 Owner = Annotated[str, typer.Option("--owner", metavar="TEXT", help="Who answers for it.")]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="For search; repeatable.")]
@@ -346,7 +480,7 @@ FLAGS: dict[str, tuple[Any, Any]] = {
     "worker_label": (WorkerLabel, None),
     "workflow": (Workflow, ""),
     "label": (Label, None),
-    "output_bytes_max": (OutputBytesMax, 0),
+    "output_bytes_max": (OutputBytesMax, None),
     "owner": (Owner, ""),
     "apply_set": (ApplySet, ""),
     "description": (Description, ""),

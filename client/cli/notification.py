@@ -89,7 +89,7 @@ def set_(  # nosec B107
         str, typer.Option("--group-window", metavar="DURATION", help="Wait so long for more. Default: do not wait.")
     ] = "",
     max_per_hour: Annotated[
-        int, typer.Option("--max-per-hour", metavar="N", help="1 to 100 messages. Default: 60.")
+        int, typer.Option("--max-per-hour", metavar="N", help="1 to 100 messages. Default: 60.", show_default=False)
     ] = 0,
     description: Annotated[str, typer.Option("--description", metavar="TEXT", help="For people.")] = "",
     disabled: Annotated[bool, typer.Option("--disabled", help="Find and send nothing.")] = False,

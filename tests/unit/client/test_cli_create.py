@@ -188,6 +188,10 @@ def test_create_with_every_policy(fake: FakeCluster, run: Run) -> None:
         ("--every 5s --shell x --env A", "'A' is not KEY=VALUE"),
         ("--every 5s --shell x --priority 10", "less than or equal to 9"),
         ("--every 5s --shell x --nonsense", "nonsense"),
+        ("--every 5s ls -l /", "No such option: -l; a command that has options of its own stands behind --"),
+        ("--every 5s --http http://x", "requires 2 arguments; give METHOD and URL, like --http GET https://"),
+        ("--every 5s --http http://x --timeout 1m", "--http: 'http://x' is no method; give METHOD and URL"),
+        ("--every 5s --sql db", "requires 2 arguments; give CONNECTION and STATEMENT"),
     ],
 )
 def test_create_used_wrongly(fake: FakeCluster, run: Run, arguments: str, said: str) -> None:
@@ -195,3 +199,11 @@ def test_create_used_wrongly(fake: FakeCluster, run: Run, arguments: str, said: 
     assert result.exit_code == 2
     assert said in " ".join(result.stderr.replace("│", " ").split())
     assert fake.received == []
+
+
+@pytest.mark.parametrize("arguments", ["--shel x", "-x -- ls -l"])
+def test_a_slip_is_not_taken_for_an_option_of_the_command(run: Run, arguments: str) -> None:
+    result = run("job", "create", "hello", "--every", "5s", *arguments.split())
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
+    assert "behind" not in result.stderr
