@@ -145,7 +145,10 @@ document.addEventListener("submit", (event) => {
   dialog.querySelector(".question").textContent = form.dataset.confirm;
   dialog.querySelector("button[value='yes']").textContent = event.submitter?.textContent.trim() || "Yes";
   dialog.returnValue = "";
+  asked = form;
   dialog.addEventListener("close", () => {
+    asked = null;
+    setTimeout(letGo);
     if (dialog.returnValue !== "yes") return;
     confirmed = form;
     form.requestSubmit(event.submitter);
@@ -217,16 +220,18 @@ function refocus(part) {
   focused = null;
 }
 
-// What is pressed has to be there still when it is let go, or nothing would be clicked. A part that came meanwhile is asked for anew
-// after that, or comes with the next change.
+// What is pressed has to be there still when it is let go, or nothing would be clicked; and a form that somebody is asked about, when
+// the answer comes. A part that came meanwhile is asked for anew after that, or comes with the next change.
 
 let pressed = null;
+let asked = null;
 let soon = null;
 const missed = new Set();
 
 function keepPressed(event) {
   const part = event.detail.target;
-  if (!pressed || !part.matches("[hx-trigger*='sse:changed']") || !part.contains(pressed)) return;
+  const isHeld = [pressed, asked].some((element) => element && part.contains(element));
+  if (!isHeld || !part.matches("[hx-trigger*='sse:changed']")) return;
   event.detail.shouldSwap = false;
   missed.add(part);
 }
