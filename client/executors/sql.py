@@ -125,9 +125,9 @@ class _Statement:
     def run(self, loop: asyncio.AbstractEventLoop) -> int:
         """In a thread: the whole transaction. Returns how many rows were read or changed."""
         with self._engine.begin() as connection:
-            self._connection = connection.connection.driver_connection
-            self._check()
             try:
+                self._connection = connection.connection.driver_connection
+                self._check()
                 result = connection.execution_options(yield_per=ROWS_PER_TURN).execute(
                     sqlalchemy.text(self._text), self._parameters
                 )
