@@ -83,7 +83,7 @@ class Identity:
     def _replaced_at(self) -> float:
         """When the newer one of key and certificate was written, in seconds of the Unix epoch."""
         files = (self.certificate, self.key)
-        return max((file.stat().st_mtime for file in files if file is not None and file.exists()), default=0.0)
+        return max(file_stamp(file)[1] for file in files if file is not None) / 1e9
 
     def credentials(self) -> grpc.ChannelCredentials:
         """As the files are now. InvalidContext says which one is wrong: gRPC itself would not."""

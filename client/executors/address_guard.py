@@ -32,7 +32,7 @@ _SPECIAL_NETWORKS = [
 
 ADVICE = (
     "the worker's owner can allow it with http.allow_private or http.allow_loopback "
-    "(`horologe worker run --http-allow-loopback`)"
+    "(for this machine itself: `horologe worker run --http-allow-loopback`)"
 )
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 """Finds the addresses of a host, for a connection to a port. OSError if there is none."""

@@ -14,7 +14,6 @@ from horologe.chaos.workload import Callers, RecurringJobs, each, read_outcomes
 from horologe.client import jobs
 
 FEW_ENTRIES = {"log_entries_kept": 20}
-SNAPSHOTS_MAX = 3
 
 
 def _log_of(cluster: ChaosCluster, node: str) -> list[dict[str, object]]:
@@ -66,7 +65,7 @@ async def test_a_follower_that_fell_behind_fetches_the_state_and_may_lead(tmp_pa
 
         async def told() -> bool:
             # The log goes on meanwhile: what comes after the state may be gone too, and then it takes the state once more.
-            return 1 <= _events(cluster, behind, "snapshot installed") <= SNAPSHOTS_MAX
+            return _events(cluster, behind, "snapshot installed") >= 1
 
         # It stands where the others do a moment before it says how it got there.
         await eventually(told, 60, "a snapshot was installed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import ssl
 import threading
@@ -200,6 +201,19 @@ def test_a_certificate_that_comes_after_its_key_is_waited_for(
     monkeypatch.setattr(tls, "REPLACED_SECONDS_MAX", 3600.0)
     assert tls.Identity(folder / "ca.pem", folder / "cert.pem", folder / "key.pem").credentials()
     assert looks == 4
+
+
+def test_a_pair_that_has_not_matched_for_long_is_not_waited_for(
+    authority: TestAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Credentials are made on event loops: none of them may stand still each time."""
+    folder = authority.write(tmp_path / "own")
+    (folder / "key.pem").write_bytes((authority.write(tmp_path / "other") / "key.pem").read_bytes())
+    for file in folder.iterdir():
+        os.utime(file, (1.0, 1.0))
+    monkeypatch.setattr(tls, "_pauses", None)
+    with pytest.raises(errors.InvalidContext, match="is not the key of the certificate"):
+        tls.Identity(folder / "ca.pem", folder / "cert.pem", folder / "key.pem").credentials()
 
 
 def test_certificates_of_no_use_are_named(authority: TestAuthority, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ async def test_private_addresses_are_refused_in_every_spelling(
 
     assert (result.outcome, result.permanent) == (Result.OUTCOME_FAILED, True)
     assert "is not a public address" in result.error
-    assert "http.allow_loopback (`horologe worker run --http-allow-loopback`)" in result.error
+    assert "http.allow_loopback (for this machine itself: `horologe worker run --http-allow-loopback`)" in result.error
     assert site.requests == []
 
 
