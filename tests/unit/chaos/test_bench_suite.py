@@ -95,7 +95,8 @@ def test_a_page_of_nothing_says_so() -> None:
     assert "they are of a short run" in bench_page.page([], Plan(short=True))
 
 
-def test_the_highest_rate_that_is_kept_up_with_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def limit(monkeypatch: pytest.MonkeyPatch, at_once: int, for_long: int) -> list[tuple[str, ...]]:
+    """A machine on which more than these rates come to nothing, or are not sound. Answers the commands that were run."""
     asked: list[tuple[str, ...]] = []
 
     def run_once(arguments: tuple[str, ...], *_: object) -> tuple[dict[str, Any] | None, str]:
@@ -103,9 +104,16 @@ def test_the_highest_rate_that_is_kept_up_with_is_measured(monkeypatch: pytest.M
         if arguments[0] == "core":
             return core_report(), ""
         rate = float(arguments[2]) if arguments[0] == "steady" else 1.0
-        return (report(rate), "") if rate <= 14_000 else (None, "too much")
+        if rate > at_once:
+            return None, "too much"
+        return report(rate) | {"is_sound": arguments[-1] != "120" or rate <= for_long}, ""
 
     monkeypatch.setattr(bench_suite, "run_once", run_once)
+    return asked
+
+
+def test_the_highest_rate_that_is_kept_up_with_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = limit(monkeypatch, at_once=14_000, for_long=14_000)
     said: list[str] = []
     done = list(run_all(Plan(runs=2), said.append))
     assert done[0].row.arguments[2] == "14000" and len(done[0].records) == 2
@@ -116,19 +124,7 @@ def test_the_highest_rate_that_is_kept_up_with_is_measured(monkeypatch: pytest.M
 
 
 def test_a_rate_that_is_too_much_for_long_is_left_for_the_next_lower_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, ...]] = []
-
-    def run_once(arguments: tuple[str, ...], *_: object) -> tuple[dict[str, Any] | None, str]:
-        asked.append(tuple(arguments))
-        if arguments[0] == "core":
-            return core_report(), ""
-        rate = float(arguments[2]) if arguments[0] == "steady" else 1.0
-        if rate > 5_000:
-            return None, "too much"
-        is_long = arguments[-1] == "120"
-        return report(rate) | {"is_sound": not is_long or rate < 4_000}, ""
-
-    monkeypatch.setattr(bench_suite, "run_once", run_once)
+    asked = limit(monkeypatch, at_once=5_000, for_long=3_999)
     said: list[str] = []
     done = list(run_all(Plan(runs=3), said.append))
     assert done[0].row.arguments[2] == "3500" and len(done[0].records) == 3 and done[0].keeps_up

@@ -44,13 +44,19 @@ def stuffed(processes: Processes) -> socket.socket:
     return theirs
 
 
+async def waiting_for_its_turn(processes: Processes, output: int) -> asyncio.Future[Process]:
+    """A process that is asked for while the socket takes no more."""
+    starting = asyncio.ensure_future(processes.spawn(Command(["true"], {}, "/", "/"), output, output))
+    while processes._room is None:  # noqa: ASYNC110 - what it waits for is not ours to set
+        await asyncio.sleep(0)
+    return starting
+
+
 async def test_what_is_cancelled_while_it_waits_for_its_turn_never_starts() -> None:
     processes = Processes(Lease())
     theirs = stuffed(processes)
     output = os.open(os.devnull, os.O_WRONLY)
-    starting = asyncio.ensure_future(processes.spawn(Command(["true"], {}, "/", "/"), output, output))
-    while processes._room is None:  # noqa: ASYNC110 - what it waits for is not ours to set
-        await asyncio.sleep(0)
+    starting = await waiting_for_its_turn(processes, output)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
@@ -68,9 +74,7 @@ async def test_a_supervisor_that_dies_while_its_socket_is_full_keeps_nobody_wait
     processes = Processes(Lease())
     theirs = stuffed(processes)
     output = os.open(os.devnull, os.O_WRONLY)
-    starting = asyncio.ensure_future(processes.spawn(Command(["true"], {}, "/", "/"), output, output))
-    while processes._room is None:  # noqa: ASYNC110 - what it waits for is not ours to set
-        await asyncio.sleep(0)
+    starting = await waiting_for_its_turn(processes, output)
     theirs.close()
     with pytest.raises(NotStartedError, match="the supervisor of processes ended"):
         await asyncio.wait_for(starting, 60)
