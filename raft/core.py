@@ -30,8 +30,17 @@ from horologe.raft.core_view import CoreView
 from horologe.raft.journal import NO_OP_COMMAND, Journal, LogItem
 from horologe.raft.membership import CONFIGURATION_COMMAND_TYPE, Configuration
 
-__all__ = ["CoreSettings", "CoreStoppedError", "Protections", "RaftCore", "RaftInvariantError"]
+__all__ = [
+    "ACKNOWLEDGED_FIRST_BYTES",
+    "CoreSettings",
+    "CoreStoppedError",
+    "Protections",
+    "RaftCore",
+    "RaftInvariantError",
+]
 
+ACKNOWLEDGED_FIRST_BYTES = 4 << 10
+"""Committed entries of together so much take longer to apply than one more step and its commit: some 3 ms."""
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +73,8 @@ class RaftCore(CoreView):
         self._apply = apply
         self._failure: BaseException | None = None
         self._followed: Configuration | None = None
+        self._has_put_off = False
+        """The last tick has left committed entries for this one."""
         ambient.now, ambient.chance = now_seconds, random
         self._engine = Pysyncobj(self, settings, protections, journal)
         self._peers: dict[str, Peer] = {}
@@ -284,6 +295,24 @@ class RaftCore(CoreView):
         # would neither vote nor stand any more, and may be needed should the entry get lost with this leader.
         self._follow_configuration()
         self._replication.send_to_all()
+
+    def engine_may_apply(self) -> bool:
+        """For the engine only. An acknowledgement leaves with the end of the step, and what is committed takes a while to apply:
+        the leader and the other followers would wait for it in turn, each doing nothing while the others work. So what takes
+        long is applied in the next step, and then in any case.
+        """
+        acknowledges = any(message.HasField("append_reply") for _, message in self.outbox)
+        self._has_put_off = acknowledges and not self._has_put_off and self._takes_long_to_apply()
+        return not self._has_put_off
+
+    def _takes_long_to_apply(self) -> bool:
+        size_bytes = 0
+        for index in range(self.applied_index + 1, self.commit_index + 1):
+            item = self._journal.entry_at(index)
+            size_bytes += 0 if item is None else len(item[0])
+            if size_bytes >= ACKNOWLEDGED_FIRST_BYTES:
+                return True
+        return False
 
     def engine_applies(self, index: int, command: bytes) -> None:
         """For the engine only."""

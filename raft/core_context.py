@@ -90,6 +90,9 @@ class EngineOwner(Protocol):
     def engine_applies(self, index: int, command: bytes) -> None:
         """A committed entry, in order."""
 
+    def engine_may_apply(self) -> bool:
+        """Whether committed entries are to be applied in this tick."""
+
     def engine_replicates(self) -> None:
         """The leader shall speak to all peers."""
 

@@ -125,6 +125,8 @@ class _SyncObj(_engine_module.SyncObj):  # type: ignore[misc, name-defined]
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
         """Answers whether anything was applied: then the engine tells the followers."""
+        if not self._owner.engine_may_apply():
+            return False
         first, size_bytes = self.raftLastApplied + 1, 0
         pile = self.raftCommitIndex - self.raftLastApplied
         # Whoever falls behind takes larger bites, or might never come up with the others again.

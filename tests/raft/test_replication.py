@@ -7,7 +7,7 @@ from by_hand import Hand, PeerMessage, regular
 from world import InvariantViolationError, World
 
 from horologe.peer.v1 import peer_service_pb2
-from horologe.raft.core import Protections
+from horologe.raft.core import ACKNOWLEDGED_FIRST_BYTES, Protections
 from horologe.raft.core_engine import BITES_MAX
 
 
@@ -111,6 +111,7 @@ def test_what_has_piled_up_is_applied_bit_by_bit_and_meanwhile_others_are_answer
     command = regular("x" * (hand.core.settings.apply_bytes_max // 2))
     entries = [(index, 1, command) for index in range(2, 12)]
     hand.append("b", 1, (1, 0), entries, commit_index=11)
+    assert hand.answers("append_reply")
     applied = []
     while hand.core.applied_index < 11:
         assert hand.core.tick_at(hand.now) == hand.now, "there is more to do at once"
@@ -125,10 +126,33 @@ def test_what_has_piled_up_is_applied_bit_by_bit_and_meanwhile_others_are_answer
     assert hand.core.tick_at(hand.now) > hand.now
 
 
+def test_what_takes_long_to_apply_waits_until_the_acknowledgement_has_left_and_no_longer() -> None:
+    hand = Hand()
+    command = regular("x" * ACKNOWLEDGED_FIRST_BYTES)
+    hand.append("b", 1, (1, 0), [(2, 1, command)])
+    hand.append("b", 1, (2, 1), [(3, 1, command)], commit_index=2)
+    hand.tick()
+    assert not hand.applied
+    assert hand.core.tick_at(hand.now) == hand.now, "the next step is made at once"
+    assert [reply.append_reply.next_index for reply in hand.answers("append_reply")] == [3, 4]
+    hand.append("b", 1, (3, 1), [(4, 1, command)], commit_index=3)
+    hand.tick()
+    assert [index for index, _, _ in hand.applied] == [2, 3], "not even for another acknowledgement"
+
+
+def test_what_is_applied_quickly_is_applied_with_the_acknowledgement() -> None:
+    hand = Hand()
+    hand.append("b", 1, (1, 0), [(2, 1, regular("x"))])
+    hand.append("b", 1, (2, 1), [(3, 1, regular("y"))], commit_index=2)
+    hand.tick()
+    assert [index for index, _, _ in hand.applied] == [2]
+
+
 def test_a_large_pile_is_applied_in_larger_bites() -> None:
     hand = Hand()
     command = regular("x" * hand.core.settings.apply_bytes_max)
     hand.append("b", 1, (1, 0), [(index, 1, command) for index in range(2, 102)], commit_index=101)
+    assert hand.answers("append_reply")
     bites = []
     while hand.core.applied_index < 101:
         before = len(hand.applied)
