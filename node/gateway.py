@@ -35,6 +35,8 @@ PROPOSE_SECONDS = 15.0
 PROPOSE_AGAIN_SECONDS = 0.2
 ASSIGNMENT_BYTES_PER_MESSAGE = 1 << 20
 """What goes along with assignments (results of others, payloads) may be large, and gRPC takes messages of up to 4 MiB."""
+PLAIN_JOBS_MAX = 200_000
+"""Jobs whose revision is remembered: some 25 MiB."""
 CHUNK_BYTES_MAX = 64 << 10
 """Of one piece of output. Workers send no larger ones; what one has too much is cut, and the output marked as cut."""
 ACK_SECONDS = 0.05
@@ -58,6 +60,8 @@ class Gateway:
         self._outputs = outputs
         self._copies = copies
         self._catalog = Catalog()
+        self._plain_revisions: dict[int, int] = {}
+        """Of jobs that name no secrets: whoever has been sent their definition as of this revision needs nothing else of them."""
         self._sessions: dict[int, WorkerSession] = {}
         self._rounds: dict[int, dict[int, int]] = {}
         self._round_numbers = itertools.count(1)
@@ -81,6 +85,7 @@ class Gateway:
         """Carries out what an applied entry asks of this node's sessions."""
         for job in effects.jobs_changed:
             self._catalog.forget(job)
+            self._plain_revisions.pop(job, None)
         if not self._sessions:
             return
         by_session: dict[int, list[tuple[int, int, int, int, int, int, int]]] = defaultdict(list)
@@ -120,7 +125,9 @@ class Gateway:
                 session.go_away(reason)
 
     def resync(self) -> None:
-        """The state was replaced: look at every session again."""
+        """The state was replaced: look at every session again, and at every job."""
+        self._catalog = Catalog()
+        self._plain_revisions.clear()
         with self._context.store.read() as tables:
             for session in list(self._sessions.values()):
                 if tables.session.get(U64.pack(session.number)) is None:
@@ -266,13 +273,15 @@ class Gateway:
             held = session.attempts.get(number)
             if held is not None and held.token == token:
                 continue
-            record = self._catalog.record(tables, job)
-            if record is None:
-                continue
-            if session.sent_revisions.get(job) != record.revision:
-                session.sent_revisions[job] = record.revision
-                message.definitions.append(_definition(record))
-                size += message.definitions[-1].ByteSize()
+            record = None
+            if self._plain_revisions.get(job, -1) != session.sent_revisions.get(job, 0):
+                record = self._look_at(tables, job)
+                if record is None:
+                    continue
+                if session.sent_revisions.get(job) != record.revision:
+                    session.sent_revisions[job] = record.revision
+                    message.definitions.append(_definition(record))
+                    size += message.definitions[-1].ByteSize()
             assignment = message.assignments.add(
                 execution=number, job=job, attempt=attempt, fencing_token=token, due_time_ms=due_ms
             )
@@ -286,7 +295,7 @@ class Gateway:
                 execution = Execution.unpack(bytes(tables.execution.get(U64.pack(number)) or b""))
                 run = execution.root or number
                 assignment.traceparent = self._context.tracing.traceparent(tables, run, number, attempt)
-            if record.secrets:
+            if record is not None and record.secrets:
                 _add_secrets(tables, record, assignment)
             size += assignment.ByteSize()
             session.attempts[number] = HeldAttempt(token, attempt, job)
@@ -295,6 +304,14 @@ class Gateway:
                 message, size = worker_pb2.Assignments(), 0
         if message.assignments:
             session.send(Response(assignments=message))
+
+    def _look_at(self, tables: Tables, job: int) -> log_pb2.JobRecord | None:
+        record = self._catalog.record(tables, job)
+        if record is not None and not record.secrets:
+            if len(self._plain_revisions) >= PLAIN_JOBS_MAX:
+                self._plain_revisions.clear()
+            self._plain_revisions[job] = record.revision
+        return record
 
     def _send_heartbeats(self) -> None:
         heartbeats, self._heartbeats = self._heartbeats, {}

@@ -175,6 +175,48 @@ async def test_an_attempt_that_is_sent_again_comes_with_the_secrets_as_they_are_
     assert dict(assignments_in(again)[-1].secrets) == {"db": "new"}
 
 
+def definitions_in(session: WorkerSession) -> list[worker_pb2.Definition]:
+    return [each for message in session.outgoing for each in message.assignments.definitions]
+
+
+async def test_a_definition_is_sent_once_and_again_when_the_job_has_changed(node):
+    job = (await node.jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id="tick", job=manual_job()))).job
+    session = WorkerSession(node.open_session(), "w1")
+    gateway = gateway_of(node)
+
+    async def run() -> None:
+        number = await run_job(node, session.number)
+        execution = node.execution(number)
+        assigned = (session.number, number, 1, 1, execution.due_ms, execution.token, execution.flags)
+        gateway.deliver(Effects(assigned=[assigned]))
+
+    await gateway.open(session, [])
+    await run()
+    await run()
+    assert [definition.etag for definition in definitions_in(session)] == [job.etag]
+    job.labels["team"] = "b"
+    changed = (await node.jobs.UpdateJob(job_service_pb2.UpdateJobRequest(job=job))).job
+    gateway.deliver(Effects(jobs_changed=[1]))
+    await run()
+    await run()
+    assert [definition.etag for definition in definitions_in(session)] == [job.etag, changed.etag]
+    assert len(assignments_in(session)) == 4
+
+
+async def test_after_the_state_was_replaced_jobs_are_looked_at_anew(node):
+    """A state that was fetched holds changes of which no entry has told here."""
+    job = (await node.jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id="tick", job=manual_job()))).job
+    session = WorkerSession(node.open_session(), "w1")
+    gateway = gateway_of(node)
+    await run_job(node, session.number)
+    await gateway.open(session, [])
+    job.labels["team"] = "b"
+    changed = (await node.jobs.UpdateJob(job_service_pb2.UpdateJobRequest(job=job))).job
+    await run_job(node, session.number)
+    gateway.resync()
+    assert [definition.etag for definition in definitions_in(session)] == [job.etag, changed.etag]
+
+
 async def test_a_job_that_names_no_secret_gets_none(node):
     await set_secret(node, "hush")
     await create_job(node)
