@@ -14,7 +14,7 @@ from horologe.node.calendars import exclusions_of
 from horologe.node.catalog import Catalog
 from horologe.node.cron_preview import utc_text
 from horologe.node.cron_sentence import duration_text
-from horologe.node.story import why_later
+from horologe.node.story import end_text, why_later
 from horologe.node.timetable import Timetable, timetable_of
 from horologe.node.why_waiting import waiting_text
 from horologe.node.zones import instant_from_ms
@@ -163,6 +163,7 @@ class Explanation:
             if waits:
                 self._say(f"it waits for {waits}")
         self._say_how_late(execution)
+        self._say_what_went_wrong(number, execution)
         before = self._rows_below(row.due_ms) if not row.number else None
         if before is not None and before.entry.outcome == LedgerOutcome.COALESCED and before.entry.execution == number:
             span = f"{_at(before.entry.first_due_ms)} to {_at(before.due_ms)}"
@@ -285,6 +286,12 @@ class Explanation:
         waited = duration_text(max(0, execution.start_ms - execution.create_ms))
         late = duration_text(max(0, execution.start_ms - planned_ms))
         self._say(f"it started {late} late: {fired} until it was fired, {waited} until a worker had it")
+
+    def _say_what_went_wrong(self, number: int, execution: Execution) -> None:
+        """How its last attempt that is over ended, unless all went well."""
+        attempts = views.read_detail(self._tables, number, execution).attempts
+        if attempts and execution.state != ExecutionState.COMPLETED:
+            self._say(end_text(attempts[-1]))
 
     def _say_what_ran(self, due_ms: int) -> None:
         """The last execution before: the one that was in the way, most likely."""

@@ -86,7 +86,7 @@ class Story:
             self._tell_assignment(past.number, past.worker, past.token, past.assign_time_ms, ended_ms)
             if past.start_time_ms:
                 self._tell(past.start_time_ms, "started", f"attempt {past.number} started", past.number)
-            self._tell(past.end_time_ms, "ended", _end_text(past), past.number)
+            self._tell(past.end_time_ms, "ended", end_text(past), past.number)
             ended_ms = past.end_time_ms
         current = self._execution
         is_told = any(past.number == current.attempt and past.token == current.token for past in detail.attempts)
@@ -153,7 +153,7 @@ class Story:
             self._tell(log_time_ms, "waits", f"waits for {waits}")
 
 
-def _end_text(past: log_pb2.AttemptRecord) -> str:
+def end_text(past: log_pb2.AttemptRecord) -> str:
     """How an attempt ended, and where its output is."""
     said = past.detail
     parts = [f"attempt {past.number} {AttemptState(past.state).name}"]

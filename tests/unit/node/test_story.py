@@ -209,6 +209,7 @@ async def test_the_story_of_an_execution(node: FakeNode) -> None:
     node.complete(
         number, Outcome.FAILED, retry_delay_ms=5_000, error="it broke", exit_code=3, output_bytes=9, output_nodes=["n1"]
     )
+    assert (await explain(node)).sentences[-1] == "Attempt 1 FAILED, exit code 3, 9 bytes of output on n1: it broke."
     node.clock.now_ms += 5_000
     retries = U64.pack(number) + U64.pack(node.clock.now_ms) + U64.pack(session)
     node.apply(log_pb2.Command(plan=log_pb2.Plan(retries=retries)))
