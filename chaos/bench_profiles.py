@@ -210,8 +210,8 @@ class Submit:
         report.throughput_per_second = round(report.calls * self.batch / report.seconds, 1)
         if stage.fleet.is_own:
             # Every job that was acknowledged has to be there, and no other.
-            acknowledged = (warm_up.calls + report.calls) * self.batch
-            difference = (await stage.status()).job_count - begun.job_count - acknowledged
+            expected = begun.job_count + (warm_up.calls + report.calls) * self.batch
+            difference = await stage.job_count(expected) - expected
             report.missed, report.duplicated = max(0, -difference), max(0, difference)
         report.failed_calls += warm_up.failed_calls
         return report

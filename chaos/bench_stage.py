@@ -152,6 +152,16 @@ class Stage:
     async def status(self) -> Status:
         return await self.client.cluster_status()
 
+    async def job_count(self, expected: int) -> int:
+        """How many jobs there are. The node that is asked may be a moment behind, so it is asked again if it knows of too few."""
+        count = 0
+        for _ in range(round(AGREE_SECONDS / POLL_SECONDS)):
+            count = (await self.status()).job_count
+            if count >= expected:
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        return count
+
     async def sample(self) -> Sample:
         self.fleet.check()
         status = await self.status()
