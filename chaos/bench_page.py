@@ -21,6 +21,20 @@ repeated by itself with its command.
 UNMEASURED = """
 No figures of this version are kept here yet: they are worth something only from a machine that does nothing else.
 """
+LIMITS = """
+## What limits them
+
+- The highest rate: time of the processor. Each node carries out every entry, and for one execution that is about eleven small
+  records with a checksum each, written when it is fired and when it ends. `horologe bench core` measures that alone, with the
+  leader's planning. Here it is paid three times on the same cores, beside worker and load. Where each node has a machine, the
+  leader is the limit: one process with one interpreter, which plans, applies, and serves its own callers and workers.
+- A burst is worked off at about that rate. Who creates a job meanwhile waits behind the entries that are on their way.
+- A small rate: entries. Some fifty a second cost each node a step, a commit with its fsync and a few messages of gRPC, however
+  little is in them. Longer pulses would cost less, and start later.
+- Creating jobs: one by one, a call of gRPC, the check of the definition, and the answer, at the node that is asked; and in any
+  case some ten records on each node, four of them encrypted.
+- Streams of workers: what gRPC and Python keep for each.
+"""
 CAVEATS = """
 ## How to read them
 
@@ -62,7 +76,7 @@ def page(outcomes: Sequence[Outcome], plan: Plan, at: datetime | None = None) ->
     lines += [line for outcome in outcomes for line in _complaints(outcome)]
     for name in charts(outcomes):
         lines.append(f"![{name.removesuffix('.svg').replace('-', ' ')}](images/benchmarks/{name})\n")
-    return "\n".join(lines).rstrip() + "\n" + CAVEATS
+    return "\n".join(lines).rstrip() + "\n" + LIMITS + CAVEATS
 
 
 def write(outcomes: Sequence[Outcome], plan: Plan, out: Path) -> None:
