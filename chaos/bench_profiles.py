@@ -211,7 +211,7 @@ class Submit:
         if stage.fleet.is_own:
             # Every job that was acknowledged has to be there, and no other.
             expected = begun.job_count + (warm_up.calls + report.calls) * self.batch
-            difference = await stage.job_count(expected) - expected
+            difference = await stage.job_count() - expected
             report.missed, report.duplicated = max(0, -difference), max(0, difference)
         report.failed_calls += warm_up.failed_calls
         return report

@@ -152,15 +152,16 @@ class Stage:
     async def status(self) -> Status:
         return await self.client.cluster_status()
 
-    async def job_count(self, expected: int) -> int:
-        """How many jobs there are. The node that is asked may be a moment behind, so it is asked again if it knows of too few."""
-        count = 0
-        for _ in range(round(AGREE_SECONDS / POLL_SECONDS)):
-            count = (await self.status()).job_count
-            if count >= expected:
-                break
-            await asyncio.sleep(POLL_SECONDS)
-        return count
+    async def job_count(self) -> int:
+        """How many jobs there are, once the node that is asked, which may be behind, has applied all that is committed now."""
+        statuses = [await client.cluster_status() for client in self.clients]
+        committed = max(status.commit_index for status in statuses)
+
+        async def has_come_up() -> bool:
+            return (await self.status()).revision >= committed
+
+        await self._wait("the last jobs", has_come_up)
+        return (await self.status()).job_count
 
     async def sample(self) -> Sample:
         self.fleet.check()

@@ -34,6 +34,10 @@ class Catalog:
             self._records.popitem(last=False)
         return record
 
+    def clear(self) -> None:
+        """Jobs may have changed without anybody saying which."""
+        self._records.clear()
+
     def forget(self, job: int) -> None:
         """The job changed."""
         self._records.pop(job, None)

@@ -291,7 +291,8 @@ class Explanation:
         """How its last attempt that is over ended, unless all went well."""
         attempts = views.read_detail(self._tables, number, execution).attempts
         if attempts and execution.state != ExecutionState.COMPLETED:
-            self._say(end_text(attempts[-1]))
+            first_line = end_text(attempts[-1]).partition("\n")[0]
+            self._say(first_line.rstrip("."))
 
     def _say_what_ran(self, due_ms: int) -> None:
         """The last execution before: the one that was in the way, most likely."""

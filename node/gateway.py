@@ -62,6 +62,7 @@ class Gateway:
         self._catalog = Catalog()
         self._plain_revisions: dict[int, int] = {}
         """Of jobs that name no secrets: whoever has been sent their definition as of this revision needs nothing else of them."""
+        self._replacements = context.store.replacements
         self._sessions: dict[int, WorkerSession] = {}
         self._rounds: dict[int, dict[int, int]] = {}
         self._round_numbers = itertools.count(1)
@@ -125,9 +126,7 @@ class Gateway:
                 session.go_away(reason)
 
     def resync(self) -> None:
-        """The state was replaced: look at every session again, and at every job."""
-        self._catalog = Catalog()
-        self._plain_revisions.clear()
+        """The state was replaced: look at every session again."""
         with self._context.store.read() as tables:
             for session in list(self._sessions.values()):
                 if tables.session.get(U64.pack(session.number)) is None:
@@ -268,6 +267,7 @@ class Gateway:
     def _dispatch(
         self, tables: Tables, session: WorkerSession, batch: list[tuple[int, int, int, int, int, int, int]]
     ) -> None:
+        self._follow_store()
         message, size = worker_pb2.Assignments(), 0
         for _, number, job, attempt, due_ms, token, flags in batch:
             held = session.attempts.get(number)
@@ -305,10 +305,17 @@ class Gateway:
         if message.assignments:
             session.send(Response(assignments=message))
 
+    def _follow_store(self) -> None:
+        """A state that took the place of ours may hold changes of jobs of which no entry has told here. For use within a read."""
+        if self._replacements != self._context.store.replacements:
+            self._replacements = self._context.store.replacements
+            self._catalog.clear()
+            self._plain_revisions.clear()
+
     def _look_at(self, tables: Tables, job: int) -> log_pb2.JobRecord | None:
         record = self._catalog.record(tables, job)
         if record is not None and not record.secrets:
-            if len(self._plain_revisions) >= PLAIN_JOBS_MAX:
+            if job not in self._plain_revisions and len(self._plain_revisions) >= PLAIN_JOBS_MAX:
                 self._plain_revisions.clear()
             self._plain_revisions[job] = record.revision
         return record
@@ -346,6 +353,7 @@ class Gateway:
     async def _settle(self, reported: list[Reported]) -> None:
         """Proposes outcomes until the cluster has said what became of each."""
         with self._context.store.read() as tables:
+            self._follow_store()
             reported = [entry for entry in reported if self._is_own(tables, entry)]
             delays = [self._retry_delay_ms(tables, entry) for entry in reported]
         if not reported:

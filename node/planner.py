@@ -87,6 +87,8 @@ class LeaderPlanner:
         self._timeout_check_at = now + TIMEOUT_CHECK_SECONDS
         self._retention.begin(now)
         self._operations.lead(tables)
+        # What has changed while somebody else led was told to nobody here.
+        self._catalog.clear()
         self._firing.lead(tables)
 
     def follow(self) -> None:

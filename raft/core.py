@@ -31,7 +31,6 @@ from horologe.raft.journal import NO_OP_COMMAND, Journal, LogItem
 from horologe.raft.membership import CONFIGURATION_COMMAND_TYPE, Configuration
 
 __all__ = [
-    "ACKNOWLEDGED_FIRST_BYTES",
     "CoreSettings",
     "CoreStoppedError",
     "Protections",
@@ -39,8 +38,6 @@ __all__ = [
     "RaftInvariantError",
 ]
 
-ACKNOWLEDGED_FIRST_BYTES = 4 << 10
-"""Committed entries of together so much take longer to apply than one more step and its commit: some 3 ms."""
 logger = logging.getLogger(__name__)
 
 
@@ -75,6 +72,8 @@ class RaftCore(CoreView):
         self._followed: Configuration | None = None
         self._has_put_off = False
         """The last tick has left committed entries for this one."""
+        self._log_end = journal.last_index
+        """Of the last tick."""
         ambient.now, ambient.chance = now_seconds, random
         self._engine = Pysyncobj(self, settings, protections, journal)
         self._peers: dict[str, Peer] = {}
@@ -297,12 +296,13 @@ class RaftCore(CoreView):
         self._replication.send_to_all()
 
     def engine_may_apply(self) -> bool:
-        """For the engine only. An acknowledgement leaves with the end of the step, and what is committed takes a while to apply:
-        the leader and the other followers would wait for it in turn, each doing nothing while the others work. So what takes
-        long is applied in the next step, and then in any case.
+        """For the engine only. New entries are acknowledged when the step ends, and what is committed may take long to apply: the
+        leader would wait for that, and the follower then for as much on the leader, one working while the other does nothing. So
+        what takes long is applied in the next step, and then in any case.
         """
-        acknowledges = any(message.HasField("append_reply") for _, message in self.outbox)
-        self._has_put_off = acknowledges and not self._has_put_off and self._takes_long_to_apply()
+        has_grown = self._journal.last_index > self._log_end and not self.is_leader
+        self._log_end = self._journal.last_index
+        self._has_put_off = has_grown and not self._has_put_off and self._takes_long_to_apply()
         return not self._has_put_off
 
     def _takes_long_to_apply(self) -> bool:
@@ -310,7 +310,7 @@ class RaftCore(CoreView):
         for index in range(self.applied_index + 1, self.commit_index + 1):
             item = self._journal.entry_at(index)
             size_bytes += 0 if item is None else len(item[0])
-            if size_bytes >= ACKNOWLEDGED_FIRST_BYTES:
+            if size_bytes >= self.settings.acknowledge_first_bytes:
                 return True
         return False
 

@@ -19,6 +19,7 @@ class Storm:
 
     Attributes:
         append_bytes_max: Small, so that a follower that is behind needs many messages.
+        acknowledge_first_bytes: Small, so that followers put off what they have to apply.
         repeat: Probability that a message is delivered twice.
         compact: Whether logs are compacted now and then, so that followers fall behind them.
         change: Probability per step of a leader that it changes the members.
@@ -26,6 +27,7 @@ class Storm:
 
     seconds: float = 20.0
     append_bytes_max: int = 300
+    acknowledge_first_bytes: int = 100
     disconnect: float = 0.02
     hold: float = 0.03
     release: float = 0.03
@@ -95,7 +97,14 @@ class _Weather:
     ) -> None:
         self.storm = storm
         self.random = random.Random(seed * 7919 + 1)
-        self.world = World(names, seed, protections, duties, append_bytes_max=storm.append_bytes_max)
+        self.world = World(
+            names,
+            seed,
+            protections,
+            duties,
+            append_bytes_max=storm.append_bytes_max,
+            acknowledge_first_bytes=storm.acknowledge_first_bytes,
+        )
         self.world.network.delay_seconds = lambda sender, receiver, _: (
             self.slow.get((sender, receiver), 0.002) + self.random.random() * 0.02
         )

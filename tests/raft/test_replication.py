@@ -7,7 +7,7 @@ from by_hand import Hand, PeerMessage, regular
 from world import InvariantViolationError, World
 
 from horologe.peer.v1 import peer_service_pb2
-from horologe.raft.core import ACKNOWLEDGED_FIRST_BYTES, Protections
+from horologe.raft.core import Protections
 from horologe.raft.core_engine import BITES_MAX
 
 
@@ -111,7 +111,8 @@ def test_what_has_piled_up_is_applied_bit_by_bit_and_meanwhile_others_are_answer
     command = regular("x" * (hand.core.settings.apply_bytes_max // 2))
     entries = [(index, 1, command) for index in range(2, 12)]
     hand.append("b", 1, (1, 0), entries, commit_index=11)
-    assert hand.answers("append_reply")
+    hand.tick()
+    assert hand.answers("append_reply") and not hand.applied
     applied = []
     while hand.core.applied_index < 11:
         assert hand.core.tick_at(hand.now) == hand.now, "there is more to do at once"
@@ -128,7 +129,7 @@ def test_what_has_piled_up_is_applied_bit_by_bit_and_meanwhile_others_are_answer
 
 def test_what_takes_long_to_apply_waits_until_the_acknowledgement_has_left_and_no_longer() -> None:
     hand = Hand()
-    command = regular("x" * ACKNOWLEDGED_FIRST_BYTES)
+    command = regular("x" * hand.core.settings.acknowledge_first_bytes)
     hand.append("b", 1, (1, 0), [(2, 1, command)])
     hand.append("b", 1, (2, 1), [(3, 1, command)], commit_index=2)
     hand.tick()
@@ -138,6 +139,15 @@ def test_what_takes_long_to_apply_waits_until_the_acknowledgement_has_left_and_n
     hand.append("b", 1, (3, 1), [(4, 1, command)], commit_index=3)
     hand.tick()
     assert [index for index, _, _ in hand.applied] == [2, 3], "not even for another acknowledgement"
+
+
+def test_a_heartbeat_puts_nothing_off() -> None:
+    hand = Hand()
+    hand.append("b", 1, (1, 0), [(2, 1, regular("x" * hand.core.settings.acknowledge_first_bytes))])
+    hand.tick()
+    hand.append("b", 1, (2, 1), [], commit_index=2)
+    hand.tick()
+    assert [index for index, _, _ in hand.applied] == [2]
 
 
 def test_what_is_applied_quickly_is_applied_with_the_acknowledgement() -> None:
@@ -152,7 +162,7 @@ def test_a_large_pile_is_applied_in_larger_bites() -> None:
     hand = Hand()
     command = regular("x" * hand.core.settings.apply_bytes_max)
     hand.append("b", 1, (1, 0), [(index, 1, command) for index in range(2, 102)], commit_index=101)
-    assert hand.answers("append_reply")
+    hand.tick()
     bites = []
     while hand.core.applied_index < 101:
         before = len(hand.applied)

@@ -405,6 +405,26 @@ def test_a_timeout_that_the_policy_does_not_take_ends_the_execution(leader: Lead
     assert leader.machine.state() == "FAILED"
 
 
+def test_who_leads_again_knows_what_has_changed_meanwhile(leader: Leader) -> None:
+    leader.do(create("tick", DUE, timeout_ms=MINUTE, do_not_retry_on=["timeout"]), connect("w1", slot_count=1))
+    leader.act(after_ms=MINUTE)
+    leader.machine.now_ms += MINUTE + TIMEOUT_GRACE_MS + 1
+
+    def delay_ms() -> int:
+        leader.machine.now_ms += 2_000
+        leader.planner.renew([1], leader.machine.tables, leader.now)
+        made = leader.plan()
+        assert isinstance(made, log_pb2.Plan)
+        ((_, _, retry_delay_ms),) = TIMEOUT.iter_unpack(made.timeouts)
+        return int(retry_delay_ms)
+
+    assert delay_ms() == GIVE_UP
+    leader.planner.follow()
+    leader.machine.apply(update("tick", timeout_ms=MINUTE))
+    leader.planner.lead(leader.machine.tables, leader.now, leader.machine.now_ms)
+    assert delay_ms() > 0
+
+
 def test_all_calendars_are_looked_at_once_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new leader does not know which ones its predecessor had got to; one that changes is looked at again."""
     driver, reads, left = Driver(), list[int](), list[int]()

@@ -203,6 +203,36 @@ async def test_a_definition_is_sent_once_and_again_when_the_job_has_changed(node
     assert len(assignments_in(session)) == 4
 
 
+async def test_a_job_that_names_a_secret_only_now_gets_it(node):
+    await set_secret(node, "hush")
+    job = (await node.jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id="tick", job=manual_job()))).job
+    session = WorkerSession(node.open_session(), "w1")
+    gateway = gateway_of(node)
+    await run_job(node, session.number)
+    await gateway.open(session, [])
+    job.action.shell.env["A"] = "{{ secrets.db }}"
+    await node.jobs.UpdateJob(job_service_pb2.UpdateJobRequest(job=job))
+    gateway.deliver(Effects(jobs_changed=[1]))
+    for _ in range(2):
+        session.attempts.clear()
+        await run_job(node, session.number)
+        gateway.resync()
+    assert [dict(one.secrets) for one in assignments_in(session)][1:] == [{"db": "hush"}] * 5
+
+
+async def test_as_many_jobs_are_remembered_as_may_be(node, monkeypatch):
+    monkeypatch.setattr("horologe.node.gateway.PLAIN_JOBS_MAX", 1)
+    for job_id in ("tick", "tock"):
+        await node.jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id=job_id, job=manual_job()))
+    session = WorkerSession(node.open_session(), "w1")
+    gateway = gateway_of(node)
+    for job_id in ("tick", "tock", "tick", "tick"):
+        await run_job(node, session.number, job_id)
+    await gateway.open(session, [])
+    assert len(gateway._plain_revisions) == 1
+    assert (len(definitions_in(session)), len(assignments_in(session))) == (2, 4)
+
+
 async def test_after_the_state_was_replaced_jobs_are_looked_at_anew(node):
     """A state that was fetched holds changes of which no entry has told here."""
     job = (await node.jobs.CreateJob(job_service_pb2.CreateJobRequest(job_id="tick", job=manual_job()))).job
@@ -213,6 +243,7 @@ async def test_after_the_state_was_replaced_jobs_are_looked_at_anew(node):
     job.labels["team"] = "b"
     changed = (await node.jobs.UpdateJob(job_service_pb2.UpdateJobRequest(job=job))).job
     await run_job(node, session.number)
+    node.store.replacements += 1
     gateway.resync()
     assert [definition.etag for definition in definitions_in(session)] == [job.etag, changed.etag]
 

@@ -207,7 +207,13 @@ async def test_the_story_of_an_execution(node: FakeNode) -> None:
     first_token = node.index
     node.clock.now_ms += 100
     node.complete(
-        number, Outcome.FAILED, retry_delay_ms=5_000, error="it broke", exit_code=3, output_bytes=9, output_nodes=["n1"]
+        number,
+        Outcome.FAILED,
+        retry_delay_ms=5_000,
+        error="it broke.\nThere",
+        exit_code=3,
+        output_bytes=9,
+        output_nodes=["n1"],
     )
     assert (await explain(node)).sentences[-1] == "Attempt 1 FAILED, exit code 3, 9 bytes of output on n1: it broke."
     node.clock.now_ms += 5_000
@@ -223,7 +229,7 @@ async def test_the_story_of_an_execution(node: FakeNode) -> None:
         ("queued", "queued, in queue default"),
         ("assigned", f"attempt 1 given to w1 after 2 seconds, with token {first_token}"),
         ("started", "attempt 1 started"),
-        ("ended", "attempt 1 FAILED, exit code 3, 9 bytes of output on n1: it broke"),
+        ("ended", "attempt 1 FAILED, exit code 3, 9 bytes of output on n1: it broke.\nThere"),
         ("backoff", "waits 5 seconds for attempt 2"),
         ("assigned", f"attempt 2 given to w1 after 5 seconds, with token {second_token}"),
         ("cancel", "its end was asked for"),
