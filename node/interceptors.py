@@ -87,14 +87,11 @@ class Guard(grpc.aio.ServerInterceptor):
                 answers = call(request, context)
                 if isinstance(answers, Awaitable):
                     await answers  # it writes with context.write
-                elif isinstance(answers, AsyncGenerator):
-                    # Whoever stops listening ends it at once, in the same task.
-                    async with aclosing(answers):
-                        async for answer in answers:
-                            yield answer
                 else:
-                    for answer in answers:
-                        yield answer
+                    # Whoever stops listening ends it at once, in the same task.
+                    async with aclosing(_each(answers)) as each:
+                        async for answer in each:
+                            yield answer
 
         return guarded
 
@@ -118,6 +115,32 @@ class Gate(Guard):
             return await answer if isinstance(answer, Awaitable) else answer
 
         return guarded
+
+    def _guard_stream(self, method: str, call: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Any]:
+        """As a guard does it; nothing of this stays around a stream that may be open for days, among thousands of others."""
+
+        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+            await self._before(method, request, context)
+            answers = call(request, context)
+            if isinstance(answers, Awaitable):
+                await answers
+            else:
+                async with aclosing(_each(answers)) as each:
+                    async for answer in each:
+                        yield answer
+
+        return guarded
+
+
+async def _each(answers: Any) -> AsyncGenerator[Any, None]:
+    """What a servicer's generator answers; those of libraries may be plain ones."""
+    if isinstance(answers, AsyncGenerator):
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
+    else:
+        for answer in answers:
+            yield answer
 
 
 class UnexpectedErrorInterceptor(Guard):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from horologe.node.callers import Caller
@@ -33,6 +33,10 @@ class HeldAttempt:
     """None while it has printed nothing, which is the rule."""
 
 
+def nobody_writes() -> None:
+    """Before the worker is welcome, and after its stream has ended."""
+
+
 @dataclass(slots=True)
 class WorkerSession:
     """A session whose stream ends at this node."""
@@ -52,12 +56,13 @@ class WorkerSession:
     acks: worker_pb2.ResultAcks | None = None
     """Of outcomes that were settled; they leave together."""
     outgoing: list[worker_service_pb2.ConnectResponse] = field(default_factory=list)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    has_outgoing: Callable[[], None] = nobody_writes
+    """Called when there is something in the line."""
 
     def send(self, message: worker_service_pb2.ConnectResponse) -> None:
-        """Puts a message into the line; the stream's writer takes it from there."""
+        """Puts a message into the line; the stream takes it from there."""
         self.outgoing.append(message)
-        self.wake.set()
+        self.has_outgoing()
 
     def acknowledge(self) -> None:
         """Puts what was settled into the line."""

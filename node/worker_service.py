@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -20,7 +21,7 @@ from horologe.node.ids import new_uuid
 from horologe.node.people_worker_service import PeopleWorkerService
 from horologe.node.proposals import NoLeaderError, ProposalError
 from horologe.node.rate_limits import TokenBuckets
-from horologe.node.sessions import WorkerSession
+from horologe.node.sessions import WorkerSession, nobody_writes
 from horologe.node.tls import identity_of
 from horologe.node.validation import QUEUE_RULE, is_queue
 from horologe.raft.machine import first_cluster_id_of
@@ -49,17 +50,60 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerStream:
-    """One life of one worker's stream."""
+    """One life of one worker's stream.
+
+    Nearly all streams are idle nearly always, and there may be many. So there is a task that writes only while there is something
+    to write, and nobody keeps a message that he has done with: each is a piece of memory of its own.
+    """
 
     def __init__(self, context: NodeContext, gateway: Gateway, rpc: grpc.aio.ServicerContext[Any, Any]) -> None:
         self._context = context
         self._gateway = gateway
         self._rpc = rpc
+        self._writer: asyncio.Task[None] | None = None
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Nothing more is read, or nothing more can be written, or is to be."""
 
     async def run(self) -> None:
+        session = await self._begin()
+        if session is None:
+            return
+        reader = asyncio.create_task(self._read(session))
+        reader.add_done_callback(self._end)
+        try:
+            await self._over
+            if session.ended:
+                # Why it has to go is in the line: it had better read that than guess.
+                if self._writer is not None:
+                    await asyncio.wait([self._writer], timeout=LAST_WORD_SECONDS)
+            elif not session.draining:
+                # A stream that breaks off reads like one that was closed; gRPC cancels the call a moment later.
+                await asyncio.sleep(BREAKING_OFF_SECONDS)
+        except asyncio.CancelledError:
+            if not session.ended:
+                self._gateway.conduct.broke_off(session.caller, session.worker)
+            raise
+        finally:
+            session.has_outgoing = nobody_writes
+            tasks = [task for task in (reader, self._writer) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._gateway.close(session)
+            log.info("worker disconnected", worker=session.worker, session=session.number)
+        if session.draining and not session.attempts:
+            await self._say_goodbye(session)
+
+    def _end(self, task: asyncio.Task[None] | None = None) -> None:
+        del task
+        if not self._over.done():
+            self._over.set_result(None)
+
+    async def _begin(self) -> WorkerSession | None:
+        """Takes the worker's hello and welcomes it; None if it says nothing."""
         first = await self._first()
         if first is grpc.aio.EOF:
-            return
+            return None
         hello = first.hello
         complaint = _complaint(first)
         if complaint is not None:
@@ -80,30 +124,10 @@ class WorkerStream:
         revoked = await self._gateway.open(session, list(hello.held_attempts))
         # The welcome goes first, whatever the gateway has put into the line already.
         session.outgoing.insert(0, Response(welcome=self._welcome(session, revoked)))
-        session.wake.set()
+        session.has_outgoing = partial(self._begin_writing, session)
+        session.has_outgoing()
         log.info("worker connected", worker=session.worker, session=session.number)
-        reader = asyncio.create_task(self._read(session))
-        writer = asyncio.create_task(self._write(session))
-        try:
-            await asyncio.wait([reader, writer], return_when=asyncio.FIRST_COMPLETED)
-            if session.ended:
-                # Why it has to go is in the line: it had better read that than guess.
-                await asyncio.wait([writer], timeout=LAST_WORD_SECONDS)
-            elif not session.draining:
-                # A stream that breaks off reads like one that was closed; gRPC cancels the call a moment later.
-                await asyncio.sleep(BREAKING_OFF_SECONDS)
-        except asyncio.CancelledError:
-            if not session.ended:
-                self._gateway.conduct.broke_off(session.caller, session.worker)
-            raise
-        finally:
-            reader.cancel()
-            writer.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
-            self._gateway.close(session)
-            log.info("worker disconnected", worker=session.worker, session=session.number)
-        if session.draining and not session.attempts:
-            await self._say_goodbye(session)
+        return session
 
     async def _first(self) -> Any:
         try:
@@ -164,12 +188,13 @@ class WorkerStream:
     async def _read(self, session: WorkerSession) -> None:
         pace = TokenBuckets(MESSAGES_PER_SECOND_MAX, MESSAGES_BURST)
         while (message := await self._rpc.read()) is not grpc.aio.EOF:
+            kind = message.WhichOneof("kind")
             wait_seconds = pace.take("", self._context.clock.monotonic())
             if wait_seconds:
                 self._accuse(session.worker, Offence.FLOOD)
                 # What it sends meanwhile waits on its own side.
                 await asyncio.sleep(wait_seconds)
-            match message.WhichOneof("kind"):
+            match kind:
                 case "results" if len(message.results.results) > RESULTS_PER_MESSAGE_MAX:
                     self._accuse(session.worker, Offence.FLOOD)
                     session.go_away(f"more than {RESULTS_PER_MESSAGE_MAX} results in one message")
@@ -184,10 +209,11 @@ class WorkerStream:
                 case "drain":
                     session.draining = True
                     await self._drain(session)
-                case kind:
+                case _:
                     self._accuse(session.worker, Offence.UNEXPECTED_MESSAGE)
                     session.go_away(f"unexpected message {kind}: hello comes once, and first")
                     return
+            del message
 
     async def _drain(self, session: WorkerSession) -> None:
         command = log_pb2.Command(drain_worker=log_pb2.DrainWorker(worker=session.worker))
@@ -196,15 +222,22 @@ class WorkerStream:
         except ProposalError as error:
             log.warning("drain not recorded", worker=session.worker, error=str(error))
 
+    def _begin_writing(self, session: WorkerSession) -> None:
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write(session))
+
     async def _write(self, session: WorkerSession) -> None:
-        while True:
-            await session.wake.wait()
-            session.wake.clear()
-            waiting, session.outgoing = session.outgoing, []
-            for message in waiting:
-                await self._rpc.write(message)
-            if session.ended and not session.outgoing:
-                return
+        try:
+            while session.outgoing:
+                waiting, session.outgoing = session.outgoing, []
+                for message in waiting:
+                    await self._rpc.write(message)
+        except BaseException:
+            self._end()
+            raise
+        self._writer = None
+        if session.ended:
+            self._end()
 
     async def _say_goodbye(self, session: WorkerSession) -> None:
         command = log_pb2.Command(close_session=log_pb2.CloseSession(session=session.number, clean=True))
