@@ -188,13 +188,12 @@ class WorkerStream:
     async def _read(self, session: WorkerSession) -> None:
         pace = TokenBuckets(MESSAGES_PER_SECOND_MAX, MESSAGES_BURST)
         while (message := await self._rpc.read()) is not grpc.aio.EOF:
-            kind = message.WhichOneof("kind")
             wait_seconds = pace.take("", self._context.clock.monotonic())
             if wait_seconds:
                 self._accuse(session.worker, Offence.FLOOD)
                 # What it sends meanwhile waits on its own side.
                 await asyncio.sleep(wait_seconds)
-            match kind:
+            match message.WhichOneof("kind"):
                 case "results" if len(message.results.results) > RESULTS_PER_MESSAGE_MAX:
                     self._accuse(session.worker, Offence.FLOOD)
                     session.go_away(f"more than {RESULTS_PER_MESSAGE_MAX} results in one message")
@@ -209,10 +208,11 @@ class WorkerStream:
                 case "drain":
                     session.draining = True
                     await self._drain(session)
-                case _:
+                case kind:
                     self._accuse(session.worker, Offence.UNEXPECTED_MESSAGE)
                     session.go_away(f"unexpected message {kind}: hello comes once, and first")
                     return
+            # While the next one is waited for, nobody needs this one.
             del message
 
     async def _drain(self, session: WorkerSession) -> None:

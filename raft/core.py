@@ -30,13 +30,7 @@ from horologe.raft.core_view import CoreView
 from horologe.raft.journal import NO_OP_COMMAND, Journal, LogItem
 from horologe.raft.membership import CONFIGURATION_COMMAND_TYPE, Configuration
 
-__all__ = [
-    "CoreSettings",
-    "CoreStoppedError",
-    "Protections",
-    "RaftCore",
-    "RaftInvariantError",
-]
+__all__ = ["CoreSettings", "CoreStoppedError", "Protections", "RaftCore", "RaftInvariantError"]
 
 logger = logging.getLogger(__name__)
 
