@@ -33,7 +33,11 @@ LIMITS = """
   little is in them. Longer pulses would cost less, and start later.
 - Creating jobs: one by one, a call of gRPC, the check of the definition, and the answer, at the node that is asked; and in any
   case some ten records on each node, four of them encrypted.
-- Streams of workers: what gRPC and Python keep for each.
+- Coming back: a node reads its whole state before it serves, some eleven records for each job, so that nobody builds on a
+  damaged one. Doing so also brings the whole file into memory, until the kernel wants that back.
+- Waiting: an idle leader's heartbeats, ten a second to each node, and its look at leases, four a second.
+- Streams of workers: what gRPC and Python keep for each. When a leader is killed, its workers all come back at once, and where
+  nodes share the processor with them, others wait too long for an answer and connect again.
 """
 CAVEATS = """
 ## How to read them

@@ -58,7 +58,7 @@ class PlannerSettings:
 
 
 class LeaderPlanner:
-    """See replica.Planner."""
+    """See raft/planning.py."""
 
     def __init__(self, settings: PlannerSettings, randomness: random.Random) -> None:
         """`randomness` throws the dice for backoffs."""
@@ -114,8 +114,6 @@ class LeaderPlanner:
         return min(at_ms for at_ms in wanted if at_ms is not None)
 
     def plan(self, tables: Tables, now: float, wall_ms: int) -> log_pb2.Plan | log_pb2.Prune | None:
-        if self._retention.is_late(now) and (prune := self._retention.plan(tables, now, wall_ms)) is not None:
-            return prune
         self._slots.begin_plan(tables, now)
         self._pace.begin_plan(tables, wall_ms)
         self._room.begin_plan(tables, now, wall_ms)
@@ -137,6 +135,9 @@ class LeaderPlanner:
         if plan.ByteSize():
             return plan
         return self._retention.plan(tables, now, wall_ms)
+
+    def prune(self, tables: Tables, now: float, wall_ms: int) -> log_pb2.Prune | None:
+        return self._retention.plan(tables, now, wall_ms) if self._retention.is_late(now) else None
 
     # Leases and timeouts
 

@@ -13,7 +13,6 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from horologe.log.v1 import log_pb2
 from horologe.peer.v1 import peer_service_pb2
@@ -28,11 +27,11 @@ from horologe.raft.journal import CorruptLogError, Journal
 from horologe.raft.machine import StateMachine
 from horologe.raft.malformed import fault_of
 from horologe.raft.model import Code, Counters, Effects, Result
+from horologe.raft.planning import Planner
 from horologe.raft.pulse import Pulse, in_entries, in_pieces
 from horologe.raft.reconfiguration import LOOK_SECONDS, Introduction, Reconfiguration
 from horologe.raft.step import Inbox, Outbox, Status
 from horologe.raft.store import StateSnapshot, Store, StoreError
-from horologe.raft.tables import Tables
 from horologe.raft.version_gate import SETTLE_SECONDS, Refusal, VersionGate, waits_for
 
 LOG_ENTRIES_KEPT = 5_000
@@ -48,28 +47,6 @@ _URGENT_EXCEPT = frozenset({"complete", "plan", "prune"})
 """Commands that nobody waits for: they may wait for the next pulse and share its entry."""
 _URGENT_EXCEPT_IN_LINE = _URGENT_EXCEPT | ASKED_FOR
 """Where there is a line, whoever joins it waits too, or every step would append what else has come in."""
-
-
-class Planner(Protocol):
-    """The leader's duties, done inside the step. Everything it knows, it can rebuild from the state."""
-
-    def lead(self, tables: Tables, now: float, wall_ms: int) -> None:
-        """This node leads from now on, and the state holds everything that was committed before."""
-
-    def follow(self) -> None:
-        """This node no longer leads."""
-
-    def observe(self, effects: Effects) -> None:
-        """An entry was applied while this node leads."""
-
-    def plan(self, tables: Tables, now: float, wall_ms: int) -> log_pb2.Plan | log_pb2.Prune | None:
-        """What is due. Called only when the plan before was applied."""
-
-    def renew(self, sessions: Sequence[int], tables: Tables, now: float) -> tuple[list[int], list[int]]:
-        """Heartbeats of sessions have come: which are renewed, and which no longer exist."""
-
-    def next_wakeup_ms(self, tables: Tables, wall_ms: int) -> int | None:
-        """When `plan` has something to do next."""
 
 
 class Replica:
@@ -493,6 +470,9 @@ class Replica:
         name, plan_id = self.settings.name, self._plan_id
         if isinstance(plan, log_pb2.Plan):
             commands = [log_pb2.Command(origin=name, origin_id=plan_id, plan=piece) for piece in in_pieces(plan)]
+            prune = self._planner.prune(self.store.tables, now, wall_ms)
+            if prune is not None:
+                commands.append(log_pb2.Command(origin=name, origin_id=plan_id, prune=prune))
         else:
             commands = [log_pb2.Command(origin=name, origin_id=plan_id, prune=plan)]
         self._plan_pieces = len(commands)

@@ -17,7 +17,9 @@ from horologe.raft import snapshot
 from horologe.raft.cipher import in_memory
 from horologe.raft.core import CoreSettings, RaftCore
 from horologe.raft.journal import HardState, Journal
+from horologe.raft.machine import StateMachine
 from horologe.raft.model import Code
+from horologe.raft.records import U64
 from horologe.raft.replica import Replica
 from horologe.raft.step import Inbox, Outbox
 from horologe.raft.store import Store, StoreError
@@ -43,6 +45,9 @@ class Idle:
     def plan(self, tables, now, wall_ms):
         self.asked += 1
 
+    def prune(self, tables, now, wall_ms):
+        pass
+
     def renew(self, sessions, tables, now):
         return list(sessions), []
 
@@ -50,11 +55,22 @@ class Idle:
         return wall_ms + 250
 
 
+class Busy(Idle):
+    """Finds something each time, and history that cannot wait."""
+
+    def plan(self, tables, now, wall_ms):
+        self.asked += 1
+        return log_pb2.Plan(advance_to_ms=wall_ms)
+
+    def prune(self, tables, now, wall_ms):
+        return log_pb2.Prune(executions=U64.pack(1))
+
+
 class Alone:
     """A cluster of one node that leads."""
 
-    def __init__(self, folder: Path, *, apply_bytes_max: int = 32 << 10) -> None:
-        self.planner = Idle()
+    def __init__(self, folder: Path, *, planner: Idle | None = None, apply_bytes_max: int = 32 << 10) -> None:
+        self.planner = planner or Idle()
         self.store = Store(folder, "n1", bytes_max=1 << 26)
         settings = CoreSettings(name="n1", members=("n1",), apply_bytes_max=apply_bytes_max)
         self.replica = Replica(self.store, settings, self.planner, random.Random(1), 0.0)
@@ -118,6 +134,24 @@ def test_a_clock_that_is_set_back_does_not_put_off_the_planner(alone: Alone) -> 
     assert alone.planner.asked == asked + 1
     alone.step(wall_ms=WALL_MS - 3_600_000)
     assert alone.planner.asked == asked + 1
+
+
+def test_history_that_cannot_wait_is_dropped_beside_due_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not instead of it; and the next plan is made when both are applied."""
+    applied: list[str | None] = []
+
+    class Watched(StateMachine):
+        def apply(self, tables, index, entry):
+            applied.extend(command.WhichOneof("kind") for command in entry.commands)
+            return super().apply(tables, index, entry)
+
+    monkeypatch.setattr("horologe.raft.replica.StateMachine", Watched)
+    alone = Alone(tmp_path / "state", planner=Busy())
+    applied.clear()
+    for _ in range(4):
+        alone.step()
+    assert applied == ["plan", "prune"] * 4
+    alone.store.close()
 
 
 def test_whose_removal_is_committed_is_disconnected_to_be_told_so(alone: Alone) -> None:
