@@ -270,7 +270,7 @@ def anchors_of(page: Path) -> set[str]:
 
 def test_pictures_of_the_dashboard_are_small_and_shown() -> None:
     """Each in light and in dark, and no other ones; `make screenshots` takes them."""
-    pictures = {path.name: path.read_bytes() for path in (ROOT / "docs" / "images").iterdir()}
+    pictures = {path.name: path.read_bytes() for path in (ROOT / "docs" / "images").iterdir() if path.is_file()}
     shown = set(re.findall(r'"docs/images/([^"]+)"', page_text("README.md")))
     assert shown == pictures.keys()
     subjects = {name.rpartition("-")[0] for name in shown}
@@ -278,6 +278,12 @@ def test_pictures_of_the_dashboard_are_small_and_shown() -> None:
     for name, picture in pictures.items():
         assert picture.startswith(b"\x89PNG"), name
         assert len(picture) < PICTURE_BYTES_MAX, f"{name} has {len(picture)} bytes"
+
+
+def test_charts_of_the_measurements_are_shown() -> None:
+    """Whatever `make bench` has left there, if it was ever run."""
+    charts = {path.name for path in (ROOT / "docs" / "images" / "benchmarks").glob("*")}
+    assert charts == set(re.findall(r"\(images/benchmarks/([^)]+)\)", page_text("docs/benchmarks.md")))
 
 
 @pytest.mark.parametrize("page", PAGES)
