@@ -93,7 +93,7 @@ class Steady:
         stored = await stage.create([stage.job(number, self.schedule(number)) for number in range(self.jobs)])
         phases_ms = [job.schedules[0].interval.phase.ToMilliseconds() for job in stored]
         await stage.steps.wait_until("Warming up", time.time() + self.warm_up_seconds)
-        await stage.catch_up(waiting_max=max(10, self.jobs * 1000 // self.period_ms // 2))
+        await stage.catch_up(waiting_max=max(10, self.jobs * 1000 // self.period_ms // 2), due=stored)
         from_ms = int((time.time() + 1) * 1000)
         until_ms = from_ms + self.seconds * 1000
         firsts_ms = [job.next_due_time.ToMilliseconds() for job in stored]

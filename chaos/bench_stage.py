@@ -33,6 +33,9 @@ FOREIGN_SETTLE_SECONDS = 10.0
 """The same on a cluster with other work, whose counters say nothing about ours."""
 CATCH_UP_SECONDS = 60.0
 """How long a cluster may take to work off what came up while the jobs were created."""
+BEHIND_MS = 500
+LOOKED_AT = 40
+"""About so many jobs tell whether it has."""
 AGREE_SECONDS = 5.0
 POLL_SECONDS = 0.25
 RESTART_POLL_SECONDS = 0.02
@@ -264,17 +267,29 @@ class Stage:
 
         await _all(work() for _ in range(DELETE_IN_FLIGHT))
 
-    async def catch_up(self, waiting_max: int) -> None:
-        """Waits until at most so many executions are on their way, or for a minute: then it cannot keep up, and shows."""
+    async def catch_up(self, waiting_max: int, due: Sequence[Job]) -> None:
+        """Waits until at most so many executions are on their way and none of some jobs in `due` is long overdue.
+
+        Or for a minute: a cluster that has not caught up by then cannot keep up, and that shows.
+        """
         step = self.steps.begin("Catching up with what came due meanwhile", 1)
+        some = due[:: max(1, len(due) // LOOKED_AT)]
         deadline = time.monotonic() + CATCH_UP_SECONDS
         while time.monotonic() < deadline:
             self.fleet.check()
             status = await self.status()
-            if status.queued_count + status.running_count <= waiting_max:
+            if status.queued_count + status.running_count <= waiting_max and not await self._is_behind(some):
                 break
             await asyncio.sleep(POLL_SECONDS)
         step.reach(1)
+
+    async def _is_behind(self, some: Sequence[Job]) -> bool:
+        """Whether one of these was to fire a good while ago, and has not."""
+        for job in some:
+            stored = await self.client.get_job(job.name)
+            if stored.next_due_time.ToMilliseconds() < time.time() * 1000 - BEHIND_MS:
+                return True
+        return False
 
     # Nodes
 
