@@ -46,6 +46,7 @@ CAVEATS = """
   range.
 - The highest rate is found by trying: upwards, ten seconds each, until one is too much; then, with the row's own time and all
   its runs, downwards, until each run of a rate is sound and on time. What was too much is told below the table.
+- A steady cluster is measured once it has caught up with what came due while its jobs were created, or a minute later.
 - Asked is what this version was built to reach, aim what would be good.
 - Due times, starts and delays are counted from what handlers wrote down, by the worker's clock, which here is the nodes' clock
   too. Handlers do nothing else: what jobs of yours take comes on top.
@@ -173,14 +174,19 @@ def charts(outcomes: Sequence[Outcome]) -> dict[str, str]:
     for outcome in outcomes:
         for record in outcome.records[:1]:
             if "costs" in record:
-                found["cost-of-a-due-time.svg"] = _costs(record)
+                found["cost-of-a-due-time.svg"] = _costs(outcome.records)
             elif len(record["minutes"]) > 1:
                 found |= _minutes(record)
     return found
 
 
-def _costs(record: Record) -> str:
-    bars = [(f"{cost['jobs']:,} jobs", cost["microseconds_per_fire"]) for cost in record["costs"]]
+def _costs(records: Sequence[Record]) -> str:
+    """The medians of the runs."""
+    turns = zip(*(record["costs"] for record in records), strict=True)
+    bars = [
+        (f"{turn[0]['jobs']:,} jobs", statistics.median(cost["microseconds_per_fire"] for cost in turn))
+        for turn in turns
+    ]
     top = max(value for _, value in bars)
     width = (CHART_WIDTH - LEFT) // len(bars)
     parts = [text(LEFT, 24, "Processor time of the core for one due time, microseconds", "head")]

@@ -89,6 +89,15 @@ def test_the_page_tells_medians_ranges_and_what_went_wrong(tmp_path: Path) -> No
         ElementTree.fromstring((tmp_path / link).read_text())
 
 
+def test_the_chart_of_costs_shows_the_median_of_the_runs() -> None:
+    runs = [core_report() for _ in range(3)]
+    for run, cost in zip(runs, (61.0, 97.0, 72.0), strict=True):
+        run["costs"][0]["microseconds_per_fire"] = cost
+    row = next(row for row in rows(Plan(), 10_000, 14_000) if row.label == "core")
+    shown = "".join(ElementTree.fromstring(*bench_page.charts([Outcome(row, tuple(runs))]).values()).itertext())
+    assert "72" in shown and "55" in shown and "61" not in shown and "97" not in shown
+
+
 def test_a_page_of_nothing_says_so() -> None:
     row = rows(Plan(), 10_000, 14_000)[0]
     assert "| not measured |" in bench_page.page([Outcome(row, (), ("no",))], Plan())
