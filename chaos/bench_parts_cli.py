@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 def core(
     jobs: Annotated[list[int] | None, typer.Option(min=1, help="Recurring jobs; repeat to compare.")] = None,
-    rate: Annotated[int, typer.Option(min=1, help="Due times per simulated second, of all jobs together.")] = 2_000,
+    rate: Annotated[
+        int, typer.Option(min=1, help="Due times per simulated second, of all jobs together; a job has one at most.")
+    ] = 1_000,
     fires: Annotated[int, typer.Option(min=1, help="How many to measure.")] = 100_000,
     folder: Folder = None,
     save: Save = None,

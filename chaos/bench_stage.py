@@ -34,8 +34,9 @@ FOREIGN_SETTLE_SECONDS = 10.0
 CATCH_UP_SECONDS = 60.0
 """How long a cluster may take to work off what came up while the jobs were created."""
 BEHIND_MS = 500
+"""A due time that has not fired so long after it was to shows that the cluster has not caught up."""
 LOOKED_AT = 40
-"""About so many jobs tell whether it has."""
+"""About so many jobs are asked for theirs."""
 AGREE_SECONDS = 5.0
 POLL_SECONDS = 0.25
 RESTART_POLL_SECONDS = 0.02
@@ -284,7 +285,7 @@ class Stage:
         step.reach(1)
 
     async def _is_behind(self, some: Sequence[Job]) -> bool:
-        """Whether one of these was to fire a good while ago, and has not."""
+        """Whether a due time of one of these has not fired."""
         for job in some:
             stored = await self.client.get_job(job.name)
             if stored.next_due_time.ToMilliseconds() < time.time() * 1000 - BEHIND_MS:

@@ -194,9 +194,7 @@ def _waiting(plan: Plan) -> list[Row]:
         ),
         Row(
             "core", "What a due time costs the core, with few jobs and with many",
-            # As many due times a second as the fewest jobs can have: what a round costs by itself is the same share for all.
-            ("core", "--rate", "1000", "--fires", "4000" if short else "100000",
-             *(word for count in costs for word in ("--jobs", count))),
+            ("core", "--fires", "4000" if short else "100000", *(word for count in costs for word in ("--jobs", count))),
             (Goal("dearest above cheapest, %", "20", "10"),),
         ),
     ]  # fmt: skip
